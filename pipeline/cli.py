@@ -1,0 +1,147 @@
+"""The `uvlm` command: the library's commands, profiles, the store, and run records.
+
+Exit codes: 0 done, 2 usage or parameters, 3 data refused, 4 environment, 5 interrupted, 70 a bug.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from uvlm.cli import Json
+from uvlm.cli import app as library
+from uvlm.errors import ConfigError, UvlmError
+
+app = typer.Typer(
+    help="U-VLM: CT volumes to draft radiology reports. Research use, not a medical device.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+store = typer.Typer(help="The bulk arrays behind the manifests.", no_args_is_help=True)
+runs = typer.Typer(help="Run records and MLflow.", no_args_is_help=True)
+app.add_typer(library)
+app.add_typer(store, name="store")
+app.add_typer(runs, name="runs")
+
+_BUG = 70
+
+
+@app.callback()
+def prepare(context: typer.Context) -> None:
+    """Close the records of processes that were killed, and lend the commands a progress bar."""
+    if (Path.cwd() / ".uvlm" / "runs").is_dir():
+        from pipeline.mlflow_tracker import reap
+
+        reap()
+    from pipeline.progress import ProgressBar
+
+    context.obj = context.with_resource(ProgressBar(context.invoked_subcommand or "uvlm"))
+
+
+@app.command()
+def use(profile: Annotated[str, typer.Argument(help="A file of conf/profile/.")]) -> None:
+    """Compose a profile into params.yaml and make it the default."""
+    from pipeline.profiles import use_profile
+
+    params = use_profile(Path.cwd(), profile)
+    typer.echo(f"params.yaml now holds {params.profile}; run `dvc repro`")
+
+
+@app.command()
+def params(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only say whether params.yaml is what conf/ composes.")
+    ] = False,
+) -> None:
+    """Compose conf/ into params.yaml again."""
+    from pipeline.profiles import compose, drift, write_params
+    from uvlm.config import load_params
+
+    root = Path.cwd()
+    if not check:
+        write_params(root, compose(root))
+        typer.echo("params.yaml composed from conf/")
+        return
+    load_params(root / "params.yaml")
+    differences = drift(root)
+    if differences:
+        raise ConfigError("params.yaml", "; ".join(differences), "run `uvlm params`")
+    typer.echo("params.yaml is what conf/ composes")
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Show versions, device, profile and where things are kept."""
+    from pipeline.environment import describe
+
+    facts = describe()
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        typer.echo(f"{name:<12} {value}")
+
+
+@store.command()
+def verify(as_json: Json = False) -> None:
+    """Check that the store holds what every manifest names, unchanged."""
+    from pipeline.paths import MANIFESTS
+    from uvlm.errors import DataError
+    from uvlm.store import store_root
+    from uvlm.store import verify as verify_store
+
+    manifests = sorted(MANIFESTS.glob("*.jsonl"))
+    problems = verify_store(store_root(), manifests)
+    for problem in problems:
+        typer.echo(json.dumps({"problem": problem}) if as_json else problem)
+    if problems:
+        raise DataError(store_root(), f"{len(problems)} entries are damaged", "see the lines above")
+    typer.echo(json.dumps({"manifests": len(manifests), "damaged": 0}) if as_json else "intact")
+
+
+@store.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option(help="Only list what would be removed.")] = False,
+) -> None:
+    """Remove arrays that no manifest names."""
+    from pipeline.paths import MANIFESTS
+    from uvlm.store import gc as collect
+    from uvlm.store import store_root
+
+    removed = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), dry_run=dry_run)
+    typer.echo(f"{len(removed)} files {'would be' if dry_run else 'were'} removed")
+
+
+@runs.command("reap")
+def reap_runs() -> None:
+    """Mark runs whose process is gone as KILLED, and send what MLflow has not seen yet."""
+    from pipeline.mlflow_tracker import publish_pending, reap
+
+    reaped = reap()
+    publish_pending()
+    typer.echo(f"{len(reaped)} dead runs marked as KILLED")
+
+
+def main() -> NoReturn:
+    """Run the command line; every known error is one line and its exit code."""
+    try:
+        app()
+    except UvlmError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+    except Exception:
+        traceback.print_exc()
+        typer.echo("this is a bug; please report it with the lines above", err=True)
+        sys.exit(_BUG)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

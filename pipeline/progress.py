@@ -1,0 +1,91 @@
+"""How far long work has come: a rich bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+_QUIET_S = 10.0
+
+
+class ProgressBar:
+    """Implements uvlm.tracking.Progress; a context that closes the bar."""
+
+    def __init__(self, title: str, interactive: bool | None = None) -> None:
+        self.title = title
+        self._interactive = sys.stderr.isatty() if interactive is None else interactive
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._start = self._last_line = time.monotonic()
+        self._first = 0
+        self._done = 0
+
+    def __enter__(self) -> Self:
+        self._start = self._last_line = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, step: int, total: int, loss: float | None = None) -> None:
+        """Show that `step` of `total` is done; a smaller step than before starts a new count."""
+        now = time.monotonic()
+        if step < self._done or self._done == 0:
+            self._start, self._first = now, step
+        self._done = step
+        loss_text = "" if loss is None else f"loss {loss:.4f}"
+        if self._interactive:
+            self._draw(step, total, loss_text)
+        elif now - self._last_line >= _QUIET_S:
+            self._last_line = now
+            left = _clock(self._seconds_left(step, total, now))
+            sys.stderr.write(f"{self.title}  {step}/{total}  {loss_text}  {left} left\n")
+
+    def _seconds_left(self, step: int, total: int, now: float) -> float:
+        return (now - self._start) / max(step - self._first, 1) * (total - step)
+
+    def _draw(self, step: int, total: int, loss_text: str) -> None:
+        if self._bar is None:
+            self._bar = _new_bar()
+            self._task = self._bar.add_task(self.title, total=total, loss="")
+            self._bar.start()
+        assert self._task is not None
+        self._bar.update(self._task, completed=step, total=total, loss=loss_text)
+
+
+def _new_bar() -> Progress:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description:<14}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[loss]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d}"

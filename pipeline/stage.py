@@ -1,0 +1,117 @@
+"""Runs one DVC stage: validated parameters, tracking, progress, timing, and the exit code.
+
+Exit codes: 0 done, 2 parameters, 3 data refused, 4 environment, 5 interrupted, 70 a bug.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from pipeline.declarations import read_declarations
+from pipeline.mlflow_tracker import MlflowTracker
+from pipeline.paths import PARAMS, state_root
+from pipeline.progress import ProgressBar
+from uvlm.config import Params, load_params
+from uvlm.errors import Interrupted, UvlmError
+from uvlm.store import write_text_atomic
+
+# glibc returns freed tensors to the system and asks for them again at the next step; keeping them
+# takes a quarter off a training step on a CPU. It is read when a process starts.
+_KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "100000000000",
+    "MALLOC_TOP_PAD_": "500000000",
+}
+_BUG = 70
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage script gets."""
+
+    name: str
+    params: Params
+    tracker: MlflowTracker
+    progress: ProgressBar
+
+    def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
+        """Write a metrics file that DVC and people read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def run_stage(name: str, work: Callable[[Stage], object], *, training: bool = False) -> NoReturn:
+    """Run `work` as the stage `name` and exit with its code."""
+    if training:
+        _restart_keeping_memory()
+    sys.exit(execute(name, work, live=training))
+
+
+def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -> int:
+    """Run `work` as the stage `name`; returns the exit code, errors are said on stderr."""
+    start = time.monotonic()
+    previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    try:
+        params = load_params(PARAMS)
+        declaration = read_declarations(Path.cwd())[name]
+        with (
+            MlflowTracker(declaration, Path.cwd(), live) as tracker,
+            ProgressBar(name) as progress,
+        ):
+            work(Stage(name, params, tracker, progress))
+            _write_timing(name, time.monotonic() - start)
+    except UvlmError as error:
+        sys.stderr.write(f"{name}: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{name}: interrupted; run the same command to continue\n")
+        return Interrupted.exit_code
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.write(f"{name}: this is a bug; please report it with the lines above\n")
+        return _BUG
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    return 0
+
+
+def _write_timing(name: str, seconds: float) -> None:
+    """Wall seconds and peak resident memory (MB; itself, and its largest child) for the summary."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    folder = state_root() / "timings"
+    folder.mkdir(parents=True, exist_ok=True)
+    timing = {
+        "stage": name,
+        "seconds": round(seconds, 2),
+        "peak_rss_mb": round(own),
+        "peak_child_rss_mb": round(child),
+    }
+    write_text_atomic(folder / f"{name}.json", json.dumps(timing, sort_keys=True) + "\n")
+
+
+def _restart_keeping_memory() -> None:
+    """Start this process anew, before anything heavy is imported, with malloc set for tensors."""
+    if any(os.environ.get(key) != value for key, value in _KEEP_MEMORY.items()):
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_KEEP_MEMORY})
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(
+        signal.Signals(number).name, "stopped by a signal", "run the same command to continue"
+    )
+
+
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

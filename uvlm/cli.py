@@ -1,0 +1,47 @@
+"""Commands of the library, mounted by the `uvlm` command; each calls one function.
+
+Nothing heavy is imported before a command runs. `context.obj` is a Progress, or None.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
+
+Model = Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")]
+Out = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    cts: Annotated[list[Path], typer.Argument(metavar="CT...", help="NIfTI files.")],
+    model: Model,
+    out: Out,
+) -> None:
+    """Draft a report, abnormality probabilities and masks for each CT."""
+    from uvlm.inference.predictor import predict as predict_cts
+
+    predict_cts(cts, model, out, progress=context.obj)
+    typer.echo(f"Written to {out}. Unreviewed research drafts, not a diagnosis.")
+
+
+@app.command()
+def overfit(
+    context: typer.Context,
+    ct: Annotated[Path, typer.Argument(help="One CT as NIfTI.")],
+    labels: Annotated[Path, typer.Argument(help="Its TotalSegmentator label map.")],
+    out: Out = Path("overfit"),
+    as_json: Json = False,
+) -> None:
+    """Train segmentation on one real CT, to see that the training works on real data."""
+    from uvlm.train.overfit import overfit as overfit_ct
+
+    scores = overfit_ct(ct, labels, out, progress=context.obj)
+    typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")

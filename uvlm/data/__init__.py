@@ -1,0 +1,1 @@
+"""From files as they are published to arrays that a network can read."""

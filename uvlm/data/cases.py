@@ -1,0 +1,87 @@
+"""A case: one volume with its patient, its split, its labels and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from uvlm.errors import DataError
+from uvlm.store import Row, key_of, read_manifest, write_manifest
+from uvlm.text.report import Report
+
+Split = Literal["train", "val", "test"]
+SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One volume; reports and labels belong to its scan. Paths are relative to the store.
+
+    `sha256` is that of the volume's stored values, `mask_sha256` that of each mask by kind
+    (total, airway, vessel, findings); `finding_categories` maps a channel of the findings mask to
+    its ReXGroundingCT category.
+    """
+
+    case_id: str
+    scan_id: str
+    patient_id: str
+    split: Split
+    volume: str
+    findings_mask: str | None
+    finding_categories: dict[str, str]
+    abnormalities: tuple[int, ...]
+    findings: str
+    impression: str
+    sha256: str = ""
+    mask_sha256: dict[str, str] = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def report(self) -> Report:
+        """The two sections as one report."""
+        return Report(self.findings, self.impression)
+
+
+def write_index(path: Path, cases: Iterable[Case]) -> None:
+    """Write the index manifest."""
+    write_manifest(path, map(_to_row, cases))
+
+
+def read_index(path: Path) -> list[Case]:
+    """Read the index manifest, in case order."""
+    return [_from_row(path, row) for row in read_manifest(path)]
+
+
+def _to_row(case: Case) -> Row:
+    extra: dict[str, Any] = {
+        "scan_id": case.scan_id,
+        "patient_id": case.patient_id,
+        "split": case.split,
+        "findings_mask": case.findings_mask,
+        "finding_categories": case.finding_categories,
+        "abnormalities": list(case.abnormalities),
+        "findings": case.findings,
+        "impression": case.impression,
+        "mask_sha256": case.mask_sha256,
+    }
+    key = key_of(case.case_id, case.sha256, extra)
+    return Row(case.case_id, key, case.volume, case.sha256, case.source, extra)
+
+
+def _from_row(path: Path, row: Row) -> Case:
+    try:
+        values = dict(row.extra)
+        return Case(
+            case_id=row.case,
+            volume=row.path,
+            sha256=row.sha256,
+            source=row.source,
+            abnormalities=tuple(values.pop("abnormalities")),
+            **values,
+        )
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            path, f"case {row.case} is not an index row ({error})", "run `dvc repro index`"
+        ) from None

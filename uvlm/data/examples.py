@@ -1,0 +1,101 @@
+"""Cases joined with their cached arrays: what a training or an inference stage reads.
+
+(D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from uvlm.config import Grid, PreprocessConfig
+from uvlm.data.cases import Case, read_index
+from uvlm.data.preprocess import contract_sha256
+from uvlm.errors import DataError
+from uvlm.seeding import generator
+from uvlm.store import Row, read_manifest, resolve
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One case with the files that hold its arrays."""
+
+    case: Case
+    volume: Path
+    volume_sha256: str
+    shape: Grid
+    label_map: Path | None = None
+    voxels_by_class: dict[int, int] = field(default_factory=dict)
+
+
+def read_examples(
+    index: Path,
+    preprocess: Path,
+    config: PreprocessConfig,
+    split: Split | None = None,
+    label_maps: Path | None = None,
+) -> list[Example]:
+    """Read the cases that have every array asked for, in case order.
+
+    Args:
+        index: manifest of the stage `index`.
+        preprocess: manifest of the stage `preprocess`; must follow `config`.
+        config: the preprocessing contract of this run.
+        split: only this split; None takes all cases.
+        label_maps: manifest of the stage `label_maps`; then only cases with a label map.
+
+    Raises:
+        DataError: nothing is left, the cache follows another contract, or bytes are missing.
+    """
+    volumes = {row.case: row for row in read_manifest(preprocess)}
+    check_cache_contract(preprocess, volumes.values(), config)
+    maps = {row.case: row for row in read_manifest(label_maps)} if label_maps else None
+    cases = [c for c in read_index(index) if c.case_id in volumes and split in (None, c.split)]
+    if maps is not None:
+        cases = [case for case in cases if case.case_id in maps]
+    if not cases:
+        raise DataError(
+            index,
+            f"no case of split {split or 'any'} has a preprocessed volume"
+            + (" and a label map" if maps is not None else ""),
+            "check data/manifests/quarantine and the split sizes of the profile",
+        )
+    return [_example(case, volumes[case.case_id], maps) for case in cases]
+
+
+def choose_cases(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """Draw at most `count` cases, always the same for one seed, and keep their order."""
+    order = generator(seed, "choose_cases").permutation(len(examples))[:count]
+    return [examples[i] for i in sorted(order)]
+
+
+def check_cache_contract(manifest: Path, rows: Iterable[Row], config: PreprocessConfig) -> None:
+    """Refuse volumes prepared otherwise than params.yaml says."""
+    expected = contract_sha256(config)
+    for row in rows:
+        found = row.extra.get("contract_sha256")
+        if found != expected:
+            raise DataError(
+                manifest,
+                f"case {row.case} was prepared under contract {str(found)[:12]}, "
+                f"this run has {expected[:12]}",
+                "run `dvc repro preprocess`",
+            )
+
+
+def _example(case: Case, volume: Row, maps: dict[str, Row] | None) -> Example:
+    z, y, x = (int(size) for size in volume.extra["shape"])
+    label_row = maps[case.case_id] if maps is not None else None
+    counts = label_row.extra["voxels"] if label_row else {}
+    return Example(
+        case=case,
+        volume=resolve(volume, "preprocess"),
+        volume_sha256=volume.sha256,
+        shape=(z, y, x),
+        label_map=resolve(label_row, "label_maps") if label_row else None,
+        voxels_by_class={int(class_id): int(count) for class_id, count in counts.items()},
+    )

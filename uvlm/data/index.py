@@ -1,0 +1,68 @@
+"""The index: which cases there are, in which split, and which were refused by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from uvlm.config import Params
+from uvlm.data import ct_rate
+from uvlm.data.cases import Case, write_index
+from uvlm.data.splits import audit_leaks, carve_validation, missing_positives
+from uvlm.errors import ConfigError
+from uvlm.store import Refusal, check_quarantine_share, read_manifest, write_quarantine
+
+
+@dataclass(frozen=True)
+class IndexSummary:
+    """What the index holds; candidates = kept + refused, always."""
+
+    candidates: int
+    kept: dict[str, int]  # by split
+    refused: dict[str, int]  # by reason
+    annotated: int  # cases with a findings mask
+    shared_texts: int  # report texts that belong to more than one patient: normal, counted
+    missing_positives: tuple[str, ...]  # "abnormality in split"
+
+
+def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) -> IndexSummary:
+    """Read the downloaded tables, split by patient, audit, and write the index.
+
+    Args:
+        params: the sections `index`, `download.source` and the seed count.
+        download_manifest: rows whose `case` is the path inside the data set's root.
+        out: the index manifest.
+        quarantine: where refused cases are listed.
+    """
+    if params.download.source not in ("phantom", "ct_rate"):
+        raise ConfigError(
+            "download.source",
+            f"{params.download.source} has no adapter in this release",
+            "use phantom or ct_rate",
+        )
+    files = {row.case: row for row in read_manifest(download_manifest)}
+    cases, refusals = ct_rate.read_cases(files)
+    write_quarantine(quarantine, refusals)
+    faults = sum(refusal.reason != ct_rate.NO_CHEST for refusal in refusals)
+    check_quarantine_share(
+        "index", faults, len(cases) + len(refusals), params.index.max_quarantined_share
+    )
+    cases = carve_validation(cases, params.seed, params.index.val_fraction)
+    audit_leaks(cases)
+    write_index(out, cases)
+    return _summary(cases, refusals)
+
+
+def _summary(cases: list[Case], refusals: list[Refusal]) -> IndexSummary:
+    patients_by_text: dict[str, set[str]] = {}
+    for case in cases:
+        patients_by_text.setdefault(case.report.text, set()).add(case.patient_id)
+    return IndexSummary(
+        candidates=len(cases) + len(refusals),
+        kept=dict(Counter(case.split for case in cases)),
+        refused=dict(Counter(refusal.reason for refusal in refusals)),
+        annotated=sum(case.findings_mask is not None for case in cases),
+        shared_texts=sum(len(patients) > 1 for patients in patients_by_text.values()),
+        missing_positives=tuple(missing_positives(cases)),
+    )

@@ -1,0 +1,147 @@
+"""Which classes a segmentation network separates, and how published label ids fold into them.
+
+A data set has fine classes: background 0, then anatomy, then lesion categories. A scheme keeps or
+merges them:
+
+    coarse          organs; lesions count as the organ they lie in     chest 16, abdomen 13
+    coarse_lesion   organs, and every lesion category of its own       chest 30, abdomen 16
+    fine_lesion     every fine class                                   chest 49, abdomen 42
+
+The tables are in schemes/*.json; ids follow from the order there.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.errors import ConfigError
+
+Dataset = Literal["chest", "abdomen"]
+SchemeName = Literal["coarse", "coarse_lesion", "fine_lesion"]
+Ids = npt.NDArray[np.uint8]
+_BACKGROUND = "background"
+
+
+@dataclass(frozen=True, eq=False)
+class FineClasses:
+    """The fine classes of a data set and the published ids that fold into them.
+
+    `total`, `airway` and `vessel` are tables over the ids of TotalSegmentator's tasks `total` and
+    `lung_vessels`: the fine id of each, 0 for what is not wanted.
+    """
+
+    names: tuple[str, ...]
+    coarse: tuple[str, ...]
+    anatomy_ids: frozenset[int]
+    lesion_id_by_category: dict[str, int]
+    lesion_paint_order: tuple[int, ...]
+    total: Ids
+    airway: Ids
+    vessel: Ids
+    tubes_paint_over: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelScheme:
+    """The classes of one scheme; `lut` gives the scheme's id of every fine id."""
+
+    dataset: Dataset
+    name: SchemeName
+    names: tuple[str, ...]
+    anatomy_ids: frozenset[int]
+    lesion_ids: frozenset[int]
+    lut: Ids
+
+    @property
+    def num_classes(self) -> int:
+        """Count the classes, background included."""
+        return len(self.names)
+
+    def fold_total(self, array: npt.NDArray[Any]) -> Ids:
+        """Fold TotalSegmentator `total` ids into this scheme."""
+        table = fine_classes(self.dataset).total
+        if not table.any():
+            raise ConfigError(
+                f"label scheme {self.dataset}", "has no counterpart of TotalSegmentator's classes"
+            )
+        folded: Ids = self.lut[look_up(table, array)]
+        return folded
+
+
+def look_up(table: Ids, array: npt.NDArray[Any]) -> Ids:
+    """Replace every id by its entry; ids beyond the table become background."""
+    longer = np.zeros(256, np.uint8)
+    longer[: len(table)] = table
+    replaced: Ids = longer[array]
+    return replaced
+
+
+@cache
+def scheme(dataset: Dataset, name: SchemeName) -> LabelScheme:
+    """Build the scheme of a data set."""
+    fine = fine_classes(dataset)
+    document = _document(dataset)
+    organs = [_BACKGROUND, *document["coarse"]]
+    lesions = [lesion["name"] for lesion in document["lesions"]]
+    num_anatomy = len(fine.anatomy_ids)
+    first_lesion = num_anatomy + 1
+    if name == "fine_lesion":
+        names, ids = fine.names, list(range(len(fine.names)))
+    elif name == "coarse_lesion":
+        names = (*organs, *lesions)
+        ids = [organs.index(organ) for organ in fine.coarse[:first_lesion]]
+        ids += range(len(organs), len(names))
+    else:
+        names = tuple(organs)
+        ids = [organs.index(organ) for organ in fine.coarse]
+    lut = np.array(ids, np.uint8)
+    lesion_ids = frozenset(map(int, lut[first_lesion:])) if name != "coarse" else frozenset()
+    anatomy_ids = frozenset(map(int, lut[1:first_lesion]))
+    return LabelScheme(dataset, name, names, anatomy_ids, lesion_ids, lut)
+
+
+@cache
+def fine_classes(dataset: Dataset) -> FineClasses:
+    """Read the fine classes of a data set."""
+    document = _document(dataset)
+    published = _document("totalsegmentator")
+    anatomy, lesions = document["anatomy"], document["lesions"]
+    names = (_BACKGROUND, *(entry["name"] for entry in (*anatomy, *lesions)))
+    id_by_category = {
+        lesion["category"]: number for number, lesion in enumerate(lesions, 1 + len(anatomy))
+    }
+    paint_over = np.zeros(256, bool)
+    paint_over[[0, *(names.index(name) for name in document["tubes_paint_over"])]] = True
+    name_by_total = {source: entry["name"] for entry in anatomy for source in entry["total"]}
+    return FineClasses(
+        names=names,
+        coarse=(_BACKGROUND, *(entry["coarse"] for entry in (*anatomy, *lesions))),
+        anatomy_ids=frozenset(range(1, 1 + len(anatomy))),
+        lesion_id_by_category=id_by_category,
+        lesion_paint_order=tuple(id_by_category[c] for c in document["lesion_paint_order"]),
+        total=_table(published["total"], name_by_total, names),
+        airway=_table(published["lung_vessels"], document["airway"], names),
+        vessel=_table(published["lung_vessels"], document["vessel"], names),
+        tubes_paint_over=paint_over,
+    )
+
+
+def _table(published: list[str], wanted: dict[str, str], names: tuple[str, ...]) -> Ids:
+    """Tabulate the fine id of every published id."""
+    return np.array(
+        [0, *(names.index(wanted[p]) if p in wanted else 0 for p in published)], np.uint8
+    )
+
+
+@cache
+def _document(name: str) -> dict[str, Any]:
+    text = files("uvlm.data").joinpath("schemes", f"{name}.json").read_text(encoding="utf-8")
+    document: dict[str, Any] = json.loads(text)
+    return document

@@ -1,0 +1,1 @@
+"""Synthetic chest CTs with planted abnormalities and reports written from the planted truth."""

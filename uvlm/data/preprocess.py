@@ -1,0 +1,242 @@
+"""Preprocessing: any CT to int16 Hounsfield units in LPS on the network's grid, and back.
+
+    file axes --flip--> canonical (z, y, x) --clip--> --anti-aliased linear--> grid --round--> int16
+
+The contract says how; its hash travels with every cached array and every checkpoint.
+`resize: stretch` brings the whole volume onto the grid, `resample_pad` keeps proportions at
+`spacing_mm` and cuts or pads around the middle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.config import Grid, Params, PreprocessConfig
+from uvlm.data.cases import Case, read_index
+from uvlm.data.io import read_volume
+from uvlm.data.resample import Axis, resample_image, resample_labels
+from uvlm.data.volume import (
+    Affine,
+    AxisOrder,
+    LabelMap,
+    ReadError,
+    Volume,
+    axis_order,
+    spacing_of,
+    to_canonical,
+)
+from uvlm.errors import DataError
+from uvlm.store import (
+    CaseProgress,
+    Refusal,
+    Row,
+    array_path,
+    check_quarantine_share,
+    key_of,
+    map_cases,
+    read_note,
+    save_array,
+    store_root,
+    write_manifest,
+    write_quarantine,
+)
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where a network grid lies in a CT: `shape` and `affine` are the CT's own, in file axes."""
+
+    shape: Grid
+    affine: Affine
+    grid: Grid
+    scale: tuple[float, float, float]  # canonical CT voxels per grid voxel, along z, y, x
+
+    @classmethod
+    def of(cls, volume: Volume, config: PreprocessConfig) -> Self:
+        """Place the grid that `config` asks for in a volume."""
+        order = axis_order(volume.affine)
+        native = order.canonical_shape(volume.array.shape)
+        if config.resize == "stretch" or config.spacing_mm is None:
+            ratios = [n / size for n, size in zip(native, config.grid, strict=True)]
+        else:
+            spacing = spacing_of(order.canonical_affine(volume.affine, volume.array.shape))
+            ratios = [w / have for w, have in zip(config.spacing_mm, spacing, strict=True)]
+        z, y, x = volume.array.shape
+        return cls((z, y, x), volume.affine, config.grid, (ratios[0], ratios[1], ratios[2]))
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_json`."""
+        shape, grid, scale = (tuple(values[name]) for name in ("shape", "grid", "scale"))
+        return cls(shape, np.array(values["affine"], float), grid, scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the geometry as JSON values."""
+        return {
+            "shape": list(self.shape),
+            "affine": self.affine.tolist(),
+            "grid": list(self.grid),
+            "scale": list(self.scale),
+        }
+
+    @property
+    def order(self) -> AxisOrder:
+        """How the file's axes become canonical."""
+        return axis_order(self.affine)
+
+    @property
+    def axes(self) -> tuple[Axis, Axis, Axis]:
+        """How the grid samples the canonical CT along z, y and x."""
+        native = self.order.canonical_shape(self.shape)
+        z, y, x = map(Axis, native, self.grid, self.scale)
+        return z, y, x
+
+    @property
+    def grid_affine(self) -> Affine:
+        """Grid index (z, y, x, 1) to LPS millimetres."""
+        canonical = self.order.canonical_affine(self.affine, self.shape)
+        to_native = np.eye(4)
+        for number, axis in enumerate(self.axes):
+            to_native[number, number] = axis.scale
+            to_native[number, 3] = 0.5 * axis.scale + axis.offset - 0.5
+        affine: Affine = canonical @ to_native
+        return affine
+
+    def labels_to_grid(self, canonical: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Bring canonical class ids onto the grid, at the centres that the image has there."""
+        return resample_labels(canonical, self.axes)
+
+    def labels_to_native(self, array: npt.NDArray[np.uint8]) -> LabelMap:
+        """Bring class ids from the grid back to the CT's own voxels and axes."""
+        canonical = resample_labels(array, [axis.inverse() for axis in self.axes])
+        return LabelMap(self.order.backward(canonical), self.affine)
+
+
+def preprocess_volume(
+    volume: Volume, config: PreprocessConfig
+) -> tuple[npt.NDArray[np.int16], Geometry]:
+    """Bring a CT onto the network's grid."""
+    geometry = Geometry.of(volume, config)
+    array = to_canonical(volume).array
+    return resample_image(array, geometry.axes, config.clip_hu), geometry
+
+
+def normalise(
+    array: npt.NDArray[Any],
+    config: PreprocessConfig,
+    statistics: tuple[float, float] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Scale Hounsfield units for the network: the window to [-1, 1], or zero mean and unit spread.
+
+    Args:
+        array: a whole preprocessed volume or a patch of one.
+        config: says which.
+        statistics: mean and standard deviation of the whole volume, when `array` is a patch.
+    """
+    values = array.astype(np.float32)
+    if config.normalise == "window":
+        low, high = config.window_hu
+        centre, half = (low + high) / 2, (high - low) / 2
+        return (np.clip(values, low, high) - np.float32(centre)) / np.float32(half)
+    mean, std = statistics or volume_statistics(array)
+    return (values - np.float32(mean)) / np.float32(max(std, 1.0))
+
+
+def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of whole numbers, summed exactly."""
+    whole = array.astype(np.int64).ravel()
+    total, squares, count = int(whole.sum()), int(np.square(whole).sum()), whole.size
+    variance = (squares * count - total * total) / (count * count)
+    return round(total / count, 6), round(float(np.sqrt(variance)), 6)
+
+
+def contract(config: PreprocessConfig) -> dict[str, Any]:
+    """Say in JSON values how an array was prepared."""
+    return {"version": VERSION, **config.model_dump(mode="json")}
+
+
+def contract_sha256(config: PreprocessConfig) -> str:
+    """Hash the contract."""
+    text = json.dumps(contract(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def run(
+    params: Params,
+    index_manifest: Path,
+    out: Path,
+    quarantine: Path,
+    progress: CaseProgress | None = None,
+) -> dict[str, int]:
+    """Preprocess every case of the index that the store does not hold yet.
+
+    Returns:
+        How many cases were kept, and how many refused by each reason.
+    """
+    cases = read_index(index_manifest)
+    work = partial(_preprocess_case, config=params.preprocess, root=store_root())
+    results = map_cases(work, cases, description="preprocess", progress=progress)
+    rows = [result for result in results if isinstance(result, Row)]
+    refusals = [result for result in results if isinstance(result, Refusal)]
+    write_quarantine(quarantine, refusals)
+    check_quarantine_share(
+        "preprocess", len(refusals), len(cases), params.index.max_quarantined_share
+    )
+    _check_same_images(rows, {case.case_id: case for case in cases})
+    write_manifest(out, rows)
+    counts = {"kept": len(rows)}
+    for refusal in refusals:
+        counts[refusal.reason] = counts.get(refusal.reason, 0) + 1
+    return counts
+
+
+def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | Refusal:
+    """Preprocess one case, or find it in the store."""
+    made_by = config.model_dump(mode="json", exclude={"normalise", "window_hu"})
+    key = key_of("preprocess", VERSION, case.sha256 or case.volume, case.volume, made_by)
+    path = array_path("preprocess", key)
+    note = read_note(root / path)
+    if note is None:
+        try:
+            volume = read_volume(root / case.volume)
+        except ReadError as error:
+            return Refusal(case.case_id, case.volume, error.reason, error.fact, error.remedy)
+        array, geometry = preprocess_volume(volume, config)
+        mean, std = volume_statistics(array)
+        note = {"native": geometry.to_json(), "mean": mean, "std": std}
+        note["sha256"] = save_array(root / path, array, note)
+    geometry = Geometry.from_json(note["native"])
+    extra = {
+        "shape": list(geometry.grid),
+        "affine": geometry.grid_affine.tolist(),
+        "native": note["native"],
+        "mean": note["mean"],
+        "std": note["std"],
+        "contract_sha256": contract_sha256(config),
+    }
+    return Row(case.case_id, key, path, note["sha256"], case.source, extra)
+
+
+def _check_same_images(rows: list[Row], cases: Mapping[str, Case]) -> None:
+    """Fail when two splits hold the same image under other axes, headers or names."""
+    first: dict[str, Case] = {}
+    for row in rows:
+        case = cases[row.case]
+        twin = first.setdefault(row.sha256, case)
+        if twin.split != case.split:
+            raise DataError(
+                case.case_id,
+                f"is the same image as {twin.case_id}: {case.split} and {twin.split} would leak",
+                "leave one of them out",
+            )

@@ -1,0 +1,149 @@
+"""A CT and its voxel classes on a grid; the geometry travels with the array.
+
+Arrays are (z, y, x). `affine` maps an index (z, y, x, 1) to millimetres in LPS (x to Left, y to
+Posterior, z to Superior). Canonical means that z, y, x run along +S, +P, +L.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.errors import DataError
+
+Affine = npt.NDArray[np.float64]
+Spacing = tuple[float, float, float]
+
+# Row of the affine that the canonical axes z, y, x follow: +S, +P, +L.
+_CANONICAL_ROWS: Final = (2, 1, 0)
+_LETTERS: Final = (("R", "L"), ("A", "P"), ("I", "S"))
+
+
+class ReadError(DataError):
+    """A file was refused; `reason` is a short slug for the quarantine list."""
+
+    def __init__(
+        self, subject: object, fact: str, remedy: str = "", *, reason: str = "unreadable"
+    ) -> None:
+        super().__init__(subject, fact, remedy)
+        self.reason = reason
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Hounsfield units on a grid."""
+
+    array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
+    affine: Affine
+
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in millimetres along (z, y, x)."""
+        return spacing_of(self.affine)
+
+    def orientation(self) -> str:
+        """Name the file's own axes by nibabel's codes, x first: "LPS" is canonical."""
+        return orientation_of(self.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """One class id per voxel on the grid of a volume."""
+
+    array: npt.NDArray[np.uint8]
+    affine: Affine
+
+    @property
+    def spacing(self) -> Spacing:
+        """Voxel size in millimetres along (z, y, x)."""
+        return spacing_of(self.affine)
+
+
+@dataclass(frozen=True)
+class AxisOrder:
+    """Which stored axis becomes canonical z, y and x, and which of them are then reversed."""
+
+    source: tuple[int, int, int]
+    reverse: tuple[bool, bool, bool]
+
+    def forward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring stored order into canonical order; axes before the last three are kept."""
+        lead = array.ndim - 3
+        axes = (*range(lead), *(lead + axis for axis in self.source))
+        return np.ascontiguousarray(array.transpose(axes)[self._flips()])
+
+    def backward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Bring canonical order back into stored order: the exact inverse of `forward`."""
+        lead = array.ndim - 3
+        inverse = np.argsort(self.source)
+        axes = (*range(lead), *(lead + int(axis) for axis in inverse))
+        return np.ascontiguousarray(array[self._flips()].transpose(axes))
+
+    def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
+        """Give the shape of an array after `forward`."""
+        z, y, x = (shape[axis] for axis in self.source)
+        return z, y, x
+
+    def canonical_affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
+        """Give the affine of an array after `forward`."""
+        canonical = affine[:, [*self.source, 3]].copy()
+        for axis, reverse in enumerate(self.reverse):
+            if reverse:
+                last = shape[self.source[axis]] - 1
+                canonical[:, 3] += last * canonical[:, axis]
+                canonical[:, axis] *= -1
+        return canonical
+
+    def stored_affine(self, canonical: Affine, shape: tuple[int, ...]) -> Affine:
+        """Give the affine of an array after `backward`; `shape` is that of the canonical array."""
+        affine = canonical.copy()
+        for axis, (source, reverse) in enumerate(zip(self.source, self.reverse, strict=True)):
+            affine[:, source] = -canonical[:, axis] if reverse else canonical[:, axis]
+            if reverse:
+                affine[:, 3] += (shape[axis] - 1) * canonical[:, axis]
+        return affine
+
+    def _flips(self) -> tuple[Any, ...]:
+        return (..., *(slice(None, None, -1 if reverse else 1) for reverse in self.reverse))
+
+
+def axis_order(affine: Affine) -> AxisOrder:
+    """Find the axis permutation and flips that bring this grid closest to LPS."""
+    cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    source = max(
+        permutations(range(3)),
+        key=lambda axes: sum(abs(cosines[row, axes[i]]) for i, row in enumerate(_CANONICAL_ROWS)),
+    )
+    z, y, x = (bool(cosines[row, source[i]] < 0) for i, row in enumerate(_CANONICAL_ROWS))
+    return AxisOrder((source[0], source[1], source[2]), (z, y, x))
+
+
+def spacing_of(affine: Affine) -> Spacing:
+    """Voxel size in millimetres along (z, y, x)."""
+    z, y, x = np.linalg.norm(affine[:3, :3], axis=0)
+    return float(z), float(y), float(x)
+
+
+def orientation_of(affine: Affine) -> str:
+    """Name the direction in which each stored axis, x first, increases, by nibabel's codes."""
+    order = axis_order(affine)
+    codes = {}
+    for axis, row, reverse in zip(order.source, _CANONICAL_ROWS, order.reverse, strict=True):
+        codes[axis] = _LETTERS[row][not reverse]
+    return "".join(codes[axis] for axis in (2, 1, 0))
+
+
+def to_canonical(volume: Volume) -> Volume:
+    """Bring the voxels into LPS order; nothing is interpolated."""
+    order = axis_order(volume.affine)
+    affine = order.canonical_affine(volume.affine, volume.array.shape)
+    return Volume(order.forward(volume.array), affine)
+
+
+def from_canonical(label_map: LabelMap, like: Volume) -> LabelMap:
+    """Bring a canonical label map back into the axes of the file that `like` came from."""
+    return LabelMap(axis_order(like.affine).backward(label_map.array), like.affine)

@@ -1,0 +1,58 @@
+"""The errors a user can meet, each with its exit code.
+
+UvlmError                70  a bug, or nothing below fits
+├── ConfigError           2  a parameter, flag or command line is wrong
+├── DataError             3  a file, table, case or cache is refused
+├── SetupError            4  weights, a package, memory or a device is missing
+└── Interrupted           5  stopped by a signal; the same command resumes
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class UvlmError(Exception):
+    """One line for the user: which file or key, what is wrong with it, what to do.
+
+    Args:
+        subject: the file, case or parameter at fault.
+        fact: what was found, with the numbers.
+        remedy: what to do about it.
+    """
+
+    exit_code: ClassVar[int] = 70
+
+    def __init__(self, subject: object, fact: str, remedy: str = "") -> None:
+        self.subject = str(subject)
+        self.fact = fact
+        self.remedy = remedy
+        super().__init__(subject, fact, remedy)
+
+    def __str__(self) -> str:
+        line = f"{self.subject}: {self.fact}"
+        return f"{line}; {self.remedy}" if self.remedy else line
+
+
+class ConfigError(UvlmError):
+    """A parameter, flag or command line is wrong."""
+
+    exit_code = 2
+
+
+class DataError(UvlmError):
+    """A file, table, case or cache is refused."""
+
+    exit_code = 3
+
+
+class SetupError(UvlmError):
+    """Weights, a package, memory or a device is missing."""
+
+    exit_code = 4
+
+
+class Interrupted(UvlmError):
+    """Stopped by a signal after saving; the same command resumes."""
+
+    exit_code = 5

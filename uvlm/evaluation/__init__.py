@@ -1,0 +1,1 @@
+"""Scores of masks, probabilities and reports, each with its baselines and interval."""

@@ -1,0 +1,101 @@
+"""Reports that cost nothing, from the training split alone: what a model must beat.
+
+    constant_normal       one report that claims nothing, in the most frequent sentences
+    constant_abnormal     one report that claims every abnormality
+    most_frequent         the training report written most often
+    random                another training report for each case
+    nearest               the training report whose labels the classifier finds likeliest
+    classifier_sentences  the classifier's decisions, in the most frequent sentences
+
+The first four never look at the image.
+
+N test cases, M training reports, A abnormalities.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.evaluation.sentence_bank import Label, learn_sentences, split_sentences
+from uvlm.seeding import generator
+from uvlm.text.report import Report
+
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
+INFORMED: Final = ("nearest", "classifier_sentences")
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingReports:
+    """Reports of the training split, one per scan, with their (M, A) labels."""
+
+    reports: tuple[Report, ...]
+    labels: Flags
+
+
+def baseline_reports(
+    training: TrainingReports,
+    case_ids: Sequence[str],
+    label: Label,
+    seed: int,
+    probabilities: Floats | None = None,
+    thresholds: Floats | None = None,
+) -> dict[str, list[str]]:
+    """Texts of every baseline for every test case.
+
+    Args:
+        training: what baselines may learn from.
+        case_ids: the N test cases.
+        label: reads abnormalities out of texts.
+        seed: of the random baseline.
+        probabilities: (N, A) of the classifier; without them the informed baselines are left out.
+        thresholds: (A,) probability from which an abnormality is claimed.
+    """
+    num_cases, num_classes = len(case_ids), training.labels.shape[1]
+    bank = learn_sentences(training.reports, training.labels, label)
+    texts = {
+        "constant_normal": [bank.compose(np.zeros(num_classes, dtype=bool))] * num_cases,
+        "constant_abnormal": [bank.compose(np.ones(num_classes, dtype=bool))] * num_cases,
+        "most_frequent": [most_frequent_report(training.reports)] * num_cases,
+        "random": random_reports(training.reports, case_ids, seed),
+    }
+    if probabilities is not None and thresholds is not None:
+        texts["nearest"] = nearest_reports(training, probabilities)
+        decided = probabilities >= thresholds
+        texts["classifier_sentences"] = [bank.compose(present) for present in decided]
+    return texts
+
+
+def most_frequent_report(reports: Sequence[Report]) -> str:
+    """Take the commonest text; of equally common ones, that with the most frequent sentences."""
+    counts = Counter(report.text for report in reports)
+    sentence_counts = Counter(s for report in reports for s in set(split_sentences(report.text)))
+
+    def typical(text: str) -> tuple[int, float, str]:
+        frequencies = [sentence_counts[sentence] for sentence in split_sentences(text)]
+        return counts[text], sum(frequencies) / max(len(frequencies), 1), text
+
+    return max(counts, key=typical)
+
+
+def random_reports(reports: Sequence[Report], case_ids: Sequence[str], seed: int) -> list[str]:
+    """Draw a training report per case, from the seed and the case alone."""
+    drawn = [
+        int(generator(seed, "random report", case).integers(len(reports))) for case in case_ids
+    ]
+    return [reports[index].text for index in drawn]
+
+
+def nearest_reports(training: TrainingReports, probabilities: Floats) -> list[str]:
+    """For each case the training report whose label set has the highest likelihood."""
+    likely = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    positive = training.labels.astype(np.float64)
+    log_likelihood = np.log(likely) @ positive.T + np.log1p(-likely) @ (1 - positive).T  # (N, M)
+    return [training.reports[index].text for index in log_likelihood.argmax(axis=1)]

@@ -1,0 +1,99 @@
+"""Corpus BLEU under named cleaning protocols, counted by pycocoevalcap.
+
+No tokenizer stands between a report and its n-grams, words are what whitespace separates, so the
+cleaning decides the score: numbers of two protocols cannot be compared.
+
+    plain      nothing is changed
+    official   what the authors of CT-RATE do before scoring; headline numbers use it
+    release    what the released U-VLM code does before scoring
+
+N cases; `...` is any leading shape, such as bootstrap samples.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+MAX_ORDER: Final = 4
+HEADLINE: Final = "official"
+_SMALL, _TINY = 1e-9, 1e-15  # pycocoevalcap's guards against 0/0
+
+
+class Protocol(NamedTuple):
+    """What is done to a reference and to a prediction before their words are counted."""
+
+    reference: Callable[[str], str]
+    prediction: Callable[[str], str]
+
+
+def _replace(text: str, pairs: Sequence[tuple[str, str]]) -> str:
+    for old, new in pairs:
+        text = text.replace(old, new)
+    return text
+
+
+def _official_reference(text: str) -> str:
+    return _replace(text, (("\n", ""), (" . ", "."), (" .", ".")))
+
+
+def _official_prediction(text: str) -> str:
+    marks = (("\n", ""), ("<|eot_id|>", ""), ('"', ""), ("_", ""))
+    return _replace(text, (*marks, (" . ", "."), (" .", ".")))
+
+
+def _release(text: str) -> str:
+    text = " ".join(text.replace('"', "").split())
+    text = re.sub(r"\s*\.\s*", ". ", text)
+    return re.sub(r"\.\s*\.", ".", text).strip()
+
+
+PROTOCOLS: Final[Mapping[str, Protocol]] = {
+    "plain": Protocol(str, str),
+    "official": Protocol(_official_reference, _official_prediction),
+    "release": Protocol(_release, _release),
+}
+
+
+def bleu_counts(
+    references: Sequence[str], predictions: Sequence[str], protocol: str = HEADLINE
+) -> Floats:
+    """Count what each case adds to corpus BLEU: (N, 10).
+
+    Columns: n-grams that match and n-grams written, for n = 1..4 each, then the words written and
+    the words of the reference.
+    """
+    from pycocoevalcap.bleu.bleu_scorer import BleuScorer
+
+    clean = PROTOCOLS[protocol]
+    scorer = BleuScorer(n=MAX_ORDER)
+    for reference, prediction in zip(references, predictions, strict=True):
+        scorer += (clean.prediction(prediction), [clean.reference(reference)])
+    rows = [[*c["correct"], *c["guess"], c["testlen"], *c["reflen"]] for c in scorer.ctest]
+    return np.asarray(rows, dtype=np.float64).reshape(len(rows), 2 * MAX_ORDER + 2)
+
+
+def bleu_scores(counts: Floats) -> dict[str, Floats]:
+    """BLEU-1..4 and their mean from summed counts: (..., 10) to five arrays (...,)."""
+    matched, written = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
+    length, reference_length = counts[..., -2], counts[..., -1]
+    precisions = (matched + _TINY) / (written + _SMALL)
+    orders = np.arange(1, MAX_ORDER + 1)
+    scores = np.cumprod(precisions, axis=-1) ** (1.0 / orders)
+    ratio = np.minimum((length + _TINY) / (reference_length + _SMALL), 1.0)
+    scores = scores * np.exp(1.0 - 1.0 / ratio)[..., None]
+    by_name = {f"bleu_{n}": scores[..., n - 1] for n in orders}
+    return by_name | {"bleu_mean": scores.mean(axis=-1)}
+
+
+def corpus_bleu(
+    references: Sequence[str], predictions: Sequence[str], protocol: str = HEADLINE
+) -> dict[str, float]:
+    """BLEU-1..4 and their mean of a set of reports, under a named protocol."""
+    totals = bleu_counts(references, predictions, protocol).sum(axis=0)
+    return {name: float(score) for name, score in bleu_scores(totals).items()}

@@ -1,0 +1,114 @@
+"""Abnormalities found and missed: macro P/R/F1, CRG, AUROC, AUPRC, thresholds.
+
+Macro values are the unweighted mean of the per-class values, and 0/0 counts as 0, as in CT-RATE's
+official scorer; macro-F1 is the mean of F1s, not the F1 of mean precision and recall.
+
+N cases, A abnormalities; `...` is any leading shape, such as bootstrap samples.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
+
+
+class Confusion(NamedTuple):
+    """True positives, false positives and false negatives, each (..., A)."""
+
+    tp: Floats
+    fp: Floats
+    fn: Floats
+
+    @classmethod
+    def per_case(cls, labels: Flags, claimed: Flags) -> Self:
+        """Count every single case: (N, A) flags to (N, A) zeros and ones."""
+        return cls(
+            (labels & claimed).astype(np.float64),
+            (~labels & claimed).astype(np.float64),
+            (labels & ~claimed).astype(np.float64),
+        )
+
+
+def precision_recall_f1(counts: Confusion) -> tuple[Floats, Floats, Floats]:
+    """Per-class precision, recall and F1, each (..., A), 0 where undefined."""
+    tp, fp, fn = counts
+    return (
+        _share(tp, tp + fp),
+        _share(tp, tp + fn),
+        _share(2 * tp, 2 * tp + fp + fn),
+    )
+
+
+def crg(counts: Confusion, num_cases: Floats) -> Floats:
+    """CRG of summed counts: (...,). All-negative and all-positive both give 1/3, perfect gives 1.
+
+    With X = cases x classes and A positives, a hit earns r = (X - A) / 2A, a miss loses r, a false
+    alarm loses 1; the score s enters as U / (2U - s), U = (X - A) / 2.
+    """
+    tp, fp, fn = (part.sum(axis=-1) for part in counts)
+    positives = tp + fn
+    negatives = num_cases * counts.tp.shape[-1] - positives
+    reward = _share(negatives, 2 * positives)
+    return _share(negatives / 2, negatives - (reward * (tp - fn) - fp))
+
+
+def ranking(labels: Flags, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """AUROC and average precision of every class in every sample, each (R, A).
+
+    NaN where a sample has no positive, or for AUROC no negative, of the class. Tied scores count
+    half for AUROC and form one threshold for average precision.
+
+    Args:
+        labels: (N, A) truth.
+        scores: (N, A), higher means more likely present.
+        weights: (R, N) how often each case counts in each sample.
+    """
+    per_class = [
+        _ranking_of_class(labels[:, a], scores[:, a], weights) for a in range(labels.shape[1])
+    ]
+    auroc, precision = zip(*per_class, strict=True)
+    return np.stack(auroc, axis=1), np.stack(precision, axis=1)
+
+
+def tune_thresholds(labels: Flags, probabilities: Floats) -> Floats:
+    """Per class, the probability from which on claiming gives the best F1: (A,).
+
+    Call it on the validation split only. A class without positives keeps 0.5.
+    """
+    chosen = [_best_threshold(labels[:, a], probabilities[:, a]) for a in range(labels.shape[1])]
+    return np.asarray(chosen, dtype=np.float64)
+
+
+def _share(part: Floats, whole: Floats) -> Floats:
+    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+
+
+def _ranking_of_class(labels: Flags, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """AUROC and average precision of one class, each (R,)."""
+    order = np.argsort(-scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))  # first case of each tie
+    positive = np.add.reduceat(np.where(labels, weights, 0.0)[:, order], starts, axis=1)
+    negative = np.add.reduceat(np.where(labels, 0.0, weights)[:, order], starts, axis=1)
+    hits, alarms = positive.cumsum(axis=1), negative.cumsum(axis=1)
+    num_positive, num_negative = hits[:, -1], alarms[:, -1]
+    below = num_negative[:, None] - alarms + negative / 2  # negatives ranked under each tie
+    wins = (positive * below).sum(axis=1)
+    found = (positive * _share(hits, hits + alarms)).sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return wins / (num_positive * num_negative), found / num_positive
+
+
+def _best_threshold(labels: Flags, probabilities: Floats) -> float:
+    if not labels.any():
+        return 0.5
+    values = np.unique(probabilities)
+    candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
+    claimed = probabilities[:, None] >= candidates  # (N, candidates)
+    truth = np.broadcast_to(labels[:, None], claimed.shape)
+    counts = Confusion(*(part.sum(axis=0) for part in Confusion.per_case(truth, claimed)))
+    return float(candidates[np.argmax(precision_recall_f1(counts)[2])])

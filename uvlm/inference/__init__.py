@@ -1,0 +1,1 @@
+"""Using trained networks: features, masks, probabilities and reports."""

@@ -1,0 +1,141 @@
+"""Stage `encode`: a frozen encoder reads every volume once; its aligned tokens are stored.
+
+Pooling and padding (eq. 4) have no weights, so stage 3 trains on these tokens alone.
+
+K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import InjectionConfig, Params
+from uvlm.data.examples import Example, read_examples
+from uvlm.data.preprocess import contract, contract_sha256, normalise
+from uvlm.errors import DataError
+from uvlm.inference.device import autocast, choose_device, choose_precision, set_threads
+from uvlm.model.align import encode_visual
+from uvlm.model.checkpoint import check_contract, load_encoder
+from uvlm.store import (
+    Row,
+    array_path,
+    key_of,
+    load_array,
+    read_manifest,
+    read_note,
+    save_array,
+    store_root,
+    write_manifest,
+)
+from uvlm.tracking import Progress
+
+
+def encode_cases(
+    params: Params,
+    *,
+    index: Path,
+    preprocess: Path,
+    model: Path,
+    out: Path,
+    progress: Progress | None = None,
+) -> list[Row]:
+    """Store the tokens of every case and write the manifest; what is stored already is kept.
+
+    Args:
+        params: reads the sections preprocess, injection and encode.
+        index: manifest of the stage `index`.
+        preprocess: manifest of the stage `preprocess`.
+        model: model folder whose encoder is frozen, data/models/cls.
+        out: manifest to write. One (K, sum C_i) array a case; the row's extras are `channels`,
+            `encoder_sha256`, `reference_stage` and `pooling`.
+        progress: shows the cases done.
+
+    Returns:
+        The rows of the manifest.
+    """
+    check_contract(model, contract(params.preprocess))
+    loaded = load_encoder(model)
+    device = choose_device()
+    set_threads()
+    encoder = loaded.encoder.to(device, memory_format=torch.channels_last_3d)
+    encoder_sha256 = loaded.config.weights["encoder"]
+    examples = read_examples(index, preprocess, params.preprocess)
+    rows = []
+    for number, example in enumerate(examples, start=1):
+        key = _key(example, params, encoder_sha256, choose_precision(device))
+        path = array_path("encode", key)
+        note = read_note(store_root() / path)
+        if note is None:
+            x = torch.from_numpy(normalise(load_array(example.volume), params.preprocess))
+            tokens = encode_volume(encoder, x[None, None].to(device), params.injection)
+            sha256 = save_array(store_root() / path, _numpy(tokens, params.encode.dtype))
+        else:
+            sha256 = str(note["sha256"])
+        extra = {
+            "channels": list(loaded.config.encoder.channels),
+            "encoder_sha256": encoder_sha256,
+            "reference_stage": params.injection.reference_stage,
+            "pooling": params.injection.pooling,
+        }
+        source = f"encoder:{encoder_sha256[:12]}"
+        rows.append(Row(example.case.case_id, key, path, sha256, source, extra))
+        if progress is not None:
+            progress.update(number, len(examples))
+    write_manifest(out, rows)
+    return rows
+
+
+def encode_volume(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
+    """Encode one volume (1, 1, D, H, W) without gradients: (K, sum C_i), shallow to deep."""
+    with torch.no_grad(), autocast(x.device):
+        aligned = encode_visual(encoder, x, injection.reference_stage, injection.pooling)
+    return torch.cat([tokens[0].float() for tokens in aligned], dim=-1)
+
+
+def split_stages(tokens: Tensor, channels: Sequence[int]) -> list[Tensor]:
+    """Cut (B, K, sum C_i) into one (B, K, C_i) per stage, shallow to deep."""
+    return list(torch.split(tokens, list(channels), dim=-1))
+
+
+def read_encodings(
+    path: Path, injection: InjectionConfig, encoder_sha256: str
+) -> dict[str, Row]:
+    """Read the manifest by case and refuse tokens of another encoder or alignment."""
+    expected = {
+        "encoder_sha256": encoder_sha256,
+        "reference_stage": injection.reference_stage,
+        "pooling": injection.pooling,
+    }
+    rows = read_manifest(path)
+    for row in rows:
+        for name, value in expected.items():
+            if row.extra.get(name) != value:
+                raise DataError(
+                    path,
+                    f"case {row.case} has {name} {row.extra.get(name)}, this run has {value}",
+                    "run `dvc repro encode`",
+                )
+    return {row.case: row for row in rows}
+
+
+def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:
+    return key_of(
+        "encode",
+        example.volume_sha256,
+        contract_sha256(params.preprocess),
+        encoder_sha256,
+        params.injection.reference_stage,
+        params.injection.pooling,
+        params.encode.dtype,
+        precision,
+    )
+
+
+def _numpy(tokens: Tensor, dtype: str) -> npt.NDArray[np.floating]:
+    return tokens.cpu().numpy().astype(dtype)

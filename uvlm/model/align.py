@@ -1,0 +1,83 @@
+"""Feature alignment (paper eq. 4): every encoder stage becomes K visual tokens.
+
+Stages count from 1, shallow to deep, as S_1 ... S_N in the paper. Token k of a stage is the voxel
+k = (z * H + y) * W + x of its (D, H, W) grid.
+
+B batch, C channels, (D, H, W) feature grid in (z, y, x) order, K visual tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Literal
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from uvlm.config import Grid
+from uvlm.errors import ConfigError
+
+Pooling = Literal["average", "max"]
+
+
+def align(features: Sequence[Tensor], reference_stage: int, pooling: Pooling) -> list[Tensor]:
+    """Give every encoder stage the token count of the reference stage (eq. 4).
+
+    Shallower stages are pooled onto the reference grid, the reference stage is only flattened,
+    deeper stages keep their own voxels and get zero tokens at the end.
+
+    Args:
+        features: one (B, C_i, D_i, H_i, W_i) per stage, shallow to deep.
+        reference_stage: r, from 1; its voxel count is K.
+        pooling: `average`, or `max`, which keeps findings of a few voxels.
+
+    Returns:
+        One (B, K, C_i) per stage, in the same order.
+    """
+    pool = F.adaptive_avg_pool3d if pooling == "average" else F.adaptive_max_pool3d
+    depth, height, width = features[reference_stage - 1].shape[2:]
+    num_tokens = depth * height * width
+    aligned = []
+    for stage, feature in enumerate(features, start=1):
+        pooled = pool(feature, (depth, height, width)) if stage < reference_stage else feature
+        tokens = pooled.flatten(2).transpose(1, 2)  # (B, K_i, C_i), K_i <= K
+        aligned.append(F.pad(tokens, (0, 0, 0, num_tokens - tokens.shape[1])))
+    return aligned
+
+
+def encode_visual(
+    encoder: Callable[[Tensor], Sequence[Tensor]],
+    x: Tensor,
+    reference_stage: int,
+    pooling: Pooling,
+) -> list[Tensor]:
+    """From voxels (B, 1, D, H, W) to aligned tokens, one (B, K, C_i) per stage."""
+    return align(encoder(x), reference_stage, pooling)
+
+
+def feature_grids(grid: Grid, strides: Sequence[int]) -> list[Grid]:
+    """Grid of every stage's features for an input of `grid` voxels."""
+    step = prod(strides)
+    if any(size % step for size in grid):
+        raise ConfigError(
+            "preprocess.grid",
+            f"{list(grid)} is not a multiple of {step}, the product of encoder.strides",
+            f"use multiples of {step}",
+        )
+    grids: list[Grid] = []
+    for stride in strides:
+        grid = (grid[0] // stride, grid[1] // stride, grid[2] // stride)
+        grids.append(grid)
+    return grids
+
+
+def token_counts(grid: Grid, strides: Sequence[int], reference_stage: int) -> list[int]:
+    """Count the tokens of every stage that are not padding: K_i <= K."""
+    voxels = [prod(stage_grid) for stage_grid in feature_grids(grid, strides)]
+    return [min(count, voxels[reference_stage - 1]) for count in voxels]
+
+
+def num_visual_tokens(grid: Grid, strides: Sequence[int], reference_stage: int) -> int:
+    """K, the number of voxels of the reference stage."""
+    return token_counts(grid, strides, reference_stage)[reference_stage - 1]

@@ -1,0 +1,48 @@
+"""Abnormality classifier (paper eq. 2): learned queries look at the deepest stage.
+
+    probabilities = sigmoid(Linear(Flatten(CrossAttn(Q, f_N))))
+
+Additions to eq. 2, listed in docs/faithfulness.md: layer norms before and after the attention, and
+learned positions on its keys, so that a query can look at one side of the body.
+
+B batch, C channels, (D, H, W) grid of f_N, K = D * H * W tokens, M queries, A abnormalities.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class Classifier(nn.Module):
+    """Query pooling over f_N, then one linear layer; returns logits."""
+
+    def __init__(
+        self,
+        channels: int,
+        num_classes: int,
+        num_queries: int,
+        heads: int,
+        grid_tokens: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.positions = nn.Parameter(torch.empty(grid_tokens, channels))
+        self.queries = nn.Parameter(torch.empty(num_queries, channels))
+        self.attention = nn.MultiheadAttention(channels, heads, batch_first=True)
+        self.pooled_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+        self.linear = nn.Linear(num_queries * channels, num_classes)
+        nn.init.normal_(self.positions, std=0.02)
+        nn.init.xavier_uniform_(self.queries)
+
+    def forward(self, deepest: Tensor) -> Tensor:
+        """Logits (B, A) from f_N, given as (B, C, D, H, W) or as tokens (B, K, C)."""
+        tokens = deepest.flatten(2).transpose(1, 2) if deepest.dim() == 5 else deepest
+        values = self.norm(tokens)  # (B, K, C)
+        queries = self.queries.expand(len(values), -1, -1)
+        keys = values + self.positions
+        pooled, _ = self.attention(queries, keys, values, need_weights=False)  # (B, M, C)
+        logits: Tensor = self.linear(self.dropout(self.pooled_norm(pooled)).flatten(1))
+        return logits

@@ -1,0 +1,184 @@
+"""The language decoder: a small pre-norm transformer with rotary positions and a KV cache.
+
+It is told nothing about images: it takes embedded positions, adds what is injected before each
+layer (eq. 5) and returns hidden states; `logits` is called only where a token is predicted.
+
+B batch, L sequence, K visual tokens, E width, H heads, d = E / H, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uvlm.config import DecoderConfig
+from uvlm.errors import ConfigError
+from uvlm.model.inject import inject
+
+ROTARY_BASE = 10000.0
+Rotation = tuple[Tensor, Tensor]
+
+
+def rotary_tables(num_positions: int, head_dim: int) -> Rotation:
+    """Tabulate cosines and signed sines (num_positions, d).
+
+    Channels i and i + d/2 form a pair that turns by position * base^(-2i/d).
+    """
+    exponents = torch.arange(head_dim // 2, dtype=torch.float64) * 2 / head_dim
+    positions = torch.arange(num_positions, dtype=torch.float64)
+    angles = torch.outer(positions, ROTARY_BASE**-exponents)  # (num_positions, d/2)
+    cos, sin = angles.cos().float(), angles.sin().float()
+    return torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn each channel pair of x (..., L, d) by its position's angle; norms do not change."""
+    cos, signed_sin = rotation
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
+
+
+class LayerCache:
+    """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.length = 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Append (B, H, L, d) keys and values; return all of them so far."""
+        if self._keys is None or self._values is None:
+            batch, heads, _, head_dim = keys.shape
+            self._keys = keys.new_empty(batch, heads, self.capacity, head_dim)
+            self._values = values.new_empty(batch, heads, self.capacity, head_dim)
+        end = self.length + keys.shape[2]
+        self._keys[:, :, self.length : end] = keys
+        self._values[:, :, self.length : end] = values
+        self.length = end
+        return self._keys[:, :, :end], self._values[:, :, :end]
+
+
+class DecoderLayer(nn.Module):
+    """LM_j of eq. 5: attention and feed-forward, each after a norm and around a residual."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.qkv = nn.Linear(config.width, 3 * config.width)
+        self.attention_out = nn.Linear(config.width, config.width)
+        self.ffn_norm = nn.LayerNorm(config.width)
+        self.ffn_in = nn.Linear(config.width, config.ffn)
+        self.ffn_out = nn.Linear(config.ffn, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(
+        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+    ) -> Tensor:
+        """(B, L, E) -> (B, L, E)."""
+        attended: Tensor = self.dropout(self._attend(hidden, rotation, mask, cache))
+        hidden = hidden + attended
+        ffn: Tensor = self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
+        return hidden + ffn
+
+    def _attend(
+        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+    ) -> Tensor:
+        batch, length, width = hidden.shape
+        qkv: Tensor = self.qkv(self.attention_norm(hidden))
+        turned, straight = qkv.split([2 * width, width], dim=-1)
+        queries, keys = rotate(self._split_heads(turned, parts=2), rotation)
+        (values,) = self._split_heads(straight, parts=1)
+        if cache is not None:
+            keys, values = cache.extend(keys, values)
+        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return out
+
+    def _split_heads(self, x: Tensor, parts: int) -> Tensor:
+        """(B, L, parts * E) -> (parts, B, H, L, d)."""
+        batch, length, _ = x.shape
+        return x.view(batch, length, parts, self.heads, -1).permute(2, 0, 3, 1, 4)
+
+
+class LanguageDecoder(nn.Module):
+    """Embedding (tied to the output), layers and a final norm."""
+
+    cos: Tensor
+    signed_sin: Tensor
+
+    def __init__(self, vocabulary_size: int, config: DecoderConfig, max_positions: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary_size, config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        cos, signed_sin = rotary_tables(max_positions, config.width // config.heads)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("signed_sin", signed_sin, persistent=False)
+        self._initialise()
+
+    def _initialise(self) -> None:
+        """GPT-2's start: small weights, smaller still where a layer writes to the residual."""
+        residual_std = 0.02 / (2 * len(self.layers)) ** 0.5
+        for name, weight in self.named_parameters():
+            if name.endswith(("attention_out.weight", "ffn_out.weight")):
+                nn.init.normal_(weight, std=residual_std)
+            elif weight.dim() == 2:
+                nn.init.normal_(weight, std=0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(weight)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token ids (..., T) -> (..., T, E)."""
+        embedded: Tensor = self.embedding(token_ids)
+        return embedded
+
+    def new_cache(self, capacity: int) -> list[LayerCache]:
+        """Make an empty cache, one entry per layer, for at most `capacity` positions."""
+        return [LayerCache(capacity) for _ in self.layers]
+
+    def forward(
+        self,
+        hidden: Tensor,
+        injections: Mapping[int, Tensor],
+        mask: Tensor | None = None,
+        cache: Sequence[LayerCache] | None = None,
+    ) -> Tensor:
+        """Run all layers over embedded positions.
+
+        Args:
+            hidden: (B, L, E); with a cache, the positions that follow those already cached.
+            injections: visual features (B, K, E) to add before a layer, by its number from 1.
+            mask: bool, (L, positions so far), True where a row may look; None looks everywhere.
+            cache: from `new_cache`; extended in place.
+
+        Returns:
+            Normed hidden states (B, L, E); `logits` turns them into words.
+        """
+        start = cache[0].length if cache else 0
+        rotation = self._rotation(start, start + hidden.shape[1])
+        hidden = self.dropout(hidden)
+        for index, layer in enumerate(self.layers):
+            if index + 1 in injections:
+                hidden = inject(hidden, injections[index + 1])
+            hidden = layer(hidden, rotation, mask, cache[index] if cache else None)
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., E) -> logits (..., V), with the embedding as weights."""
+        return F.linear(hidden, self.embedding.weight)
+
+    def _rotation(self, start: int, end: int) -> Rotation:
+        if end > len(self.cos):
+            raise ConfigError(
+                "decoder.max_report_tokens",
+                f"a sequence of {end} positions is longer than the {len(self.cos)} built for",
+                "raise it or shorten the report",
+            )
+        return self.cos[start:end], self.signed_sin[start:end]

@@ -1,0 +1,61 @@
+"""What a set of parameters builds, counted without allocating it: for `uvlm info` and the tracker.
+
+Modules are made on PyTorch's meta device, so the paper's sizes cost nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from uvlm.config import Params
+from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
+from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.inject import injection_plan
+from uvlm.model.unet import build_unet
+from uvlm.model.uvlm import SpecialIds
+
+QWEN3_VOCABULARY_SIZE = 151_669
+Row = tuple[str, str | int]
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Count the weights of a module, shared ones once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18) -> list[Row]:
+    """List (name, value): visual tokens K, stage grids, injection plan, parameter counts.
+
+    `num_classes` of the label scheme and `num_abnormalities` only size the two output layers.
+    """
+    encoder, injection, grid = params.encoder, params.injection, params.preprocess.grid
+    reference = injection.reference_stage
+    bpe = params.tokenizer.kind == "bpe"
+    vocabulary_size = params.tokenizer.vocabulary_size if bpe else QWEN3_VOCABULARY_SIZE
+    grids = feature_grids(grid, encoder.strides)
+    own = token_counts(grid, encoder.strides, reference)
+    with torch.device("meta"):
+        unet = build_unet(encoder, num_classes)
+        classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
+        uvlm = build_uvlm(
+            encoder, params.decoder, injection, grid, vocabulary_size, SpecialIds(0, 1, 2, 3, 4)
+        )
+    return [
+        ("visual tokens K", num_visual_tokens(grid, encoder.strides, reference)),
+        ("reference stage", reference),
+        ("stage grids", " ".join("x".join(map(str, stage_grid)) for stage_grid in grids)),
+        ("tokens by stage", " ".join(map(str, own))),
+        ("injection", plan_text(injection_plan(injection.kind, injection.layer_by_stage))),
+        ("vocabulary", vocabulary_size),
+        ("encoder parameters", count_parameters(unet.encoder)),
+        ("unet parameters", count_parameters(unet)),
+        ("classifier parameters", count_parameters(classifier)),
+        ("decoder parameters", count_parameters(uvlm.decoder)),
+        ("projection parameters", count_parameters(uvlm.projections)),
+    ]
+
+
+def plan_text(plan: dict[int, int]) -> str:
+    """Write a plan as `f6->L1 f5->L2 ...`."""
+    return " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items()) or "input only"

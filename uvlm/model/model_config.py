@@ -1,0 +1,80 @@
+"""What config.json of a model folder says: enough to rebuild its modules without params.yaml.
+
+Three kinds, one per training. `weights` (sha256 of each weights file) is filled in by
+`checkpoint.save_model`; `params` keeps whatever other sections the training used, for the record.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, TypeAdapter
+
+from uvlm.config import (
+    ClassifierConfig,
+    DecoderConfig,
+    EncoderConfig,
+    Grid,
+    InjectionConfig,
+    Section,
+)
+from uvlm.model.uvlm import SpecialIds
+
+METADATA = {
+    "axes": "arrays and grids are (z, y, x); z to superior, y to posterior, x to left",
+    "units": "input Hounsfield units, prepared as contract.json says",
+    "intended_use": "research only; not a medical device; every output is an unreviewed draft",
+}
+
+
+class ModelConfig(Section):
+    """What every kind of model folder says."""
+
+    module_names: ClassVar[tuple[str, ...]]
+
+    format_version: Literal[1] = 1
+    encoder: EncoderConfig
+    grid: Grid
+    params: dict[str, Any] = Field(default_factory=dict)
+    weights: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(default_factory=lambda: dict(METADATA))
+
+
+class SegModelConfig(ModelConfig):
+    """Objective 1: a U-Net that separates `class_names` (index 0 is background)."""
+
+    module_names = ("unet", "encoder")
+
+    kind: Literal["seg"] = "seg"
+    class_names: tuple[str, ...]
+
+
+class ClsModelConfig(ModelConfig):
+    """Objective 2: an encoder and a classifier of `abnormalities`."""
+
+    module_names = ("encoder", "classifier")
+
+    kind: Literal["cls"] = "cls"
+    classifier: ClassifierConfig
+    abnormalities: tuple[str, ...]
+
+
+class ReportModelConfig(ModelConfig):
+    """Objective 3: everything `predict` needs."""
+
+    module_names = ("unet", "encoder", "classifier", "decoder")
+
+    kind: Literal["report"] = "report"
+    class_names: tuple[str, ...]
+    classifier: ClassifierConfig
+    abnormalities: tuple[str, ...]
+    decoder: DecoderConfig
+    injection: InjectionConfig
+    vocabulary_size: int
+    specials: SpecialIds
+
+
+AnyModelConfig = SegModelConfig | ClsModelConfig | ReportModelConfig
+MODEL_CONFIG: TypeAdapter[AnyModelConfig] = TypeAdapter(
+    Annotated[AnyModelConfig, Field(discriminator="kind")]
+)

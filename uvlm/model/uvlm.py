@@ -1,0 +1,120 @@
+"""U-VLM: aligned visual tokens and a report, through one language decoder (paper eq. 3-5).
+
+    position   0      1 ... K   K+1    K+2    K+3 ...
+    token      start  visual    end    <bos>  report, <eos>
+    attention  |-- sees itself --|     |-- causal, sees all visual --|
+
+The input at visual positions is the projected reference stage (or zeros); the plan adds projected
+stages before language layers.
+
+B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from uvlm.model.decoder import LanguageDecoder, LayerCache
+from uvlm.model.inject import Plan
+from uvlm.model.mask import hybrid_mask
+from uvlm.model.projection import Projection
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """Vocabulary ids of the tokens that frame images and reports."""
+
+    pad: int
+    start_of_image: int
+    end_of_image: int
+    bos: int
+    eos: int
+
+
+class UVLM(nn.Module):
+    """Projections, injection plan and language decoder; the encoder stays outside.
+
+    Args:
+        decoder: the language decoder.
+        projections: one per encoder stage in use, by stage from 1.
+        plan: language layer -> encoder stage, both from 1; empty without injection.
+        input_stage: stage whose tokens are the input at visual positions; None for zeros.
+        specials: ids of the framing tokens.
+    """
+
+    def __init__(
+        self,
+        decoder: LanguageDecoder,
+        projections: Mapping[int, Projection],
+        plan: Plan,
+        input_stage: int | None,
+        specials: SpecialIds,
+    ) -> None:
+        super().__init__()
+        self.decoder = decoder
+        self.projections = nn.ModuleDict({str(stage): p for stage, p in projections.items()})
+        self.plan = plan
+        self.input_stage = input_stage
+        self.specials = specials
+
+    def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Logits (B, T, V); position t predicts token t + 1.
+
+        Args:
+            visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
+            token_ids: (B, T), <bos> first, padded to the right.
+        """
+        return self.decoder.logits(self.text_hidden(visual, token_ids))
+
+    def loss_logits(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (N, V) and targets (N,) of the N report tokens and <eos>s to predict (eq. 3).
+
+        Args:
+            visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
+            token_ids: (B, T), <bos> report <eos>, padded to the right with <pad>.
+        """
+        inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
+        is_target = targets != self.specials.pad
+        hidden = self.text_hidden(visual, inputs)
+        return self.decoder.logits(hidden[is_target]), targets[is_target]
+
+    def text_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Hidden states (B, T, E) of the text positions, ready for `decoder.logits`."""
+        block, injections = self._visual_block(visual)
+        sequence = torch.cat([block, self.decoder.embed(token_ids)], dim=1)
+        mask = hybrid_mask(block.shape[1], token_ids.shape[1], sequence.device)
+        hidden: Tensor = self.decoder(sequence, injections, mask)
+        return hidden[:, block.shape[1] :]
+
+    def prefill(self, visual: Sequence[Tensor], capacity: int) -> list[LayerCache]:
+        """Read the visual block into a new cache with room for `capacity` text tokens."""
+        block, injections = self._visual_block(visual)
+        cache = self.decoder.new_cache(block.shape[1] + capacity)
+        self.decoder(block, injections, cache=cache)
+        return cache
+
+    def next_logits(self, token_ids: Tensor, cache: Sequence[LayerCache]) -> Tensor:
+        """Logits (B, V) of the token after `token_ids` (B,), which is read into the cache."""
+        hidden = self.decoder(self.decoder.embed(token_ids[:, None]), {}, cache=cache)
+        return self.decoder.logits(hidden[:, -1])
+
+    def _visual_block(self, visual: Sequence[Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
+        """Embed the visual block (B, K + 2, E) and list what each layer gets."""
+        projected = {
+            int(stage): projection(visual[int(stage) - 1])
+            for stage, projection in self.projections.items()
+        }
+        injections = {layer: projected[stage] for layer, stage in self.plan.items()}
+        if self.input_stage is None:
+            tokens = torch.zeros_like(next(iter(projected.values())))
+        else:
+            tokens = projected[self.input_stage]
+        framing = [self.specials.start_of_image, self.specials.end_of_image]
+        start, end = self.decoder.embed(torch.tensor(framing, device=tokens.device))
+        batch = len(tokens)
+        block = torch.cat([start.expand(batch, 1, -1), tokens, end.expand(batch, 1, -1)], dim=1)
+        return block, injections

@@ -1,0 +1,87 @@
+"""Which generated reports a page shows, and how they differ from their references.
+
+Examples are not picked by hand: test cases are ordered by agreement with the truth and taken at
+fixed places, from good to bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from uvlm.data.cases import Case
+from uvlm.pages.highlight import Piece, Spans, cut_at_spans, highlight
+
+BEST_QUANTILE, WORST_QUANTILE = 0.9, 0.1
+
+
+@dataclass(frozen=True)
+class Example:
+    """A generated report beside its reference."""
+
+    case_id: str
+    place: str
+    agreement: float
+    reference: Markup
+    generated: Markup
+    reference_pieces: tuple[Piece, ...]
+    generated_pieces: tuple[Piece, ...]
+    found: tuple[str, ...]
+    missed: tuple[str, ...]
+    invented: tuple[str, ...]
+
+
+def choose_examples(
+    cases: Sequence[Case], reports: Mapping[str, str], spans: Spans, count: int
+) -> list[Example]:
+    """Take test cases at evenly spaced places from the 90th to the 10th percentile of agreement.
+
+    Args:
+        cases: the test split.
+        reports: generated report by case; a missing one is empty.
+        spans: marks the phrases that state an abnormality.
+        count: how many to take.
+    """
+    examples = [describe(case, reports.get(case.case_id, ""), spans) for case in cases]
+    examples.sort(key=lambda example: (example.agreement, example.case_id))
+    quantiles = np.linspace(BEST_QUANTILE, WORST_QUANTILE, min(count, len(examples)))
+    return [_place(examples[round(q * (len(examples) - 1))], float(q)) for q in quantiles]
+
+
+def describe(case: Case, generated: str, spans: Spans) -> Example:
+    """Compare one generated report with its reference."""
+    reference = case.report.text
+    true_spans, claimed_spans = spans(reference), spans(generated)
+    true = dict.fromkeys(name for _, _, name in sorted(true_spans))
+    claimed = dict.fromkeys(name for _, _, name in sorted(claimed_spans))
+    found = tuple(name for name in true if name in claimed)
+    missed = tuple(name for name in true if name not in claimed)
+    invented = tuple(name for name in claimed if name not in true)
+    return Example(
+        case_id=case.case_id,
+        place="",
+        agreement=_f1(len(found), len(missed) + len(invented)),
+        reference=highlight(reference, true_spans, missed),
+        generated=highlight(generated, claimed_spans, invented),
+        reference_pieces=tuple(cut_at_spans(reference, true_spans)),
+        generated_pieces=tuple(cut_at_spans(generated, claimed_spans)),
+        found=found,
+        missed=missed,
+        invented=invented,
+    )
+
+
+def _f1(hits: int, errors: int) -> float:
+    """F1 of one case's abnormalities; 1 if there are none and none is claimed."""
+    return 2 * hits / (2 * hits + errors) if hits + errors else 1.0
+
+
+def _place(example: Example, quantile: float) -> Example:
+    from dataclasses import replace
+
+    percentile = round(100 * quantile)
+    word = "median" if percentile == 50 else f"{percentile}th percentile"
+    return replace(example, place=word)

@@ -1,0 +1,190 @@
+"""Figures of the summary page, drawn by matplotlib without a display.
+
+(H, W) = (y, x) of one axial slice.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, ParamSpec
+
+import numpy as np
+
+from uvlm.data.label_scheme import LabelScheme
+from uvlm.pages.slices import MaskedSlice
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+P = ParamSpec("P")
+History = Mapping[str, list[tuple[float, float]]]  # (step, value) by column
+BLUE, ORANGE, GREY, INK = "#1d4ed8", "#d97706", "#9ca3af", "#1f2937"
+_LINES: Final = (BLUE, ORANGE, "#0f766e", "#a21caf", "#4d7c0f", "#b91c1c")
+_LESION_COLOURS: Final = (
+    "#ff5a5f", "#ffd166", "#06d6a0", "#4cc9f0", "#f78c6b", "#c77dff", "#90e0ef",
+    "#ff99c8", "#b5e48c", "#ffb703", "#80ffdb", "#e0aaff", "#fb6f92", "#a0c4ff",
+)  # fmt: skip
+_ANATOMY_COLOUR: Final = "#9db4c8"
+WINDOW_HU: Final = (-1000, 400)
+_STYLE: Final[dict[str, Any]] = {
+    "font.size": 9,
+    "font.family": "DejaVu Sans",
+    "axes.edgecolor": "#d1d5db",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "xtick.color": "#6b7280",
+    "ytick.color": "#6b7280",
+    "grid.color": "#eceff3",
+    "legend.frameon": False,
+}
+
+
+def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw under our style without changing matplotlib for anybody else."""
+
+    @wraps(draw)
+    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        import matplotlib as mpl
+
+        with mpl.rc_context(_STYLE):
+            return draw(*args, **kwargs)
+
+    return styled
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a PNG that does not change when nothing changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+
+
+def read_history(path: Path) -> History:
+    """Columns of a history.csv as (step, value) pairs; empty cells are left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in (rows[0] if rows else {}) if name != "step"]
+    return {
+        name: [(float(row["step"]), float(row[name])) for row in rows if row[name]]
+        for name in names
+    }
+
+
+@_styled
+def training_curves(histories: Mapping[str, History]) -> Figure:
+    """One column per training: losses above, validation scores below."""
+    figure = _figure(9.6, 4.6)
+    axes = figure.subplots(2, max(len(histories), 1), squeeze=False)
+    for column, (stage, history) in enumerate(histories.items()):
+        losses = {name: points for name, points in history.items() if name.endswith("loss")}
+        scores = {name: points for name, points in history.items() if "val_" in name}
+        scores = {name: points for name, points in scores.items() if name not in losses}
+        _draw_lines(axes[0, column], losses, marker="")
+        _draw_lines(axes[1, column], scores, marker="o")
+        axes[0, column].set_title(stage)
+        axes[1, column].set_ylim(0, 1)
+        axes[1, column].set_xlabel("step")
+    axes[0, 0].set_ylabel("training loss")
+    axes[1, 0].set_ylabel("validation score")
+    return figure
+
+
+@_styled
+def f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """F1 of every abnormality, by the classifier and in the reports, best report first."""
+    ordered = sorted(rows, key=lambda row: (row["report_f1"], row.get("cls_f1_tuned") or 0.0))
+    figure = _figure(9.6, 0.9 + 0.34 * len(ordered))
+    axes = figure.subplots()
+    places = np.arange(len(ordered))
+    classifier = [row.get("cls_f1_tuned") or 0.0 for row in ordered]
+    report = [row["report_f1"] for row in ordered]
+    axes.barh(places + 0.19, classifier, 0.36, color=GREY, label="classifier, tuned threshold")
+    axes.barh(places - 0.19, report, 0.36, color=BLUE, label="generated report")
+    for place, row in zip(places, ordered, strict=True):
+        axes.text(row["report_f1"] + 0.008, place - 0.19, f"{row['report_f1']:.2f}", va="center")
+    names = [
+        f"{row['name']}{' ✕' if row['not_learned'] else ''}  (n={row['support']})"
+        for row in ordered
+    ]
+    axes.set_yticks(places, names, color=INK)
+    axes.set_xlim(0, 1.06)
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    axes.set_xlabel("F1 on the test split   (✕ not learned)")
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return figure
+
+
+@_styled
+def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
+    """Draw the CT, the true outlines and the predicted outlines, lesions in colour."""
+    from matplotlib.lines import Line2D
+
+    figure = _figure(9.6, 3.9)
+    panels = figure.subplots(1, 3)
+    for axes, title, ids in zip(
+        panels, ("CT", "reference", "predicted"), (None, masked.true, masked.predicted), strict=True
+    ):
+        axes.imshow(masked.image, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
+        axes.set_title(title)
+        axes.set_axis_off()
+        if ids is not None:
+            _draw_outlines(axes, ids, classes)
+    height, width = masked.image.shape
+    for x, letter in ((0.03, "R"), (0.97, "L")):
+        panels[0].text(x, 0.5, letter, transform=panels[0].transAxes, color="white", ha="center")
+    shown = sorted((set(np.unique(masked.true)) | set(np.unique(masked.predicted))) - {0})
+    lesions = [number for number in shown if number in classes.lesion_ids]
+    handles = [Line2D([], [], color=_ANATOMY_COLOUR, lw=1, label="anatomy")]
+    handles += [
+        Line2D([], [], color=_lesion_colour(n, classes), lw=2.5, label=classes.names[n])
+        for n in lesions
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
+    return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_lines(axes: Axes, lines: History, marker: str) -> None:
+    for colour, (name, points) in zip(_LINES * 3, sorted(lines.items()), strict=False):
+        if points:
+            steps, values = zip(*points, strict=True)
+            axes.plot(steps, values, color=colour, lw=1.5, marker=marker, ms=3, label=name)
+    axes.grid(visible=True)
+    if lines:
+        axes.legend(fontsize=7.5)
+
+
+def _draw_outlines(axes: Axes, ids: np.ndarray, classes: LabelScheme) -> None:
+    """Anatomy in thin grey, lesions over it in thick colour."""
+    present = [int(number) for number in np.unique(ids) if number]
+    for number in sorted(present, key=lambda n: n in classes.lesion_ids):
+        is_lesion = number in classes.lesion_ids
+        colour = _lesion_colour(number, classes) if is_lesion else _ANATOMY_COLOUR
+        mask = np.pad(ids == number, 1).astype(np.float32)
+        rows, columns = np.arange(mask.shape[0]) - 1, np.arange(mask.shape[1]) - 1
+        axes.contour(
+            columns, rows, mask, levels=[0.5], colors=colour, linewidths=2.0 if is_lesion else 0.7
+        )
+    axes.set_xlim(-0.5, ids.shape[1] - 0.5)
+    axes.set_ylim(ids.shape[0] - 0.5, -0.5)
+
+
+def _lesion_colour(number: int, classes: LabelScheme) -> str:
+    return _LESION_COLOURS[sorted(classes.lesion_ids).index(number) % len(_LESION_COLOURS)]

@@ -1,0 +1,76 @@
+"""Reports in colour: one colour per abnormality, the same on every page; normal text stays black.
+
+Generated text is untrusted. Everything that becomes HTML passes through `markupsafe.escape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from markupsafe import Markup
+
+from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+
+Span = tuple[int, int, str]  # start, end, abnormality
+Spans = Callable[[str], Sequence[Span]]
+
+# Dark enough to read on white (contrast 4.5 and more), ordered so that neighbours differ in hue.
+_COLOURS: Final = (
+    "#5b6470", "#c2410c", "#b91c1c", "#1d4ed8", "#be185d", "#7c5a0a",
+    "#15803d", "#6d28d9", "#0e7490", "#a21caf", "#2563a8", "#7f4f24",
+    "#0f766e", "#4d7c0f", "#9f5f00", "#4338ca", "#a8326e", "#1f5c3a",
+)  # fmt: skip
+_COLOUR_BY_NAME: Final = dict(zip(ABNORMALITIES, _COLOURS, strict=True)) | dict(
+    zip(ABDOMEN_LESIONS, _COLOURS[1:4], strict=True)
+)
+_OTHER: Final = "#374151"
+
+
+class Piece(NamedTuple):
+    """A stretch of text that is about one abnormality, or about none."""
+
+    text: str
+    abnormality: str | None
+
+
+def colour_of(abnormality: str) -> str:
+    """The hex colour of an abnormality on every page and figure."""
+    return _COLOUR_BY_NAME.get(abnormality, _OTHER)
+
+
+def cut_at_spans(text: str, spans: Sequence[Span]) -> Iterator[Piece]:
+    """Cut a text at its spans; the pieces joined are the text. A span inside another is ignored."""
+    done = 0
+    for start, end, abnormality in sorted(spans):
+        if start < done:
+            continue
+        if start > done:
+            yield Piece(text[done:start], None)
+        yield Piece(text[start:end], abnormality)
+        done = end
+    if done < len(text):
+        yield Piece(text[done:], None)
+
+
+def highlight(text: str, spans: Sequence[Span], doubtful: Collection[str] = ()) -> Markup:
+    """HTML of a report with its abnormal phrases coloured.
+
+    Args:
+        text: untrusted text.
+        spans: phrases that state an abnormality.
+        doubtful: abnormalities to underline: invented ones in a generated report, missed ones in
+            its reference.
+    """
+    return Markup("").join(_html(piece, doubtful) for piece in cut_at_spans(text, spans))
+
+
+def _html(piece: Piece, doubtful: Collection[str]) -> Markup:
+    if piece.abnormality is None:
+        return Markup("{}").format(piece.text)
+    return Markup('<mark class="{}" style="--hue:{}" title="{}">{}</mark>').format(
+        "abnormal doubtful" if piece.abnormality in doubtful else "abnormal",
+        colour_of(piece.abnormality),
+        piece.abnormality,
+        piece.text,
+    )

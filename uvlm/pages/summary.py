@@ -1,0 +1,208 @@
+"""The summary of a run: one Markdown file and one HTML page that needs nothing but itself.
+
+<out>/summary.md      numbers and reports for the terminal and the repository's web page
+<out>/summary.html    the same with figures inside; opens offline, prints on A4
+<out>/figures/*.png   training_curves, f1_by_abnormality, slice
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from uvlm.config import Params
+from uvlm.data.cases import Case, read_index
+from uvlm.data.label_scheme import scheme
+from uvlm.errors import DataError
+from uvlm.pages import tables
+from uvlm.pages.examples import choose_examples
+from uvlm.pages.figures import (
+    f1_bars,
+    read_history,
+    save_figure,
+    slice_masks,
+    training_curves,
+)
+from uvlm.pages.highlight import Piece, Spans, colour_of
+from uvlm.pages.slices import MaskedSlice, choose_slice
+from uvlm.store import write_text_atomic
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+DISCLAIMER = (
+    "Unreviewed research draft. Every report, probability and mask here was made by a program and "
+    "read by nobody. Research use only, not a medical device."
+)
+PHANTOM_NOTE = (
+    "All CTs of this run are synthetic phantoms; no number here says anything about patients."
+)
+
+
+@dataclass(frozen=True)
+class StageCost:
+    """What one pipeline stage took; `peak_mb` is the growth of its resident memory."""
+
+    stage: str
+    seconds: float
+    peak_mb: float | None = None
+
+
+@dataclass(frozen=True)
+class SummaryInputs:
+    """Everything the page is made of.
+
+    Args:
+        index: manifest of the stage `index`.
+        preprocess: manifest of the stage `preprocess`, for the image of the slice.
+        label_maps: manifest of the reference label maps.
+        generated_masks: manifest of the predicted label maps.
+        predictions: predictions JSONL.
+        metrics: reports/metrics.json.
+        per_class: reports/per_class.json.
+        quarantine: folder of quarantine files, one a stage.
+        histories: history.csv of each training, in order.
+        spans: marks the phrases of a report that state an abnormality.
+        costs: seconds and memory of each stage, in order.
+        facts: versions, hashes and the like, shown as they are.
+        goals: minima by dotted metric name, shown beside the headline numbers.
+    """
+
+    index: Path
+    preprocess: Path
+    label_maps: Path
+    generated_masks: Path
+    predictions: Path
+    metrics: Path
+    per_class: Path
+    quarantine: Path
+    histories: Mapping[str, Path]
+    spans: Spans
+    costs: Sequence[StageCost] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    goals: Mapping[str, float] = field(default_factory=dict)
+
+
+def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
+    """Draw the figures and write summary.md and summary.html below `out`."""
+    cases = read_index(inputs.index)
+    test = [case for case in cases if case.split == "test"]
+    metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
+    classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
+    masked = choose_slice(
+        [case.case_id for case in test],
+        classes,
+        inputs.preprocess,
+        inputs.label_maps,
+        inputs.generated_masks,
+    )
+    histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
+    figures = {
+        "training_curves": training_curves(histories),
+        "f1_by_abnormality": f1_bars(per_class["abnormalities"]),
+        "slice": slice_masks(masked, classes),
+    }
+    paths = {name: out / "figures" / f"{name}.png" for name in figures}
+    for name, figure in figures.items():
+        save_figure(figure, paths[name])
+    examples = choose_examples(
+        test, _read_reports(inputs.predictions), inputs.spans, params.summarize.num_examples
+    )
+    page = _page(params, inputs, cases, metrics, per_class)
+    page |= {"examples": examples, "slice": masked, "figures": _inline(paths)}
+    page["legend"] = _legend(per_class["abnormalities"])
+    environment = _environment()
+    for name in ("summary.html", "summary.md"):
+        text = environment.get_template(f"{name}.j2").render(page)
+        write_text_atomic(out / name, text)
+
+
+def _page(
+    params: Params,
+    inputs: SummaryInputs,
+    cases: Sequence[Case],
+    metrics: dict[str, Any],
+    per_class: dict[str, Any],
+) -> dict[str, Any]:
+    """What the templates show, apart from pictures and examples."""
+    rows = per_class["abnormalities"]
+    for number, row in enumerate(rows):
+        row["positives"] = tables.positives_by_split(cases, number)
+    return {
+        "profile": params.profile,
+        "disclaimer": DISCLAIMER,
+        "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
+        "metrics": metrics,
+        "headlines": tables.headlines(metrics, inputs.goals),
+        "columns": [label for _, label in tables.REPORT_COLUMNS],
+        "scores": tables.score_rows(metrics),
+        "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
+        "not_learned": [row for row in rows if row["not_learned"]],
+        "structures": per_class["structures"],
+        "splits": tables.count_splits(cases),
+        "quarantine": tables.read_quarantine(inputs.quarantine),
+        "costs": inputs.costs,
+        "total_seconds": sum(cost.seconds for cost in inputs.costs),
+        "facts": inputs.facts,
+    }
+
+
+def _environment() -> Environment:
+    """HTML escapes everything; Markdown escapes through the `md` filter."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("uvlm.pages"),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
+    return environment
+
+
+def _markdown(text: object) -> str:
+    """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
+    marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
+    marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;", ord("\n"): " "}
+    return str(text).translate(marks)
+
+
+def _markdown_pieces(pieces: Sequence[Piece]) -> str:
+    """A report with its abnormal phrases in bold."""
+    shown = [
+        f"**{_markdown(piece.text)}**" if piece.abnormality else _markdown(piece.text)
+        for piece in pieces
+    ]
+    return "".join(shown)
+
+
+def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [row["name"] for row in rows]
+
+
+def _inline(paths: Mapping[str, Path]) -> dict[str, str]:
+    """PNGs as data URLs, so that the page travels alone."""
+    return {
+        name: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+        for name, path in paths.items()
+    }
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(path, f"not readable as JSON ({error})", "force evaluate") from None
+    return document
+
+
+def _read_reports(path: Path) -> dict[str, str]:
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return {str(row["case_id"]): str(row["report"]) for row in rows}

@@ -1,0 +1,170 @@
+"""The numbers of the summary page, arranged as its tables show them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uvlm.data.cases import SPLITS, Case
+
+REPORT_COLUMNS: Final = (
+    ("macro_f1", "F1"),
+    ("macro_precision", "Precision"),
+    ("macro_recall", "Recall"),
+    ("crg", "CRG"),
+    ("bleu_mean", "BLEU-mean"),
+    ("bleu_1", "B-1"),
+    ("bleu_4", "B-4"),
+    ("distinct_share", "Distinct"),
+)
+_BASELINE_LABELS: Final = {
+    "constant_normal": "Constant report, all normal",
+    "constant_abnormal": "Constant report, everything abnormal",
+    "most_frequent": "Most frequent training report",
+    "random": "Random training report",
+    "nearest": "Training report nearest to the classifier",
+    "classifier_sentences": "Classifier decisions as sentences",
+}
+TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
+_HEADLINES: Final = (
+    ("report.macro_f1", "Report macro-F1"),
+    ("margin", "Above best trivial baseline"),
+    ("report.bleu_mean", "Report BLEU-mean"),
+    ("cls.macro_auroc", "Classifier macro-AUROC"),
+    ("cls.macro_f1_tuned", "Classifier macro-F1"),
+    ("seg.dice", "Dice, anatomy"),
+    ("seg.lesion_dice", "Dice, lesions"),
+    ("oracle.macro_f1", "Oracle macro-F1"),
+)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A value with its 95 % interval; None where it is not defined."""
+
+    value: float | None
+    interval: tuple[float, float] | None = None
+
+    @property
+    def text(self) -> str:
+        """The value with three decimals, or a dash."""
+        return "–" if self.value is None else f"{self.value:.3f}"
+
+    @property
+    def range(self) -> str:
+        """The interval with two decimals, or nothing."""
+        return f"{self.interval[0]:.2f}–{self.interval[1]:.2f}" if self.interval else ""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """One number at the top of the page, with its goal where the run has one."""
+
+    label: str
+    number: Number
+    goal: float | None
+
+    @property
+    def is_reached(self) -> bool | None:
+        """Whether the goal is met; None without a goal."""
+        if self.goal is None or self.number.value is None:
+            return None
+        return self.number.value >= self.goal
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One way of writing reports and its scores, in the order of REPORT_COLUMNS."""
+
+    label: str
+    kind: str  # ours | ceiling | trivial | informed
+    numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class SplitCounts:
+    """How much of the data set one split holds."""
+
+    split: str
+    cases: int
+    scans: int
+    patients: int
+
+
+@dataclass(frozen=True)
+class QuarantinedCase:
+    """A case that a stage refused."""
+
+    stage: str
+    case: str
+    file: str
+    reason: str
+    fact: str
+    remedy: str
+
+
+def number_at(scores: Mapping[str, Any], name: str) -> Number:
+    """The number of a flat metrics dictionary with its interval."""
+    interval = scores.get(f"{name}_ci")
+    return Number(scores.get(name), (interval[0], interval[1]) if interval else None)
+
+
+def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
+    """The numbers a reader looks for first; `goals` holds minima by dotted name."""
+    found = []
+    for name, label in _HEADLINES:
+        section, _, key = name.partition(".")
+        number = number_at(metrics.get(section, {}), key) if key else Number(margin(metrics))
+        found.append(Headline(label, number, goals.get(name)))
+    return found
+
+
+def margin(metrics: Mapping[str, Any]) -> float | None:
+    """How far the reports' macro-F1 lies above the best baseline that never sees the image."""
+    rivals = [metrics["baselines"][name]["macro_f1"] for name in TRIVIAL]
+    own: float = metrics["report"]["macro_f1"]
+    return own - max(rivals)
+
+
+def score_rows(metrics: Mapping[str, Any]) -> list[ScoreRow]:
+    """The model, the ceiling and every baseline."""
+    rows = [("This model", "ours", metrics["report"])]
+    for name, scores in metrics["baselines"].items():
+        kind = "trivial" if name in TRIVIAL else "informed"
+        rows.append((_BASELINE_LABELS[name], kind, scores))
+    rows.append(("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"]))
+    return [
+        ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in REPORT_COLUMNS))
+        for label, kind, scores in rows
+    ]
+
+
+def count_splits(cases: Sequence[Case]) -> list[SplitCounts]:
+    """Cases, scans and patients of each split."""
+    counts = []
+    for split in SPLITS:
+        chosen = [case for case in cases if case.split == split]
+        scans, patients = ({c.scan_id for c in chosen}, {c.patient_id for c in chosen})
+        counts.append(SplitCounts(split, len(chosen), len(scans), len(patients)))
+    return counts
+
+
+def positives_by_split(cases: Sequence[Case], number: int) -> dict[str, int]:
+    """How many cases of each split show abnormality `number`."""
+    found = Counter(case.split for case in cases if case.abnormalities[number])
+    return {split: found[split] for split in SPLITS}
+
+
+def read_quarantine(folder: Path) -> list[QuarantinedCase]:
+    """Merge what all stages refused, in stage and case order."""
+    merged = []
+    for path in sorted(folder.glob("*.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            values = [str(row[key]) for key in ("case", "file", "reason", "fact", "remedy")]
+            merged.append(QuarantinedCase(path.stem, *values))
+    return merged

@@ -1,0 +1,60 @@
+"""The store: bulk arrays keyed by what made them, and the small manifests that name them.
+
+<store>/raw/...                  files as published
+<store>/<stage>/<k>/<key>.b2nd   one array, found again by the key of its inputs
+data/manifests/<stage>.jsonl     one sorted row a case: case, key, path, sha256, source, extra
+"""
+
+from __future__ import annotations
+
+from uvlm.store.arrays import (
+    array_path,
+    array_sha256,
+    load_array,
+    load_region,
+    read_note,
+    save_array,
+)
+from uvlm.store.fanout import CaseProgress, map_cases
+from uvlm.store.files import (
+    key_of,
+    store_root,
+    write_bytes_atomic,
+    write_json_atomic,
+    write_text_atomic,
+)
+from uvlm.store.manifest import (
+    Refusal,
+    Row,
+    check_quarantine_share,
+    read_manifest,
+    resolve,
+    write_manifest,
+    write_quarantine,
+)
+from uvlm.store.upkeep import gc, verify
+
+__all__ = [
+    "CaseProgress",
+    "Refusal",
+    "Row",
+    "array_path",
+    "array_sha256",
+    "check_quarantine_share",
+    "gc",
+    "key_of",
+    "load_array",
+    "load_region",
+    "map_cases",
+    "read_manifest",
+    "read_note",
+    "resolve",
+    "save_array",
+    "store_root",
+    "verify",
+    "write_bytes_atomic",
+    "write_json_atomic",
+    "write_manifest",
+    "write_quarantine",
+    "write_text_atomic",
+]

@@ -1,0 +1,1 @@
+"""Reports, abnormality names and the tokenizer."""

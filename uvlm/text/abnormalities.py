@@ -1,0 +1,31 @@
+"""The abnormalities that reports are judged by, named and ordered as the data sets do.
+
+The order of ABNORMALITIES is that of CT-RATE's label columns: a label vector, a classifier output
+and a column of a metrics table all follow it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+ABNORMALITIES: Final[tuple[str, ...]] = (
+    "Medical material",
+    "Arterial wall calcification",
+    "Cardiomegaly",
+    "Pericardial effusion",
+    "Coronary artery wall calcification",
+    "Hiatal hernia",
+    "Lymphadenopathy",
+    "Emphysema",
+    "Atelectasis",
+    "Lung nodule",
+    "Lung opacity",
+    "Pulmonary fibrotic sequela",
+    "Pleural effusion",
+    "Mosaic attenuation pattern",
+    "Peribronchial thickening",
+    "Consolidation",
+    "Bronchiectasis",
+    "Interlobular septal thickening",
+)
+ABDOMEN_LESIONS: Final[tuple[str, ...]] = ("Liver lesion", "Kidney lesion", "Pancreatic lesion")

@@ -1,0 +1,125 @@
+"""Report text to token ids and back: a byte-level BPE trained on the training split.
+
+Every byte is a token, so any text survives the round trip; frequent words become one token. The
+five special tokens have the first five ids. They are ids only: a report that happens to contain
+the letters "<eos>" is encoded as letters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Final
+
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from uvlm.config import TokenizerConfig
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.store import write_text_atomic
+
+FILE_NAME: Final = "tokenizer.json"
+PAD: Final = "<pad>"
+START_OF_IMAGE: Final = "<start_of_image>"
+END_OF_IMAGE: Final = "<end_of_image>"
+BOS: Final = "<bos>"
+EOS: Final = "<eos>"
+SPECIAL_TOKENS: Final = (PAD, START_OF_IMAGE, END_OF_IMAGE, BOS, EOS)
+_NUM_BYTES: Final = 256
+
+
+class Tokenizer:
+    """Encodes and decodes reports; special tokens are added by whoever builds a sequence."""
+
+    pad_id: Final = SPECIAL_TOKENS.index(PAD)
+    start_of_image_id: Final = SPECIAL_TOKENS.index(START_OF_IMAGE)
+    end_of_image_id: Final = SPECIAL_TOKENS.index(END_OF_IMAGE)
+    bos_id: Final = SPECIAL_TOKENS.index(BOS)
+    eos_id: Final = SPECIAL_TOKENS.index(EOS)
+
+    def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+        self._bpe = bpe
+        self._bpe.encode_special_tokens = True
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of ids, special tokens included."""
+        return self._bpe.get_vocab_size()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of the text alone, without special tokens."""
+        return list(self._bpe.encode(text, add_special_tokens=False).ids)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Spell out the ids; special tokens spell nothing."""
+        return self._bpe.decode(list(ids), skip_special_tokens=True)
+
+    def save(self, folder: Path) -> None:
+        """Write `folder`/tokenizer.json."""
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(folder / FILE_NAME, self._bpe.to_str(pretty=True) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path) -> Tokenizer:
+        """Read `folder`/tokenizer.json; it must name our special tokens first."""
+        path = folder / FILE_NAME
+        remedy = "make it again with `dvc repro -f -s tokenizer`"
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(path, f"cannot be read ({error})", remedy) from None
+        try:
+            bpe = tokenizers.Tokenizer.from_str(text)
+        except Exception as error:  # the Rust parser raises nothing more specific
+            raise DataError(path, f"is not a tokenizer ({error})", remedy) from None
+        for index, token in enumerate(SPECIAL_TOKENS):
+            if bpe.token_to_id(token) != index:
+                raise DataError(
+                    path, f"{token} has id {bpe.token_to_id(token)}, not {index}", remedy
+                )
+        return cls(bpe)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
+    """Learn at most `vocabulary_size` tokens from the texts, whose order does not matter."""
+    texts = [text for text in texts if text.strip()]
+    if not texts:
+        raise DataError("tokenizer", "there is no training report", "check the splits of index")
+    smallest = len(SPECIAL_TOKENS) + _NUM_BYTES
+    if vocabulary_size < smallest:
+        raise ConfigError(
+            "tokenizer.vocabulary_size",
+            f"{vocabulary_size} is too small for {len(SPECIAL_TOKENS)} special tokens and "
+            f"{_NUM_BYTES} bytes",
+            f"use {smallest} or more",
+        )
+    bpe = tokenizers.Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(sorted(texts), trainer=trainer, length=len(texts))
+    return Tokenizer(bpe)
+
+
+def run(config: TokenizerConfig, texts: Iterable[str], out_dir: Path) -> Tokenizer:
+    """Make the tokenizer of a profile from its training reports and save it.
+
+    Args:
+        config: the section `tokenizer`.
+        texts: report texts of the training split only.
+        out_dir: folder that gets tokenizer.json.
+    """
+    if config.kind == "qwen3":
+        raise SetupError(
+            "tokenizer.kind",
+            "qwen3 needs the tokenizer.json of Qwen3, which is not part of this release",
+            "use bpe",
+        )
+    tokenizer = train_tokenizer(texts, config.vocabulary_size)
+    tokenizer.save(out_dir)
+    return tokenizer

@@ -1,0 +1,131 @@
+"""Where a training reports its numbers: the `Tracker` protocol and its two plain forms.
+
+The library sees only these protocols, which is why it runs without DVC, MLflow or a terminal.
+
+    history.jsonl    one line per `log`: {"metrics": {...}, "seconds": 12.3, "step": 20}
+    history.csv      one row per step, one column per metric, for DVC plots and the summary page
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """A sink for the numbers and facts of one training."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Record numbers measured after `step` optimiser steps."""
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Record settings that were derived, such as the number of visual tokens."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record facts that may change between attempts, such as the device."""
+
+    def artifact(self, path: Path) -> None:
+        """Keep a copy of a finished file or folder with the run."""
+
+
+class Progress(Protocol):
+    """Something that shows how far long work has come."""
+
+    def update(self, step: int, total: int, loss: float | None = None) -> None:
+        """Show that `step` of `total` is done, with the latest loss where there is one."""
+
+
+class NullTracker:
+    """Records nothing."""
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Ignore."""
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Ignore."""
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Ignore."""
+
+    def artifact(self, path: Path) -> None:
+        """Ignore."""
+
+
+class JsonlTracker:
+    """Appends every record to a JSONL file, flushed line by line so that a crash loses nothing.
+
+    Args:
+        path: the history.jsonl to append to; its folder is made on the first record.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._start = time.monotonic()
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append the numbers of one step."""
+        seconds = round(time.monotonic() - self._start, 3)
+        numbers = {name: float(value) for name, value in metrics.items()}
+        self._append({"step": step, "metrics": numbers, "seconds": seconds})
+
+    def params(self, values: Mapping[str, object]) -> None:
+        """Append derived settings."""
+        self._append({"params": dict(values)})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Append facts about this attempt."""
+        self._append({"tags": dict(values)})
+
+    def artifact(self, path: Path) -> None:
+        """Append the path of a finished file or folder."""
+        self._append({"artifact": str(path)})
+
+    def write_csv(self, path: Path) -> None:
+        """Write the numbers logged so far as one row per step."""
+        write_history_csv(self.path, path)
+
+    def _append(self, record: Mapping[str, object]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, sort_keys=True, default=str) + "\n")
+
+
+def read_history(path: Path) -> Iterator[dict[str, Any]]:
+    """Every complete record of a history.jsonl; a line cut short by a crash is skipped."""
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:
+                continue
+
+
+def write_history_csv(history: Path, path: Path) -> None:
+    """Turn history.jsonl into one row per step; a step logged again after a resume counts once.
+
+    Numbers that were not measured at a step, or were not finite, are empty cells.
+    """
+    by_step: dict[int, dict[str, float]] = {}
+    for record in read_history(history):
+        if "metrics" in record:
+            by_step.setdefault(record["step"], {}).update(record["metrics"])
+    names = sorted({name for metrics in by_step.values() for name in metrics}) or ["loss"]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(["step", *names])
+    for step, metrics in sorted(by_step.items()):
+        values = [metrics.get(name, math.nan) for name in names]
+        writer.writerow([step, *(f"{v:.6g}" if math.isfinite(v) else "" for v in values)])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(buffer.getvalue(), encoding="utf-8")
+    temporary.replace(path)

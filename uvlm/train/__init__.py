@@ -1,0 +1,1 @@
+"""The three trainings: one loop, three objectives."""

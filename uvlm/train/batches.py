@@ -1,0 +1,125 @@
+"""Batches as pure functions of (seed, index), so that a resumed run sees the same ones.
+
+A batch source is a callable: number of the batch -> batch. Micro-batch m of step s on process r
+of R is number (s * accumulate + m) * R + r.
+
+B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from uvlm.store import load_array, load_region
+
+CACHE_BYTES = 512 * 2**20
+
+
+class SegBatch(NamedTuple):
+    """Patches and their classes."""
+
+    case_ids: list[str]
+    x: Tensor  # (B, 1, D, H, W)
+    target: Tensor  # (B, D, H, W) class ids
+
+
+class ClsBatch(NamedTuple):
+    """Volumes, or cached deepest features, and what they show."""
+
+    case_ids: list[str]
+    x: Tensor  # (B, 1, D, H, W) or (B, C, D, H, W)
+    abnormalities: Tensor  # (B, A) 0 or 1
+
+
+class ReportBatch(NamedTuple):
+    """Aligned tokens (B, K, C_i), one per stage, or volumes (B, 1, D, H, W); and reports."""
+
+    case_ids: list[str]
+    x: list[Tensor] | Tensor
+    token_ids: Tensor  # (B, T), <bos> report <eos>, padded to the right
+
+
+@dataclass(frozen=True, eq=False)
+class Arrays:
+    """Reads stored arrays; keeps them in memory when all of them are small."""
+
+    keep: bool
+    kept: dict[Path, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @classmethod
+    def sized(cls, num_bytes: int) -> Arrays:
+        """Keep arrays if together they take less than the cache limit."""
+        return cls(keep=num_bytes < CACHE_BYTES)
+
+    def whole(self, path: Path) -> npt.NDArray[Any]:
+        """Return the whole array; do not write to it."""
+        if not self.keep:
+            return load_array(path)
+        if path not in self.kept:
+            self.kept[path] = load_array(path)
+        return self.kept[path]
+
+    def region(self, path: Path, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
+        """One region of it."""
+        return self.whole(path)[slices] if self.keep else load_region(path, slices)
+
+
+@dataclass(frozen=True, eq=False)
+class CaseSampler:
+    """Draws cases: a share of them balanced by abnormality, the others all alike.
+
+    A balanced draw first picks an abnormality that some case shows, then one such case.
+    """
+
+    abnormalities: npt.NDArray[np.int64]  # (N, A)
+    balanced_fraction: float
+
+    def draw(self, count: int, rng: np.random.Generator) -> list[int]:
+        """Draw `count` indices of cases, with replacement."""
+        shown = np.flatnonzero(self.abnormalities.any(axis=0))
+        return [self._one(shown, rng) for _ in range(count)]
+
+    def _one(self, shown: npt.NDArray[np.int64], rng: np.random.Generator) -> int:
+        if shown.size and rng.random() < self.balanced_fraction:
+            positives = np.flatnonzero(self.abnormalities[:, rng.choice(shown)])
+            return int(rng.choice(positives))
+        return int(rng.integers(len(self.abnormalities)))
+
+
+class _Numbered(Dataset[Any]):
+    """A map-style dataset whose items are whole batches."""
+
+    def __init__(self, source: Callable[[int], Any]) -> None:
+        self.source = source
+
+    def __getitem__(self, index: int) -> Any:
+        return self.source(index)
+
+
+def iterate(source: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
+    """Batches with these numbers, in order; prepared ahead by `workers` processes if any."""
+    loader: DataLoader[Any] = DataLoader(
+        _Numbered(source),
+        batch_size=None,
+        sampler=indices,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+    )
+    return iter(loader)
+
+
+def loader_workers(device_type: str) -> int:
+    """Count the processes that prepare batches: none on a CPU, whose cores are busy training."""
+    if device_type == "cpu":
+        return 0
+    return int(os.environ.get("UVLM_WORKERS") or min(8, os.cpu_count() or 1))

@@ -1,0 +1,185 @@
+"""Stage 2: the encoder learns what abnormalities look like, with a query classifier on top.
+
+First the classifier alone is warmed up on cached features f_N of the encoder that stage 1 left;
+then both train together on whole volumes, the encoder at a fraction of the learning rate.
+
+B batch, N cases, C channels of f_N, (D, H, W) = (z, y, x), A abnormalities.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import Params
+from uvlm.data.examples import Example, choose_cases, read_examples
+from uvlm.data.preprocess import contract
+from uvlm.errors import DataError
+from uvlm.inference.device import launch
+from uvlm.model.build import build_classifier
+from uvlm.model.checkpoint import check_contract, load_encoder, save_model
+from uvlm.model.model_config import ClsModelConfig
+from uvlm.model.weights import load_weights, weights_of
+from uvlm.seeding import seed_everything
+from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.tracking import Progress, Tracker
+from uvlm.train.batches import Arrays
+from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
+from uvlm.train.loop import Task, Watch, fit
+from uvlm.train.objectives import ClsObjective
+from uvlm.train.optim import build_optimizer
+from uvlm.train.resume import Best, ResumeFolder, fingerprint, snapshot
+from uvlm.train.sources import VolumeSource, case_sampler
+
+SECTIONS = {"preprocess", "label_maps", "encoder", "classifier", "train_cls"}
+THRESHOLDS = "thresholds.json"
+
+
+class ClassifierNet(nn.Module):
+    """Encoder and classifier: volumes (B, 1, D, H, W) -> logits (B, A)."""
+
+    def __init__(self, encoder: nn.Module, classifier: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Classify by the deepest stage."""
+        logits: Tensor = self.classifier(self.encoder(x)[-1])
+        return logits
+
+
+def train_cls(
+    params: Params,
+    *,
+    index: Path,
+    preprocess: Path,
+    init: Path,
+    out: Path,
+    tracker: Tracker,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train encoder and classifier and write the model folder `out`.
+
+    `steps: 0` passes the encoder through and writes a seeded classifier.
+
+    Args:
+        params: reads `seed` and the sections preprocess, label_maps (for the abnormalities'
+            names), encoder, classifier and train_cls.
+        index: manifest of the stage `index`.
+        preprocess: manifest of the stage `preprocess`.
+        init: model folder whose encoder is the start, data/models/seg.
+        out: model folder, data/models/cls.
+        tracker: receives numbers by step; those of the warm-up begin with `head_`.
+        progress: shows steps and loss.
+
+    Returns:
+        Validation numbers of the weights kept: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
+        `val_macro_auroc`, `best_step` and `threshold.<abnormality>`.
+    """
+    check_contract(init, contract(params.preprocess))
+    start = load_encoder(init)
+    if start.config.encoder != params.encoder:
+        raise DataError(init, "its encoder is not that of params.yaml", "run `dvc repro train_seg`")
+    seed_everything(params.seed)
+    classifier = build_classifier(
+        params.encoder, params.classifier, params.preprocess.grid, len(abnormality_names(params))
+    )
+    net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
+    if params.train_cls.steps == 0:
+        _save(params, net, {}, out)
+        return {}
+    digest = fingerprint("train_cls", params, SECTIONS, [index, preprocess, init])
+    with ResumeFolder("train_cls", digest) as state:
+        data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
+        metrics = _fit(params, net, data, Watch(tracker, progress, state), digest)
+        _save(params, net, metrics, out)
+    return metrics
+
+
+def abnormality_names(params: Params) -> tuple[str, ...]:
+    """What the label vectors of this data set stand for, in order."""
+    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS
+
+
+def _fit(
+    params: Params,
+    net: ClassifierNet,
+    data: Sequence[list[Example]],
+    watch: Watch,
+    digest: str,
+) -> dict[str, float]:
+    """Leave the best weights in `net`; `data` holds the training and the validation cases."""
+    config = params.train_cls
+    fabric = launch()
+    train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
+    arrays = Arrays.sized(sum(2 * prod(example.shape) for example in [*train, *val]))
+    volumes = [Volumes(cases, arrays, params.preprocess, fabric) for cases in (train, val)]
+    names = abnormality_names(params)
+    watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
+    initial = None
+    if config.head_warmup_steps and not watch.resume.exists():
+        initial = _warm_up(params, net, volumes, watch, digest)
+    sampler = case_sampler(train, config.balanced_fraction)
+    source = VolumeSource(train, arrays, params.preprocess, config, sampler, params.seed)
+    task = Task(ClsObjective(), source, ClsValidation(volumes[1], val, names), params.seed)
+    optimizer = build_optimizer(net, config.optim, config.encoder_lr_scale)
+    best = fit(fabric, net, optimizer, task, config, watch, initial)
+    load_weights(net, best.weights, "the best weights")
+    return {**best.metrics, "best_step": float(best.step)}
+
+
+def _warm_up(
+    params: Params, net: ClassifierNet, volumes: Sequence[Volumes], watch: Watch, digest: str
+) -> Best:
+    """Train the classifier alone on cached features; what joint training has to reach."""
+    config = params.train_cls
+    train, val = volumes
+    steps = config.head_warmup_steps
+    adamw = {
+        "optimizer": "adamw",
+        "lr": config.head_warmup_lr,
+        "warmup_steps": min(config.optim.warmup_steps, steps // 10),
+    }
+    head_config = config.model_copy(
+        update={
+            "steps": steps,
+            "accumulate": 1,
+            "val_every": max(1, steps // 3),
+            "optim": config.optim.model_copy(update=adamw),
+        }
+    )
+    with ResumeFolder("train_cls_head", digest) as state:
+        sampler = case_sampler(train.examples, config.balanced_fraction)
+        case_ids = [example.case.case_id for example in train.examples]
+        features = deepest_features(net.encoder, train)
+        source = FeatureSource(features, case_ids, config, sampler, params.seed)
+        val_features = val.fabric.to_device(deepest_features(net.encoder, val).float())
+        validate = ClsValidation([val_features], val.examples, abnormality_names(params))
+        task = Task(ClsObjective("cls_head"), source, validate, params.seed)
+        optimizer = build_optimizer(net.classifier, head_config.optim)
+        head = Watch(watch.tracker, watch.progress, state, prefix="head_")
+        best = fit(val.fabric, net.classifier, optimizer, task, head_config, head)
+    load_weights(net.classifier, best.weights, "the warmed-up classifier")
+    return Best(0, best.score, best.metrics, snapshot(net))
+
+
+def _save(params: Params, net: ClassifierNet, metrics: Mapping[str, float], out: Path) -> None:
+    """Write the model folder, with the tuned thresholds beside the weights."""
+    names = abnormality_names(params)
+    thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
+    config = ClsModelConfig(
+        encoder=params.encoder,
+        grid=params.preprocess.grid,
+        params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+        classifier=params.classifier,
+        abnormalities=names,
+    )
+    modules = {"encoder": weights_of(net.encoder), "classifier": weights_of(net.classifier)}
+    files = {THRESHOLDS: (json.dumps(thresholds, indent=2) + "\n").encode("utf-8")}
+    save_model(out, modules, config, contract(params.preprocess), files)

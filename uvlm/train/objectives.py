@@ -1,0 +1,65 @@
+"""The three objectives: batch -> named loss terms, whose sum is minimised.
+
+B batch, C classes, A abnormalities, N report tokens to predict, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
+from uvlm.train.losses import deep_supervision_loss, token_cross_entropy
+
+
+class Objective(Protocol):
+    """What a training minimises."""
+
+    @property
+    def name(self) -> str:
+        """`seg`, `cls` or `report`."""
+        ...
+
+    def loss(self, model: nn.Module, batch: Any) -> dict[str, Tensor]:
+        """Scalar terms by name."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class SegObjective:
+    """Stage 1 (eq. 1): Dice + cross-entropy on every resolution the network returns."""
+
+    weights: Tensor  # (C,)
+    dice_classes: Literal["all", "present"] = "present"
+    name: str = "seg"
+
+    def loss(self, model: nn.Module, batch: SegBatch) -> dict[str, Tensor]:
+        outputs = model(batch.x)
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        weights = self.weights.to(batch.x.device)
+        return deep_supervision_loss(outputs, batch.target, weights, self.dice_classes)
+
+
+@dataclass(frozen=True)
+class ClsObjective:
+    """Stage 2 (eq. 2): binary cross-entropy of every abnormality."""
+
+    name: str = "cls"
+
+    def loss(self, model: nn.Module, batch: ClsBatch) -> dict[str, Tensor]:
+        logits = model(batch.x)  # (B, A)
+        return {"bce": F.binary_cross_entropy_with_logits(logits, batch.abnormalities)}
+
+
+@dataclass(frozen=True)
+class ReportObjective:
+    """Stage 3 (eq. 3): cross-entropy of report tokens and <eos>, given the visual tokens."""
+
+    name: str = "report"
+
+    def loss(self, model: nn.Module, batch: ReportBatch) -> dict[str, Tensor]:
+        logits, target_ids = model(batch.x, batch.token_ids)  # (N, V), (N,)
+        return {"ce": token_cross_entropy(logits, target_ids)}

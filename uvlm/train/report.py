@@ -1,0 +1,170 @@
+"""Stage 3: the language decoder learns to write reports from the encoder's tokens.
+
+The frozen encoder's tokens come from the stage `encode`; with `encoder_lr_scale` above 0 the
+encoder reads volumes in every step instead and trains along.
+
+B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abnormalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from uvlm.config import Params
+from uvlm.data.cases import Split
+from uvlm.data.preprocess import contract
+from uvlm.errors import ConfigError
+from uvlm.inference.device import launch
+from uvlm.model.align import num_visual_tokens, token_counts
+from uvlm.model.build import build_uvlm
+from uvlm.model.checkpoint import check_contract, load_classifier, load_segmenter, save_model
+from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.uvlm import UVLM, SpecialIds
+from uvlm.model.weights import load_weights, weights_of
+from uvlm.seeding import seed_everything
+from uvlm.text.tokenizer import FILE_NAME, Tokenizer
+from uvlm.tracking import Progress, Tracker
+from uvlm.train.cls import THRESHOLDS
+from uvlm.train.loop import Task, Watch, fit
+from uvlm.train.objectives import ReportObjective
+from uvlm.train.optim import build_optimizer
+from uvlm.train.report_batches import ReportNet, ReportSource, TokenInputs, token_statistics
+from uvlm.train.report_sources import read_sources
+from uvlm.train.report_validation import Label, ReportValidation
+from uvlm.train.resume import ResumeFolder, fingerprint
+
+SECTIONS = {
+    "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
+    "train_report",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """What stage 3 reads: manifests of `index` and `encode`, the tokenizer, two model folders.
+
+    `preprocess` is needed only when the encoder trains along.
+    """
+
+    index: Path
+    encodings: Path
+    tokenizer: Path
+    seg: Path
+    cls: Path
+    preprocess: Path | None = None
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the paths that are given."""
+        paths = (self.index, self.encodings, self.tokenizer, self.seg, self.cls, self.preprocess)
+        return (path for path in paths if path is not None)
+
+
+def train_report(
+    params: Params,
+    *,
+    paths: ReportPaths,
+    out: Path,
+    tracker: Tracker,
+    label: Label,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train the language decoder and write the model folder `out`, which stands alone.
+
+    Args:
+        params: reads `seed` and the sections of SECTIONS.
+        paths: what to read.
+        out: model folder, data/models/report.
+        tracker: receives numbers by step.
+        label: reads abnormalities out of texts, (N, A); its macro-F1 on written validation
+            reports chooses the best step.
+        progress: shows steps and loss.
+
+    Returns:
+        Validation numbers of the weights kept: `val_macro_f1`, `val_loss`, `best_step`.
+    """
+    prepared = contract(params.preprocess)
+    check_contract(paths.seg, prepared)
+    check_contract(paths.cls, prepared)
+    if params.train_report.encoder_lr_scale > 0 and paths.preprocess is None:
+        raise ConfigError("train_report.encoder_lr_scale", "needs volumes", "pass `preprocess`")
+    parts = _Parts.load(params, paths)
+    if params.train_report.steps == 0:
+        parts.save(params, out)
+        return {}
+    digest = fingerprint("train_report", params, SECTIONS, paths)
+    with ResumeFolder("train_report", digest) as state:
+        metrics = _fit(params, paths, parts, label, Watch(tracker, progress, state))
+        parts.save(params, out)
+    return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class _Parts:
+    """The trained parts of stages 1 and 2, the new decoder, the tokenizer."""
+
+    segmenter: SegmenterModel
+    classifier: ClassifierModel
+    uvlm: UVLM
+    tokenizer: Tokenizer
+    files: dict[str, bytes]
+
+    @classmethod
+    def load(cls, params: Params, paths: ReportPaths) -> Self:
+        """Read the folders and build a seeded decoder."""
+        tokenizer = Tokenizer.load(paths.tokenizer)
+        seed_everything(params.seed)
+        uvlm = build_uvlm(
+            params.encoder,
+            params.decoder,
+            params.injection,
+            params.preprocess.grid,
+            tokenizer.vocabulary_size,
+            _special_ids(tokenizer),
+        )
+        files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
+        if (paths.cls / THRESHOLDS).is_file():
+            files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
+        return cls(
+            load_segmenter(paths.seg), load_classifier(paths.cls), uvlm, tokenizer, files
+        )
+
+    def save(self, params: Params, out: Path) -> None:
+        """Write the model folder."""
+        config = ReportModelConfig(
+            encoder=params.encoder,
+            grid=params.preprocess.grid,
+            params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+            class_names=self.segmenter.config.class_names,
+            classifier=self.classifier.config.classifier,
+            abnormalities=self.classifier.config.abnormalities,
+            decoder=params.decoder,
+            injection=params.injection,
+            vocabulary_size=self.tokenizer.vocabulary_size,
+            specials=_special_ids(self.tokenizer),
+        )
+        modules = {
+            "unet": weights_of(self.segmenter.unet),
+            "encoder": weights_of(self.classifier.encoder),
+            "classifier": weights_of(self.classifier.classifier),
+            "decoder": weights_of(self.uvlm),
+        }
+        prepared = contract(params.preprocess)
+        names = {"label_names": list(self.segmenter.config.class_names)}
+        save_model(out, modules, config, prepared | names, self.files)
+
+
+def _fit(
+    params: Params, paths: ReportPaths, parts: _Parts, label: Label, watch: Watch
+) -> dict[str, float]:
+    """Leave the best weights in `parts`."""
+    config = params.train_report
+    encoder_sha256 = parts.classifier.config.weights["encoder"]
+    train, val = read_sources(params, paths, parts.tokenizer, encoder_sha256)
+    tokens = TokenReader

@@ -1,0 +1,164 @@
+"""Batches of stage 3: visual tokens (cached, or volumes to encode) with report tokens.
+
+B batch, N cases, K visual tokens, C_i channels of encoder stage i, T text tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import InjectionConfig, PreprocessConfig, TrainReportConfig
+from uvlm.data.cases import Case
+from uvlm.data.examples import Example
+from uvlm.inference.encode import split_stages
+from uvlm.model.align import encode_visual
+from uvlm.model.uvlm import UVLM
+from uvlm.seeding import generator
+from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.augment import augment_intensity, draw_roll, roll
+from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
+from uvlm.train.sources import read_voxels
+
+Floats = npt.NDArray[np.float64]
+
+
+class ReportNet(nn.Module):
+    """UVLM on cached tokens, or with the encoder in front: what stage 3 trains."""
+
+    def __init__(self, uvlm: UVLM, injection: InjectionConfig, encoder: nn.Module | None) -> None:
+        super().__init__()
+        self.uvlm = uvlm
+        self.injection = injection
+        self.encoder = encoder
+
+    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits and targets of the tokens to predict (see `UVLM.loss_logits`)."""
+        return self.uvlm.loss_logits(self.visual(x), token_ids)
+
+    def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
+        """Align the stages' features of volumes; cached tokens pass as they are."""
+        if self.encoder is None or not isinstance(x, Tensor):
+            return list(x)
+        return encode_visual(
+            self.encoder, x, self.injection.reference_stage, self.injection.pooling
+        )
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Mean and deviation of every channel over the training cases, padding left out."""
+
+    mean: Floats  # (sum C_i,)
+    std: Floats
+
+
+class Inputs(Protocol):
+    """Gives the images of chosen cases; with a generator augmented, without as they are."""
+
+    def __call__(
+        self, chosen: Sequence[int], rng: np.random.Generator | None
+    ) -> list[Tensor] | Tensor:
+        """Read the cases of these indices."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class TokenInputs:
+    """Cached aligned tokens, one (B, K, C_i) per stage; noise is relative to each channel."""
+
+    paths: Sequence[Path]
+    arrays: Arrays
+    channels: Sequence[int]
+    noise: npt.NDArray[np.float32]  # (sum C_i,)
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
+        """Read tokens."""
+        tokens = np.stack([self.arrays.whole(self.paths[i]) for i in chosen]).astype(np.float32)
+        if rng is not None and self.noise.any():
+            tokens += self.noise * rng.standard_normal(tokens.shape, dtype=np.float32)
+        return split_stages(torch.from_numpy(tokens), self.channels)
+
+
+@dataclass(frozen=True, eq=False)
+class VolumeInputs:
+    """Whole volumes (B, 1, D, H, W), for an encoder that trains along."""
+
+    examples: Sequence[Example]
+    arrays: Arrays
+    preprocess: PreprocessConfig
+    config: TrainReportConfig
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Tensor:
+        """Read volumes."""
+        volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
+        if rng is not None:
+            augment = self.config.augment
+            volumes = [
+                augment_intensity(roll(x, draw_roll(augment, rng)), augment, rng) for x in volumes
+            ]
+        return torch.from_numpy(np.stack(volumes)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class ReportSource:
+    """Batches of images and reports, a share of the cases balanced by abnormality."""
+
+    cases: Sequence[Case]
+    reports: Sequence[list[int]]
+    inputs: Inputs
+    config: TrainReportConfig
+    sampler: CaseSampler
+    seed: int
+
+    def __call__(self, index: int) -> ReportBatch:
+        """Draw batch number `index`."""
+        rng = generator(self.seed, "report", index)
+        chosen = self.sampler.draw(self.config.batch_size, rng)
+        return self.batch(chosen, rng)
+
+    def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
+        """Put chosen cases together."""
+        case_ids = [self.cases[i].case_id for i in chosen]
+        token_ids = pad_reports([self.reports[i] for i in chosen])
+        return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
+
+
+def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
+    """Frame a report as <bos> report <eos>; one cut at `max_tokens` has no <eos> to learn."""
+    ids = tokenizer.encode(case.report.text)
+    end = [tokenizer.eos_id] if len(ids) <= max_tokens else []
+    return [tokenizer.bos_id, *ids[:max_tokens], *end]
+
+
+def pad_reports(reports: Sequence[list[int]]) -> Tensor:
+    """Pad to the right with <pad>: (B, T)."""
+    tokens = [torch.tensor(ids, dtype=torch.long) for ids in reports]
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=Tokenizer.pad_id)
+
+
+def token_statistics(
+    inputs: TokenInputs, num_cases: int, token_counts: Sequence[int]
+) -> TokenStatistics:
+    """Mean and deviation per channel over `num_cases` cases.
+
+    Args:
+        inputs: cached tokens of training cases.
+        num_cases: the first so many of them count.
+        token_counts: tokens of every stage that are not padding.
+    """
+    total, squares = np.zeros(sum(inputs.channels)), np.zeros(sum(inputs.channels))
+    for number in range(num_cases):
+        stages = inputs([number], None)
+        own = [s[0, :k].double() for s, k in zip(stages, token_counts, strict=True)]
+        total += np.concatenate([tokens.mean(dim=0).numpy() for tokens in own])
+        squares += np.concatenate([tokens.square().mean(dim=0).numpy() for tokens in own])
+    mean = total / num_cases
+    return TokenStatistics(mean, np.sqrt(np.maximum(squares / num_cases - mean**2, 0.0)))

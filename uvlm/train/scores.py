@@ -1,0 +1,56 @@
+"""What a validation measures, with the same definitions as the stage `evaluate`.
+
+N cases, A abnormalities, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.data.label_scheme import LabelScheme
+from uvlm.evaluation.classification import ranking, tune_thresholds
+from uvlm.evaluation.scores import per_class_f1
+from uvlm.evaluation.segmentation import mean_over_classes
+from uvlm.train.loop import Scores
+
+Labels = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
+    """Score Dice (N, C), NaN where a case lacks a class, by its mean over anatomy and lesions."""
+    metrics = {"val_dice": _mean(mean_over_classes(dice, labels.anatomy_ids))}
+    if labels.lesion_ids:
+        metrics["val_lesion_dice"] = _mean(mean_over_classes(dice, labels.lesion_ids))
+    return Scores(sum(metrics.values()) / len(metrics), metrics)
+
+
+def classifier_scores(probabilities: Floats, abnormalities: Labels, names: Sequence[str]) -> Scores:
+    """Score (N, A) probabilities by the mean of macro-F1 at 0.5 and macro-AUROC.
+
+    The thresholds tuned on these cases are kept with the weights, not logged.
+    """
+    truth = abnormalities.astype(bool)
+    auroc, _ = ranking(truth, probabilities, np.ones((1, len(truth))))
+    thresholds = tune_thresholds(truth, probabilities)
+    metrics = {
+        "val_macro_f1": macro_f1(probabilities >= 0.5, truth),
+        "val_macro_f1_tuned": macro_f1(probabilities >= thresholds, truth),
+        "val_macro_auroc": _mean(auroc, otherwise=0.5),
+    }
+    kept = {f"threshold.{name}": float(t) for name, t in zip(names, thresholds, strict=True)}
+    return Scores((metrics["val_macro_f1"] + metrics["val_macro_auroc"]) / 2, metrics, kept)
+
+
+def macro_f1(claimed: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
+    """Mean F1 over the abnormalities, (N, A) both."""
+    return float(per_class_f1(truth, claimed)[2].mean())
+
+
+def _mean(values: Floats, otherwise: float = 0.0) -> float:
+    """Mean of the numbers that are defined."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else otherwise

@@ -1,0 +1,182 @@
+"""Stage 1: the U-Net learns where things are, from label maps.
+
+B batch, C classes, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import Grid, Params, PreprocessConfig
+from uvlm.data.examples import Example, choose_cases, read_examples
+from uvlm.data.label_scheme import LabelScheme, scheme
+from uvlm.data.preprocess import contract
+from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
+from uvlm.inference.device import launch
+from uvlm.model.checkpoint import save_model
+from uvlm.model.model_config import SegModelConfig
+from uvlm.model.unet import build_unet, encoder_state
+from uvlm.model.weights import load_weights, weights_of
+from uvlm.seeding import seed_everything
+from uvlm.tracking import Progress, Tracker
+from uvlm.train.batches import Arrays
+from uvlm.train.loop import Scores, Task, Watch, fit
+from uvlm.train.losses import class_weights
+from uvlm.train.objectives import SegObjective
+from uvlm.train.optim import build_optimizer
+from uvlm.train.resume import ResumeFolder, fingerprint
+from uvlm.train.scores import Floats, dice_scores
+from uvlm.train.sources import SegSource, case_sampler, read_voxels
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+WINDOWED_FROM = 4  # patch volumes in a grid from which validation slides a window
+SECTIONS = {"preprocess", "label_maps", "encoder", "train_seg"}
+
+
+def train_seg(
+    params: Params,
+    *,
+    index: Path,
+    preprocess: Path,
+    label_maps: Path,
+    out: Path,
+    tracker: Tracker,
+    progress: Progress | None = None,
+) -> dict[str, float]:
+    """Train the U-Net and write the model folder `out`; `steps: 0` writes the seeded start.
+
+    Args:
+        params: reads `seed` and the sections preprocess, label_maps, encoder and train_seg.
+        index: manifest of the stage `index`.
+        preprocess: manifest of the stage `preprocess`.
+        label_maps: manifest of the stage `label_maps`.
+        out: model folder, data/models/seg.
+        tracker: receives numbers by step.
+        progress: shows steps and loss.
+
+    Returns:
+        The validation numbers of the weights kept: `val_dice`, `val_lesion_dice`, `best_step`.
+    """
+    labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
+    seed_everything(params.seed)
+    unet = build_unet(params.encoder, len(labels.names), params.train_seg.deep_supervision)
+    unet = unet.to(memory_format=torch.channels_last_3d)
+    metrics: dict[str, float] = {}
+    if params.train_seg.steps:
+        inputs = [index, preprocess, label_maps]
+        with ResumeFolder("train_seg", fingerprint("train_seg", params, SECTIONS, inputs)) as state:
+            data = [
+                read_examples(index, preprocess, params.preprocess, split, label_maps)
+                for split in ("train", "val")
+            ]
+            metrics = _fit(params, unet, labels, data, Watch(tracker, progress, state))
+            _save(params, unet, labels, out)
+    else:
+        _save(params, unet, labels, out)
+    return metrics
+
+
+def _fit(
+    params: Params,
+    unet: nn.Module,
+    labels: LabelScheme,
+    data: Sequence[list[Example]],
+    watch: Watch,
+) -> dict[str, float]:
+    """Leaves the best weights in `unet`; `data` holds the training and the validation cases."""
+    config = params.train_seg
+    fabric = launch()
+    train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
+    arrays = Arrays.sized(sum(3 * prod(example.shape) for example in [*train, *val]))
+    voxels = _voxels_per_class(train, len(labels.names))
+    weights = class_weights(voxels, config.ce_weight_power, config.ce_weight_cap)
+    source = SegSource(
+        train,
+        arrays,
+        params.preprocess,
+        config,
+        case_sampler(train, config.balanced_fraction),
+        rarity=weights.double().numpy(),
+        lesion_ids=frozenset(labels.lesion_ids),
+        seed=params.seed,
+    )
+    validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
+    watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
+    task = Task(SegObjective(weights, config.dice_classes), source, validate, params.seed)
+    best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
+    load_weights(unet, best.weights, "the best weights")
+    return {**best.metrics, "best_step": float(best.step)}
+
+
+def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> None:
+    config = SegModelConfig(
+        encoder=params.encoder,
+        grid=params.preprocess.grid,
+        params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+        class_names=labels.names,
+    )
+    modules = {"unet": weights_of(unet), "encoder": encoder_state(unet)}
+    save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
+
+
+def _voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
+    """(C,) voxels of all cases together; background is what no other class has."""
+    counts = torch.zeros(num_classes, dtype=torch.float64)
+    for example in examples:
+        for class_id, voxels in example.voxels_by_class.items():
+            counts[class_id] += voxels
+        foreground = sum(v for c, v in example.voxels_by_class.items() if c != 0)
+        counts[0] += prod(example.shape) - foreground - example.voxels_by_class.get(0, 0)
+    return counts
+
+
+def predict_labels(unet: nn.Module, x: Tensor, patch: Grid) -> Tensor:
+    """Class ids (B, D, H, W) of whole volumes; large grids in overlapping windows."""
+
+    def logits_of(part: Tensor) -> Tensor:
+        logits = unet(part)
+        return logits[0] if isinstance(logits, list | tuple) else logits
+
+    if prod(x.shape[2:]) <= WINDOWED_FROM * prod(patch):
+        return logits_of(x).argmax(dim=1)
+    from monai.inferers.utils import sliding_window_inference
+
+    windows = sliding_window_inference(x, patch, 1, logits_of, overlap=0.5, mode="gaussian")
+    return torch.as_tensor(windows).argmax(dim=1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Validation:
+    """Mean Dice of anatomy and of lesions over validation cases; the score is their mean."""
+
+    examples: Sequence[Example]
+    arrays: Arrays
+    preprocess: PreprocessConfig
+    patch: Grid
+    labels: LabelScheme
+    fabric: Fabric
+
+    def __call__(self, unet: nn.Module) -> Scores:
+        dice = np.array([self._dice(unet, example) for example in self.examples])  # (N, C)
+        return dice_scores(dice, self.labels)
+
+    def _dice(self, unet: nn.Module, example: Example) -> Floats:
+        assert example.label_map is not None
+        voxels = read_voxels(example, self.arrays, self.preprocess)
+        x = self.fabric.to_device(torch.from_numpy(voxels)[None, None])
+        predicted = predict_labels(unet, x, self.patch)[0].cpu().numpy()
+        truth = self.arrays.whole(example.label_map)
+        counts = overlap_counts(
+            example.case.case_id, truth, predicted.astype(np.uint8), len(self.labels.names)
+        )
+        return dice_of_present(counts)
