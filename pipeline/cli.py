@@ -108,15 +108,17 @@ def verify(as_json: Json = False) -> None:
 
 @store.command()
 def gc(
-    dry_run: Annotated[bool, typer.Option(help="Only list what would be removed.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False,
 ) -> None:
-    """Remove arrays that no manifest names."""
+    """List arrays that no manifest of this workspace names."""
     from pipeline.paths import MANIFESTS
     from uvlm.store import gc as collect
     from uvlm.store import store_root
 
-    removed = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), dry_run=dry_run)
-    typer.echo(f"{len(removed)} files {'would be' if dry_run else 'were'} removed")
+    loose = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), delete=delete)
+    for path in loose:
+        typer.echo(path)
+    typer.echo(f"{len(loose)} files {'removed' if delete else 'are not named by a manifest'}")
 
 
 @runs.command("reap")

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from pipeline.paths import PARAMS, project_root
 from pipeline.profiles import read_document
-from uvlm.inference.device import choose_device, choose_precision
 from uvlm.store import store_root
 
 _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
@@ -16,17 +15,22 @@ _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
 
 def describe() -> dict[str, str]:
     """Collect versions, device, profile and folders."""
+    from uvlm.inference.device import choose_device, choose_precision
+
     device = choose_device()
-    facts = {"python": platform.python_version()}
-    facts |= {name: _version(name) for name in _PACKAGES}
-    facts |= {
+    return versions() | {
         "device": str(device),
         "precision": choose_precision(device),
         "store": str(store_root()),
         "tracking": f"sqlite:///{project_root().resolve() / 'mlflow.db'}",
         "profile": _profile(PARAMS),
     }
-    return facts
+
+
+def versions() -> dict[str, str]:
+    """Collect the versions that decide a result."""
+    packages = {name: _version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
 
 
 def _version(package: str) -> str:

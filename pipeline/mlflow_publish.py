@@ -86,10 +86,10 @@ class MlflowStore:
         copy = record.model_copy(deep=True)
         copy.pipeline = pipeline
         copy.tags = {"uvlm.cached_from": source}
+        copy.published = Published()
         parent = self._parent(experiment, copy)
         if self._children(experiment, parent, record.stage):
             return
-        copy.published = Published()
         self._create_child(experiment, parent, copy)
         run_id = copy.published.run_id
         assert run_id is not None

@@ -52,6 +52,12 @@ class ProgressBar:
             left = _clock(self._seconds_left(step, total, now))
             sys.stderr.write(f"{self.title}  {step}/{total}  {loss_text}  {left} left\n")
 
+    def cases(self, description: str, done: int, total: int) -> None:
+        """Show that `done` of `total` cases are done: what uvlm.store.map_cases calls."""
+        if description:
+            self.title = description
+        self.update(done, total)
+
     def _seconds_left(self, step: int, total: int, now: float) -> float:
         return (now - self._start) / max(step - self._first, 1) * (total - step)
 
@@ -61,7 +67,9 @@ class ProgressBar:
             self._task = self._bar.add_task(self.title, total=total, loss="")
             self._bar.start()
         assert self._task is not None
-        self._bar.update(self._task, completed=step, total=total, loss=loss_text)
+        self._bar.update(
+            self._task, description=self.title, completed=step, total=total, loss=loss_text
+        )
 
 
 def _new_bar() -> Progress:

@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 parameters, 3 data refused, 4 environment, 5 interrupted, 
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -24,7 +23,7 @@ from pipeline.paths import PARAMS, state_root
 from pipeline.progress import ProgressBar
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, UvlmError
-from uvlm.store import write_text_atomic
+from uvlm.store import write_json_atomic
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
 # takes a quarter off a training step on a CPU. It is read when a process starts.
@@ -45,17 +44,32 @@ class Stage:
     tracker: MlflowTracker
     progress: ProgressBar
 
-    def write_json(self, path: Path, document: Mapping[str, Any]) -> None:
-        """Write a metrics file that DVC and people read."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(path, json.dumps(document, indent=2, sort_keys=True) + "\n")
+    def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
+        """Write metrics.json and history.csv of a training, which DVC and people read."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.tracker.write_csv(folder / "history.csv")
+        write_json_atomic(folder / "metrics.json", dict(metrics))
+        self.tracker.artifact(folder)
 
 
-def run_stage(name: str, work: Callable[[Stage], object], *, training: bool = False) -> NoReturn:
-    """Run `work` as the stage `name` and exit with its code."""
-    if training:
+def run_stage(
+    name: str,
+    work: Callable[[Stage], object],
+    *,
+    live: bool = False,
+    tensors: bool = False,
+) -> NoReturn:
+    """Run `work` as the stage `name` and exit with its code.
+
+    Args:
+        name: as in dvc.yaml.
+        work: the stage.
+        live: show the numbers in MLflow while it runs.
+        tensors: tune memory for large tensors.
+    """
+    if tensors:
         _restart_keeping_memory()
-    sys.exit(execute(name, work, live=training))
+    sys.exit(execute(name, work, live=live))
 
 
 def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -> int:
@@ -91,15 +105,13 @@ def _write_timing(name: str, seconds: float) -> None:
     """Wall seconds and peak resident memory (MB; itself, and its largest child) for the summary."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    folder = state_root() / "timings"
-    folder.mkdir(parents=True, exist_ok=True)
     timing = {
         "stage": name,
         "seconds": round(seconds, 2),
         "peak_rss_mb": round(own),
         "peak_child_rss_mb": round(child),
     }
-    write_text_atomic(folder / f"{name}.json", json.dumps(timing, sort_keys=True) + "\n")
+    write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 
 
 def _restart_keeping_memory() -> None:

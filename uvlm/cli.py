@@ -38,10 +38,11 @@ def overfit(
     ct: Annotated[Path, typer.Argument(help="One CT as NIfTI.")],
     labels: Annotated[Path, typer.Argument(help="Its TotalSegmentator label map.")],
     out: Out = Path("overfit"),
+    minutes: Annotated[float, typer.Option(help="Stop training after this many minutes.")] = 10.0,
     as_json: Json = False,
 ) -> None:
     """Train segmentation on one real CT, to see that the training works on real data."""
     from uvlm.train.overfit import overfit as overfit_ct
 
-    scores = overfit_ct(ct, labels, out, progress=context.obj)
+    scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
     typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")

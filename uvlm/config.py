@@ -204,11 +204,14 @@ class TrainConfig(Section):
 
 
 class TrainSegConfig(TrainConfig):
-    """Stage 1: Dice + cross-entropy on patches of the whole volume."""
+    """Stage 1: Dice + cross-entropy on patches of the whole volume.
+
+    `deep_supervision` weighs the resolutions, full first; one entry switches it off.
+    """
 
     patch: Grid
     foreground_fraction: Fraction = Field(ge=0, le=1)
-    deep_supervision: bool
+    deep_supervision: tuple[float, ...] = Field(min_length=1)
     dice_classes: Literal["all", "present"]
     ce_weight_power: float = Field(ge=0)
     ce_weight_cap: float = Field(ge=1)
@@ -280,6 +283,16 @@ class Params(Section):
     generate: GenerateConfig
     evaluate: EvaluateConfig
     summarize: SummarizeConfig
+
+    @model_validator(mode="after")
+    def _every_supervised_resolution_exists(self) -> Self:
+        num_weights = len(self.train_seg.deep_supervision)
+        if num_weights >= len(self.encoder.channels):
+            raise ValueError(
+                f"train_seg.deep_supervision has {num_weights} weights but a U-Net of "
+                f"{len(self.encoder.channels)} stages has {len(self.encoder.channels) - 1} outputs"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stages_and_layers_exist(self) -> Self:

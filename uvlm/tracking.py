@@ -12,10 +12,11 @@ import csv
 import io
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 
 @runtime_checkable
@@ -93,8 +94,16 @@ class JsonlTracker:
 
     def _append(self, record: Mapping[str, object]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, sort_keys=True, default=str) + "\n")
+        line = json.dumps(record, sort_keys=True, default=str) + "\n"
+        with self.path.open("a+b") as file:
+            if file.tell() and not _ends_with_newline(file):
+                line = "\n" + line
+            file.write(line.encode("utf-8"))
+
+
+def _ends_with_newline(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def read_history(path: Path) -> Iterator[dict[str, Any]]:

@@ -117,9 +117,7 @@ def test_the_planted_defects_are_what_they_say(dataset: tuple[Path, Path]) -> No
         gzip.decompress(cut.read_bytes())
     names = [
         row["VolumeName"]
-        for row in rows_of(
-            dataset[0] / "ct_rate/dataset/radiology_text_reports/train_reports.csv"
-        )
+        for row in rows_of(dataset[0] / "ct_rate/dataset/radiology_text_reports/train_reports.csv")
     ]
     repeated = {name for name in names if names.count(name) == 2}
     assert {n.rsplit("_", 2)[0] for n in repeated} == {by_defect["duplicate_id"]}

@@ -58,7 +58,10 @@ def test_organs_lie_on_their_sides(seed: int) -> None:
     liver, spleen, heart = (centre_of(organs == organ) for organ in (LIVER, SPLEEN, HEART))
     assert liver[2] < heart[2] < spleen[2]
     assert liver[0] < heart[0]
-    right, left = np.isin(organs, (RIGHT_UPPER, RIGHT_LOWER)), np.isin(organs, (LEFT_UPPER, LEFT_LOWER))
+    right, left = (
+        np.isin(organs, (RIGHT_UPPER, RIGHT_LOWER)),
+        np.isin(organs, (LEFT_UPPER, LEFT_LOWER)),
+    )
     assert centre_of(right)[2] < centre_of(left)[2]
     assert centre_of(organs == LEFT_LOWER)[1] > centre_of(organs == LEFT_UPPER)[1]
     assert centre_of(organs == AORTA)[1] > heart[1]

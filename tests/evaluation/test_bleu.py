@@ -59,7 +59,7 @@ def test_bleu_is_the_textbook_formula_for_any_corpus(corpus: list[tuple[str, str
     for order in range(1, 5):
         naive = naive_bleu(references, predictions, order)
         # Where nothing of an order is written the library divides 1e-15 by 1e-9 instead of 0 by 0.
-        assert scores[f"bleu_{order}"] == pytest.approx(naive, abs=1e-6 if naive else 0.02)
+        assert scores[f"bleu_{order}"] == pytest.approx(naive, abs=1e-6 if naive else 0.04)
 
 
 @settings(max_examples=30, deadline=None)

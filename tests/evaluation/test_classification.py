@@ -13,7 +13,6 @@ from uvlm.evaluation.classification import (
     crg,
     precision_recall_f1,
     ranking,
-    tune_thresholds,
 )
 
 Flags = npt.NDArray[np.bool_]
@@ -83,20 +82,6 @@ def test_a_class_without_positives_has_no_auroc() -> None:
     auroc, auprc = ranking(np.zeros((3, 1), bool), np.array([[0.1], [0.2], [0.3]]), np.ones((1, 3)))
     assert np.isnan(auroc).all()
     assert np.isnan(auprc).all()
-
-
-def test_tuned_threshold_is_the_best_of_all_cuts() -> None:
-    rng = np.random.default_rng(2)
-    labels = rng.random((50, 3)) < 0.3
-    probabilities = np.clip(rng.random((50, 3)) * 0.5 + 0.2 * labels, 0, 1)
-    thresholds = tune_thresholds(labels, probabilities)
-    tuned = precision_recall_f1(summed(labels, probabilities >= thresholds))[2]
-    for cut in np.linspace(0, 1, 200):
-        assert (precision_recall_f1(summed(labels, probabilities >= cut))[2] <= tuned + 1e-12).all()
-
-
-def test_a_class_without_positives_keeps_the_usual_threshold() -> None:
-    assert tune_thresholds(np.zeros((4, 1), bool), np.full((4, 1), 0.2)).tolist() == [0.5]
 
 
 @settings(max_examples=60, deadline=None)

@@ -8,26 +8,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 from uvlm.config import Grid, PreprocessConfig
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.preprocess import contract_sha256
 from uvlm.errors import DataError
 from uvlm.seeding import generator
 from uvlm.store import Row, read_manifest, resolve
 
-Split = Literal["train", "val", "test"]
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
 class Example:
-    """One case with the files that hold its arrays."""
+    """One case with the files that hold its arrays; `statistics` are mean and deviation in HU."""
 
     case: Case
     volume: Path
     volume_sha256: str
     shape: Grid
+    statistics: tuple[float, float]
     label_map: Path | None = None
     voxels_by_class: dict[int, int] = field(default_factory=dict)
 
@@ -67,10 +68,10 @@ def read_examples(
     return [_example(case, volumes[case.case_id], maps) for case in cases]
 
 
-def choose_cases(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+def choose_cases(cases: Sequence[Item], count: int, seed: int) -> list[Item]:
     """Draw at most `count` cases, always the same for one seed, and keep their order."""
-    order = generator(seed, "choose_cases").permutation(len(examples))[:count]
-    return [examples[i] for i in sorted(order)]
+    order = generator(seed, "choose_cases").permutation(len(cases))[:count]
+    return [cases[i] for i in sorted(order)]
 
 
 def check_cache_contract(manifest: Path, rows: Iterable[Row], config: PreprocessConfig) -> None:
@@ -96,6 +97,7 @@ def _example(case: Case, volume: Row, maps: dict[str, Row] | None) -> Example:
         volume=resolve(volume, "preprocess"),
         volume_sha256=volume.sha256,
         shape=(z, y, x),
+        statistics=(float(volume.extra["mean"]), float(volume.extra["std"])),
         label_map=resolve(label_row, "label_maps") if label_row else None,
         voxels_by_class={int(class_id): int(count) for class_id, count in counts.items()},
     )

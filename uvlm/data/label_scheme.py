@@ -71,15 +71,14 @@ class LabelScheme:
             raise ConfigError(
                 f"label scheme {self.dataset}", "has no counterpart of TotalSegmentator's classes"
             )
-        folded: Ids = self.lut[look_up(table, array)]
-        return folded
+        return look_up(self.lut, look_up(table, array))
 
 
 def look_up(table: Ids, array: npt.NDArray[Any]) -> Ids:
     """Replace every id by its entry; ids beyond the table become background."""
     longer = np.zeros(256, np.uint8)
     longer[: len(table)] = table
-    replaced: Ids = longer[array]
+    replaced: Ids = longer.take(array)
     return replaced
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -90,12 +90,12 @@ class Geometry:
             "scale": list(self.scale),
         }
 
-    @property
+    @cached_property
     def order(self) -> AxisOrder:
         """How the file's axes become canonical."""
         return axis_order(self.affine)
 
-    @property
+    @cached_property
     def axes(self) -> tuple[Axis, Axis, Axis]:
         """How the grid samples the canonical CT along z, y and x."""
         native = self.order.canonical_shape(self.shape)
@@ -105,12 +105,10 @@ class Geometry:
     @property
     def grid_affine(self) -> Affine:
         """Grid index (z, y, x, 1) to LPS millimetres."""
-        canonical = self.order.canonical_affine(self.affine, self.shape)
-        to_native = np.eye(4)
+        affine = self.order.canonical_affine(self.affine, self.shape)
         for number, axis in enumerate(self.axes):
-            to_native[number, number] = axis.scale
-            to_native[number, 3] = 0.5 * axis.scale + axis.offset - 0.5
-        affine: Affine = canonical @ to_native
+            affine[:, 3] += affine[:, number] * (0.5 * axis.scale + axis.offset - 0.5)
+            affine[:, number] *= axis.scale
         return affine
 
     def labels_to_grid(self, canonical: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -34,7 +34,7 @@ class Axis:
 
     def centres(self) -> npt.NDArray[np.float64]:
         """Give the position of every output voxel's centre in input voxels."""
-        return (np.arange(self.size) + 0.5) * self.scale + self.offset
+        return (np.arange(self.size, dtype=np.float64) + 0.5) * self.scale + self.offset
 
     def outside(self) -> npt.NDArray[np.bool_]:
         """Mark the output voxels whose centre lies outside the input."""
@@ -91,7 +91,7 @@ def resample_image(
 def resample_labels(array: npt.NDArray[Element], axes: Sequence[Axis]) -> npt.NDArray[Element]:
     """Resample (z, y, x) class ids: the id at each output voxel's centre, 0 outside."""
     z, y, x = (axis.nearest() for axis in axes)
-    out = array[z[:, None, None], y[None, :, None], x[None, None, :]]
+    out = array.take(z, axis=0).take(y, axis=1).take(x, axis=2)
     return _fill_outside(out, axes, 0)
 
 
@@ -118,5 +118,5 @@ def _fill_outside(
     for number, axis in enumerate(axes):
         outside = axis.outside()
         if outside.any():
-            array[(*(slice(None),) * number, outside)] = value
+            np.moveaxis(array, number, 0)[outside] = value
     return array

@@ -1,6 +1,6 @@
 """Reports that cost nothing, from the training split alone: what a model must beat.
 
-    constant_normal       one report that claims nothing, in the most frequent sentences
+    constant_normal       one report that claims nothing, the best of several by training BLEU
     constant_abnormal     one report that claims every abnormality
     most_frequent         the training report written most often
     random                another training report for each case
@@ -22,14 +22,15 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.sentence_bank import Label, learn_sentences, split_sentences
+from uvlm.evaluation.bleu import corpus_bleu
+from uvlm.evaluation.sentence_bank import Label, SentenceBank, learn_sentences, split_sentences
 from uvlm.seeding import generator
 from uvlm.text.report import Report
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+BLEU_SAMPLE: Final = 1000  # training reports that choose among constants
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
-INFORMED: Final = ("nearest", "classifier_sentences")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +62,7 @@ def baseline_reports(
     num_cases, num_classes = len(case_ids), training.labels.shape[1]
     bank = learn_sentences(training.reports, training.labels, label)
     texts = {
-        "constant_normal": [bank.compose(np.zeros(num_classes, dtype=bool))] * num_cases,
+        "constant_normal": [constant_normal_report(training, bank)] * num_cases,
         "constant_abnormal": [bank.compose(np.ones(num_classes, dtype=bool))] * num_cases,
         "most_frequent": [most_frequent_report(training.reports)] * num_cases,
         "random": random_reports(training.reports, case_ids, seed),
@@ -71,6 +72,24 @@ def baseline_reports(
         decided = probabilities >= thresholds
         texts["classifier_sentences"] = [bank.compose(present) for present in decided]
     return texts
+
+
+def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:
+    """Find the report without a claim that is most like the training reports.
+
+    The candidates are a report of the most frequent sentences, one that denies every abnormality,
+    and the most frequent report of a training scan without any.
+    """
+    nothing = np.zeros(training.labels.shape[1], dtype=bool)
+    normal = [
+        report
+        for report, labels in zip(training.reports, training.labels, strict=True)
+        if not labels.any()
+    ]
+    candidates = [bank.most_frequent(nothing), bank.compose(nothing)]
+    candidates += [most_frequent_report(normal)] if normal else []
+    sample = [report.text for report in training.reports[:BLEU_SAMPLE]]
+    return max(candidates, key=lambda text: corpus_bleu(sample, [text] * len(sample))["bleu_mean"])
 
 
 def most_frequent_report(reports: Sequence[Report]) -> str:

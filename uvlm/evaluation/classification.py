@@ -1,4 +1,4 @@
-"""Abnormalities found and missed: macro P/R/F1, CRG, AUROC, AUPRC, thresholds.
+"""Abnormalities found and missed: macro P/R/F1, CRG, AUROC, AUPRC.
 
 Macro values are the unweighted mean of the per-class values, and 0/0 counts as 0, as in CT-RATE's
 official scorer; macro-F1 is the mean of F1s, not the F1 of mean precision and recall.
@@ -75,15 +75,6 @@ def ranking(labels: Flags, scores: Floats, weights: Floats) -> tuple[Floats, Flo
     return np.stack(auroc, axis=1), np.stack(precision, axis=1)
 
 
-def tune_thresholds(labels: Flags, probabilities: Floats) -> Floats:
-    """Per class, the probability from which on claiming gives the best F1: (A,).
-
-    Call it on the validation split only. A class without positives keeps 0.5.
-    """
-    chosen = [_best_threshold(labels[:, a], probabilities[:, a]) for a in range(labels.shape[1])]
-    return np.asarray(chosen, dtype=np.float64)
-
-
 def _share(part: Floats, whole: Floats) -> Floats:
     return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
 
@@ -101,14 +92,3 @@ def _ranking_of_class(labels: Flags, scores: Floats, weights: Floats) -> tuple[F
     found = (positive * _share(hits, hits + alarms)).sum(axis=1)
     with np.errstate(invalid="ignore"):
         return wins / (num_positive * num_negative), found / num_positive
-
-
-def _best_threshold(labels: Flags, probabilities: Floats) -> float:
-    if not labels.any():
-        return 0.5
-    values = np.unique(probabilities)
-    candidates = np.concatenate([values[:1], (values[:-1] + values[1:]) / 2])
-    claimed = probabilities[:, None] >= candidates  # (N, candidates)
-    truth = np.broadcast_to(labels[:, None], claimed.shape)
-    counts = Confusion(*(part.sum(axis=0) for part in Confusion.per_case(truth, claimed)))
-    return float(candidates[np.argmax(precision_recall_f1(counts)[2])])

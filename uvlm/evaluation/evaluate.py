@@ -6,7 +6,8 @@ reports/metrics.json
     protocol.*                    which rules gave the numbers
     seg.*                         Dice on anatomy and lesions
     cls.*                         the classifier, at 0.5 and at thresholds tuned on validation
-    report.*                      the generated reports
+    report.*                      the generated reports; above_trivial is macro-F1 minus that of
+                                  the best baseline that never looks at the image
     oracle.*                      the reference reports through the labeller: the ceiling
     baselines.<name>.*            what costs nothing
     not_learned                   abnormalities that the model does not find
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,9 +32,9 @@ import numpy.typing as npt
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TrainingReports, baseline_reports
+from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_reports
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import Resamples, draw_resamples
+from uvlm.evaluation.bootstrap import Resamples, draw_resamples, with_interval
 from uvlm.evaluation.labeller import Labeller, get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.predictions import AlignedPredictions, read_predictions
@@ -41,6 +42,7 @@ from uvlm.evaluation.rows import abnormality_rows, not_learned
 from uvlm.evaluation.scores import (
     bleu_of_other_protocols,
     label_scores,
+    macro_f1_samples,
     ranking_scores,
     text_scores,
 )
@@ -95,7 +97,7 @@ def evaluate(
     predictions: Path,
     label_maps: Path,
     generated_masks: Path,
-    cls_metrics: Path | None,
+    thresholds: Path | None,
     out: Path,
     per_class: Path,
 ) -> dict[str, Any]:
@@ -107,7 +109,8 @@ def evaluate(
         predictions: predictions JSONL of the stage `generate`.
         label_maps: manifest of the reference label maps on the network grid.
         generated_masks: manifest of the predicted label maps on the same grid.
-        cls_metrics: JSON with `thresholds` by abnormality, tuned on validation; None for 0.5.
+        thresholds: JSON of the classifier's threshold by abnormality, tuned on validation, as
+            `train_cls` leaves it in data/models/cls/thresholds.json; None for 0.5.
         out: the metrics JSON.
         per_class: the per-class JSON.
     """
@@ -116,22 +119,32 @@ def evaluate(
     predicted = read_predictions(predictions, reference.case_ids)
     label = TextLabels(get_labeller(params.evaluate.labeller))
     probabilities = predicted.probabilities(reference.names)
-    thresholds = _thresholds(cls_metrics, reference.names)
+    tuned = _read_thresholds(thresholds, reference.names)
     claimed = label(predicted.reports)
     seg, structures = mask_scores(
         params.label_maps, reference.case_ids, label_maps, generated_masks, reference.resamples
     )
-    rows = abnormality_rows(reference.names, reference.labels, claimed, probabilities, thresholds)
+    baselines = _baseline_claims(params, cases, reference, label, (probabilities, tuned))
+    rows = abnormality_rows(reference.names, reference.labels, claimed, probabilities, tuned)
     metrics = {
         "n": len(reference.cases),
         "n_patients": len({case.patient_id for case in reference.cases}),
         "n_missing": predicted.num_missing,
         "protocol": _protocol(params, index),
         "seg": seg,
-        "cls": _classifier_scores(reference, probabilities, thresholds),
-        "report": _report_scores(reference, predicted, claimed),
+        "cls": _classifier_scores(reference, probabilities, tuned),
+        "report": {
+            **_report_scores(reference, predicted, claimed),
+            **_above_trivial(reference, claimed, baselines),
+        },
         "oracle": label_scores(reference.labels, label(reference.texts), reference.resamples),
-        "baselines": _baselines(params, cases, reference, label, (probabilities, thresholds)),
+        "baselines": {
+            name: {
+                **label_scores(reference.labels, claims, reference.resamples),
+                **text_scores(reference.texts, texts, reference.resamples),
+            }
+            for name, (texts, claims) in baselines.items()
+        },
         "not_learned": not_learned(rows),
     }
     write_json_atomic(out, metrics)
@@ -159,16 +172,16 @@ def _labels(cases: Sequence[Case]) -> Flags:
     return np.asarray([case.abnormalities for case in cases]).astype(bool)
 
 
-def _thresholds(cls_metrics: Path | None, names: Sequence[str]) -> Floats:
+def _read_thresholds(path: Path | None, names: Sequence[str]) -> Floats:
     """Per-class thresholds, (A,); 0.5 without a file."""
-    if cls_metrics is None:
+    if path is None:
         return np.full(len(names), DEFAULT_THRESHOLD)
     try:
-        tuned = json.loads(cls_metrics.read_text(encoding="utf-8"))["thresholds"]
+        tuned = json.loads(path.read_text(encoding="utf-8"))
         return np.asarray([float(tuned[name]) for name in names])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        fact = f"no threshold per abnormality ({type(error).__name__}: {error})"
-        raise DataError(cls_metrics, fact, "force the stage train_cls") from None
+        fact = f"no threshold for every abnormality ({type(error).__name__}: {error})"
+        raise DataError(path, fact, "force the stage train_cls") from None
 
 
 def _classifier_scores(
@@ -199,13 +212,14 @@ def _report_scores(
     }
 
 
-def _baselines(
+def _baseline_claims(
     params: Params,
     cases: Sequence[Case],
     reference: Reference,
     label: TextLabels,
     classifier: tuple[Floats | None, Floats],
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, tuple[list[str], Flags]]:
+    """Texts of every baseline and what they claim."""
     scans = {case.scan_id: case for case in cases if case.split == "train"}
     if not scans:
         raise DataError("index", "no case in the training split", "baselines need its reports")
@@ -213,13 +227,18 @@ def _baselines(
         tuple(case.report for case in scans.values()), _labels(list(scans.values()))
     )
     texts = baseline_reports(training, reference.case_ids, label, params.seed, *classifier)
-    return {
-        name: {
-            **label_scores(reference.labels, label(reports), reference.resamples),
-            **text_scores(reference.texts, reports, reference.resamples),
-        }
-        for name, reports in texts.items()
-    }
+    return {name: (reports, label(reports)) for name, reports in texts.items()}
+
+
+def _above_trivial(
+    reference: Reference, claimed: Flags, baselines: Mapping[str, tuple[list[str], Flags]]
+) -> dict[str, Any]:
+    """Macro-F1 above the best baseline that never looks at the image, on the same samples."""
+    own, *rivals = (
+        macro_f1_samples(reference.labels, claims, reference.resamples)
+        for claims in (claimed, *(baselines[name][1] for name in TRIVIAL))
+    )
+    return with_interval("above_trivial", own - max(rivals, key=lambda samples: float(samples[0])))
 
 
 def _protocol(params: Params, index: Path) -> dict[str, Any]:

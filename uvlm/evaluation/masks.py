@@ -39,7 +39,7 @@ def mask_scores(
     """
     classes = scheme(config.dataset, config.scheme)
     dice = _dice_by_case(classes, case_ids, label_maps, generated_masks)
-    anatomy = mean_over_classes(dice, classes.anatomy_ids)
+    anatomy = mean_over_classes(dice, classes.anatomy_ids - {0})
     lesion = mean_over_classes(dice, classes.lesion_ids)
     scores = {
         **with_interval("dice", resamples.means(anatomy)),

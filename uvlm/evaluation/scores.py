@@ -36,6 +36,13 @@ def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[st
     }
 
 
+def macro_f1_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Floats:
+    """Macro-F1 in every bootstrap sample: (1 + R,), the data as they are first."""
+    counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
+    means: Floats = precision_recall_f1(counts)[2].mean(axis=-1)
+    return means
+
+
 def text_scores(
     references: Sequence[str], texts: Sequence[str], resamples: Resamples
 ) -> dict[str, Any]:

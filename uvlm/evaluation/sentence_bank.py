@@ -71,7 +71,12 @@ class SectionBank:
         boilerplate = [s for s in self.sentences if not s.claims and not s.denies]
         room = max(round(self.mean_length) - len(chosen), 0)
         chosen += [s for s in boilerplate if _fits(s, present)][:room]
-        return " ".join(s.text for s in sorted(chosen, key=lambda s: (s.position, s.text)))
+        return _in_order(chosen)
+
+    def most_frequent(self, present: Flags) -> str:
+        """Write the section in its most frequent sentences that claim nothing and fit."""
+        fitting = [s for s in self.sentences if not s.claims and _fits(s, present)]
+        return _in_order(fitting[: round(self.mean_length)])
 
     def _claim(self, abnormality: int, always: bool) -> list[Sentence]:
         least = 0.0 if always else MIN_SHARE * self.num_with[abnormality]
@@ -100,6 +105,12 @@ class SentenceBank:
         return Report(
             self.findings.compose(present, always_claim=True),
             self.impression.compose(present, always_claim=False),
+        ).text
+
+    def most_frequent(self, present: Flags) -> str:
+        """Write a report of the most frequent sentences that claim nothing and fit."""
+        return Report(
+            self.findings.most_frequent(present), self.impression.most_frequent(present)
         ).text
 
 
@@ -158,6 +169,11 @@ def _describe(
 
 def _is_rare(seen: npt.NDArray[np.int64], expected: npt.NDArray[np.float64]) -> Flags:
     return (seen <= RARE * expected) & (expected > 0)
+
+
+def _in_order(sentences: Sequence[Sentence]) -> str:
+    """Join sentences in the order in which reports use them."""
+    return " ".join(s.text for s in sorted(sentences, key=lambda s: (s.position, s.text)))
 
 
 def _indices(flags: Flags) -> frozenset[int]:

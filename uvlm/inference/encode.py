@@ -72,8 +72,10 @@ def encode_cases(
         path = array_path("encode", key)
         note = read_note(store_root() / path)
         if note is None:
-            x = torch.from_numpy(normalise(load_array(example.volume), params.preprocess))
-            tokens = encode_volume(encoder, x[None, None].to(device), params.injection)
+            array = load_array(example.volume, example.volume_sha256)
+            voxels = normalise(array, params.preprocess, example.statistics)
+            x = torch.from_numpy(voxels)[None, None].to(device)
+            tokens = encode_volume(encoder, x, params.injection)
             sha256 = save_array(store_root() / path, _numpy(tokens, params.encode.dtype))
         else:
             sha256 = str(note["sha256"])
@@ -103,9 +105,7 @@ def split_stages(tokens: Tensor, channels: Sequence[int]) -> list[Tensor]:
     return list(torch.split(tokens, list(channels), dim=-1))
 
 
-def read_encodings(
-    path: Path, injection: InjectionConfig, encoder_sha256: str
-) -> dict[str, Row]:
+def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) -> dict[str, Row]:
     """Read the manifest by case and refuse tokens of another encoder or alignment."""
     expected = {
         "encoder_sha256": encoder_sha256,

@@ -7,13 +7,14 @@ fixed places, from good to bad.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from markupsafe import Markup
 
 from uvlm.data.cases import Case
 from uvlm.pages.highlight import Piece, Spans, cut_at_spans, highlight
+from uvlm.text.report import IMPRESSION_HEADING
 
 BEST_QUANTILE, WORST_QUANTILE = 0.9, 0.1
 
@@ -53,7 +54,7 @@ def choose_examples(
 
 def describe(case: Case, generated: str, spans: Spans) -> Example:
     """Compare one generated report with its reference."""
-    reference = case.report.text
+    reference, generated = _in_paragraphs(case.report.text), _in_paragraphs(generated)
     true_spans, claimed_spans = spans(reference), spans(generated)
     true = dict.fromkeys(name for _, _, name in sorted(true_spans))
     claimed = dict.fromkeys(name for _, _, name in sorted(claimed_spans))
@@ -74,14 +75,17 @@ def describe(case: Case, generated: str, spans: Spans) -> Example:
     )
 
 
+def _in_paragraphs(text: str) -> str:
+    """Start the impression on a line of its own."""
+    return text.replace(f" {IMPRESSION_HEADING}", f"\n{IMPRESSION_HEADING}")
+
+
 def _f1(hits: int, errors: int) -> float:
     """F1 of one case's abnormalities; 1 if there are none and none is claimed."""
     return 2 * hits / (2 * hits + errors) if hits + errors else 1.0
 
 
 def _place(example: Example, quantile: float) -> Example:
-    from dataclasses import replace
-
     percentile = round(100 * quantile)
     word = "median" if percentile == 50 else f"{percentile}th percentile"
     return replace(example, place=word)

@@ -30,7 +30,7 @@ _LESION_COLOURS: Final = (
 )  # fmt: skip
 _ANATOMY_COLOUR: Final = "#9db4c8"
 WINDOW_HU: Final = (-1000, 400)
-_STYLE: Final[dict[str, Any]] = {
+_STYLE: Final[Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.edgecolor": "#d1d5db",
@@ -130,22 +130,28 @@ def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
 
     figure = _figure(9.6, 3.9)
     panels = figure.subplots(1, 3)
+    low, high = WINDOW_HU
     for axes, title, ids in zip(
         panels, ("CT", "reference", "predicted"), (None, masked.true, masked.predicted), strict=True
     ):
-        axes.imshow(masked.image, cmap="gray", vmin=WINDOW_HU[0], vmax=WINDOW_HU[1])
+        axes.imshow(masked.image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
         axes.set_title(title)
         axes.set_axis_off()
         if ids is not None:
             _draw_outlines(axes, ids, classes)
-    height, width = masked.image.shape
     for x, letter in ((0.03, "R"), (0.97, "L")):
         panels[0].text(x, 0.5, letter, transform=panels[0].transAxes, color="white", ha="center")
     shown = sorted((set(np.unique(masked.true)) | set(np.unique(masked.predicted))) - {0})
     lesions = [number for number in shown if number in classes.lesion_ids]
     handles = [Line2D([], [], color=_ANATOMY_COLOUR, lw=1, label="anatomy")]
     handles += [
-        Line2D([], [], color=_lesion_colour(n, classes), lw=2.5, label=classes.names[n])
+        Line2D(
+            [],
+            [],
+            color=_lesion_colour(n, classes),
+            lw=2.5,
+            label=classes.names[n].replace("_", " "),
+        )
         for n in lesions
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))

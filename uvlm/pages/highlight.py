@@ -15,11 +15,11 @@ from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 Span = tuple[int, int, str]  # start, end, abnormality
 Spans = Callable[[str], Sequence[Span]]
 
-# Dark enough to read on white (contrast 4.5 and more), ordered so that neighbours differ in hue.
+# Dark enough to read on white (contrast 4.5 and more) and far apart to the eye.
 _COLOURS: Final = (
-    "#5b6470", "#c2410c", "#b91c1c", "#1d4ed8", "#be185d", "#7c5a0a",
-    "#15803d", "#6d28d9", "#0e7490", "#a21caf", "#2563a8", "#7f4f24",
-    "#0f766e", "#4d7c0f", "#9f5f00", "#4338ca", "#a8326e", "#1f5c3a",
+    "#4c5461", "#bd4e05", "#e50606", "#0606e5", "#c72365", "#956a04",
+    "#178217", "#9623c7", "#036d63", "#c72396", "#054ebd", "#5f3811",
+    "#416baa", "#3d511f", "#821722", "#571782", "#6f2a5a", "#052abd",
 )  # fmt: skip
 _COLOUR_BY_NAME: Final = dict(zip(ABNORMALITIES, _COLOURS, strict=True)) | dict(
     zip(ABDOMEN_LESIONS, _COLOURS[1:4], strict=True)
@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 def colour_of(abnormality: str) -> str:
-    """The hex colour of an abnormality on every page and figure."""
+    """Give the hex colour of an abnormality, the same on every page."""
     return _COLOUR_BY_NAME.get(abnormality, _OTHER)
 
 

@@ -28,7 +28,7 @@ from uvlm.pages.figures import (
     training_curves,
 )
 from uvlm.pages.highlight import Piece, Spans, colour_of
-from uvlm.pages.slices import MaskedSlice, choose_slice
+from uvlm.pages.slices import choose_slice
 from uvlm.store import write_text_atomic
 
 if TYPE_CHECKING:
@@ -114,7 +114,6 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     )
     page = _page(params, inputs, cases, metrics, per_class)
     page |= {"examples": examples, "slice": masked, "figures": _inline(paths)}
-    page["legend"] = _legend(per_class["abnormalities"])
     environment = _environment()
     for name in ("summary.html", "summary.md"):
         text = environment.get_template(f"{name}.j2").render(page)
@@ -128,7 +127,7 @@ def _page(
     metrics: dict[str, Any],
     per_class: dict[str, Any],
 ) -> dict[str, Any]:
-    """What the templates show, apart from pictures and examples."""
+    """Gather what the templates show, apart from pictures and examples."""
     rows = per_class["abnormalities"]
     for number, row in enumerate(rows):
         row["positives"] = tables.positives_by_split(cases, number)
@@ -141,6 +140,7 @@ def _page(
         "columns": [label for _, label in tables.REPORT_COLUMNS],
         "scores": tables.score_rows(metrics),
         "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
+        "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],
         "structures": per_class["structures"],
         "splits": tables.count_splits(cases),
@@ -175,16 +175,12 @@ def _markdown(text: object) -> str:
 
 
 def _markdown_pieces(pieces: Sequence[Piece]) -> str:
-    """A report with its abnormal phrases in bold."""
+    """Write a report with its abnormal phrases in bold."""
     shown = [
         f"**{_markdown(piece.text)}**" if piece.abnormality else _markdown(piece.text)
         for piece in pieces
     ]
     return "".join(shown)
-
-
-def _legend(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [row["name"] for row in rows]
 
 
 def _inline(paths: Mapping[str, Path]) -> dict[str, str]:

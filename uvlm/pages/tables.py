@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from uvlm.data.cases import SPLITS, Case
 
+_DASH: Final = "\u2013"
 REPORT_COLUMNS: Final = (
     ("macro_f1", "F1"),
     ("macro_precision", "Precision"),
@@ -32,7 +33,7 @@ _BASELINE_LABELS: Final = {
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 _HEADLINES: Final = (
     ("report.macro_f1", "Report macro-F1"),
-    ("margin", "Above best trivial baseline"),
+    ("report.above_trivial", "Above best trivial baseline"),
     ("report.bleu_mean", "Report BLEU-mean"),
     ("cls.macro_auroc", "Classifier macro-AUROC"),
     ("cls.macro_f1_tuned", "Classifier macro-F1"),
@@ -52,12 +53,12 @@ class Number:
     @property
     def text(self) -> str:
         """The value with three decimals, or a dash."""
-        return "–" if self.value is None else f"{self.value:.3f}"
+        return _DASH if self.value is None else f"{self.value:.3f}"
 
     @property
     def range(self) -> str:
         """The interval with two decimals, or nothing."""
-        return f"{self.interval[0]:.2f}–{self.interval[1]:.2f}" if self.interval else ""
+        return f"{self.interval[0]:.2f}{_DASH}{self.interval[1]:.2f}" if self.interval else ""
 
 
 @dataclass(frozen=True)
@@ -108,30 +109,22 @@ class QuarantinedCase:
 
 
 def number_at(scores: Mapping[str, Any], name: str) -> Number:
-    """The number of a flat metrics dictionary with its interval."""
+    """Look up a number of a flat metrics dictionary with its interval."""
     interval = scores.get(f"{name}_ci")
     return Number(scores.get(name), (interval[0], interval[1]) if interval else None)
 
 
 def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
-    """The numbers a reader looks for first; `goals` holds minima by dotted name."""
+    """Pick the numbers a reader looks for first; `goals` holds minima by dotted name."""
     found = []
     for name, label in _HEADLINES:
         section, _, key = name.partition(".")
-        number = number_at(metrics.get(section, {}), key) if key else Number(margin(metrics))
-        found.append(Headline(label, number, goals.get(name)))
+        found.append(Headline(label, number_at(metrics[section], key), goals.get(name)))
     return found
 
 
-def margin(metrics: Mapping[str, Any]) -> float | None:
-    """How far the reports' macro-F1 lies above the best baseline that never sees the image."""
-    rivals = [metrics["baselines"][name]["macro_f1"] for name in TRIVIAL]
-    own: float = metrics["report"]["macro_f1"]
-    return own - max(rivals)
-
-
 def score_rows(metrics: Mapping[str, Any]) -> list[ScoreRow]:
-    """The model, the ceiling and every baseline."""
+    """Line up the model, every baseline and the ceiling."""
     rows = [("This model", "ours", metrics["report"])]
     for name, scores in metrics["baselines"].items():
         kind = "trivial" if name in TRIVIAL else "informed"

@@ -66,7 +66,8 @@ def read_note(path: Path) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     try:
-        return dict(json.loads(_open(path).schunk.meta[_NOTE]))
+        container = _open(path)  # its schunk must not outlive it
+        return dict(json.loads(container.schunk.meta[_NOTE]))
     except (DataError, KeyError, ValueError):
         return None
 

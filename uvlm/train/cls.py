@@ -20,13 +20,13 @@ from uvlm.config import Params
 from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.preprocess import contract
 from uvlm.errors import DataError
+from uvlm.evaluation.evaluate import abnormality_names
 from uvlm.inference.device import launch
 from uvlm.model.build import build_classifier
 from uvlm.model.checkpoint import check_contract, load_encoder, save_model
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
-from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
@@ -100,11 +100,6 @@ def train_cls(
         metrics = _fit(params, net, data, Watch(tracker, progress, state), digest)
         _save(params, net, metrics, out)
     return metrics
-
-
-def abnormality_names(params: Params) -> tuple[str, ...]:
-    """What the label vectors of this data set stand for, in order."""
-    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS
 
 
 def _fit(

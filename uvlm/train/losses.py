@@ -58,26 +58,28 @@ def deep_supervision_loss(
     outputs: Sequence[Tensor],
     target: Tensor,
     weights: Tensor,
+    level_weights: Sequence[float],
     dice_classes: Literal["all", "present"] = "present",
 ) -> dict[str, Tensor]:
-    """Dice and cross-entropy over resolutions, weighted 1, 1/2, 1/4, 1/8 and normalised.
+    """Dice and cross-entropy over resolutions, as a weighted mean.
 
     Low-resolution targets are max-pooled: lesions have the higher ids, so they survive.
 
     Args:
-        outputs: logits (B, C, D_i, H_i, W_i), full resolution first; the first four count.
+        outputs: logits (B, C, D_i, H_i, W_i), full resolution first.
         target: (B, D, H, W) integer class ids at full resolution.
         weights: (C,) cross-entropy weights.
+        level_weights: one per resolution, full first; outputs beyond them do not count.
         dice_classes: which foreground classes the Dice term averages over.
     """
-    outputs = outputs[:4]
-    norm = sum(0.5**index for index in range(len(outputs)))
+    norm = sum(level_weights)
     dice = cross_entropy = torch.zeros((), device=target.device)
-    for index, logits in enumerate(outputs):
-        pooled = pool_labels(target, tuple(logits.shape[2:]))
-        terms = dice_cross_entropy(logits, pooled, weights, dice_classes)
-        dice = dice + terms[0] * (0.5**index / norm)
-        cross_entropy = cross_entropy + terms[1] * (0.5**index / norm)
+    for logits, level_weight in zip(outputs, level_weights, strict=False):
+        if level_weight > 0:
+            pooled = pool_labels(target, tuple(logits.shape[2:]))
+            terms = dice_cross_entropy(logits, pooled, weights, dice_classes)
+            dice = dice + terms[0] * (level_weight / norm)
+            cross_entropy = cross_entropy + terms[1] * (level_weight / norm)
     return {"dice": dice, "ce": cross_entropy}
 
 

@@ -5,6 +5,7 @@ B batch, C classes, A abnormalities, N report tokens to predict, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -33,6 +34,7 @@ class SegObjective:
     """Stage 1 (eq. 1): Dice + cross-entropy on every resolution the network returns."""
 
     weights: Tensor  # (C,)
+    level_weights: Sequence[float] = (1.0,)
     dice_classes: Literal["all", "present"] = "present"
     name: str = "seg"
 
@@ -40,7 +42,9 @@ class SegObjective:
         outputs = model(batch.x)
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         weights = self.weights.to(batch.x.device)
-        return deep_supervision_loss(outputs, batch.target, weights, self.dice_classes)
+        return deep_supervision_loss(
+            outputs, batch.target, weights, self.level_weights, self.dice_classes
+        )
 
 
 @dataclass(frozen=True)

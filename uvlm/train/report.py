@@ -8,24 +8,28 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
+from typing import Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from uvlm.config import Params
-from uvlm.data.cases import Split
 from uvlm.data.preprocess import contract
-from uvlm.errors import ConfigError
 from uvlm.inference.device import launch
-from uvlm.model.align import num_visual_tokens, token_counts
+from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
-from uvlm.model.checkpoint import check_contract, load_classifier, load_segmenter, save_model
+from uvlm.model.checkpoint import (
+    ClassifierModel,
+    SegmenterModel,
+    check_contract,
+    load_classifier,
+    load_segmenter,
+    save_model,
+)
 from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
@@ -35,8 +39,8 @@ from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop import Task, Watch, fit
 from uvlm.train.objectives import ReportObjective
 from uvlm.train.optim import build_optimizer
-from uvlm.train.report_batches import ReportNet, ReportSource, TokenInputs, token_statistics
-from uvlm.train.report_sources import read_sources
+from uvlm.train.report_batches import ReportNet, TokenStatistics
+from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.report_validation import Label, ReportValidation
 from uvlm.train.resume import ResumeFolder, fingerprint
 
@@ -44,26 +48,6 @@ SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
     "train_report",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ReportPaths:
-    """What stage 3 reads: manifests of `index` and `encode`, the tokenizer, two model folders.
-
-    `preprocess` is needed only when the encoder trains along.
-    """
-
-    index: Path
-    encodings: Path
-    tokenizer: Path
-    seg: Path
-    cls: Path
-    preprocess: Path | None = None
-
-    def __iter__(self) -> Iterator[Path]:
-        """Yield the paths that are given."""
-        paths = (self.index, self.encodings, self.tokenizer, self.seg, self.cls, self.preprocess)
-        return (path for path in paths if path is not None)
 
 
 def train_report(
@@ -92,8 +76,6 @@ def train_report(
     prepared = contract(params.preprocess)
     check_contract(paths.seg, prepared)
     check_contract(paths.cls, prepared)
-    if params.train_report.encoder_lr_scale > 0 and paths.preprocess is None:
-        raise ConfigError("train_report.encoder_lr_scale", "needs volumes", "pass `preprocess`")
     parts = _Parts.load(params, paths)
     if params.train_report.steps == 0:
         parts.save(params, out)
@@ -131,9 +113,7 @@ class _Parts:
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
-        return cls(
-            load_segmenter(paths.seg), load_classifier(paths.cls), uvlm, tokenizer, files
-        )
+        return cls(load_segmenter(paths.seg), load_classifier(paths.cls), uvlm, tokenizer, files)
 
     def save(self, params: Params, out: Path) -> None:
         """Write the model folder."""
@@ -165,6 +145,51 @@ def _fit(
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config = params.train_report
-    encoder_sha256 = parts.classifier.config.weights["encoder"]
-    train, val = read_sources(params, paths, parts.tokenizer, encoder_sha256)
-    tokens = TokenReader
+    fabric = launch()
+    data = read_report_data(
+        params, paths, parts.tokenizer, parts.classifier.config.weights["encoder"]
+    )
+    if config.standardise_features:
+        _standardise(parts.uvlm, data.statistics, params.encoder.channels)
+    encoder = parts.classifier.encoder if config.encoder_lr_scale > 0 else None
+    if encoder is not None:
+        encoder.to(memory_format=torch.channels_last_3d)
+    net = ReportNet(parts.uvlm, params.injection, encoder)
+    limit = params.decoder.max_report_tokens
+    cut = sum(ids[-1] != parts.tokenizer.eos_id for ids in data.train.reports)
+    watch.tracker.params(
+        {
+            "train_cases": len(data.train.cases),
+            "val_cases": len(data.val.cases),
+            "reports_cut_at_max_tokens": cut,
+            "num_visual_tokens": num_visual_tokens(
+                params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
+            ),
+            "injection_plan": {f"layer {j}": f"stage {i}" for j, i in parts.uvlm.plan.items()},
+        }
+    )
+    validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
+    task = Task(ReportObjective(), data.train, validate, params.seed)
+    optimizer = build_optimizer(net, config.optim, config.encoder_lr_scale, config.adam_beta2)
+    best = fit(fabric, net, optimizer, task, config, watch)
+    load_weights(net, best.weights, "the best weights")
+    return {**best.metrics, "best_step": float(best.step)}
+
+
+def _standardise(uvlm: UVLM, statistics: TokenStatistics, channels: Sequence[int]) -> None:
+    """Tell every projection the mean and deviation of its stage's channels."""
+    means = torch.from_numpy(statistics.mean).float().split(list(channels))
+    stds = torch.from_numpy(statistics.std).float().split(list(channels))
+    for stage, projection in uvlm.projections.items():
+        assert isinstance(projection, Projection)
+        projection.set_standardisation(means[int(stage) - 1], stds[int(stage) - 1])
+
+
+def _special_ids(tokenizer: Tokenizer) -> SpecialIds:
+    return SpecialIds(
+        pad=tokenizer.pad_id,
+        start_of_image=tokenizer.start_of_image_id,
+        end_of_image=tokenizer.end_of_image_id,
+        bos=tokenizer.bos_id,
+        eos=tokenizer.eos_id,
+    )

@@ -11,12 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.data.label_scheme import LabelScheme
-from uvlm.evaluation.classification import ranking, tune_thresholds
+from uvlm.evaluation.classification import ranking
 from uvlm.evaluation.scores import per_class_f1
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.train.loop import Scores
 
 Labels = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
 
@@ -45,7 +46,24 @@ def classifier_scores(probabilities: Floats, abnormalities: Labels, names: Seque
     return Scores((metrics["val_macro_f1"] + metrics["val_macro_auroc"]) / 2, metrics, kept)
 
 
-def macro_f1(claimed: npt.NDArray[np.bool_], truth: npt.NDArray[np.bool_]) -> float:
+def tune_thresholds(truth: Flags, probabilities: Floats) -> Floats:
+    """Choose per class the cut (A,) with the best F1, midway between two probabilities.
+
+    A probability at or above its cut is a claim. Of equal cuts the one nearest 0.5 wins; a class
+    without positives keeps 0.5.
+    """
+    cuts = np.full(truth.shape[1], 0.5)
+    for a in np.flatnonzero(truth.any(axis=0)):
+        values = np.unique(probabilities[:, a])
+        candidates = np.concatenate([[0.5], values[:1], (values[1:] + values[:-1]) / 2])
+        claimed = probabilities[:, a, None] >= candidates  # (N, candidates)
+        f1 = per_class_f1(np.broadcast_to(truth[:, a, None], claimed.shape), claimed)[2]
+        best = candidates[f1 >= f1.max() - 1e-12]
+        cuts[a] = best[np.argmin(np.abs(best - 0.5))]
+    return cuts
+
+
+def macro_f1(claimed: Flags, truth: Flags) -> float:
     """Mean F1 over the abnormalities, (N, A) both."""
     return float(per_class_f1(truth, claimed)[2].mean())
 

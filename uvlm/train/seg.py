@@ -69,7 +69,7 @@ def train_seg(
     """
     labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
     seed_everything(params.seed)
-    unet = build_unet(params.encoder, len(labels.names), params.train_seg.deep_supervision)
+    unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
     unet = unet.to(memory_format=torch.channels_last_3d)
     metrics: dict[str, float] = {}
     if params.train_seg.steps:
@@ -112,7 +112,12 @@ def _fit(
     )
     validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    task = Task(SegObjective(weights, config.dice_classes), source, validate, params.seed)
+    task = Task(
+        SegObjective(weights, config.deep_supervision, config.dice_classes),
+        source,
+        validate,
+        params.seed,
+    )
     best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
     load_weights(unet, best.weights, "the best weights")
     return {**best.metrics, "best_step": float(best.step)}
@@ -144,8 +149,9 @@ def predict_labels(unet: nn.Module, x: Tensor, patch: Grid) -> Tensor:
     """Class ids (B, D, H, W) of whole volumes; large grids in overlapping windows."""
 
     def logits_of(part: Tensor) -> Tensor:
-        logits = unet(part)
-        return logits[0] if isinstance(logits, list | tuple) else logits
+        outputs = unet(part)
+        logits: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
+        return logits
 
     if prod(x.shape[2:]) <= WINDOWED_FROM * prod(patch):
         return logits_of(x).argmax(dim=1)

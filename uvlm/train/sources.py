@@ -26,11 +26,10 @@ from uvlm.train.patches import Slices, choose_class, patch_around, random_patch,
 def read_voxels(
     example: Example, arrays: Arrays, config: PreprocessConfig, slices: Slices | None = None
 ) -> Voxels:
-    """Normalised voxels of a case or of one region; z-scores are always those of the volume."""
-    if slices is None or config.normalise == "zscore":
-        x = normalise(arrays.whole(example.volume), config)
-        return x if slices is None else x[slices]
-    return normalise(arrays.region(example.volume, slices), config)
+    """Read the normalised voxels of a case, or of one region of it."""
+    path = example.volume
+    array = arrays.whole(path) if slices is None else arrays.region(path, slices)
+    return normalise(array, config, example.statistics)
 
 
 def case_sampler(examples: Sequence[Example], balanced_fraction: float) -> CaseSampler:

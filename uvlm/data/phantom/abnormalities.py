@@ -149,7 +149,7 @@ def _emphysema(canvas: Canvas) -> Planted:
     """Black holes without walls."""
     lobe = canvas.take_lobe((RIGHT_UPPER, LEFT_UPPER, RIGHT_LOWER, LEFT_LOWER))
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.06)
-    mask = canvas.blob(centre, (0.28, 0.32, 0.24)) & canvas.anatomy.lung
+    mask = canvas.blob(centre, (0.31, 0.36, 0.27)) & canvas.anatomy.lung
     canvas.fill(mask, AIR_HU)
     return _in_lobe("Emphysema", lobe, mask)
 
@@ -220,9 +220,9 @@ def _bronchiectasis(canvas: Canvas) -> Planted:
         (-0.17, 0.0, 0.05),
     ):
         point = (centre[0] + dz, centre[1] + dy, centre[2] + dx)
-        wall = canvas.ball(point, 2.7) & canvas.anatomy.lung
-        canvas.fill(wall, 40.0)
-        canvas.fill(canvas.ball(point, 1.6) & wall, AIR_HU)
+        wall = canvas.ball(point, 3.0) & canvas.anatomy.lung
+        canvas.fill(wall, 250.0)
+        canvas.fill(canvas.ball(point, 1.8) & wall, AIR_HU)
         rings |= wall
     return _in_lobe("Bronchiectasis", lobe, rings)
 
@@ -234,9 +234,9 @@ def _peribronchial(canvas: Canvas) -> Planted:
     end = canvas.near(_LOBE_CENTRES[lobe], 0.05)
     start = (0.10, 0.16, 0.26 if end[2] > 0 else -0.26)
     voxel = c.voxel[2]
-    cuff = c.tube(start, end, 2.6 * voxel) & canvas.anatomy.lung
-    canvas.fill(cuff, 300.0)
-    canvas.fill(cuff & c.tube(start, end, 1.1 * voxel), -600.0)
+    cuff = c.tube(start, end, 3.0 * voxel) & canvas.anatomy.lung
+    canvas.fill(cuff, 350.0)
+    canvas.fill(cuff & c.tube(start, end, 1.3 * voxel), -600.0)
     return _in_lobe("Peribronchial thickening", lobe, cuff)
 
 
@@ -249,9 +249,9 @@ def _fibrosis(canvas: Canvas) -> Planted:
     bands = np.zeros_like(canvas.anatomy.lung)
     for dz in (-0.14, 0.14):
         start, end = (z + dz, y - 0.22, x - 0.4 * outward), (z + dz, y + 0.22, x + outward)
-        bands |= c.tube(start, end, 1.25 * c.voxel[2])
+        bands |= c.tube(start, end, 1.6 * c.voxel[2])
     bands &= canvas.anatomy.lung
-    canvas.fill(bands, 420.0)
+    canvas.fill(bands, 500.0)
     return _in_lobe("Pulmonary fibrotic sequela", lobe, bands)
 
 

@@ -29,11 +29,11 @@ AIRWAY, ARTERY, VEIN = 1, 3, 4
 AIR_HU, FAT_HU, SOFT_HU = -1000.0, -90.0, 70.0
 # Dependent lung is denser, as in a patient lying on the back.
 _LUNG_HU: Final = {
-    LEFT_UPPER: -890.0,
-    LEFT_LOWER: -800.0,
-    RIGHT_UPPER: -890.0,
-    RIGHT_MIDDLE: -845.0,
-    RIGHT_LOWER: -800.0,
+    LEFT_UPPER: -860.0,
+    LEFT_LOWER: -780.0,
+    RIGHT_UPPER: -860.0,
+    RIGHT_MIDDLE: -820.0,
+    RIGHT_LOWER: -780.0,
 }
 _ORGAN_HU: Final = {SPLEEN: 150.0, LIVER: 100.0, STOMACH: 5.0, HEART: 140.0, AORTA: 230.0}
 _ARTERY_HU, _VEIN_HU, _BONE_HU, _AIRWAY_HU = 300.0, 180.0, 480.0, -990.0

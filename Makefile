@@ -1,0 +1,65 @@
+# make run    the whole pipeline on phantoms: venv, training, metrics, summary page
+# make test   every test
+# make check  lint, types, import direction, Dockerfile
+#
+# PYTHON       interpreter the venv is made with (3.11 or newer)
+# TORCH_INDEX  one more index for torch's wheel; a small CPU build on Linux:
+#              make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+PYTHON ?= python3
+TORCH_INDEX ?=
+VENV := .venv
+BIN := $(VENV)/bin
+TORCH := $(shell grep '^torch==' constraints.txt)
+# One stamp per content of what is installed from, so that touching a file installs nothing.
+STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export HF_HUB_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: setup run test check format clean
+
+setup: $(STAMP)
+
+# torch comes first and alone: its wheel may come from an index of its own
+# (where 2.13.0+cpu counts as newer than 2.13.0). A torchvision that some
+# package brings along may belong to another torch and then breaks every import; nothing needs it.
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is too old: name one of 3.11 or newer with PYTHON=..." >&2; exit 4; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+		-c constraints.txt $(TORCH)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pipeline,test]'
+	@$(BIN)/python -c 'import torchvision' >/dev/null 2>&1 \
+		|| $(BIN)/python -m pip uninstall --quiet --yes torchvision
+	@rm -f $(VENV)/.installed-*
+	@touch $@
+
+run: setup
+	dvc repro
+	@echo
+	@echo "Summary: reports/summary.md, and with figures reports/summary.html"
+	@echo "Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+test: setup
+	pytest -q
+
+check: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+	hadolint Dockerfile
+
+format: setup
+	ruff check --fix-only --quiet .
+	ruff format .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,25 @@
+"""DVC stage `evaluate`: every number of the test split, beside what costs nothing."""
+
+from __future__ import annotations
+
+from pipeline.paths import GENERATED, MODELS, REPORTS, manifest
+from pipeline.stage import Stage, run_stage
+from uvlm.evaluation.evaluate import evaluate
+
+
+def score(stage: Stage) -> None:
+    """Write reports/metrics.json and reports/per_class.json."""
+    evaluate(
+        stage.params,
+        index=manifest("index"),
+        predictions=GENERATED / "predictions.jsonl",
+        label_maps=manifest("label_maps"),
+        generated_masks=manifest("generate"),
+        thresholds=MODELS / "cls" / "thresholds.json",
+        out=REPORTS / "metrics.json",
+        per_class=REPORTS / "per_class.json",
+    )
+
+
+if __name__ == "__main__":
+    run_stage("evaluate", score)

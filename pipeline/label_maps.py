@@ -1,0 +1,27 @@
+"""DVC stage `label_maps`: pseudo-labels and lesions in one map per case, on the network's grid."""
+
+from __future__ import annotations
+
+from pipeline.paths import manifest, quarantine
+from pipeline.stage import Stage, run_stage
+from uvlm.data.label_maps import run
+
+KINDS = ("anatomy", "airway", "vessel")
+
+
+def merge(stage: Stage) -> None:
+    """Merge what the store does not hold yet."""
+    counts = run(
+        stage.params,
+        manifest("index"),
+        manifest("preprocess"),
+        {kind: manifest(f"pseudo_label_{kind}") for kind in KINDS},
+        manifest("label_maps"),
+        stage.progress.cases,
+        quarantine("label_maps"),
+    )
+    stage.tracker.log(counts, 0)
+
+
+if __name__ == "__main__":
+    run_stage("label_maps", merge)

@@ -1,0 +1,27 @@
+"""DVC stage `train_cls`: stage 2, the encoder learns what abnormalities look like."""
+
+from __future__ import annotations
+
+from pipeline.paths import MODELS, REPORTS, manifest
+from pipeline.stage import Stage, run_stage
+
+
+def classify(stage: Stage) -> None:
+    """Train from the encoder of `train_seg`; write model folder, numbers, history."""
+    from uvlm.train.cls import train_cls
+
+    metrics = train_cls(
+        stage.params,
+        index=manifest("index"),
+        preprocess=manifest("preprocess"),
+        init=MODELS / "seg",
+        out=MODELS / "cls",
+        tracker=stage.tracker,
+        progress=stage.progress,
+    )
+    numbers = {name: v for name, v in metrics.items() if not name.startswith("threshold.")}
+    stage.write_training(REPORTS / "train_cls", numbers)
+
+
+if __name__ == "__main__":
+    run_stage("train_cls", classify, live=True, tensors=True)

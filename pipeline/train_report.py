@@ -1,0 +1,35 @@
+"""DVC stage `train_report`: stage 3, the language decoder learns to write reports."""
+
+from __future__ import annotations
+
+from pipeline.paths import MODELS, REPORTS, manifest
+from pipeline.stage import Stage, run_stage
+
+
+def report(stage: Stage) -> None:
+    """Train on encoded tokens; write the model folder that stands alone, numbers, history."""
+    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.train.report import train_report
+    from uvlm.train.report_sources import ReportPaths
+
+    paths = ReportPaths(
+        index=manifest("index"),
+        encodings=manifest("encode"),
+        tokenizer=MODELS / "tokenizer",
+        seg=MODELS / "seg",
+        cls=MODELS / "cls",
+        preprocess=manifest("preprocess") if stage.params.train_report.encoder_lr_scale else None,
+    )
+    metrics = train_report(
+        stage.params,
+        paths=paths,
+        out=MODELS / "report",
+        tracker=stage.tracker,
+        label=get_labeller(stage.params.evaluate.labeller).label,
+        progress=stage.progress,
+    )
+    stage.write_training(REPORTS / "train_report", metrics)
+
+
+if __name__ == "__main__":
+    run_stage("train_report", report, live=True, tensors=True)

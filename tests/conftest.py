@@ -1,0 +1,99 @@
+"""Settings and parameters that every test may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Before anything heavy is imported: one thread, no telemetry, no network, no display.
+_ENVIRONMENT = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MPLBACKEND": "Agg",
+    "OMP_NUM_THREADS": "1",
+    "UVLM_DEVICE": "cpu",
+    "UVLM_PRECISION": "32-true",
+    "UVLM_WORKERS": "1",
+}
+for _name, _value in _ENVIRONMENT.items():
+    os.environ.setdefault(_name, _value)
+
+
+@pytest.fixture(autouse=True)
+def _away_from_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test writes below the repository: store, records and states go to its own folder."""
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    monkeypatch.delenv("UVLM_DATA_ROOT", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real CTs and reports; tests that need it skip with the reason."""
+    folder = os.environ.get("UVLM_REAL_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("UVLM_REAL_DATA names no folder of real test data")
+    return Path(folder).resolve()
+
+
+TINY: dict[str, Any] = {
+    "download.phantom.train_patients": 10,
+    "download.phantom.test_patients": 5,
+    "download.phantom.shape": [20, 28, 28],
+    "download.phantom.defects": False,
+    "index.val_fraction": 0.3,
+    "index.max_quarantined_share": 0.5,
+    "preprocess.grid": [16, 24, 24],
+    "tokenizer.vocabulary_size": 400,
+    "encoder.channels": [4, 4, 8, 8, 8, 8],
+    "decoder.layers": 8,
+    "decoder.width": 16,
+    "decoder.heads": 2,
+    "decoder.ffn": 32,
+    "decoder.max_report_tokens": 64,
+    "train_seg.patch": [16, 16, 16],
+    "evaluate.bootstrap_samples": 20,
+    "summarize.num_examples": 1,
+}
+TINY |= {
+    f"{stage}.{key}": value
+    for stage in ("train_seg", "train_cls", "train_report")
+    for key, value in {
+        "steps": 2,
+        "batch_size": 2,
+        "log_every": 1,
+        "val_every": 2,
+        "val_cases": 2,
+        "checkpoint_every": 1,
+        "optim.warmup_steps": 1,
+    }.items()
+}
+TINY |= {"train_cls.head_warmup_steps": 2, "train_cls.head_warmup_batch_size": 2}
+
+
+@pytest.fixture
+def tiny_document() -> dict[Any, Any]:
+    """The phantom parameters, made so small that every stage takes seconds."""
+    from pipeline.profiles import compose
+
+    document = compose(ROOT, "phantom")
+    for key, value in TINY.items():
+        *parents, name = key.split(".")
+        section = document
+        for parent in parents:
+            section = section[parent]
+        section[name] = value
+    return document

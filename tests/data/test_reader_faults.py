@@ -1,0 +1,207 @@
+"""What the strict reader refuses: damaged streams, repaired headers, values that are not HU."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvlm.data.io import check_hounsfield, read_volume, write_volume
+from uvlm.data.volume import ReadError, Volume
+
+Draw = Callable[..., npt.NDArray[np.int16]]
+REAL = os.environ.get("UVLM_REAL_DATA")
+needs_real_data = pytest.mark.skipif(not REAL, reason="UVLM_REAL_DATA names no folder of real data")
+
+
+def real(name: str) -> Path:
+    return Path(REAL or "") / name
+
+
+def edit(path: Path, change: Callable[[bytearray], None]) -> Path:
+    """Change the decompressed bytes of a file."""
+    raw = bytearray(gzip.decompress(path.read_bytes()))
+    change(raw)
+    path.write_bytes(gzip.compress(bytes(raw), 1))
+    return path
+
+
+def pack(layout: str, offset: int, *values: float | bytes) -> Callable[[bytearray], None]:
+    return lambda raw: struct.pack_into("<" + layout, raw, offset, *values)
+
+
+def reason_of(path: Path) -> str:
+    with pytest.raises(ReadError, match=path.name) as caught:
+        read_volume(path)
+    return caught.value.reason
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory, chest: Draw) -> bytes:
+    """A file of more than 8 MB of voxels: smaller ones hide what other readers miss."""
+    path = tmp_path_factory.mktemp("large") / "ct.nii.gz"
+    write_volume(path, Volume(chest(150, 170, 170), np.diag([1.0, 1, 1, 1])[:, [2, 1, 0, 3]]))
+    return path.read_bytes()
+
+
+def test_every_cut_is_refused(tmp_path: Path, large: bytes) -> None:
+    for position in np.random.default_rng(0).integers(1, len(large), 12):
+        (tmp_path / "cut.nii.gz").write_bytes(large[:position])
+        assert reason_of(tmp_path / "cut.nii.gz") == "truncated_gzip"
+    (tmp_path / "cut.nii.gz").write_bytes(large[:-1])
+    assert reason_of(tmp_path / "cut.nii.gz") == "truncated_gzip"
+
+
+def test_every_flipped_bit_is_refused(tmp_path: Path, large: bytes) -> None:
+    generator = np.random.default_rng(1)
+    for position in [*generator.integers(20, len(large), 12), len(large) - 1, len(large) - 6]:
+        damaged = bytearray(large)
+        damaged[position] ^= 1 << int(generator.integers(8))
+        (tmp_path / "flip.nii.gz").write_bytes(damaged)
+        with pytest.raises(ReadError, match=r"flip\.nii\.gz"):
+            read_volume(tmp_path / "flip.nii.gz")
+
+
+def test_bytes_after_the_end_are_refused(path: Path) -> None:
+    path.write_bytes(path.read_bytes() + b"garbage")
+    assert reason_of(path) == "trailing_bytes"
+
+
+HEADER_FAULTS = {
+    "declares_more_voxels": (pack("h", 42, 15), "size_mismatch"),
+    "declares_fewer_voxels": (pack("h", 42, 13), "size_mismatch"),
+    "declares_32767_cubed": (pack("3h", 42, 32767, 32767, 32767), "dimensions"),
+    "declares_more_than_deflate_can_hold": (pack("3h", 42, 1000, 1000, 1000), "size_mismatch"),
+    "negative_dimension": (pack("h", 42, -14), "dimensions"),
+    "two_dimensions": (pack("4h", 40, 2, 14, 120, 1), "dimensions"),
+    "rgb": (pack("h", 70, 128), "voxel_type"),
+    "complex": (pack("h", 70, 32), "voxel_type"),
+    "zero_spacing": (pack("f", 80, 0.0), "spacing"),
+    "nan_spacing": (pack("f", 84, np.nan), "spacing"),
+    "infinite_spacing": (pack("f", 88, np.inf), "spacing"),
+    "absurd_spacing": (pack("f", 88, 30.0), "spacing"),
+    "spacing_disagrees_with_sform": (pack("f", 80, 1.0), "geometry"),
+    "no_orientation": (pack("2h", 252, 0, 0), "geometry"),
+    "sheared": (pack("f", 284, 0.3), "geometry"),
+    "sform_of_nan": (pack("f", 292, np.nan), "geometry"),
+    "qform_flips_left_and_right": (pack("2h3f3f", 252, 1, 1, 0, 1, 0, -10, 20, 30), "geometry"),
+    "quaternion_too_long": (pack("2h3f", 252, 1, 1, 1, 1, 1), "geometry"),
+    "slope_of_nan": (pack("f", 112, np.nan), "scaling"),
+    "voxels_start_inside_the_header": (pack("f", 108, 100.0), "header"),
+    "pair_of_files": (pack("4s", 344, b"ni1\0"), "unsupported_format"),
+    "no_magic": (pack("i", 344, 0), "not_nifti"),
+    "nifti_2": (pack("i", 0, 540), "unsupported_format"),
+}
+
+
+@pytest.mark.parametrize("fault", HEADER_FAULTS)
+def test_a_header_that_other_readers_repair_in_silence_is_refused(path: Path, fault: str) -> None:
+    change, reason = HEADER_FAULTS[fault]
+    assert reason_of(edit(path, change)) == reason
+
+
+@settings(deadline=None)
+@given(st.floats(width=32, allow_nan=True, allow_infinity=True), st.integers(0, 2))
+def test_no_spacing_out_of_range_is_ever_accepted(
+    tmp_path_factory: pytest.TempPathFactory, chest: Draw, value: float, axis: int
+) -> None:
+    path = tmp_path_factory.mktemp("spacing") / "a.nii.gz"
+    write_volume(path, Volume(chest(4, 5, 6), np.diag([1.0, 1, 1, 1])[:, [2, 1, 0, 3]]))
+    edit(path, pack("f", 80 + 4 * axis, value))
+    edit(path, pack("f", 280 + 20 * axis, value))
+    if 0.1 <= value <= 20:
+        assert read_volume(path).spacing[2 - axis] == pytest.approx(value, rel=1e-3)
+    else:
+        assert reason_of(path) == "spacing"
+
+
+def test_voxels_that_are_not_finite_are_counted(tmp_path: Path, volume: Volume) -> None:
+    array = volume.array.astype(np.float32)
+    array[0, 0, :3] = [np.nan, np.inf, -np.inf]
+    write_volume(tmp_path / "nan.nii.gz", Volume(array, volume.affine))
+    with pytest.raises(ReadError, match="3 of 1680 voxels are not finite") as caught:
+        read_volume(tmp_path / "nan.nii.gz")
+    assert caught.value.reason == "non_finite"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.nii.gz", b"", "empty_file"),
+        ("a.mha", b"version https://git-lfs.github.com/spec/v1\n", "not_nifti"),
+        ("a.nii.gz", b"<!DOCTYPE html><html>429 Too Many Requests", "not_nifti"),
+        ("a.nii", b"hello", "not_nifti"),
+        ("a.nii.gz", gzip.compress(b"hello"), "not_nifti"),
+        ("a.nrrd", b"NRRD0004", "unsupported_format"),
+    ],
+)
+def test_a_file_that_is_something_else_is_called_what_it_is(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert reason_of(tmp_path / name) == reason
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert reason_of(tmp_path / "none.nii.gz") == "missing_file"
+    assert reason_of(tmp_path) == "unsupported_format"
+
+
+NOT_HU: Final[dict[str, Callable[[Any], Any]]] = {
+    "rescaled_twice": lambda hu: hu - 1024,
+    "never_rescaled": lambda hu: hu + 1024,
+    "never_rescaled_from_8192": lambda hu: hu + 8192,
+    "grey_values": lambda hu: (hu + 1000) * 255 // 1300,
+    "one_value": lambda hu: hu * 0 - 1000,
+    "magnitudes": np.abs,
+    "unit_interval": lambda hu: (hu / 1000).astype(np.float32),
+    "thousandfold": lambda hu: hu.astype(np.float32) * 10,
+}
+
+
+@pytest.mark.parametrize("name", NOT_HU)
+def test_what_is_not_in_hounsfield_units_is_refused(name: str, chest: Draw) -> None:
+    hu = chest(10, 12, 14).astype(np.int32)
+    with pytest.raises(ReadError, match="Hounsfield") as caught:
+        check_hounsfield(NOT_HU[name](hu), Path("ct.nii.gz"))
+    assert caught.value.reason == "not_hounsfield"
+
+
+@pytest.mark.parametrize("padding", [-1024, -2048, -8192])
+def test_padding_around_the_field_of_view_is_no_fault(padding: int, chest: Draw) -> None:
+    hu = chest(10, 12, 14)
+    hu[:, :, :5] = padding
+    check_hounsfield(hu, Path("ct.nii.gz"))
+
+
+@needs_real_data
+def test_a_real_mr_is_refused_as_not_hounsfield() -> None:
+    assert reason_of(real("bad/mr_not_ct.nii.gz")) == "not_hounsfield"
+
+
+@needs_real_data
+def test_a_real_lfs_pointer_is_called_one() -> None:
+    with pytest.raises(ReadError, match="git-lfs pointer"):
+        read_volume(real("bad/git_lfs_pointer.mha"))
+
+
+@needs_real_data
+def test_damage_to_a_real_ct_is_refused(tmp_path: Path) -> None:
+    payload = real("ct/chest_abdomen_3mm.nii.gz").read_bytes()
+    generator = np.random.default_rng(4)
+    for position in generator.integers(20, len(payload), 15):
+        (tmp_path / "cut.nii.gz").write_bytes(payload[:position])
+        assert reason_of(tmp_path / "cut.nii.gz") == "truncated_gzip"
+        damaged = bytearray(payload)
+        damaged[position] ^= 4
+        (tmp_path / "flip.nii.gz").write_bytes(damaged)
+        assert reason_of(tmp_path / "flip.nii.gz") in ("damaged_gzip", "truncated_gzip")

@@ -1,0 +1,268 @@
+"""Index to label maps over a hand-made data set: what is kept, refused, skipped and painted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from uvlm.config import LabellerConfig, Params
+from uvlm.data import index, label_maps, preprocess, pseudo_labels
+from uvlm.data.io import read_volume, write_volume
+from uvlm.data.label_scheme import scheme
+from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
+from uvlm.data.pseudo_labels import KINDS, Kind
+from uvlm.data.volume import Volume
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.store import load_array, read_manifest, resolve, save_array, store_root
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Dataset
+
+GROUND_GLASS, NODULE, LUNG, HEART, ARTERY = 43, 44, 10, 21, 34
+
+
+class Stages:
+    """The data stages over one data set, each with its manifest."""
+
+    def __init__(self, dataset: Dataset, params: Params) -> None:
+        self.dataset, self.params = dataset, params
+        self.root = dataset.root
+
+    def manifest(self, stage: str) -> Path:
+        return self.root / f"{stage}.jsonl"
+
+    def reasons(self, stage: str) -> dict[str, str]:
+        lines = (self.root / f"quarantine/{stage}.jsonl").read_text().splitlines()
+        return {entry["case"]: entry["reason"] for entry in map(json.loads, lines)}
+
+    def index(self) -> None:
+        self.dataset.write()
+        quarantine = self.root / "quarantine/index.jsonl"
+        index.build(self.params, self.dataset.manifest, self.manifest("index"), quarantine)
+
+    def preprocess(self) -> dict[str, int]:
+        quarantine = self.root / "quarantine/preprocess.jsonl"
+        out = self.manifest("preprocess")
+        return preprocess.run(self.params, self.manifest("index"), out, quarantine)
+
+    def pseudo_label(self, kind: Kind) -> dict[str, int]:
+        quarantine = self.root / f"quarantine/{kind}.jsonl"
+        args = (kind, self.params, self.manifest("index"), self.manifest(kind))
+        return pseudo_labels.run(*args, quarantine=quarantine)
+
+    def label_maps(self) -> dict[str, int]:
+        return label_maps.run(
+            self.params,
+            self.manifest("index"),
+            self.manifest("preprocess"),
+            {kind: self.manifest(kind) for kind in KINDS},
+            self.manifest("label_maps"),
+            quarantine=self.root / "quarantine/label_maps.jsonl",
+        )
+
+    def all(self) -> None:
+        self.index()
+        self.preprocess()
+        for kind in KINDS:
+            self.pseudo_label(kind)
+        self.label_maps()
+
+
+@pytest.fixture
+def stages(dataset: Dataset, params: Params) -> Stages:
+    return Stages(dataset, params)
+
+
+def volume_path(stages: Stages, case: str) -> Path:
+    row = next(row for row in read_manifest(stages.manifest("index")) if row.case == case)
+    return store_root() / row.path
+
+
+def test_preprocessing_keeps_good_cases_and_names_bad_ones(stages: Stages) -> None:
+    stages.index()
+    cut = volume_path(stages, "train_1_a_1")
+    cut.write_bytes(cut.read_bytes()[:-20])
+    gone = volume_path(stages, "train_2_a_1")
+    gone.unlink()
+    assert stages.preprocess() == {"kept": 9, "truncated_gzip": 1, "missing_file": 1}
+    assert stages.reasons("preprocess") == {
+        "train_1_a_1": "truncated_gzip",
+        "train_2_a_1": "missing_file",
+    }
+    config = stages.params.preprocess
+    for row in read_manifest(stages.manifest("preprocess")):
+        array, geometry = preprocess_volume(read_volume(volume_path(stages, row.case)), config)
+        np.testing.assert_array_equal(load_array(resolve(row, "preprocess"), row.sha256), array)
+        assert row.extra["shape"] == [8, 10, 12]
+        assert row.extra["contract_sha256"] == contract_sha256(config)
+        assert row.extra["mean"] == pytest.approx(array.mean(), abs=1e-5)
+        again = Geometry.from_json(row.extra["native"])
+        np.testing.assert_array_equal(again.grid_affine, geometry.grid_affine)
+
+
+def test_too_many_bad_volumes_stop_preprocessing(stages: Stages) -> None:
+    limit = stages.params.index.model_copy(update={"max_quarantined_share": 0.05})
+    stages.index()
+    stages.params = stages.params.model_copy(update={"index": limit})
+    volume_path(stages, "train_1_a_1").write_bytes(b"")
+    with pytest.raises(DataError, match="1 of 11 cases were refused"):
+        stages.preprocess()
+    assert stages.reasons("preprocess") == {"train_1_a_1": "empty_file"}
+    assert not stages.manifest("preprocess").exists()
+
+
+def test_one_image_in_two_splits_under_other_axes_is_a_leak(stages: Stages) -> None:
+    stages.index()
+    train, test = (volume_path(stages, case) for case in ("train_1_a_1", "valid_1_a_1"))
+    volume = read_volume(train)
+    reverse_first = np.array([[-1, 0, 0, 13], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    array = volume.array[::-1].astype(np.int16)
+    write_volume(test, Volume(array, volume.affine @ reverse_first))
+    with pytest.raises(DataError, match=r"same image as train_1_a_1: (test|train|val) and"):
+        stages.preprocess()
+
+
+def test_a_second_run_makes_nothing_and_gives_the_same_bytes(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.all()
+    names = ("index", "preprocess", *KINDS, "label_maps")
+    first = {name: stages.manifest(name).read_bytes() for name in names}
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    for module in (preprocess, pseudo_labels, label_maps):
+        monkeypatch.setattr(module, "save_array", never)
+    stages.all()
+    assert {name: stages.manifest(name).read_bytes() for name in names} == first
+
+
+def test_one_changed_volume_costs_one_case(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    stages.all()
+    lines = stages.manifest("index").read_text().splitlines()
+    changed = json.loads(lines[0])
+    lines[0] = json.dumps(changed | {"sha256": "1" * 64})
+    stages.manifest("index").write_text("\n".join(lines) + "\n")
+    made: list[Path] = []
+
+    def count(path: Path, *args: Any) -> str:
+        made.append(path)
+        return save_array(path, *args)
+
+    monkeypatch.setattr(preprocess, "save_array", count)
+    stages.preprocess()
+    assert len(made) == 1
+
+
+def test_pseudo_labels_are_canonical_whatever_the_layout_of_the_file(stages: Stages) -> None:
+    stages.index()
+    assert stages.pseudo_label("anatomy") == {"kept": 11}
+    for row in read_manifest(stages.manifest("anatomy")):
+        labels = load_array(resolve(row, "pseudo_label@anatomy"), row.sha256)
+        assert labels.shape == (10, 12, 14)
+        assert (labels[5:9, 3:9, 3:11] == 10).all()
+        assert (labels[2:5, 3:9, 3:11] == 51).all()
+        assert np.count_nonzero(labels) == 7 * 6 * 8
+        assert row.extra["backend"] == "phantom"
+
+
+def test_a_case_without_a_mask_is_refused_by_name(stages: Stages) -> None:
+    stages.index()
+    path = stages.dataset.raw("phantom_masks/airway/train_3_a_1.nii.gz")
+    path.unlink()
+    assert stages.pseudo_label("airway") == {"kept": 10, "missing_file": 1}
+    assert stages.reasons("airway") == {"train_3_a_1": "missing_file"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "error", "fact"),
+    [
+        ("anatomy", "totalsegmentator", SetupError, "not part of this release; use ct_rate_masks"),
+        ("airway", "atm22", SetupError, "not part of this release; use phantom"),
+        ("vessel", "masks", SetupError, "pseudo_label.vessel.backend"),
+        ("vessel", "ct_rate_masks", ConfigError, "there is no backend ct_rate_masks"),
+        ("anatomy", "magic", ConfigError, "there is no backend magic"),
+    ],
+)
+def test_a_backend_that_is_not_there_is_named(
+    stages: Stages, kind: Kind, name: str, error: type[Exception], fact: str
+) -> None:
+    labellers = stages.params.pseudo_label.model_copy(update={kind: LabellerConfig(backend=name)})
+    stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
+    with pytest.raises(error, match=fact):
+        stages.pseudo_label(kind)
+
+
+def test_a_label_map_holds_anatomy_vessels_and_lesions_on_the_grid_of_the_image(
+    stages: Stages,
+) -> None:
+    stages.all()
+    expected = np.zeros((10, 12, 14), np.uint8)
+    expected[5:9, 3:9, 3:11] = ARTERY  # the vessel mask covers the whole lung
+    expected[2:5, 3:9, 3:11] = HEART
+    expected[6:8, 4:8, 4:8] = GROUND_GLASS
+    expected[7, 5, 5] = NODULE
+    rows = read_manifest(stages.manifest("label_maps"))
+    assert len(rows) == 11
+    volumes = {row.case: row for row in read_manifest(stages.manifest("preprocess"))}
+    for row in rows:
+        geometry = Geometry.from_json(volumes[row.case].extra["native"])
+        grid = load_array(resolve(row, "label_maps"), row.sha256)
+        sampled = geometry.labels_to_grid(expected)
+        np.testing.assert_array_equal(
+            grid[sampled != NODULE], np.where(grid == NODULE, NODULE, sampled)[sampled != NODULE]
+        )
+        assert np.count_nonzero(grid == NODULE) == 1
+        ids, counts = np.unique(grid, return_counts=True)
+        assert row.extra["voxels"] == {str(i): int(n) for i, n in zip(ids, counts, strict=True)}
+        assert row.extra["annotated"] is True
+
+
+@pytest.mark.parametrize("name", ["coarse", "coarse_lesion"])
+def test_other_schemes_are_the_fine_map_folded(stages: Stages, name: str) -> None:
+    stages.all()
+    fine = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    section = stages.params.label_maps.model_copy(update={"scheme": name})
+    stages.params = stages.params.model_copy(update={"label_maps": section})
+    stages.label_maps()
+    lut = scheme("chest", section.scheme).lut
+    for row in read_manifest(stages.manifest("label_maps")):
+        folded = lut[load_array(resolve(fine[row.case], "label_maps"))]
+        np.testing.assert_array_equal(load_array(resolve(row, "label_maps")), folded)
+
+
+def test_lesions_that_nobody_drew_are_not_taught_as_background(stages: Stages) -> None:
+    patients = ("train_1", "train_2")
+    stages.dataset.without_findings_mask |= set(patients)
+    only_cardiomegaly = [str(int(k == 2)) for k in range(18)]
+    stages.dataset.labels["train_1_a_1"] = [only_cardiomegaly]
+    stages.all()
+    assert stages.label_maps() == {"kept": 10, "unannotated": 1}
+    rows = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    assert "train_2_a_1" not in rows
+    assert rows["train_1_a_1"].extra["annotated"] is False
+    section = stages.params.label_maps.model_copy(update={"scheme": "coarse"})
+    stages.params = stages.params.model_copy(update={"label_maps": section})
+    assert stages.label_maps() == {"kept": 11, "unannotated": 0}
+
+
+def test_labels_on_another_grid_are_refused(stages: Stages) -> None:
+    stages.all()
+    lines = stages.manifest("anatomy").read_text().splitlines()
+    moved = json.loads(lines[0])
+    moved["affine"][0][3] += 5.0
+    lines[0] = json.dumps(moved)
+    stages.manifest("anatomy").write_text("\n".join(lines) + "\n")
+    assert stages.label_maps() == {"kept": 10, "unannotated": 0, "grid_mismatch": 1}
+
+
+def test_lesion_has_to_be_painted_last(stages: Stages) -> None:
+    section = stages.params.label_maps.model_copy(update={"priority": ("lesion", "anatomy")})
+    stages.params = stages.params.model_copy(update={"label_maps": section})
+    with pytest.raises(ConfigError, match="lesions always survive"):
+        stages.label_maps()

@@ -1,0 +1,284 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvlm.config import Params, load_params
+from uvlm.data.cases import Case, write_index
+from uvlm.data.label_scheme import scheme
+from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.errors import DataError
+from uvlm.evaluation.evaluate import evaluate
+from uvlm.store import Row, array_path, key_of, save_array, store_root, write_manifest
+from uvlm.text.abnormalities import ABNORMALITIES
+
+PROJECT = Path(__file__).parents[2]
+NUM_TEST = 12
+BASELINES = [
+    "constant_normal",
+    "constant_abnormal",
+    "most_frequent",
+    "random",
+    "nearest",
+    "classifier_sentences",
+]
+
+
+@pytest.fixture(scope="module")
+def params() -> Params:
+    loaded = load_params(PROJECT / "params.yaml")
+    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 50})
+    return loaded.model_copy(update={"evaluate": section})
+
+
+@pytest.fixture(scope="module")
+def cases() -> list[Case]:
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(60 + NUM_TEST):
+        planted = rng.random(len(ABNORMALITIES)) < 0.3
+        findings = [
+            PlantedFinding(name) for name, p in zip(ABNORMALITIES, planted, strict=True) if p
+        ]
+        text = write_report(findings, rng)
+        is_test = number >= 60
+        patient = f"{'valid' if is_test else 'train'}_{number // 2}"
+        scan = f"{patient}_{'ab'[number % 2]}"
+        made.append(
+            Case(
+                case_id=f"{scan}_1",
+                scan_id=scan,
+                patient_id=patient,
+                split="test" if is_test else "train",
+                volume="v",
+                findings_mask=None,
+                finding_categories={},
+                abnormalities=tuple(int(p) for p in planted),
+                findings=text.findings,
+                impression=text.impression,
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory, cases: list[Case]) -> Path:
+    """The files of a model that does everything right."""
+    root = tmp_path_factory.mktemp("evaluate")
+    write_index(root / "index.jsonl", cases)
+    write_predictions(root / "predictions.jsonl", [perfect(c) for c in cases if c.split == "test"])
+    (root / "thresholds.json").write_text(json.dumps(dict.fromkeys(ABNORMALITIES, 0.4)))
+    lesion = min(scheme("chest", "fine_lesion").lesion_ids)
+    rows: dict[str, list[Row]] = {"label_maps": [], "generate": []}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
+        for case in cases[60:]:
+            labels = np.zeros((4, 4, 4), np.uint8)
+            labels[0], labels[1] = 5, lesion
+            for stage, manifest in rows.items():
+                path = array_path(stage, key_of(stage, case.case_id))
+                digest = save_array(store_root() / path, labels)
+                manifest.append(Row(case.case_id, "k", path, digest, "test"))
+    for stage, manifest in rows.items():
+        write_manifest(root / f"{stage}.jsonl", manifest)
+    return root
+
+
+@pytest.fixture
+def run(
+    root: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., dict[str, Any]]:
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(root / "store"))
+    return evaluator(root, params, tmp_path)
+
+
+def evaluator(root: Path, params: Params, out: Path) -> Callable[..., dict[str, Any]]:
+    def evaluate_with(**replaced: Path | None) -> dict[str, Any]:
+        inputs: dict[str, Any] = {
+            "index": root / "index.jsonl",
+            "predictions": root / "predictions.jsonl",
+            "label_maps": root / "label_maps.jsonl",
+            "generated_masks": root / "generate.jsonl",
+            "thresholds": root / "thresholds.json",
+            **replaced,
+        }
+        return evaluate(
+            params, **inputs, out=out / "metrics.json", per_class=out / "per_class.json"
+        )
+
+    return evaluate_with
+
+
+def perfect(case: Case) -> dict[str, Any]:
+    return {
+        "case_id": case.case_id,
+        "patient_id": case.patient_id,
+        "report": case.report.text,
+        "probabilities": dict(zip(ABNORMALITIES, case.abnormalities, strict=True)),
+        "model": "0" * 12,
+        "seconds": 0.1,
+    }
+
+
+def write_predictions(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_perfect_model_gets_perfect_numbers(run: Callable[..., dict[str, Any]]) -> None:
+    metrics = run()
+    assert metrics["not_learned"] == []
+    assert metrics["report"]["macro_f1"] == metrics["oracle"]["macro_f1"] == 1.0
+    assert metrics["cls"]["macro_f1"] == metrics["cls"]["macro_f1_tuned"] == 1.0
+    assert metrics["seg"]["dice"] == 1.0
+    assert metrics["seg"]["lesion_dice"] == 1.0
+    assert metrics["cls"]["macro_auroc"] == 1.0
+    assert metrics["report"]["bleu_mean"] == pytest.approx(1.0)
+    assert metrics["n"] == NUM_TEST
+    assert metrics["n_patients"] == NUM_TEST / 2
+    assert metrics["n_missing"] == 0
+
+
+def test_metrics_have_the_agreed_keys_with_intervals_around_them(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    metrics = run()
+    assert json.loads((tmp_path / "metrics.json").read_text(encoding="utf-8")) == metrics
+    agreed = {
+        "seg": ["dice", "lesion_dice"],
+        "cls": ["macro_f1", "macro_f1_tuned", "macro_auroc"],
+        "report": ["macro_f1", "macro_precision", "macro_recall", "crg", "bleu_mean"],
+        "oracle": ["macro_f1"],
+    }
+    agreed["report"] += [f"bleu_{n}" for n in range(1, 5)]
+    for section, names in agreed.items():
+        for name in names:
+            low, high = metrics[section][f"{name}_ci"]
+            assert 0 <= low <= high <= 1
+    assert list(metrics["baselines"]) == BASELINES
+    for scores in metrics["baselines"].values():
+        assert {"macro_f1", "macro_f1_ci", "bleu_mean", "bleu_mean_ci", "crg"} <= set(scores)
+
+
+def test_constant_reports_show_what_the_metrics_are_worth(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    baselines = run()["baselines"]
+    assert baselines["constant_normal"]["macro_f1"] == 0.0
+    assert baselines["constant_normal"]["crg"] == pytest.approx(1 / 3, abs=1e-6)
+    assert baselines["constant_abnormal"]["macro_recall"] >= 0.9
+    assert baselines["constant_abnormal"]["distinct_share"] == pytest.approx(1 / NUM_TEST, abs=1e-6)
+
+
+def test_distance_to_the_best_trivial_baseline_is_the_difference_of_their_f1(
+    run: Callable[..., dict[str, Any]],
+) -> None:
+    metrics = run()
+    best = max(metrics["baselines"][name]["macro_f1"] for name in BASELINES[:4])
+    assert metrics["report"]["above_trivial"] == pytest.approx(
+        metrics["report"]["macro_f1"] - best, abs=2e-6
+    )
+
+
+@settings(max_examples=5, deadline=None)
+@given(deleted=st.sets(st.integers(0, NUM_TEST - 1)))
+def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
+    deleted: set[int],
+    root: Path,
+    params: Params,
+    cases: list[Case],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    out = tmp_path_factory.mktemp("deleted")
+    rows = [perfect(case) for case in cases[60:]]
+    kept = [row for number, row in enumerate(rows) if number not in deleted]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
+        no_samples = params.evaluate.model_copy(update={"bootstrap_samples": 0})
+        run = evaluator(root, params.model_copy(update={"evaluate": no_samples}), out)
+        whole = run()
+        partial = run(predictions=write_predictions(out / "predictions.jsonl", kept))
+    assert partial["n"] == NUM_TEST
+    assert partial["n_missing"] == len(deleted)
+    for section in ("cls", "report") if kept else ("report",):
+        for name, value in partial[section].items():
+            if isinstance(value, float) and name not in {"distinct_share", "most_common_share"}:
+                assert value <= whole[section][name] + 1e-9, (section, name)
+
+
+def test_deleting_masks_never_raises_dice(
+    run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    lines = (root / "generate.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    fewer = tmp_path / "generate.jsonl"
+    fewer.write_text("".join(lines[3:]), encoding="utf-8")
+    seg = run(generated_masks=fewer)["seg"]
+    assert seg["dice"] == pytest.approx(1 - 3 / NUM_TEST)
+    assert seg["n"] == NUM_TEST
+
+
+@pytest.mark.parametrize(
+    ("damage", "fact"),
+    [
+        (lambda rows: [*rows, rows[0]], "second prediction for valid_30_a_1"),
+        (lambda rows: [*rows, {**rows[0], "case_id": "x"}], "outside the test split, first x"),
+        (lambda rows: [{"report": "text"}], "line 1 is not a prediction"),
+        (lambda rows: [{**rows[0], "probabilities": {"Emphysema": "high"}}], "line 1"),
+    ],
+)
+def test_predictions_that_do_not_fit_the_test_split_are_refused(
+    run: Callable[..., dict[str, Any]],
+    cases: list[Case],
+    tmp_path: Path,
+    damage: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
+    fact: str,
+) -> None:
+    rows = damage([perfect(case) for case in cases[60:]])
+    with pytest.raises(DataError, match=fact):
+        run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
+    assert not (tmp_path / "metrics.json").exists()
+
+
+def test_a_missing_threshold_is_refused_with_the_stage_to_force(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text('{"Emphysema": 0.5}', encoding="utf-8")
+    with pytest.raises(DataError, match=r"Medical material.*force the stage train_cls"):
+        run(thresholds=path)
+
+
+def test_a_class_nobody_finds_is_listed_as_not_learned(
+    run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
+) -> None:
+    number = ABNORMALITIES.index("Emphysema")
+    assert any(case.abnormalities[number] for case in cases[60:])
+    rows = [perfect(case) for case in cases[60:]]
+    for row in rows:
+        row["report"] = row["report"].replace("mphysema", "-")
+        row["probabilities"]["Emphysema"] = 0.5
+    metrics = run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
+    assert "Emphysema" in metrics["not_learned"]
+    per_class = json.loads((tmp_path / "per_class.json").read_text(encoding="utf-8"))
+    row = per_class["abnormalities"][number]
+    assert row["cls_auroc"] == 0.5
+    assert row["not_learned"] == [
+        "report F1 0.00 is below 0.3",
+        "classifier AUROC 0.50 is below 0.7",
+    ]
+
+
+def test_the_same_inputs_give_the_same_bytes(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run()
+    first = (tmp_path / "metrics.json").read_bytes()
+    run()
+    assert (tmp_path / "metrics.json").read_bytes() == first

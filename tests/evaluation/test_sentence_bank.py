@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.evaluation.baselines import (
+    TrainingReports,
+    baseline_reports,
+    constant_normal_report,
+    most_frequent_report,
+    nearest_reports,
+    random_reports,
+)
+from uvlm.evaluation.labeller import PhantomLabeller
+from uvlm.evaluation.sentence_bank import SentenceBank, learn_sentences, split_sentences
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.report import Report
+
+Flags = npt.NDArray[np.bool_]
+
+
+def label(texts: Sequence[str]) -> Flags:
+    return PhantomLabeller().label(texts).astype(bool)
+
+
+@pytest.fixture(scope="module")
+def training() -> TrainingReports:
+    rng = np.random.default_rng(0)
+    labels = rng.random((300, len(ABNORMALITIES))) < 0.25
+    labels[::50] = False
+    reports = []
+    for row in labels:
+        planted = [
+            PlantedFinding(name, side="left", lobe="upper", size="small")
+            for name, is_planted in zip(ABNORMALITIES, row, strict=True)
+            if is_planted
+        ]
+        text = write_report(planted, rng)
+        reports.append(Report(text.findings, text.impression))
+    return TrainingReports(tuple(reports), labels)
+
+
+@pytest.fixture(scope="module")
+def bank(training: TrainingReports) -> SentenceBank:
+    return learn_sentences(training.reports, training.labels, label)
+
+
+def test_a_composed_report_claims_exactly_what_it_was_asked_to(bank: SentenceBank) -> None:
+    rng = np.random.default_rng(1)
+    wanted = np.vstack([np.zeros(18, bool), np.ones(18, bool), rng.random((20, 18)) < 0.3])
+    np.testing.assert_array_equal(label([bank.compose(row) for row in wanted]), wanted)
+
+
+def test_a_composed_report_says_something_about_every_abnormality(bank: SentenceBank) -> None:
+    sentences = split_sentences(bank.compose(np.arange(18) < 5))
+    assert len(sentences) >= 18
+    assert len(set(sentences)) == len(sentences)
+
+
+def test_denials_are_learned_from_labels_alone(bank: SentenceBank) -> None:
+    by_text = {sentence.text: sentence for sentence in bank.findings.sentences}
+    assert by_text["No emphysema in the lungs."].denies == {ABNORMALITIES.index("Emphysema")}
+    assert by_text["Bones are intact."].denies == set()
+
+
+def test_nothing_found_is_not_concluded_beside_a_finding(bank: SentenceBank) -> None:
+    normal, abnormal = bank.compose(np.zeros(18, bool)), bank.compose(np.ones(18, bool))
+    assert "No active disease." in normal
+    assert "No active disease." not in abnormal
+    assert "Signs of" not in normal
+
+
+def test_decimals_do_not_end_a_sentence() -> None:
+    assert split_sentences("A 3.5 mm nodule. No mass.") == ["A 3.5 mm nodule.", "No mass."]
+
+
+def test_the_constant_normal_report_claims_nothing(
+    training: TrainingReports, bank: SentenceBank
+) -> None:
+    assert not label([constant_normal_report(training, bank)]).any()
+
+
+def test_the_most_frequent_report_wins_and_typical_sentences_break_ties() -> None:
+    reports = [Report("A. B.", ""), Report("A. C.", ""), Report("A. C.", "")]
+    assert most_frequent_report(reports) == reports[1].text
+    unique = [Report("A. B.", ""), Report("A. C.", ""), Report("A.", "")]
+    assert most_frequent_report([*unique, Report("B. A.", "")]) in {
+        Report("A.", "").text,
+        Report("B. A.", "").text,
+    }
+
+
+def test_random_reports_depend_on_seed_and_case_only(training: TrainingReports) -> None:
+    cases = [f"case_{n}" for n in range(30)]
+    drawn = random_reports(training.reports, cases, seed=1)
+    assert random_reports(training.reports, cases[::-1], seed=1) == drawn[::-1]
+    assert random_reports(training.reports, cases, seed=2) != drawn
+    assert len(set(drawn)) > 15
+
+
+def test_nearest_report_has_the_likeliest_labels(training: TrainingReports) -> None:
+    probabilities = np.where(training.labels[:5], 0.9, 0.1)
+    texts = nearest_reports(training, probabilities)
+    np.testing.assert_array_equal(label(texts), training.labels[:5])
+
+
+def test_classifier_sentences_say_what_the_classifier_decides(training: TrainingReports) -> None:
+    rng = np.random.default_rng(2)
+    probabilities, thresholds = rng.random((10, 18)), np.full(18, 0.7)
+    cases = [str(n) for n in range(10)]
+    texts = baseline_reports(training, cases, label, 1, probabilities, thresholds)
+    np.testing.assert_array_equal(label(texts["classifier_sentences"]), probabilities >= thresholds)
+    assert not label(texts["constant_normal"]).any()
+    assert label(texts["constant_abnormal"]).all()
+
+
+def test_without_a_classifier_its_baselines_are_left_out(training: TrainingReports) -> None:
+    texts = baseline_reports(training, ["a"], label, seed=1)
+    assert set(texts) == {"constant_normal", "constant_abnormal", "most_frequent", "random"}

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from uvlm.config import Params, parse_params
+from uvlm.data.cases import Case, write_index
+from uvlm.data.preprocess import contract, contract_sha256, normalise, volume_statistics
+from uvlm.errors import DataError
+from uvlm.inference.encode import encode_cases, read_encodings, split_stages
+from uvlm.model.align import align
+from uvlm.model.build import build_classifier
+from uvlm.model.checkpoint import load_encoder, save_model
+from uvlm.model.model_config import ClsModelConfig
+from uvlm.model.unet import build_encoder
+from uvlm.store import Row, load_array, resolve, save_array, store_root, write_manifest
+
+GRID = (8, 16, 16)
+CASES = ("train_1_a_1", "valid_1_a_1")
+
+
+@pytest.fixture
+def params(tiny_document: dict[Any, Any]) -> Params:
+    """K = 32 tokens at stage 4; stages 5 and 6 have 4 tokens of their own."""
+    tiny_document["preprocess"] |= {"grid": GRID}
+    tiny_document["encoder"] |= {"channels": [2, 3, 4, 5, 6, 8], "strides": [1, 2, 2, 1, 2, 1]}
+    tiny_document["classifier"] |= {"heads": 2}
+    tiny_document["injection"] |= {"reference_stage": 4, "pooling": "average"}
+    tiny_document["encode"] |= {"dtype": "float32"}
+    return parse_params(tiny_document, "tests")
+
+
+@pytest.fixture
+def volumes() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    return {name: rng.integers(-1000, 1000, GRID).astype(np.int16) for name in CASES}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path, params: Params, volumes: dict[str, Any]) -> dict[str, Any]:
+    """An index, a cache and a classifier folder."""
+    rows, cases = [], []
+    for name, split in zip(CASES, ("train", "test"), strict=True):
+        path = f"preprocess/{name}.b2nd"
+        digest = save_array(store_root() / path, volumes[name])
+        mean, std = volume_statistics(volumes[name])
+        extra = {"shape": GRID, "mean": mean, "std": std}
+        extra["contract_sha256"] = contract_sha256(params.preprocess)
+        rows.append(Row(name, name, path, digest, "test", extra))
+        flags = (0,) * 18
+        cases.append(Case(name, name, name, split, "", None, {}, flags, "Normal.", "None."))  # type: ignore[arg-type]
+    write_manifest(tmp_path / "preprocess.jsonl", rows)
+    write_index(tmp_path / "index.jsonl", cases)
+    save_encoder(tmp_path / "cls", params, seed=0)
+    names = {"index": "index.jsonl", "preprocess": "preprocess.jsonl", "model": "cls"}
+    return {name: tmp_path / file for name, file in names.items()} | {"out": tmp_path / "e.jsonl"}
+
+
+def save_encoder(folder: Path, params: Params, seed: int) -> None:
+    torch.manual_seed(seed)
+    modules = {
+        "encoder": build_encoder(params.encoder).state_dict(),
+        "classifier": build_classifier(params.encoder, params.classifier, GRID, 18).state_dict(),
+    }
+    config = ClsModelConfig(
+        encoder=params.encoder,
+        grid=GRID,
+        classifier=params.classifier,
+        abnormalities=tuple("abcdefghijklmnopqr"),
+    )
+    save_model(folder, modules, config, contract(params.preprocess))
+
+
+def encoded_by_hand(params: Params, folder: Path, volume: Any) -> list[Tensor]:
+    x = torch.from_numpy(normalise(volume, params.preprocess))[None, None]
+    with torch.no_grad():
+        return align(load_encoder(folder).encoder(x), reference_stage=4, pooling="average")
+
+
+def test_stored_tokens_are_the_aligned_features_of_every_stage(
+    params: Params, inputs: dict[str, Any], volumes: dict[str, Any]
+) -> None:
+    rows = {row.case: row for row in encode_cases(params, **inputs)}
+    assert set(rows) == set(CASES)
+    for name, row in rows.items():
+        stored = torch.from_numpy(load_array(resolve(row, "encode"), row.sha256))[None]
+        stages = split_stages(stored, row.extra["channels"])
+        expected = encoded_by_hand(params, inputs["model"], volumes[name])
+        assert [tuple(s.shape) for s in stages] == [(1, 32, c) for c in params.encoder.channels]
+        for one, other in zip(stages, expected, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        assert not stages[4][:, 4:].any()
+
+
+def test_half_precision_is_close_and_half_the_size(params: Params, inputs: dict[str, Any]) -> None:
+    (exact, *_) = encode_cases(params, **inputs)
+    half = params.model_copy(
+        update={"encode": params.encode.model_copy(update={"dtype": "float16"})}
+    )
+    (rounded, *_) = encode_cases(half, **inputs)
+    full, small = (load_array(resolve(row, "encode")) for row in (exact, rounded))
+    assert small.nbytes * 2 == full.nbytes
+    np.testing.assert_allclose(small.astype(np.float32), full, rtol=1e-3, atol=1e-4)
+
+
+def test_a_second_run_writes_the_same_manifest_without_the_encoder(
+    params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode_cases(params, **inputs)
+    before = inputs["out"].read_bytes()
+    monkeypatch.setattr("uvlm.inference.encode.encode_volume", None)
+    encode_cases(params, **inputs)
+    assert inputs["out"].read_bytes() == before
+
+
+@pytest.mark.parametrize("change", [{"reference_stage": 6}, {"pooling": "max"}])
+def test_another_alignment_is_encoded_again_and_the_old_tokens_are_refused(
+    change: dict[str, Any], params: Params, inputs: dict[str, Any]
+) -> None:
+    (old, *_) = encode_cases(params, **inputs)
+    injection = params.injection.model_copy(update=change)
+    with pytest.raises(DataError, match=next(iter(change))):
+        read_encodings(inputs["out"], injection, old.extra["encoder_sha256"])
+    (new, *_) = encode_cases(params.model_copy(update={"injection": injection}), **inputs)
+    assert new.key != old.key
+    assert set(read_encodings(inputs["out"], injection, new.extra["encoder_sha256"])) == set(CASES)
+
+
+def test_another_encoder_is_encoded_again(params: Params, inputs: dict[str, Any]) -> None:
+    (old, *_) = encode_cases(params, **inputs)
+    save_encoder(inputs["model"], params, seed=1)
+    (new, *_) = encode_cases(params, **inputs)
+    assert new.key != old.key
+    assert new.sha256 != old.sha256
+
+
+def test_a_model_of_another_contract_is_refused(params: Params, inputs: dict[str, Any]) -> None:
+    other = params.preprocess.model_copy(update={"normalise": "zscore"})
+    with pytest.raises(DataError, match="normalise"):
+        encode_cases(params.model_copy(update={"preprocess": other}), **inputs)
+    assert not inputs["out"].exists()

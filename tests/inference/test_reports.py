@@ -1,0 +1,240 @@
+"""The stage `generate`: once per test scan, from cached tokens, masks in the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.inference.conftest import GRID, body, lps
+from uvlm.config import Params
+from uvlm.data.cases import Case, Split, write_index
+from uvlm.data.io import write_volume
+from uvlm.data.preprocess import (
+    contract_sha256,
+    normalise,
+    preprocess_volume,
+    volume_statistics,
+)
+from uvlm.errors import DataError
+from uvlm.evaluation.predictions import read_predictions
+from uvlm.inference import segment
+from uvlm.inference.encode import encode_cases
+from uvlm.inference.predictor import Predictor
+from uvlm.inference.reports import GeneratePaths, generate_reports
+from uvlm.model.checkpoint import load_report_model, load_segmenter
+from uvlm.store import (
+    Row,
+    load_array,
+    read_manifest,
+    resolve,
+    save_array,
+    store_root,
+    write_manifest,
+)
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.report import parse_report
+
+CASES: dict[str, Split] = {
+    "train_1_a_1": "train",
+    "train_2_a_1": "val",
+    "valid_1_a_1": "test",
+    "valid_1_a_2": "test",
+    "valid_1_b_1": "test",
+    "valid_2_a_1": "test",
+}
+SCANS = ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]
+
+
+@pytest.fixture
+def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path) -> GeneratePaths:
+    """Manifests and folders that the stage reads, and where it writes."""
+    cases, rows = [], []
+    for number, (case_id, split) in enumerate(CASES.items()):
+        patient, scan = case_id.rsplit("_", 2)[0], case_id.rsplit("_", 1)[0]
+        cases.append(
+            Case(case_id, scan, patient, split, "", None, {}, (0,) * 18, "Normal.", "None.")
+        )
+        hu, _ = preprocess_volume(lps(body(number)), params.preprocess)
+        path = f"preprocess/{case_id}.b2nd"
+        mean, std = volume_statistics(hu)
+        extra = {"shape": list(GRID), "mean": mean, "std": std}
+        extra["contract_sha256"] = contract_sha256(params.preprocess)
+        digest = save_array(store_root() / path, hu)
+        rows.append(Row(case_id, case_id, path, digest, "test", extra))
+    made: GeneratePaths = {
+        "index": tmp_path / "index.jsonl",
+        "preprocess": tmp_path / "preprocess.jsonl",
+        "encodings": tmp_path / "encode.jsonl",
+        "model": report_folder,
+        "seg": seg_folder,
+        "predictions": tmp_path / "generated" / "predictions.jsonl",
+        "masks": tmp_path / "generate.jsonl",
+    }
+    write_index(made["index"], cases)
+    write_manifest(made["preprocess"], rows)
+    encode(params, made)
+    return made
+
+
+def encode(params: Params, paths: GeneratePaths) -> None:
+    encode_cases(
+        params,
+        index=paths["index"],
+        preprocess=paths["preprocess"],
+        model=paths["model"],
+        out=paths["encodings"],
+    )
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_test_scan_is_described_once_from_its_first_reconstruction(
+    params: Params, paths: GeneratePaths
+) -> None:
+    numbers = generate_reports(params, **paths)
+    rows = rows_of(paths["predictions"])
+    assert [row["case_id"] for row in rows] == SCANS
+    assert [row["patient_id"] for row in rows] == ["valid_1", "valid_1", "valid_2"]
+    assert numbers["cases"] == 3
+    model = load_report_model(paths["model"])
+    for row in rows:
+        assert set(row) == {
+            "case_id", "patient_id", "report", "probabilities", "model", "seconds"
+        }  # fmt: skip
+        assert list(row["probabilities"]) == list(ABNORMALITIES)
+        assert row["model"] == model.sha256[:12]
+        assert row["seconds"] > 0
+    assert len({json.dumps(row["probabilities"]) for row in rows}) == 3
+    assert len({row["report"] for row in rows}) == numbers["distinct_reports"] == 3
+
+
+def test_the_evaluation_can_read_the_predictions(params: Params, paths: GeneratePaths) -> None:
+    generate_reports(params, **paths)
+    aligned = read_predictions(paths["predictions"], SCANS)
+    assert aligned.num_missing == 0
+    assert aligned.probabilities(ABNORMALITIES) is not None
+
+
+def test_the_stage_says_what_predict_says_about_the_same_ct(
+    params: Params, paths: GeneratePaths, tmp_path: Path
+) -> None:
+    generate_reports(params, **paths)
+    predictor = Predictor.load(paths["model"])
+    for row in rows_of(paths["predictions"]):
+        number = list(CASES).index(row["case_id"])
+        write_volume(tmp_path / "ct.nii.gz", lps(body(number)))
+        alone = predictor.predict(tmp_path / "ct.nii.gz")
+        assert parse_report(row["report"]) == alone.report
+        for name, value in row["probabilities"].items():
+            assert alone.probabilities[name] == pytest.approx(value, abs=2e-5)
+
+
+def test_masks_are_the_likeliest_classes_of_the_stage_1_network(
+    params: Params, paths: GeneratePaths
+) -> None:
+    generate_reports(params, **paths)
+    rows = read_manifest(paths["masks"])
+    assert [row.case for row in rows] == SCANS
+    unet = load_segmenter(paths["seg"]).unet
+    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+    for row in rows:
+        mask = load_array(resolve(row, "generate"), row.sha256)
+        voxels = normalise(load_array(resolve(volumes[row.case], "preprocess")), params.preprocess)
+        with torch.no_grad():
+            logits = unet(torch.from_numpy(voxels)[None, None])[0]
+        assert mask.dtype == np.uint8
+        agreement = float((mask == logits.argmax(dim=0).numpy()).mean())
+        assert agreement > 0.999  # ties may fall either way in another memory layout
+
+
+def test_a_second_run_reads_the_masks_from_the_store(
+    params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_reports(params, **paths)
+    manifest = paths["masks"].read_bytes()
+    lost = resolve(read_manifest(paths["masks"])[1], "generate")
+    lost.unlink()
+    seen: list[int] = []
+    labels = segment.Segmenter.labels
+
+    def spy(self: segment.Segmenter, voxels: Any) -> Any:
+        seen.append(len(voxels))
+        return labels(self, voxels)
+
+    monkeypatch.setattr(segment.Segmenter, "labels", spy)
+    generate_reports(params, **paths)
+    assert sum(seen) == 1
+    assert paths["masks"].read_bytes() == manifest
+
+
+def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Bar:
+        def update(self, step: int, total: int, loss: float | None = None) -> None:
+            seen.append((step, total))
+
+    generate_reports(params, progress=Bar(), **paths)
+    assert seen[-1] == (6, 6)
+    assert [step for step, _ in seen] == sorted(step for step, _ in seen)
+
+
+def test_batches_do_not_change_what_is_written(params: Params, paths: GeneratePaths) -> None:
+    generate_reports(params, **paths)
+    together = [row["report"] for row in rows_of(paths["predictions"])]
+    alone = params.generate.model_copy(update={"batch_size": 1})
+    generate_reports(params.model_copy(update={"generate": alone}), **paths)
+    assert [row["report"] for row in rows_of(paths["predictions"])] == together
+
+
+def test_sampled_reports_are_the_same_for_the_same_seed(
+    params: Params, paths: GeneratePaths
+) -> None:
+    def written(seed: int) -> list[str]:
+        sampled = params.generate.model_copy(update={"temperature": 2.0})
+        generate_reports(params.model_copy(update={"generate": sampled, "seed": seed}), **paths)
+        return [row["report"] for row in rows_of(paths["predictions"])]
+
+    first = written(1)
+    assert written(1) == first
+    assert written(2) != first
+
+
+def test_an_encoder_that_trained_along_reads_the_volumes_itself(
+    params: Params, paths: GeneratePaths
+) -> None:
+    generate_reports(params, **paths)
+    cached = [row["report"] for row in rows_of(paths["predictions"])]
+    paths["encodings"].unlink()
+    along = params.train_report.model_copy(update={"encoder_lr_scale": 0.1})
+    generate_reports(params.model_copy(update={"train_report": along}), **paths)
+    assert [row["report"] for row in rows_of(paths["predictions"])] == cached
+
+
+def test_tokens_of_another_encoder_are_refused(params: Params, paths: GeneratePaths) -> None:
+    encode(params, paths | {"model": paths["seg"]})
+    with pytest.raises(DataError, match="encoder_sha256"):
+        generate_reports(params, **paths)
+    assert not paths["predictions"].exists()
+
+
+def test_a_case_that_was_not_encoded_is_named(params: Params, paths: GeneratePaths) -> None:
+    rows = [row for row in read_manifest(paths["encodings"]) if row.case != "valid_2_a_1"]
+    write_manifest(paths["encodings"], rows)
+    with pytest.raises(DataError, match="valid_2_a_1 is not encoded"):
+        generate_reports(params, **paths)
+    assert not paths["predictions"].exists()
+
+
+def test_a_model_of_another_contract_is_refused(params: Params, paths: GeneratePaths) -> None:
+    changed = params.preprocess.model_copy(update={"window_hu": (-500, 500)})
+    with pytest.raises(DataError, match="window_hu"):
+        generate_reports(params.model_copy(update={"preprocess": changed}), **paths)
+    assert not paths["predictions"].exists()

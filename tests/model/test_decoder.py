@@ -1,0 +1,128 @@
+"""The language decoder: rotary positions, causality, KV cache."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from uvlm.config import DecoderConfig
+from uvlm.errors import ConfigError
+from uvlm.model.decoder import DecoderLayer, LanguageDecoder, rotary_tables, rotate
+from uvlm.model.mask import hybrid_mask
+
+
+@pytest.fixture
+def decoder(decoder_config: DecoderConfig) -> LanguageDecoder:
+    torch.manual_seed(0)
+    decoder = LanguageDecoder(40, decoder_config, max_positions=20).eval()
+    for parameter in decoder.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    return decoder
+
+
+def turned(x: Tensor, position: int) -> Tensor:
+    """One vector, turned as if it stood at `position`."""
+    cos, sin = rotary_tables(4096, x.shape[-1])
+    return rotate(x, (cos[position], sin[position]))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    first=st.integers(0, 2000),
+    second=st.integers(0, 2000),
+    shift=st.integers(0, 2000),
+    seed=st.integers(0, 2**31),
+)
+def test_rotary_scores_depend_on_the_distance_only(
+    first: int, second: int, shift: int, seed: int
+) -> None:
+    q, k = torch.randn(2, 16, generator=torch.Generator().manual_seed(seed))
+    score = turned(q, first) @ turned(k, second)
+    moved = turned(q, first + shift) @ turned(k, second + shift)
+    assert float(moved) == pytest.approx(float(score), abs=2e-3)
+
+
+@pytest.mark.parametrize("position", [0, 1, 7, 500, 4095])
+def test_rotary_positions_leave_norms_unchanged(position: int) -> None:
+    x = torch.randn(16, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(turned(x, position).norm(), x.norm())
+
+
+def test_rotary_positions_turn_pairs_by_known_angles() -> None:
+    x = torch.tensor([1.0, 1.0, 0.0, 0.0])  # pairs (0, 2) and (1, 3)
+    cos, sin = torch.tensor([3.0, 0.03]).cos(), torch.tensor([3.0, 0.03]).sin()
+    torch.testing.assert_close(turned(x, 3), torch.cat([cos, sin]))
+
+
+def test_the_decoder_is_blind_to_a_common_shift_of_all_positions(
+    decoder: LanguageDecoder,
+) -> None:
+    hidden = torch.randn(1, 6, 16)
+    layer = decoder.layers[0]
+    mask = hybrid_mask(3, 3)
+    outputs = [
+        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), mask, None)
+        for s in (0, 9)
+    ]
+    torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
+
+
+def test_text_never_sees_later_text_and_visual_tokens_never_see_text(
+    decoder: LanguageDecoder,
+) -> None:
+    hidden = torch.randn(1, 9, 16)
+    changed = hidden.clone()
+    changed[:, 6] += torch.randn(16)
+    mask = hybrid_mask(4, 5)
+    before, after = decoder(hidden, {}, mask), decoder(changed, {}, mask)
+    assert torch.equal(before[:, :6], after[:, :6])
+    assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).min() > 1e-4
+
+
+def test_every_visual_token_reaches_every_other_and_all_text(decoder: LanguageDecoder) -> None:
+    hidden = torch.randn(1, 9, 16)
+    mask = hybrid_mask(4, 5)
+    before = decoder(hidden, {}, mask)
+    for token in range(4):
+        changed = hidden.clone()
+        changed[:, token] += torch.randn(16)
+        moved = (decoder(changed, {}, mask) - before).abs().amax(-1)
+        assert moved.min() > 1e-5, f"visual token {token} is not seen everywhere"
+
+
+def test_cached_steps_equal_the_full_forward(decoder: LanguageDecoder) -> None:
+    hidden = torch.randn(3, 12, 16)
+    injections = {1: torch.randn(3, 3, 16), 5: torch.randn(3, 3, 16)}
+    full = decoder(hidden, injections, hybrid_mask(5, 7))
+    cache = decoder.new_cache(12)
+    with torch.no_grad():
+        outputs = [decoder(hidden[:, :5], injections, cache=cache)]
+        outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
+    torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=1e-5, rtol=1e-5)
+
+
+def test_logits_are_products_with_the_embedding(decoder: LanguageDecoder) -> None:
+    hidden = torch.randn(2, 3, 16)
+    torch.testing.assert_close(decoder.logits(hidden), hidden @ decoder.embedding.weight.T)
+
+
+def test_a_sequence_longer_than_the_tables_is_refused(decoder: LanguageDecoder) -> None:
+    with pytest.raises(ConfigError, match="21 positions is longer than the 20"):
+        decoder(torch.zeros(1, 21, 16), {})
+
+
+def test_weights_start_scaled_to_their_inputs_and_smaller_before_the_residual(
+    decoder_config: DecoderConfig,
+) -> None:
+    torch.manual_seed(0)
+    wide = decoder_config.model_copy(update={"width": 64, "ffn": 256})
+    decoder = LanguageDecoder(400, wide, max_positions=4).requires_grad_(False)
+    layer = decoder.layers[0]
+    assert isinstance(layer, DecoderLayer)
+    assert float(decoder.embedding.weight.std()) == pytest.approx(1 / 8, rel=0.05)
+    assert float(layer.qkv.weight.std()) == pytest.approx(1 / 8, rel=0.05)
+    assert float(layer.ffn_out.weight.std()) == pytest.approx(1 / 16 / 4, rel=0.05)
+    assert torch.count_nonzero(layer.qkv.bias) == 0

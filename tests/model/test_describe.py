@@ -1,0 +1,61 @@
+"""Numbers of the paper, counted on the meta device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uvlm.config import Grid, Params, load_params
+from uvlm.model.describe import describe
+
+ROOT = Path(__file__).parents[2]
+
+
+def params_with(grid: Grid, reference: int, kind: str = "multi_layer") -> Params:
+    """The committed parameters with the paper's encoder and decoder."""
+    params = load_params(ROOT / "params.yaml")
+    sections = {
+        "preprocess": {"grid": grid},
+        "tokenizer": {"kind": "qwen3"},
+        "encoder": {
+            "channels": (32, 64, 128, 256, 320, 320),
+            "strides": (1, 2, 2, 2, 2, 2),
+            "blocks": (1, 3, 4, 6, 6, 6),
+        },
+        "decoder": {"layers": 8, "width": 512, "heads": 8, "ffn": 2048},
+        "injection": {
+            "kind": kind,
+            "reference_stage": reference,
+            "layer_by_stage": {6: 1, 5: 2, 4: 3, 3: 4, 2: 5, 1: 6},
+        },
+    }
+    changed = {
+        name: getattr(params, name).model_copy(update=update) for name, update in sections.items()
+    }
+    return params.model_copy(update=changed)
+
+
+def test_paper_parameters_are_90_102_and_103_million() -> None:
+    rows = dict(describe(params_with((192, 256, 256), reference=6)))
+    assert rows["vocabulary"] == 151_669
+    assert rows["encoder parameters"] == pytest.approx(90.3e6, abs=5e4)
+    assert rows["unet parameters"] == pytest.approx(102.4e6, abs=5e4)
+    assert rows["decoder parameters"] == pytest.approx(102.9e6, abs=5e4)
+
+
+@pytest.mark.parametrize(
+    ("reference", "count", "own"),
+    [(6, 384, "384 384 384 384 384 384"), (5, 3072, "3072 3072 3072 3072 3072 384")],
+)
+def test_paper_visual_tokens_are_384_or_3072(reference: int, count: int, own: str) -> None:
+    rows = dict(describe(params_with((192, 256, 256), reference)))
+    assert rows["visual tokens K"] == count
+    assert rows["tokens by stage"] == own
+    assert rows["stage grids"] == "192x256x256 96x128x128 48x64x64 24x32x32 12x16x16 6x8x8"
+
+
+def test_the_injection_plan_is_written_out() -> None:
+    rows = dict(describe(params_with((64, 64, 64), 6)))
+    assert rows["injection"] == "f6->L1 f5->L2 f4->L3 f3->L4 f2->L5 f1->L6"
+    assert dict(describe(params_with((64, 64, 64), 6, "input_only")))["injection"] == "input only"

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from uvlm.config import Params
+from uvlm.errors import DataError
+from uvlm.pages.summary import DISCLAIMER, SummaryInputs, build_summary
+
+
+@pytest.fixture(autouse=True)
+def _store_of_the_run(run: SummaryInputs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(run.index.parent / "store"))
+
+
+@pytest.fixture(scope="session")
+def page(run: SummaryInputs, params: Params) -> Path:
+    out = run.index.parent / "reports"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UVLM_DATA_ROOT", str(run.index.parent / "store"))
+        build_summary(params, run, out)
+    return out
+
+
+def test_page_needs_no_network_and_no_other_file(page: Path) -> None:
+    html = (page / "summary.html").read_text(encoding="utf-8")
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
+    assert len(sources) == 3
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert "http://" not in html.replace("http-equiv", "")
+    assert "https://" not in html
+
+
+def test_both_pages_say_that_nobody_reviewed_them(page: Path) -> None:
+    for name in ("summary.html", "summary.md"):
+        assert DISCLAIMER in (page / name).read_text(encoding="utf-8")
+
+
+def test_headline_numbers_stand_beside_oracle_and_every_baseline(
+    page: Path, run: SummaryInputs
+) -> None:
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    for name in ("summary.html", "summary.md"):
+        text = (page / name).read_text(encoding="utf-8")
+        assert f"{metrics['report']['macro_f1']:.3f}" in text
+        low, high = metrics["report"]["macro_f1_ci"]
+        assert f"{low:.2f}\u2013{high:.2f}" in text
+        assert f"{metrics['oracle']['macro_f1']:.3f}" in text
+        for scores in metrics["baselines"].values():
+            assert f"{scores['macro_f1']:.3f}" in text
+            assert f"{scores['bleu_mean']:.3f}" in text
+
+
+def test_a_class_that_is_not_learned_is_named(page: Path, run: SummaryInputs) -> None:
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    assert "Lung nodule" in metrics["not_learned"]
+    section = (page / "summary.md").read_text(encoding="utf-8").split("## What is not learned")[1]
+    assert "- Lung nodule: report F1 0.00" in section.split("##")[0]
+
+
+def test_goals_say_whether_they_are_reached(page: Path) -> None:
+    html = (page / "summary.html").read_text(encoding="utf-8")
+    assert "goal 0.70 reached" in html
+    assert "goal 0.99 not reached" in html
+
+
+def test_quarantine_of_all_stages_is_merged(page: Path) -> None:
+    html = (page / "summary.html").read_text(encoding="utf-8")
+    assert "Quarantine: 2 refused" in html
+    assert "8 voxels are NaN" in html
+
+
+def test_figures_are_also_files(page: Path) -> None:
+    names = ["f1_by_abnormality.png", "slice.png", "training_curves.png"]
+    assert sorted(path.name for path in (page / "figures").iterdir()) == names
+    for path in (page / "figures").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_run_gives_the_same_bytes(
+    page: Path, run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    build_summary(params, run, tmp_path)
+    for name in ("summary.html", "summary.md", "figures/slice.png"):
+        assert (tmp_path / name).read_bytes() == (page / name).read_bytes()
+
+
+def test_generated_script_is_shown_as_text_and_never_runs(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    attack = "<script>alert(1)</script><img src=x onerror=alert(2)> | [a](javascript:alert(3))"
+    rows = [json.loads(line) for line in run.predictions.read_text(encoding="utf-8").splitlines()]
+    lines = [json.dumps({**row, "report": attack + row["report"]}) for row in rows]
+    predictions = tmp_path / "predictions.jsonl"
+    predictions.write_text("\n".join(lines), encoding="utf-8")
+    hostile = replace(run, predictions=predictions, facts={"branch": attack})
+    build_summary(params, hostile, tmp_path)
+    html = (tmp_path / "summary.html").read_text(encoding="utf-8")
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
+    assert "<script" not in html
+    assert "onerror=alert(2)&gt;" in html
+    markdown = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert "<script" not in markdown
+    assert "<img src=x" not in markdown
+    assert "\\[a\\](javascript" in markdown
+
+
+def test_missing_metrics_are_refused_by_name(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=r"none\.json"):
+        build_summary(params, replace(run, metrics=tmp_path / "none.json"), tmp_path)

@@ -1,0 +1,86 @@
+"""A workspace with two small stages, and a tracking store that is migrated only once."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.profiles import write_params
+
+DVC_YAML = """
+stages:
+  first:
+    cmd: "true"
+    deps: [input.txt]
+    params: [seed, tokenizer]
+    outs: [first.txt]
+  train:
+    cmd: "true"
+    deps: [first.txt]
+    params: [train_cls]
+    outs: [train.txt]
+"""
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An MLflow database without runs; making one takes seconds."""
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    code = (
+        "import sys; from mlflow.tracking import MlflowClient; "
+        "MlflowClient(f'sqlite:///{sys.argv[1]}').search_experiments()"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture
+def workspace(
+    tmp_path: Path,
+    empty_database: Path,
+    tiny_document: dict[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """A project folder with params.yaml, two stages and an empty tracking store; the cwd."""
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    write_params(tmp_path, tiny_document)
+    (tmp_path / "dvc.yaml").write_text(DVC_YAML)
+    (tmp_path / "input.txt").write_text("input")
+    (tmp_path / "first.txt").write_text("first")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def start_stage(workspace: Path, root: Path) -> Callable[[str], subprocess.Popen[str]]:
+    """Start a stage `train` with this body in a process of its own; it prints `ready` first."""
+
+    def start(body: str) -> subprocess.Popen[str]:
+        script = workspace / "script.py"
+        script.write_text(
+            "import sys, time\n"
+            f"sys.path.insert(0, {str(root)!r})\n"
+            "from pipeline.stage import run_stage\n"
+            "def work(stage):\n"
+            "    stage.tracker.log({'loss': 2.0}, 1)\n"
+            "    stage.tracker._publish()\n"
+            "    print('ready', flush=True)\n"
+            + textwrap.indent(textwrap.dedent(body), "    ")
+            + "\nrun_stage('train', work, live=True)\n"
+        )
+        return subprocess.Popen(
+            [sys.executable, str(script)],
+            cwd=workspace,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    return start

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+HEAVY = ("torch", "monai", "lightning_fabric", "mlflow", "numpy", "pydantic", "hydra", "rich")
+
+
+def uvlm_command(*arguments: str, cwd: Path, root: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    environment.pop("DVC_ROOT", None)
+    return subprocess.run(
+        [sys.executable, "-m", "pipeline.cli", *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Path:
+    """A folder with conf/ and nothing else."""
+    for path in (root / "conf").rglob("*.yaml"):
+        copied = tmp_path / path.relative_to(root)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+@pytest.mark.parametrize("module", ["uvlm", "uvlm.cli", "pipeline.cli"])
+def test_importing_the_command_imports_nothing_heavy(module: str, root: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", "-c", f"import {module}"],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
+    assert module in imported
+    assert imported.isdisjoint(HEAVY)
+
+
+def test_help_takes_less_than_300_milliseconds(tmp_path: Path, root: Path) -> None:
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        result = uvlm_command("--help", cwd=tmp_path, root=root)
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == 0
+        assert "predict" in result.stdout
+    assert min(seconds) < 0.3, seconds
+
+
+@pytest.mark.parametrize(
+    "arguments", [["predictt"], ["use"], ["use", "chest", "--fast"], ["predict", "a.nii.gz"]]
+)
+def test_a_usage_error_exits_with_2(arguments: list[str], tmp_path: Path, root: Path) -> None:
+    result = uvlm_command(*arguments, cwd=tmp_path, root=root)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+
+
+def test_use_composes_a_profile_and_params_checks_it(project: Path, root: Path) -> None:
+    used = uvlm_command("use", "chest", cwd=project, root=root)
+    assert (used.returncode, used.stderr) == (0, "")
+    assert "chest" in used.stdout
+    assert uvlm_command("params", "--check", cwd=project, root=root).returncode == 0
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("seed: 0", "seed: 7"))
+    drifted = uvlm_command("params", "--check", cwd=project, root=root)
+    assert drifted.returncode == 2
+    assert drifted.stderr == ("params.yaml: seed: params.yaml has 7, conf/ 0; run `uvlm params`\n")
+    assert uvlm_command("params", cwd=project, root=root).returncode == 0
+    assert uvlm_command("params", "--check", cwd=project, root=root).returncode == 0
+
+
+def test_an_unknown_profile_is_one_line_and_2(project: Path, root: Path) -> None:
+    result = uvlm_command("use", "head", cwd=project, root=root)
+    assert result.returncode == 2
+    assert result.stderr == ("profile head: no such profile; choose abdomen, chest, phantom\n")
+
+
+def test_a_mistyped_parameter_names_the_nearest_key(project: Path, root: Path) -> None:
+    uvlm_command("params", cwd=project, root=root)
+    path = project / "params.yaml"
+    path.write_text(path.read_text().replace("  grid:", "  gird:"))
+    result = uvlm_command("params", "--check", cwd=project, root=root)
+    assert result.returncode == 2
+    assert "nearest valid key is preprocess.grid" in result.stderr
+
+
+def test_outside_a_project_a_command_says_so(tmp_path: Path, root: Path) -> None:
+    result = uvlm_command("params", cwd=tmp_path, root=root)
+    assert result.returncode == 2
+    assert "run this in the project's folder" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_info_as_json_tells_versions_and_places(project: Path, root: Path) -> None:
+    result = uvlm_command("info", "--json", cwd=project, root=root)
+    facts = json.loads(result.stdout)
+    assert facts["profile"] == "no params.yaml here"
+    assert Path(facts["store"]) == project / "data" / "store"
+    assert facts["device"] == "cpu"
+
+
+def test_an_empty_store_is_intact_and_has_nothing_to_collect(project: Path, root: Path) -> None:
+    verified = uvlm_command("store", "verify", cwd=project, root=root)
+    assert (verified.returncode, verified.stdout) == (0, "intact\n")
+    collected = uvlm_command("store", "gc", cwd=project, root=root)
+    assert (collected.returncode, collected.stdout) == (0, "0 files are not named by a manifest\n")
+
+
+def test_reaping_without_runs_finds_none(project: Path, root: Path) -> None:
+    result = uvlm_command("runs", "reap", cwd=project, root=root)
+    assert (result.returncode, result.stdout) == (0, "0 dead runs marked as KILLED\n")

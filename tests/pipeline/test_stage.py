@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline import stage as stage_module
+from pipeline.profiles import read_document, write_params
+from pipeline.progress import ProgressBar
+from pipeline.records import read_records
+from pipeline.stage import Stage, execute
+from uvlm.errors import DataError, SetupError
+
+pytestmark = pytest.mark.filterwarnings(
+    # MLflow and its SQLAlchemy models warn about their own and each other's interfaces.
+    "ignore::DeprecationWarning",
+    "ignore::FutureWarning",
+    "ignore::ResourceWarning",
+)
+
+
+def no_work(stage: Stage) -> None:
+    """A stage that has nothing to do."""
+
+
+def test_a_stage_gets_its_parameters_and_leaves_its_seconds_and_memory(workspace: Path) -> None:
+    seeds = []
+    assert execute("first", lambda stage: seeds.append(stage.params.seed)) == 0
+    assert seeds == [0]
+    timing = json.loads((workspace / ".uvlm" / "timings" / "first.json").read_text())
+    assert timing["stage"] == "first"
+    assert 0 <= timing["seconds"] < 60
+    assert timing["peak_rss_mb"] > 10
+    assert [record.status for record in read_records()] == ["FINISHED"]
+
+
+def test_a_mistyped_parameter_ends_any_stage_before_it_begins(
+    workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    document = read_document(workspace / "params.yaml")
+    document["train_report"]["stepps"] = document["train_report"].pop("steps")
+    write_params(workspace, document)
+    began = []
+    assert execute("first", lambda stage: began.append(stage)) == 2
+    assert began == []
+    assert read_records() == []
+    assert "nearest valid key is train_report.steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "code"), [(DataError, 3), (SetupError, 4)])
+def test_a_known_error_is_one_line_and_its_exit_code(
+    error: type[DataError], code: int, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(stage: Stage) -> None:
+        raise error("train_1_a_1.nii.gz", "is cut short", "copy it again")
+
+    assert execute("first", work) == code
+    assert capsys.readouterr().err == "first: train_1_a_1.nii.gz: is cut short; copy it again\n"
+    assert [record.status for record in read_records()] == ["FAILED"]
+    assert not (workspace / ".uvlm" / "timings" / "first.json").exists()
+
+
+def test_a_training_writes_its_numbers_and_its_curve(workspace: Path) -> None:
+    def work(stage: Stage) -> None:
+        stage.tracker.log({"loss": 0.5}, 10)
+        stage.write_training(Path("reports/train"), {"val_dice": 0.9})
+
+    assert execute("train", work) == 0
+    assert json.loads((workspace / "reports/train/metrics.json").read_text()) == {"val_dice": 0.9}
+    assert (workspace / "reports/train/history.csv").read_text() == "step,loss\n10,0.5\n"
+
+
+def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    with ProgressBar("train_seg", interactive=False) as bar:
+        for step in range(1, 26):
+            now[0] = float(step)
+            bar.update(step, 25, 1 / step)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "train_seg  10/25  loss 0.1000  0:15 left",
+        "train_seg  20/25  loss 0.0500  0:05 left",
+    ]
+
+
+def test_on_a_terminal_progress_is_a_bar_with_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressBar("train_cls", interactive=True) as bar:
+        bar.update(3, 8, 0.25)
+        bar.cases("preprocess", 8, 8)
+    shown = capsys.readouterr().err
+    assert "preprocess" in shown
+    assert "8/8" in shown
+
+
+def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, str]] = []
+    monkeypatch.setattr("os.execve", lambda *call: started.append(call[2]))
+    stage_module._restart_keeping_memory()
+    assert len(started) == 1
+    for key, value in started[0].items():
+        monkeypatch.setenv(key, value)
+    stage_module._restart_keeping_memory()
+    assert len(started) == 1

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.profiles import (
+    compose,
+    default_profile,
+    drift,
+    flatten,
+    profile_names,
+    read_document,
+    use_profile,
+    write_params,
+)
+from uvlm.config import load_params, parse_params
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
+
+PROFILES = ("abdomen", "chest", "phantom")
+
+
+@pytest.fixture(scope="module")
+def documents(root: Path) -> dict[str, dict[Any, Any]]:
+    return {name: compose(root, name) for name in PROFILES}
+
+
+@pytest.fixture
+def project(tmp_path: Path, root: Path) -> Path:
+    """A copy of conf/ that a test may change."""
+    for path in (root / "conf").rglob("*.yaml"):
+        copied = tmp_path / path.relative_to(root)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        copied.write_bytes(path.read_bytes())
+    return tmp_path
+
+
+def section_paths(node: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every key of a document that names a parameter or a section, as a path."""
+    for key, value in node.items():
+        if isinstance(key, str):
+            yield (*prefix, key)
+            if isinstance(value, dict):
+                yield from section_paths(value, (*prefix, key))
+
+
+def rename(document: dict[Any, Any], path: tuple[Any, ...], name: str) -> None:
+    *parents, key = path
+    for parent in parents:
+        document = document[parent]
+    document[name] = document.pop(key)
+
+
+def test_there_is_a_profile_for_phantoms_and_for_each_data_set_of_the_paper(root: Path) -> None:
+    assert profile_names(root) == list(PROFILES)
+    assert default_profile(root) == "phantom"
+
+
+def test_params_yaml_is_what_conf_composes(root: Path) -> None:
+    assert drift(root) == []
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_profile_validates_and_survives_being_written(
+    profile: str, documents: dict[str, dict[Any, Any]], tmp_path: Path
+) -> None:
+    write_params(tmp_path, documents[profile])
+    assert read_document(tmp_path / "params.yaml") == documents[profile]
+    assert load_params(tmp_path / "params.yaml").profile == profile
+
+
+@pytest.mark.parametrize("profile", ["chest", "abdomen"])
+def test_the_real_profiles_hold_the_numbers_of_the_paper(
+    profile: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    params = parse_params(documents[profile], profile)
+    assert params.encoder.channels == (32, 64, 128, 256, 320, 320)
+    assert params.preprocess.grid == (192, 256, 256)
+    assert params.train_seg.patch == (96, 128, 128)
+    assert (params.train_seg.optim.optimizer, params.train_seg.optim.lr) == ("sgd", 0.01)
+    for section in (params.train_cls, params.train_report):
+        assert (section.optim.optimizer, section.optim.lr) == ("adamw", 2e-5)
+    for training in (params.train_seg, params.train_cls, params.train_report):
+        assert training.batch_size == 2
+    assert (params.train_cls.encoder_lr_scale, params.train_report.encoder_lr_scale) == (0.1, 0.0)
+    decoder = params.decoder
+    assert (decoder.layers, decoder.width, decoder.heads, decoder.ffn) == (8, 512, 8, 2048)
+    assert params.injection.pooling == "average"
+
+
+@pytest.mark.parametrize("profile", ["chest", "abdomen"])
+def test_the_deepest_grid_of_the_real_profiles_gives_384_tokens(
+    profile: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    params = parse_params(documents[profile], profile)
+    tokens = 1
+    for size in params.preprocess.grid:
+        for stride in params.encoder.strides[: params.injection.reference_stage]:
+            size //= stride
+        tokens *= size
+    assert tokens == 384
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_mistyped_key_is_refused_with_the_right_one_named(
+    profile: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    paths = list(section_paths(documents[profile]))
+    assert len(paths) > 100
+    for path in paths:
+        mistyped = copy.deepcopy(documents[profile])
+        rename(mistyped, path, f"{path[-1]}x")
+        with pytest.raises(ConfigError) as caught:
+            parse_params(mistyped, "params.yaml")
+        name = ".".join(path)
+        expected = f"unknown parameter {name}x; nearest valid key is {name}"
+        assert expected in str(caught.value), path
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_every_missing_key_is_named_unless_it_has_a_default(
+    profile: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    optional = {"download.revision", "download.phantom", "preprocess.spacing_mm"}
+    for path in section_paths(documents[profile]):
+        name = ".".join(path)
+        if (name in optional and profile != "phantom") or name in optional - {"download.phantom"}:
+            continue
+        shortened = copy.deepcopy(documents[profile])
+        rename(shortened, path, "gone")
+        *parents, _ = path
+        section = shortened
+        for parent in parents:
+            section = section[parent]
+        del section["gone"]
+        with pytest.raises(ConfigError) as caught:
+            parse_params(shortened, "params.yaml")
+        assert path[-1] in str(caught.value), path
+
+
+def test_a_value_of_the_wrong_kind_is_named_with_its_key(
+    documents: dict[str, dict[Any, Any]],
+) -> None:
+    document = copy.deepcopy(documents["phantom"])
+    document["train_cls"]["optim"]["lr"] = "fast"
+    document["decoder"]["heads"] = 0
+    with pytest.raises(ConfigError) as caught:
+        parse_params(document, "params.yaml")
+    assert "train_cls.optim.lr" in str(caught.value)
+    assert "decoder.heads" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "fact"),
+    [
+        ("injection", "reference_stage", 7, "encoder has 6 stages"),
+        ("injection", "layer_by_stage", {6: 9}, "stage 6 to layer 9"),
+        ("preprocess", "window_hu", [100, 100], "from 100 to 100"),
+        ("encoder", "strides", [1, 2], "2 strides"),
+        ("decoder", "width", 66, "not a multiple"),
+    ],
+)
+def test_numbers_that_contradict_each_other_are_quoted(
+    section: str, key: str, value: Any, fact: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    document = copy.deepcopy(documents["phantom"])
+    document[section][key] = value
+    with pytest.raises(ConfigError, match=fact):
+        parse_params(document, "params.yaml")
+
+
+def test_values_do_not_change_after_loading(documents: dict[str, dict[Any, Any]]) -> None:
+    params = parse_params(documents["phantom"], "params.yaml")
+    with pytest.raises(ValueError, match="frozen"):
+        params.train_seg.__setattr__("steps", 1)
+
+
+@pytest.mark.parametrize("text", ["a: [1", "a: 1\n b: 2", "\x00"])
+def test_a_broken_params_file_is_one_config_error(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        load_params(path)
+
+
+def test_a_missing_params_file_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="uvlm use phantom"):
+        load_params(tmp_path / "params.yaml")
+
+
+def test_use_composes_and_becomes_the_default(project: Path) -> None:
+    assert use_profile(project, "chest").profile == "chest"
+    assert default_profile(project) == "chest"
+    assert load_params(project / "params.yaml").download.source == "ct_rate"
+    assert drift(project) == []
+
+
+def test_an_unknown_profile_changes_nothing(project: Path) -> None:
+    before = (project / "conf" / "config.yaml").read_bytes()
+    with pytest.raises(ConfigError, match="abdomen, chest, phantom"):
+        use_profile(project, "head")
+    assert (project / "conf" / "config.yaml").read_bytes() == before
+    assert not (project / "params.yaml").exists()
+
+
+def test_a_mistyped_key_in_conf_is_found_before_params_yaml_is_written(project: Path) -> None:
+    path = project / "conf" / "profile" / "phantom.yaml"
+    path.write_text(path.read_text().replace("pooling:", "poolling:"))
+    with pytest.raises(ConfigError, match=r"nearest valid key is injection\.pooling"):
+        use_profile(project, "phantom")
+    assert not (project / "params.yaml").exists()
+
+
+def test_a_drift_names_the_key_and_both_values(project: Path) -> None:
+    document = compose(project)
+    document["train_seg"]["steps"] = 12345
+    del document["seed"]
+    write_params(project, document)
+    steps = compose(project)["train_seg"]["steps"]
+    assert drift(project) == [
+        "seed: params.yaml has nothing, conf/ 0",
+        f"train_seg.steps: params.yaml has 12345, conf/ {steps}",
+    ]
+
+
+def test_profiles_differ_in_values_only(documents: dict[str, dict[Any, Any]]) -> None:
+    keys = {
+        name: {k for k in flatten(document) if not k.startswith("download.phantom")}
+        for name, document in documents.items()
+    }
+    assert keys["phantom"] == keys["chest"] == keys["abdomen"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(UvlmError, 70), (ConfigError, 2), (DataError, 3), (SetupError, 4), (Interrupted, 5)],
+)
+def test_an_error_is_one_line_with_subject_fact_and_remedy(
+    error: type[UvlmError], code: int
+) -> None:
+    assert error.exit_code == code
+    assert str(error("ct.nii.gz", "is cut short", "copy it again")) == (
+        "ct.nii.gz: is cut short; copy it again"
+    )
+    assert str(error("ct.nii.gz", "is cut short")) == "ct.nii.gz: is cut short"

@@ -1,0 +1,266 @@
+"""The store keeps what it was given, notices what changed, and never shows half a file."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvlm import store
+from uvlm.errors import ConfigError, DataError, SetupError
+
+HU = npt.NDArray[np.int16]
+
+
+@pytest.fixture
+def array() -> HU:
+    return np.random.default_rng(0).integers(-1000, 1000, (30, 40, 50)).astype(np.int16)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(tmp_path / "store"))
+    return tmp_path / "store"
+
+
+def row(case: str, path: str = "a/b.b2nd", sha256: str = "0" * 64) -> store.Row:
+    return store.Row(case, "k", path, sha256, "phantom:0", {"voxels": {"1": 2}, "note": "é\u2028"})
+
+
+def test_an_array_comes_back_bit_for_bit_with_its_digest(tmp_path: Path, array: HU) -> None:
+    sha256 = store.save_array(tmp_path / "x" / "a.b2nd", array, {"mean": 1.5})
+    np.testing.assert_array_equal(store.load_array(tmp_path / "x" / "a.b2nd", sha256), array)
+    assert store.read_note(tmp_path / "x" / "a.b2nd") == {"sha256": sha256, "mean": 1.5}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(6, dtype=np.float16).reshape(2, 3),
+        np.zeros((1, 1, 1), np.uint8),
+        np.ones((2, 3, 4, 5), np.float32),
+        np.arange(7, dtype=np.int64),
+    ],
+)
+def test_any_shape_and_type_can_be_stored(tmp_path: Path, array: npt.NDArray[np.generic]) -> None:
+    store.save_array(tmp_path / "a.b2nd", array)
+    loaded = store.load_array(tmp_path / "a.b2nd")
+    assert loaded.dtype == array.dtype
+    np.testing.assert_array_equal(loaded, array)
+
+
+def test_a_region_is_the_same_as_slicing_the_whole(tmp_path: Path, array: HU) -> None:
+    store.save_array(tmp_path / "a.b2nd", array)
+    part = (slice(3, 29), slice(0, 33), slice(31, 50))
+    np.testing.assert_array_equal(store.load_region(tmp_path / "a.b2nd", part), array[part])
+
+
+def test_the_digest_follows_content_type_and_shape_but_not_memory_layout(array: HU) -> None:
+    sha256 = store.array_sha256(array)
+    assert store.array_sha256(np.asfortranarray(array)) == sha256
+    assert store.array_sha256(array.astype(">i2")) == sha256
+    others: list[npt.NDArray[np.generic]] = [
+        array + 1,
+        array.astype(np.int32),
+        array.reshape(40, 30, 50),
+    ]
+    assert sha256 not in [store.array_sha256(other) for other in others]
+
+
+def test_a_flipped_bit_in_a_stored_array_is_noticed(tmp_path: Path, array: HU) -> None:
+    path = tmp_path / "a.b2nd"
+    sha256 = store.save_array(path, array)
+    payload = bytearray(path.read_bytes())
+    for position in range(len(payload) // 3, len(payload), len(payload) // 7):
+        damaged = payload.copy()
+        damaged[position] ^= 16
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.b2nd"):
+            store.load_array(path, sha256)
+
+
+def test_a_cut_array_is_refused_and_has_no_note(tmp_path: Path, array: HU) -> None:
+    path = tmp_path / "a.b2nd"
+    store.save_array(path, array)
+    path.write_bytes(path.read_bytes()[:60])
+    assert store.read_note(path) is None
+    with pytest.raises(DataError, match="not a readable array"):
+        store.load_array(path)
+    with pytest.raises(DataError, match="not in the store"):
+        store.load_array(tmp_path / "none.b2nd")
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.txt"
+    store.write_text_atomic(path, "old")
+
+    def no_space(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        store.write_text_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_manifest_is_sorted_and_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    store.write_manifest(path, [row("train_2"), row("train_10")])
+    lines = path.read_text(encoding="utf-8").split("\n")
+    assert [json.loads(line)["case"] for line in lines if line] == ["train_10", "train_2"]
+    assert json.loads(lines[0])["voxels"] == {"1": 2}
+    assert store.read_manifest(path) == [row("train_10"), row("train_2")]
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ('{"case": "a"}\n', "key"),
+        ("not json\n", "not a manifest row"),
+        ('{"case": "a", "key": "k", "path": "p", "sha256": "s", "source": "x"}', "middle of a"),
+        ('{"case": "a", "key": "k", "path": "p", "sha256": "s", "source": "x"}\n' * 2, "twice"),
+        ("[1]\n", "not a manifest row"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(tmp_path: Path, text: str, fact: str) -> None:
+    (tmp_path / "m.jsonl").write_text(text)
+    with pytest.raises(DataError, match=fact):
+        store.read_manifest(tmp_path / "m.jsonl")
+
+
+def test_a_missing_manifest_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such manifest"):
+        store.read_manifest(tmp_path / "m.jsonl")
+
+
+def test_missing_bytes_name_the_stage_to_force(root: Path) -> None:
+    with pytest.raises(DataError, match="dvc repro -f -s preprocess"):
+        store.resolve(row("train_1"), "preprocess")
+    (root / "a").mkdir(parents=True)
+    (root / "a" / "b.b2nd").touch()
+    assert store.resolve(row("train_1"), "preprocess") == root / "a" / "b.b2nd"
+
+
+def test_the_store_is_in_the_project_unless_the_environment_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UVLM_DATA_ROOT", raising=False)
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    assert store.store_root() == tmp_path / "data" / "store"
+    monkeypatch.delenv("DVC_ROOT")
+    monkeypatch.chdir(tmp_path)
+    assert store.store_root() == tmp_path / "data" / "store"
+
+
+def test_the_quarantine_list_is_written_also_when_it_is_empty(tmp_path: Path) -> None:
+    store.write_quarantine(tmp_path / "q" / "a.jsonl", [])
+    assert (tmp_path / "q" / "a.jsonl").read_text() == ""
+    refusal = store.Refusal("c", "c.nii.gz", "non_finite", "3 voxels are NaN", "get it again")
+    store.write_quarantine(tmp_path / "q" / "a.jsonl", [refusal])
+    assert store.Refusal(**json.loads((tmp_path / "q" / "a.jsonl").read_text())) == refusal
+
+
+def test_more_refusals_than_allowed_stop_the_stage() -> None:
+    store.check_quarantine_share("index", 5, 100, 0.05)
+    store.check_quarantine_share("index", 0, 0, 0.05)
+    with pytest.raises(DataError, match="6 of 100 cases were refused, more than the 5% allowed"):
+        store.check_quarantine_share("index", 6, 100, 0.05)
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(), st.text(), st.none(), st.booleans())))
+def test_a_key_is_16_hex_digits_and_ignores_the_order_of_an_object(parts: list[object]) -> None:
+    key = store.key_of(*parts)
+    assert len(key) == 16
+    assert int(key, 16) >= 0
+    assert store.key_of({"a": 1, "b": parts}) == store.key_of({"b": parts, "a": 1})
+    assert store.key_of(*parts, "more") != key
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_mapping_keeps_the_order_and_tells_how_far_it_is(workers: int) -> None:
+    heard: list[tuple[str, int, int]] = []
+    results = store.map_cases(
+        square,
+        range(100),
+        workers=workers,
+        description="squares",
+        progress=lambda *done: heard.append(done),
+    )
+    assert results == [number * number for number in range(100)]
+    assert heard[-1] == ("squares", 100, 100)
+    assert [done for _, done, _ in heard] == sorted({done for _, done, _ in heard})
+
+
+def test_mapping_nothing_gives_nothing() -> None:
+    assert store.map_cases(square, [], workers=2) == []
+
+
+def refuse(number: int) -> int:
+    raise DataError("case", f"number {number}", "none")
+
+
+def test_the_error_of_a_case_reaches_the_caller_as_it_was() -> None:
+    with pytest.raises(DataError, match=r"case: number \d+; none"):
+        store.map_cases(refuse, range(50), workers=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("UVLM_WORKERS", "many", ConfigError),
+        ("UVLM_WORKERS", "0", ConfigError),
+        ("UVLM_EXECUTOR", "dusk://x", ConfigError),
+        ("UVLM_EXECUTOR", "ray", SetupError),
+    ],
+)
+def test_a_bad_environment_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, error: type[Exception]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setenv("UVLM_WORKERS", "2")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(error, match=name):
+        store.map_cases(square, range(100))
+
+
+def test_verify_lists_what_is_missing_or_damaged_and_gc_what_nothing_names(
+    root: Path, tmp_path: Path, array: HU
+) -> None:
+    sha256 = store.save_array(root / "a/good.b2nd", array)
+    store.save_array(root / "a/other.b2nd", array + 1)
+    store.save_array(root / "a/loose.b2nd", array)
+    (root / "t.csv").write_text("x")
+    rows = [
+        row("good", "a/good.b2nd", sha256),
+        row("other", "a/other.b2nd", sha256),
+        row("gone", "a/gone.b2nd", sha256),
+        row("table", "t.csv"),
+    ]
+    manifest = tmp_path / "preprocess.jsonl"
+    store.write_manifest(manifest, rows)
+    assert store.verify(root, [manifest]) == [
+        "preprocess: gone: a/gone.b2nd is missing",
+        "preprocess: other: a/other.b2nd is damaged",
+    ]
+    assert store.verify(root, [manifest], {".csv": lambda path: path.read_text()})[-1] == (
+        "preprocess: table: t.csv is damaged"
+    )
+    assert store.gc(root, [manifest]) == ["a/loose.b2nd"]
+    assert (root / "a/loose.b2nd").exists()
+    store.gc(root, [manifest], delete=True)
+    assert not (root / "a/loose.b2nd").exists()
+    assert (root / "a/good.b2nd").exists()

@@ -1,0 +1,234 @@
+"""The loop on a small network with dropout; what it must keep is bit for bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import OptimConfig, Params, TrainConfig
+from uvlm.errors import Interrupted, SetupError, UvlmError
+from uvlm.inference.device import launch
+from uvlm.seeding import torch_generator
+from uvlm.tracking import JsonlTracker, NullTracker, Tracker, read_history
+from uvlm.train.batches import ClsBatch
+from uvlm.train.loop import Scores, Task, Watch, fit
+from uvlm.train.objectives import ClsObjective
+from uvlm.train.optim import build_optimizer
+from uvlm.train.resume import Best, ResumeFolder
+
+STEPS = 6
+
+
+def network(seed: int, dropout: nn.Module | None = None) -> nn.Sequential:
+    """A convolution with weights in another memory layout, dropout, a linear layer."""
+    torch.manual_seed(seed)
+    convolution = nn.Conv3d(2, 4, 3)
+    weight = convolution.weight.data
+    convolution.weight.data = weight.contiguous(memory_format=torch.channels_last_3d)
+    dropped = dropout or nn.Dropout(0.5)
+    return nn.Sequential(convolution, nn.LeakyReLU(), nn.Flatten(), dropped, nn.Linear(4 * 8, 3))
+
+
+def batch(index: int) -> ClsBatch:
+    generator = torch_generator(5, index)
+    x = torch.randn(2, 2, 4, 4, 4, generator=generator)
+    truth = (x.mean(dim=(2, 3, 4)).repeat(1, 2)[:, :3] > 0).float()
+    return ClsBatch([f"case_{index}a", f"case_{index}b"], x, truth)
+
+
+def weight_norm(model: nn.Module) -> Scores:
+    """A score that rises while training moves the weights."""
+    norm = float(torch.stack([p.square().sum() for p in model.parameters()]).sum())
+    return Scores(norm, {"val_norm": norm})
+
+
+@pytest.fixture(params=["adamw", "sgd"])
+def config(params: Params, request: pytest.FixtureRequest) -> TrainConfig:
+    optim = OptimConfig(
+        optimizer=request.param,
+        lr=0.05,
+        momentum=0.9,
+        weight_decay=0.01,
+        warmup_steps=2,
+        schedule="cosine",
+        clip_norm=1.0,
+    )
+    changes = {"steps": STEPS, "checkpoint_every": 2, "val_every": 3, "accumulate": 2}
+    return params.train_cls.model_copy(update={**changes, "optim": optim})
+
+
+@dataclass(frozen=True)
+class Each:
+    """Does something after every step."""
+
+    action: Callable[[int], None]
+
+    def update(self, step: int, total: int, loss: float | None = None) -> None:
+        self.action(step)
+
+
+def terminate_at(step: int) -> Each:
+    def action(done: int) -> None:
+        if done == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return Each(action)
+
+
+def crash_at(step: int) -> Each:
+    def action(done: int) -> None:
+        if done == step:
+            raise RuntimeError("power cut")
+
+    return Each(action)
+
+
+def train(
+    config: TrainConfig,
+    seed: int = 0,
+    progress: Each | None = None,
+    batches: Callable[[int], ClsBatch] = batch,
+    tracker: Tracker | None = None,
+) -> Best:
+    model = network(seed)
+    task = Task(ClsObjective(), batches, weight_norm, seed=7)
+    with ResumeFolder("train_cls", "test") as state:
+        watch = Watch(tracker or NullTracker(), progress, state)
+        return fit(launch(), model, build_optimizer(model, config.optim), task, config, watch)
+
+
+def assert_same(one: Best, other: Best) -> None:
+    assert (one.step, one.score, one.metrics) == (other.step, other.score, other.metrics)
+    assert one.weights.keys() == other.weights.keys()
+    for name, weights in one.weights.items():
+        assert torch.equal(weights, other.weights[name]), name
+
+
+@pytest.mark.parametrize("step", [1, 3, 5])
+def test_a_terminated_run_continues_to_the_same_bits(config: TrainConfig, step: int) -> None:
+    whole = train(config)
+    with pytest.raises(Interrupted, match=f"SIGTERM after step {step} of {STEPS}"):
+        train(config, progress=terminate_at(step))
+    assert_same(whole, train(config, seed=99))  # the seed of new weights must not matter
+
+
+@pytest.mark.parametrize("step", [3, 4])
+def test_a_crashed_run_continues_from_its_checkpoint_to_the_same_bits(
+    config: TrainConfig, step: int
+) -> None:
+    whole = train(config)
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, progress=crash_at(step))
+    continued: list[int] = []
+    assert_same(whole, train(config, seed=99, progress=Each(continued.append)))
+    assert continued[0] == 3
+
+
+def test_success_removes_the_state_and_signals_work_as_before(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    train(config)
+    assert list((tmp_path / ".uvlm" / "state").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_dropout_differs_between_steps(config: TrainConfig) -> None:
+    masks: set[tuple[bool, ...]] = set()
+
+    class Watched(nn.Dropout):
+        def forward(self, x: Tensor) -> Tensor:
+            dropped: Tensor = super().forward(x)
+            if self.training:
+                masks.add(tuple((dropped == 0).flatten().tolist()))
+            return dropped
+
+    model = network(0, Watched(0.5))
+    task = Task(ClsObjective(), lambda index: batch(0), weight_norm, seed=7)
+    with ResumeFolder("train_cls", "test") as state:
+        watch = Watch(NullTracker(), None, state)
+        fit(launch(), model, build_optimizer(model, config.optim), task, config, watch)
+    assert len(masks) == STEPS * config.accumulate
+
+
+def test_a_loss_that_is_not_finite_names_the_cases_and_keeps_them(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    def poisoned(index: int) -> ClsBatch:
+        drawn = batch(index)
+        return drawn._replace(x=drawn.x * float("nan")) if index == 7 else drawn
+
+    with pytest.raises(UvlmError, match="nan on cases case_6a, case_6b, case_7a, case_7b"):
+        train(config, batches=poisoned)
+    (path,) = (tmp_path / ".uvlm" / "state").rglob("bad_batch.json")
+    assert json.loads(path.read_text())["case_ids"][-1] == "case_7b"
+
+
+def test_the_best_validation_is_kept_and_a_tie_goes_to_the_later_step(
+    config: TrainConfig,
+) -> None:
+    config = config.model_copy(update={"val_every": 1})
+    scores = iter([0.1, 0.7, 0.3, 0.7, 0.2, 0.5])
+    weights: list[dict[str, Tensor]] = []
+
+    def validate(model: nn.Module) -> Scores:
+        weights.append({name: p.clone() for name, p in model.named_parameters()})
+        score = next(scores)
+        return Scores(score, {"val": score}, {"threshold": len(weights)})
+
+    model = network(0)
+    task = Task(ClsObjective(), batch, validate, seed=7)
+    with ResumeFolder("train_cls", "test") as state:
+        watch = Watch(NullTracker(), None, state)
+        best = fit(launch(), model, build_optimizer(model, config.optim), task, config, watch)
+    assert (best.step, best.score, best.metrics) == (4, 0.7, {"val": 0.7, "threshold": 4})
+    for name, expected in weights[3].items():
+        assert torch.equal(best.weights[name], expected)
+
+
+def test_logged_numbers_are_means_since_the_last_line(config: TrainConfig, tmp_path: Path) -> None:
+    each, by_three = JsonlTracker(tmp_path / "1.jsonl"), JsonlTracker(tmp_path / "3.jsonl")
+    train(config.model_copy(update={"log_every": 1}), tracker=each)
+    train(config.model_copy(update={"log_every": 3}), tracker=by_three)
+    single = [r["metrics"]["loss"] for r in read_history(each.path) if "loss" in r["metrics"]]
+    means = {r["step"]: r["metrics"]["loss"] for r in read_history(by_three.path)
+             if "loss" in r["metrics"]}  # fmt: skip
+    assert means == pytest.approx({3: sum(single[:3]) / 3, 6: sum(single[3:]) / 3})
+
+
+def test_two_processes_cannot_train_the_same_thing() -> None:
+    with (
+        ResumeFolder("train_cls", "same"),
+        pytest.raises(SetupError, match="another process"),
+        ResumeFolder("train_cls", "same"),
+    ):
+        pass
+
+
+def test_accumulated_batches_give_the_gradient_of_their_mean(config: TrainConfig) -> None:
+    def halves(index: int) -> ClsBatch:
+        drawn = batch(0)
+        return ClsBatch(
+            drawn.case_ids, drawn.x[index % 2, None], drawn.abnormalities[index % 2, None]
+        )
+
+    plain = config.model_copy(update={"steps": 1, "accumulate": 1})
+    accumulated = config.model_copy(update={"steps": 1, "accumulate": 2})
+    results = []
+    for chosen, source in ((plain, lambda index: batch(0)), (accumulated, halves)):
+        model = network(0, nn.Identity())
+        task = Task(ClsObjective(), source, weight_norm, seed=7)
+        with ResumeFolder("train_cls", "test") as state:
+            watch = Watch(NullTracker(), None, state)
+            best = fit(launch(), model, build_optimizer(model, chosen.optim), task, chosen, watch)
+        results.append(best.weights)
+    for name in results[0]:
+        torch.testing.assert_close(results[0][name], results[1][name], atol=1e-5, rtol=1e-4)

@@ -1,0 +1,215 @@
+"""The three trainings on tiny cases: what is handed over, what is refused, what continues."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from uvlm.config import Params
+from uvlm.errors import ConfigError, DataError, Interrupted
+from uvlm.inference.encode import encode_cases
+from uvlm.model.checkpoint import load_report_model
+from uvlm.model.unet import build_unet
+from uvlm.seeding import seed_everything
+from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.tracking import NullTracker
+from uvlm.train.cls import train_cls
+from uvlm.train.report import train_report
+from uvlm.train.report_sources import ReportPaths
+from uvlm.train.seg import train_seg
+
+
+def label(texts: Sequence[str]) -> npt.NDArray[Any]:
+    rest = [0] * 16
+    return np.array([[int("right" in text), int("left" in text), *rest] for text in texts])
+
+
+def changed(params: Params, stage: str, **changes: Any) -> Params:
+    section = getattr(params, stage).model_copy(update=changes)
+    return params.model_copy(update={stage: section})
+
+
+class Chain:
+    """Runs stages in a project's own folders."""
+
+    def __init__(self, params: Params, project: Any) -> None:
+        self.params, self.project = params, project
+        self.models: Path = project.root / "data" / "models"
+        self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
+        self.inputs = {"index": project.index, "preprocess": project.preprocess}
+
+    def seg(self, **changes: Any) -> dict[str, float]:
+        params = changed(self.params, "train_seg", **changes)
+        maps, out = self.project.label_maps, self.models / "seg"
+        return train_seg(params, **self.inputs, label_maps=maps, out=out, tracker=NullTracker())
+
+    def cls(self, progress: Any = None, **changes: Any) -> dict[str, float]:
+        params = changed(self.params, "train_cls", **changes)
+        init, out = self.models / "seg", self.models / "cls"
+        return train_cls(
+            params, **self.inputs, init=init, out=out, tracker=NullTracker(), progress=progress
+        )
+
+    def encode(self) -> None:
+        encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)
+
+    def report(self, volumes: bool = True, **changes: Any) -> dict[str, float]:
+        params = changed(self.params, "train_report", **changes)
+        paths = ReportPaths(
+            self.project.index,
+            self.encodings,
+            self.project.tokenizer,
+            self.models / "seg",
+            self.models / "cls",
+            self.project.preprocess if volumes else None,
+        )
+        out = self.models / "report"
+        return train_report(params, paths=paths, out=out, tracker=NullTracker(), label=label)
+
+    def bytes_of(self, file: str) -> bytes:
+        return (self.models / f"{file}.safetensors").read_bytes()
+
+    def tensors(self, file: str) -> dict[str, torch.Tensor]:
+        return load_file(self.models / f"{file}.safetensors")
+
+
+@pytest.fixture
+def chain(params: Params, project: Any) -> Chain:
+    return Chain(params, project)
+
+
+def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[bool]:
+    assert one.keys() == other.keys()
+    return [torch.equal(one[name], other[name]) for name in one]
+
+
+def test_zero_steps_hand_the_seeded_encoder_through_every_stage(
+    chain: Chain, params: Params
+) -> None:
+    assert chain.seg(steps=0) == {}
+    assert chain.cls(steps=0) == {}
+    chain.encode()
+    assert chain.report(steps=0) == {}
+    seed_everything(params.seed)
+    start = build_unet(params.encoder, 49).state_dict()
+    for name, weights in chain.tensors("report/unet").items():
+        assert torch.equal(weights, start[name])
+    for file in ("cls/encoder", "report/encoder"):
+        assert all(same_tensors(chain.tensors("seg/encoder"), chain.tensors(file)))
+
+
+def test_encoder_weights_arrive_tensor_by_tensor_and_train_only_when_told(chain: Chain) -> None:
+    chain.seg()
+    unet, encoder = chain.tensors("seg/unet"), chain.tensors("seg/encoder")
+    assert all(torch.equal(unet[f"encoder.{name}"], encoder[name]) for name in encoder)
+    chain.cls(encoder_lr_scale=0.0)
+    assert chain.bytes_of("cls/encoder") == chain.bytes_of("seg/encoder")
+    chain.cls(encoder_lr_scale=0.1, head_warmup_steps=0)
+    assert not any(same_tensors(encoder, chain.tensors("cls/encoder")))
+
+
+def test_a_frozen_encoder_is_byte_identical_in_the_report_folder(chain: Chain) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=1)
+    chain.encode()
+    chain.report()
+    for part, origin in (("encoder", "cls"), ("classifier", "cls"), ("unet", "seg")):
+        assert chain.bytes_of(f"report/{part}") == chain.bytes_of(f"{origin}/{part}")
+    model = load_report_model(chain.models / "report")
+    assert model.contract["label_names"][0] == "background"
+    thresholds = json.loads((chain.models / "report" / "thresholds.json").read_text())
+    assert list(thresholds) == list(model.config.abnormalities)
+
+
+def test_with_a_rate_of_its_own_the_encoder_learns_from_reports(chain: Chain) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(encoder_lr_scale=0.5, steps=2)
+    before, after = chain.tensors("cls/encoder"), chain.tensors("report/encoder")
+    assert not any(same_tensors(before, after))
+    assert all(same_tensors(chain.tensors("cls/classifier"), chain.tensors("report/classifier")))
+
+
+def test_an_encoder_that_trains_along_needs_volumes(chain: Chain) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    with pytest.raises(ConfigError, match="encoder_lr_scale"):
+        chain.report(encoder_lr_scale=0.5, volumes=False)
+
+
+def test_stage_2_continues_after_sigterm_without_a_second_warm_up(chain: Chain) -> None:
+    class Stop:
+        def __init__(self, total: int) -> None:
+            self.total, self.calls = total, 0
+
+        def update(self, step: int, total: int, loss: float | None = None) -> None:
+            self.calls += 1
+            if (step, total) == (3, self.total):
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    chain.seg(steps=0)
+    whole = chain.cls(head_warmup_steps=5)
+    expected = chain.bytes_of("cls/encoder"), chain.bytes_of("cls/classifier")
+    with pytest.raises(Interrupted, match="SIGTERM after step 3 of 4"):
+        chain.cls(Stop(4), head_warmup_steps=5)
+    rest = Stop(0)
+    assert chain.cls(rest, head_warmup_steps=5) == whole
+    assert rest.calls == 1
+    assert (chain.bytes_of("cls/encoder"), chain.bytes_of("cls/classifier")) == expected
+
+
+def test_a_cache_of_another_contract_is_refused(chain: Chain, params: Params) -> None:
+    chain.seg(steps=0)
+    other = params.preprocess.model_copy(update={"window_hu": (-500, 500)})
+    chain.params = params.model_copy(update={"preprocess": other})
+    with pytest.raises(DataError, match="contract"):
+        chain.seg()
+    with pytest.raises(DataError, match="window_hu"):
+        chain.cls()
+
+
+def test_an_empty_split_is_named(chain: Chain) -> None:
+    rows = read_manifest(chain.project.label_maps)
+    write_manifest(chain.project.label_maps, [r for r in rows if int(r.case[-2:]) < 8])
+    with pytest.raises(DataError, match="no case of split val has a preprocessed volume and"):
+        chain.seg()
+    assert not (chain.models / "seg").exists()
+
+
+def test_features_of_another_encoder_are_refused(chain: Chain) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.cls(head_warmup_steps=0)
+    with pytest.raises(DataError, match="encoder_sha256"):
+        chain.report()
+
+
+def test_projections_standardise_the_training_tokens(chain: Chain) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(steps=1, standardise_features=True)
+    rows = {row.case: row for row in read_manifest(chain.encodings)}
+    train = [load_array(resolve(rows[f"case_{n:02d}"], "encode")) for n in range(8)]
+    tokens = np.concatenate(train).astype(np.float64)  # no stage is padded here
+    decoder = chain.tensors("report/decoder")
+    start = 0
+    for stage, channels in enumerate(chain.params.encoder.channels, start=1):
+        own = tokens[:, start : start + channels]
+        start += channels
+        mean, std = (decoder[f"projections.{stage}.{name}"].numpy() for name in ("mean", "std"))
+        np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-3)
+        np.testing.assert_allclose(std, own.std(axis=0), atol=1e-3)

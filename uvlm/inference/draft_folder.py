@@ -1,0 +1,171 @@
+"""What `predict` leaves behind for one CT: whole or not at all.
+
+report.txt               the disclaimer, then the report
+report.json              the same with probabilities, hashes, versions, seconds
+segmentation.nii.gz      class ids on the CT's own grid and axes
+segmentation.json        name of every class id
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+import uvlm
+from uvlm.data.io import write_label_map
+from uvlm.data.volume import LabelMap
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.text.report import FINDINGS_HEADING, IMPRESSION_HEADING, Report
+
+REPORT_TXT: Final = "report.txt"
+REPORT_JSON: Final = "report.json"
+SEGMENTATION: Final = "segmentation.nii.gz"
+CLASS_NAMES: Final = "segmentation.json"
+FILES: Final = (REPORT_TXT, REPORT_JSON, SEGMENTATION, CLASS_NAMES)
+_DRAFT: Final = (
+    "UNREVIEWED RESEARCH DRAFT, written by a machine. Not a medical device: "
+    "not for diagnosis or treatment."
+)
+_PHANTOM: Final = (
+    "This model was trained on synthetic phantoms only and has never seen a patient: "
+    "whatever it says about a real CT is meaningless."
+)
+_UNKNOWN: Final = "Its config.json does not say what this model was trained on."
+_ENDINGS: Final = (".nii.gz", ".nii", ".gz")
+
+
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """Everything that is written about one CT."""
+
+    case_id: str
+    report: Report
+    probabilities: Mapping[str, float]
+    model_sha256: str
+    contract_sha256: str
+    seconds: float
+    disclaimer: str
+    label_map: LabelMap
+    class_names: Sequence[str]
+
+    def document(self) -> dict[str, Any]:
+        """Give report.json."""
+        return {
+            "case_id": self.case_id,
+            "disclaimer": self.disclaimer,
+            "report": self.report.text,
+            "findings": self.report.findings,
+            "impression": self.report.impression,
+            "probabilities": dict(self.probabilities),
+            "model_sha256": self.model_sha256,
+            "contract_sha256": self.contract_sha256,
+            "versions": {
+                "uvlm": uvlm.__version__,
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+            "seconds": self.seconds,
+        }
+
+    def text(self) -> str:
+        """Give report.txt."""
+        sections = (
+            (FINDINGS_HEADING, self.report.findings),
+            (IMPRESSION_HEADING, self.report.impression),
+        )
+        written = [f"{heading} {text}" for heading, text in sections if text]
+        body = "\n\n".join(written or ["The model wrote nothing."])
+        return f"{self.disclaimer}\n\nCT: {self.case_id}\n\n{body}\n"
+
+
+def disclaimer_of(params: Mapping[str, Any]) -> str:
+    """Say what a draft is worth, from the parameters that a model folder records."""
+    source = params.get("download", {}).get("source")
+    if source is None:
+        return f"{_DRAFT} {_UNKNOWN}"
+    return f"{_DRAFT} {_PHANTOM}" if source == "phantom" else _DRAFT
+
+
+def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]]:
+    """Give every CT a case id and a folder, before any work is done.
+
+    Raises:
+        DataError: a CT is missing.
+        ConfigError: two CTs have one id, or a result would take the place of an input.
+    """
+    folders: dict[str, tuple[Path, Path]] = {}
+    for ct in cts:
+        if not ct.exists():
+            raise DataError(ct, "no such file", "check the path")
+        case_id = case_id_of(ct)
+        if case_id in folders:
+            other = folders[case_id][0]
+            raise ConfigError(ct, f"has the case id {case_id} of {other}", "rename one of them")
+        folders[case_id] = (ct, out / case_id if len(cts) > 1 else out)
+    inputs = {ct.resolve() for ct, _ in folders.values()}
+    for _, folder in folders.values():
+        if folder.exists() and not folder.is_dir():
+            raise ConfigError(folder, "is a file, not a folder", "choose another --out")
+        for name in FILES:
+            if (folder / name).resolve() in inputs:
+                raise ConfigError(folder / name, "is an input", "choose another --out")
+    return folders
+
+
+def case_id_of(ct: Path) -> str:
+    """Take the file's name without its ending."""
+    for ending in _ENDINGS:
+        if ct.name.lower().endswith(ending) and len(ct.name) > len(ending):
+            return ct.name[: -len(ending)]
+    return ct.name
+
+
+def write_draft(folder: Path, draft: Draft) -> None:
+    """Write all files of a draft, or none."""
+    with filling(folder) as temporary:
+        (temporary / REPORT_TXT).write_text(draft.text(), encoding="utf-8")
+        write_json(temporary / REPORT_JSON, draft.document())
+        write_segmentation(temporary, draft.label_map, draft.class_names)
+
+
+def write_segmentation(folder: Path, label_map: LabelMap, class_names: Sequence[str]) -> None:
+    """Write a label map and the names of its ids."""
+    write_label_map(folder / SEGMENTATION, label_map)
+    write_json(folder / CLASS_NAMES, {str(i): name for i, name in enumerate(class_names)})
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write readable JSON."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder whose files move into `folder` at the end, if all went well.
+
+    Files of other names that `folder` holds are left alone.
+    """
+    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
+    try:
+        try:
+            temporary.mkdir(parents=True)
+            yield temporary
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in sorted(temporary.iterdir()):
+                file.replace(folder / file.name)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        raise SetupError(folder, f"cannot be written ({error})", "choose another --out") from None

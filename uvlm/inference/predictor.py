@@ -1,0 +1,185 @@
+"""A CT in, a draft out: `Predictor` in Python, `predict` for files.
+
+    read strictly -> prepare as contract.json says -> encode -> align -> classify, write, segment
+
+The model folder stands alone: it holds weights, vocabulary and the preprocessing contract.
+
+K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import ValidationError
+
+from uvlm.config import Grid, PreprocessConfig
+from uvlm.data.io import read_volume
+from uvlm.data.preprocess import VERSION, contract, contract_sha256, normalise, preprocess_volume
+from uvlm.data.volume import LabelMap, Volume
+from uvlm.errors import DataError
+from uvlm.inference.device import set_threads
+from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
+from uvlm.inference.encode import encode_volume
+from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.segment import Segmenter
+from uvlm.model.checkpoint import ReportModel, load_report_model
+from uvlm.model.model_config import ReportModelConfig
+from uvlm.text.report import Report, parse_report
+from uvlm.tracking import Progress
+
+_RETRAIN = "use the folder that train_report wrote, whole"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
+
+    report: Report
+    probabilities: dict[str, float]
+    label_map: LabelMap
+    class_names: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A report model ready to read CTs.
+
+    predictor = Predictor.load(Path("data/models/report"))
+    prediction = predictor(read_volume(Path("ct.nii.gz")))
+    """
+
+    model: ReportModel
+    preprocess: PreprocessConfig
+    writer: ReportWriter
+    segmenter: Segmenter
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Self:
+        """Read a report folder; another kind, damage or a contract that does not fit is refused."""
+        directory = Path(directory)
+        model = load_report_model(directory)
+        config = preprocess_config(directory, model.contract, model.config)
+        set_threads()
+        writer = ReportWriter.of(model)
+        model.encoder.to(writer.device, memory_format=torch.channels_last_3d)
+        return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
+
+    def predict(self, ct: Path | str) -> Prediction:
+        """Read one NIfTI file strictly and describe it."""
+        return self.predict_volume(read_volume(Path(ct)))
+
+    def predict_volume(self, volume: Volume) -> Prediction:
+        """Describe one CT; the volume is not changed."""
+        start = time.perf_counter()
+        array, geometry = preprocess_volume(volume, self.preprocess)
+        voxels = normalise(array, self.preprocess)
+        report, probabilities = self._describe(voxels)
+        label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
+        seconds = round(time.perf_counter() - start, 3)
+        names = self.model.config.class_names
+        return Prediction(report, probabilities, label_map, names, seconds)
+
+    def _describe(self, voxels: npt.NDArray[np.float32]) -> tuple[Report, dict[str, float]]:
+        """Write the report and the probabilities; the encoder's maps are gone afterwards."""
+        x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
+        tokens = encode_volume(self.model.encoder, x, self.model.config.injection)
+        visual = self.writer.visual(tokens[None])
+        text = self.writer.texts(visual)[0]
+        return parse_report(text), self.writer.probabilities(visual)[0]
+
+
+def predict(
+    cts: Sequence[Path], model_dir: Path, out: Path, *, progress: Progress | None = None
+) -> list[Path]:
+    """Write a draft for each CT: report.txt, report.json, segmentation.nii.gz and its class names.
+
+    One CT goes to `out` itself, several to `out`/<case_id>. A CT that is refused leaves nothing
+    behind and does not stop the others.
+
+    Args:
+        cts: NIfTI files.
+        model_dir: report folder, data/models/report.
+        out: made if need be; other files in it are left alone.
+        progress: shows the CTs done.
+
+    Returns:
+        The folders written, in the order of the CTs.
+
+    Raises:
+        DataError: the model, or at least one of the CTs, was refused.
+    """
+    folders = claim_folders(cts, out)
+    predictor = Predictor.load(model_dir)
+    refusals: list[DataError] = []
+    for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
+        try:
+            write_draft(folder, _draft(predictor, case_id, ct))
+        except DataError as error:
+            refusals.append(error)
+        if progress is not None:
+            progress.update(number, len(folders))
+    if len(folders) == 1 and refusals:
+        raise refusals[0]
+    if refusals:
+        facts = " | ".join(map(str, refusals))
+        raise DataError(out, f"{len(refusals)} of {len(folders)} CTs were refused: {facts}")
+    return [folder for _, folder in folders.values()]
+
+
+def preprocess_config(
+    directory: Path, stored: Mapping[str, Any], config: ReportModelConfig
+) -> PreprocessConfig:
+    """Read contract.json as parameters; it must fit this release and the model beside it."""
+    path = directory / "contract.json"
+    names = stored.get("label_names")
+    rules = {key: value for key, value in stored.items() if key not in ("version", "label_names")}
+    if stored.get("version") != VERSION:
+        fact = f"version is {stored.get('version')!r} but this release prepares CTs by {VERSION}"
+        raise DataError(path, fact, "use the release that trained the model")
+    try:
+        section = PreprocessConfig.model_validate(rules)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "contract"
+        raise DataError(path, f"{place}: {problem['msg']}", _RETRAIN) from None
+    trained = config.params.get("preprocess", {"grid": list(config.grid)})
+    for key, value in trained.items():
+        if contract(section).get(key) != value:
+            fact = f"{key} is {rules.get(key)!r} but the model was trained with {value!r}"
+            raise DataError(path, fact, _RETRAIN)
+    if names is not None and tuple(names) != config.class_names:
+        raise DataError(path, "label_names are not the classes of config.json", _RETRAIN)
+    return section
+
+
+def _draft(predictor: Predictor, case_id: str, ct: Path) -> Draft:
+    """Read and describe one file."""
+    start = time.perf_counter()
+    prediction = predictor.predict(ct)
+    return Draft(
+        case_id=case_id,
+        report=prediction.report,
+        probabilities=prediction.probabilities,
+        model_sha256=predictor.model.sha256,
+        contract_sha256=contract_sha256(predictor.preprocess),
+        seconds=round(time.perf_counter() - start, 3),
+        disclaimer=disclaimer_of(predictor.model.config.params),
+        label_map=prediction.label_map,
+        class_names=prediction.class_names,
+    )
+
+
+def _patch(config: ReportModelConfig) -> Grid:
+    """Find the patch of stage 1; a folder that does not tell reads volumes whole."""
+    patch = config.params.get("train_seg", {}).get("patch", config.grid)
+    z, y, x = (int(edge) for edge in patch)
+    return z, y, x

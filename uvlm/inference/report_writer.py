@@ -1,0 +1,89 @@
+"""From visual tokens to probabilities and report texts: what `generate` and `predict` share.
+
+B batch, K visual tokens, C_i channels of encoder stage i, A abnormalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from uvlm.errors import DataError
+from uvlm.inference.device import autocast, choose_device
+from uvlm.inference.encode import split_stages
+from uvlm.inference.generate import generate
+from uvlm.model.align import token_counts
+from uvlm.model.checkpoint import ReportModel
+from uvlm.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class ReportWriter:
+    """Classifier, language decoder and tokenizer of a report model, on one device."""
+
+    model: ReportModel
+    tokenizer: Tokenizer
+    device: torch.device
+
+    @classmethod
+    def of(cls, model: ReportModel) -> Self:
+        """Move what writing needs to the device of UVLM_DEVICE."""
+        tokenizer = Tokenizer.load(model.tokenizer.parent)
+        found, expected = tokenizer.vocabulary_size, model.config.vocabulary_size
+        if found != expected:
+            raise DataError(
+                model.tokenizer,
+                f"has {found} tokens but the decoder has {expected}",
+                "write the folder again with `dvc repro -f -s train_report`",
+            )
+        device = choose_device()
+        model.classifier.to(device)
+        model.uvlm.to(device)
+        return cls(model, tokenizer, device)
+
+    def visual(self, tokens: Tensor) -> list[Tensor]:
+        """Cut (B, K, sum C_i) as `encode` stores it into one (B, K, C_i) per stage."""
+        return split_stages(
+            tokens.to(self.device, torch.float32), self.model.config.encoder.channels
+        )
+
+    @torch.no_grad()
+    def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
+        """Classify by f_N: the deepest stage keeps all its own tokens, whatever the reference."""
+        config = self.model.config
+        counts = token_counts(config.grid, config.encoder.strides, config.injection.reference_stage)
+        with autocast(self.device):
+            logits: Tensor = self.model.classifier(visual[-1][:, : counts[-1]])  # (B, A)
+        rows = torch.sigmoid(logits.float()).tolist()
+        names = config.abnormalities
+        return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
+
+    def texts(
+        self,
+        visual: Sequence[Tensor],
+        temperature: float = 0.0,
+        randomness: torch.Generator | None = None,
+    ) -> list[str]:
+        """Write one report per row; at most as long as the reports trained on."""
+        limit = self.model.config.decoder.max_report_tokens
+        tokenizer = self.tokenizer
+        with autocast(self.device):
+            rows = generate(
+                self.model.uvlm,
+                visual,
+                limit,
+                tokenizer.bos_id,
+                tokenizer.eos_id,
+                temperature,
+                randomness,
+            )
+        return [printable(tokenizer.decode(ids)) for ids in rows]
+
+
+def printable(text: str) -> str:
+    """Leave out control characters: a byte-level vocabulary can spell terminal commands."""
+    return "".join(c if c.isprintable() else " " for c in text)

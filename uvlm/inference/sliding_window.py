@@ -1,0 +1,103 @@
+"""Class ids of a whole volume from a network that was trained on patches.
+
+Volumes up to a few patches in size pass through whole. Larger ones pass in overlapping windows,
+whose logits are added up with Gaussian weights. Windows come in the order of z, so the sums of one
+window's depth are enough: slices that no later window reaches are decided and dropped. A maximum
+does not need the division by the weights, so they are not kept.
+
+B batch, C classes, (D, H, W) = (z, y, x) of the volume, (d, h, w) of a window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from math import ceil, prod
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from uvlm.config import Grid
+
+WHOLE_UP_TO: Final = 4  # patch volumes in a volume that passes through whole
+OVERLAP: Final = 0.5
+_SIGMA: Final = 1 / 8  # of the window's edge
+_LEAST_WEIGHT: Final = 1e-3
+_VOXELS_AT_ONCE: Final = 2**18  # small windows are several times faster together than alone
+Network = Callable[[Tensor], Tensor]
+
+
+def predict_labels(network: Network, x: Tensor, patch: Grid) -> Tensor:
+    """Likeliest class of every voxel, whole or in windows as the size asks for.
+
+    Args:
+        network: (B, 1, d, h, w) -> logits (B, C, d, h, w).
+        x: (B, 1, D, H, W).
+        patch: what the network was trained on.
+
+    Returns:
+        (B, D, H, W) uint8.
+    """
+    if prod(x.shape[2:]) <= WHOLE_UP_TO * prod(patch):
+        return network(x).max(dim=1).indices.to(torch.uint8)  # argmax is twice as slow
+    return torch.stack([sliding_window_labels(network, sample, patch) for sample in x])
+
+
+def sliding_window_labels(
+    network: Network, x: Tensor, patch: Grid, overlap: float = OVERLAP
+) -> Tensor:
+    """Slide a window over one volume (1, D, H, W): (D, H, W) uint8."""
+    depth, height, width = x.shape[1:]
+    window = (min(patch[0], depth), min(patch[1], height), min(patch[2], width))
+    starts_z, starts_y, starts_x = (
+        window_starts(size, edge, overlap) for size, edge in zip(x.shape[1:], window, strict=True)
+    )
+    places = [
+        (slice(y, y + window[1]), slice(x_, x_ + window[2]))
+        for y, x_ in product(starts_y, starts_x)
+    ]
+    at_once = max(1, _VOXELS_AT_ONCE // prod(window))
+    weight = gaussian_weight(window).to(x.device)
+    labels = torch.empty((depth, height, width), dtype=torch.uint8, device=x.device)
+    sums: Tensor | None = None  # (C, d, H, W), from slice z on
+    for z, next_z in zip(starts_z, [*starts_z[1:], depth], strict=True):
+        slab = x[:, z : z + window[0]]
+        for start in range(0, len(places), at_once):
+            chunk = places[start : start + at_once]
+            logits = network(torch.stack([slab[:, :, *place] for place in chunk])).float()
+            if sums is None:
+                sums = logits.new_zeros((logits.shape[1], window[0], height, width))
+            for place, part in zip(chunk, logits, strict=True):
+                sums[:, :, *place] += part * weight
+        assert sums is not None
+        labels[z:next_z] = sums[:, : next_z - z].max(dim=0).indices
+        sums = _moved_down(sums, next_z - z)
+    return labels
+
+
+def window_starts(size: int, edge: int, overlap: float) -> list[int]:
+    """Spread windows evenly over an axis, each pair overlapping by at least this share."""
+    if size <= edge:
+        return [0]
+    step = max(1.0, edge * (1 - overlap))
+    gaps = ceil((size - edge) / step)
+    return [round(index * (size - edge) / gaps) for index in range(gaps + 1)]
+
+
+def gaussian_weight(window: Grid) -> Tensor:
+    """(d, h, w): 1 in the middle, small at the border, where the network sees one side only."""
+    weight = torch.ones(())
+    for edge in window:
+        distance = torch.arange(edge) - (edge - 1) / 2
+        weight = weight[..., None] * torch.exp(-0.5 * (distance / (edge * _SIGMA)) ** 2)
+    return weight.clamp(min=_LEAST_WEIGHT)
+
+
+def _moved_down(sums: Tensor, slices: int) -> Tensor:
+    """Drop the first slices of (C, d, H, W) in place and make room at the end."""
+    kept = sums.shape[1] - slices
+    for index in range(kept):
+        sums[:, index] = sums[:, index + slices]
+    sums[:, max(kept, 0) :] = 0
+    return sums

@@ -1,0 +1,134 @@
+"""What stage 3 reads: cases with reports, their cached tokens or volumes, token statistics.
+
+K visual tokens, C_i channels of encoder stage i.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from uvlm.config import Params
+from uvlm.data.cases import Case, Split, read_index
+from uvlm.data.examples import choose_cases, read_examples
+from uvlm.errors import ConfigError, DataError
+from uvlm.inference.encode import read_encodings
+from uvlm.model.align import num_visual_tokens, token_counts
+from uvlm.store import Row, resolve
+from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.batches import Arrays, CaseSampler
+from uvlm.train.report_batches import (
+    Inputs,
+    ReportSource,
+    TokenInputs,
+    TokenStatistics,
+    VolumeInputs,
+    report_ids,
+    token_statistics,
+)
+
+MAX_STATISTICS_CASES = 2000
+
+
+@dataclass(frozen=True)
+class ReportPaths:
+    """Manifests of `index` and `encode`, the tokenizer's folder, the folders of stages 1 and 2.
+
+    The manifest of `preprocess` is needed only when the encoder trains along.
+    """
+
+    index: Path
+    encodings: Path
+    tokenizer: Path
+    seg: Path
+    cls: Path
+    preprocess: Path | None = None
+
+    def __iter__(self) -> Iterator[Path]:
+        """Yield the paths that are given."""
+        paths = (self.index, self.encodings, self.tokenizer, self.seg, self.cls, self.preprocess)
+        return (path for path in paths if path is not None)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """Batches to train on, cases to validate on, and what the tokens look like."""
+
+    train: ReportSource
+    val: ReportSource
+    statistics: TokenStatistics
+
+
+def read_report_data(
+    params: Params, paths: ReportPaths, tokenizer: Tokenizer, encoder_sha256: str
+) -> ReportData:
+    """Join cases, reports and encodings; refuse those of another encoder."""
+    config = params.train_report
+    rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
+    train = _cases(paths, rows, "train")
+    val = choose_cases(_cases(paths, rows, "val"), config.val_cases, params.seed)
+    tokens = _token_inputs(params, train, rows)
+    counts = token_counts(
+        params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
+    )
+    statistics = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
+    noise = (config.feature_noise_std * statistics.std).astype(np.float32)
+    noisy: Inputs = replace(tokens, noise=noise)
+    clean: Inputs = _token_inputs(params, val, rows)
+    if config.encoder_lr_scale > 0:
+        noisy, clean = (_volume_inputs(params, paths, cases) for cases in (train, val))
+    return ReportData(
+        _source(params, train, noisy, tokenizer), _source(params, val, clean, tokenizer), statistics
+    )
+
+
+def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:
+    cases = [c for c in read_index(paths.index) if c.split == split and c.case_id in rows]
+    if not cases:
+        raise DataError(
+            paths.encodings,
+            f"no case of split {split} is encoded",
+            "check data/manifests/quarantine and the split sizes of the profile",
+        )
+    return cases
+
+
+def _source(
+    params: Params, cases: Sequence[Case], inputs: Inputs, tokenizer: Tokenizer
+) -> ReportSource:
+    """Tokenise the reports of these cases and put them with their images."""
+    config = params.train_report
+    limit = params.decoder.max_report_tokens
+    reports = [report_ids(case, tokenizer, limit) for case in cases]
+    table = np.array([case.abnormalities for case in cases], dtype=np.int64)
+    sampler = CaseSampler(table, config.balanced_fraction)
+    return ReportSource(cases, reports, inputs, config, sampler, params.seed)
+
+
+def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]) -> TokenInputs:
+    """Find the cached tokens of these cases; no noise yet."""
+    channels = params.encoder.channels
+    num_tokens = num_visual_tokens(
+        params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
+    )
+    size = num_tokens * sum(channels) * np.dtype(params.encode.dtype).itemsize
+    paths = [resolve(rows[case.case_id], "encode") for case in cases]
+    silence = np.zeros(sum(channels), dtype=np.float32)
+    return TokenInputs(paths, Arrays.sized(size * len(cases)), channels, silence)
+
+
+def _volume_inputs(params: Params, paths: ReportPaths, cases: Sequence[Case]) -> VolumeInputs:
+    """Volumes of the same cases, in the same order."""
+    if paths.preprocess is None:
+        raise ConfigError(
+            "train_report.encoder_lr_scale", "above 0 needs volumes", "pass the preprocess manifest"
+        )
+    examples = read_examples(paths.index, paths.preprocess, params.preprocess)
+    by_id = {example.case.case_id: example for example in examples}
+    chosen = [by_id[case.case_id] for case in cases]
+    arrays = Arrays.sized(sum(2 * prod(example.shape) for example in chosen))
+    return VolumeInputs(chosen, arrays, params.preprocess, params.train_report)

@@ -1,0 +1,55 @@
+"""Stage 3's validation: write reports, read them with the labeller, compare with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from uvlm.inference.generate import generate
+from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.batches import ReportBatch
+from uvlm.train.loop import Scores
+from uvlm.train.losses import token_cross_entropy
+from uvlm.train.report_batches import ReportNet, ReportSource
+from uvlm.train.scores import macro_f1
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+BATCH_SIZE = 32
+Label = Callable[[Sequence[str]], npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportValidation:
+    """Macro-F1 of greedily written reports (the score) and the loss per token."""
+
+    source: ReportSource
+    tokenizer: Tokenizer
+    max_tokens: int
+    label: Label
+    fabric: Fabric
+
+    def __call__(self, model: nn.Module) -> Scores:
+        """Validate a ReportNet."""
+        net = cast(ReportNet, model)
+        texts: list[str] = []
+        losses: list[Tensor] = []
+        for start in range(0, len(self.source.cases), BATCH_SIZE):
+            chosen = range(start, min(start + BATCH_SIZE, len(self.source.cases)))
+            batch: ReportBatch = self.fabric.to_device(self.source.batch(chosen, None))
+            visual = net.visual(batch.x)
+            losses.append(token_cross_entropy(*net.uvlm.loss_logits(visual, batch.token_ids)))
+            written = generate(
+                net.uvlm, visual, self.max_tokens, self.tokenizer.bos_id, self.tokenizer.eos_id
+            )
+            texts += [self.tokenizer.decode(ids) for ids in written]
+        truth = self.source.sampler.abnormalities.astype(bool)
+        f1 = macro_f1(self.label(texts).astype(bool), truth)
+        loss = float(torch.stack(losses).mean())
+        return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})
