@@ -113,7 +113,7 @@ def test_a_second_run_writes_the_same_manifest_without_the_encoder(
 ) -> None:
     encode_cases(params, **inputs)
     before = inputs["out"].read_bytes()
-    monkeypatch.setattr("uvlm.inference.encode.encode_volume", None)
+    monkeypatch.setattr("uvlm.inference.encode.encode_volumes", None)
     encode_cases(params, **inputs)
     assert inputs["out"].read_bytes() == before
 

@@ -54,6 +54,18 @@ def read_index(path: Path) -> list[Case]:
     return [_from_row(path, row) for row in read_manifest(path)]
 
 
+def scored_cases(cases: Iterable[Case]) -> list[Case]:
+    """Choose what the test split is scored on: the first reconstruction of each of its scans.
+
+    Reports and labels belong to scans, so a second reconstruction would count a scan twice.
+    """
+    first: dict[str, Case] = {}
+    for case in cases:
+        if case.split == "test":
+            first.setdefault(case.scan_id, case)
+    return list(first.values())
+
+
 def _to_row(case: Case) -> Row:
     extra: dict[str, Any] = {
         "scan_id": case.scan_id,

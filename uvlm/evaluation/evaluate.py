@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import Params
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_reports
 from uvlm.evaluation.bleu import HEADLINE
@@ -158,7 +158,7 @@ def abnormality_names(params: Params) -> tuple[str, ...]:
 
 
 def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
-    test = tuple(case for case in cases if case.split == "test")
+    test = tuple(scored_cases(cases))
     if not test:
         raise DataError(index, "no case in the test split", "add test cases and force index")
     generator_ = generator(params.seed, "evaluate", "bootstrap")

@@ -8,14 +8,16 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import InjectionConfig, Params
+from uvlm.config import InjectionConfig, Params, PreprocessConfig
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, contract_sha256, normalise
 from uvlm.errors import DataError
@@ -34,6 +36,9 @@ from uvlm.store import (
     write_manifest,
 )
 from uvlm.tracking import Progress
+
+
+BATCH_VOXELS: Final = 2**19
 
 
 def encode_cases(
@@ -66,38 +71,40 @@ def encode_cases(
     encoder = loaded.encoder.to(device, memory_format=torch.channels_last_3d)
     encoder_sha256 = loaded.config.weights["encoder"]
     examples = read_examples(index, preprocess, params.preprocess)
-    rows = []
-    for number, example in enumerate(examples, start=1):
-        key = _key(example, params, encoder_sha256, choose_precision(device))
-        path = array_path("encode", key)
-        note = read_note(store_root() / path)
-        if note is None:
-            array = load_array(example.volume, example.volume_sha256)
-            voxels = normalise(array, params.preprocess, example.statistics)
-            x = torch.from_numpy(voxels)[None, None].to(device)
-            tokens = encode_volume(encoder, x, params.injection)
-            sha256 = save_array(store_root() / path, _numpy(tokens, params.encode.dtype))
-        else:
-            sha256 = str(note["sha256"])
-        extra = {
-            "channels": list(loaded.config.encoder.channels),
-            "encoder_sha256": encoder_sha256,
-            "reference_stage": params.injection.reference_stage,
-            "pooling": params.injection.pooling,
-        }
-        source = f"encoder:{encoder_sha256[:12]}"
-        rows.append(Row(example.case.case_id, key, path, sha256, source, extra))
+    extra = {
+        "channels": list(loaded.config.encoder.channels),
+        "encoder_sha256": encoder_sha256,
+        "reference_stage": params.injection.reference_stage,
+        "pooling": params.injection.pooling,
+    }
+    rows: list[Row] = []
+    size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # faster than one by one
+    for start in range(0, len(examples), size):
+        batch = examples[start : start + size]
+        keys = [_key(e, params, encoder_sha256, choose_precision(device)) for e in batch]
+        paths = [array_path("encode", key) for key in keys]
+        if any(read_note(store_root() / path) is None for path in paths):
+            voxels = np.stack([_voxels(example, params.preprocess) for example in batch])
+            tokens = encode_volumes(
+                encoder, torch.from_numpy(voxels)[:, None].to(device), params.injection
+            )
+            for path, array in zip(paths, _numpy(tokens, params.encode.dtype), strict=True):
+                save_array(store_root() / path, array)
+        for example, key, path in zip(batch, keys, paths, strict=True):
+            sha256 = str((read_note(store_root() / path) or {})["sha256"])
+            source = f"encoder:{encoder_sha256[:12]}"
+            rows.append(Row(example.case.case_id, key, path, sha256, source, extra))
         if progress is not None:
-            progress.update(number, len(examples))
+            progress.update(len(rows), len(examples))
     write_manifest(out, rows)
     return rows
 
 
-def encode_volume(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
-    """Encode one volume (1, 1, D, H, W) without gradients: (K, sum C_i), shallow to deep."""
+def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
+    """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
         aligned = encode_visual(encoder, x, injection.reference_stage, injection.pooling)
-    return torch.cat([tokens[0].float() for tokens in aligned], dim=-1)
+    return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
 def split_stages(tokens: Tensor, channels: Sequence[int]) -> list[Tensor]:
@@ -122,6 +129,11 @@ def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) 
                     "run `dvc repro encode`",
                 )
     return {row.case: row for row in rows}
+
+
+def _voxels(example: Example, preprocess: PreprocessConfig) -> npt.NDArray[np.float32]:
+    array = load_array(example.volume, example.volume_sha256)
+    return normalise(array, preprocess, example.statistics)
 
 
 def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:

@@ -27,7 +27,7 @@ from uvlm.data.volume import LabelMap, Volume
 from uvlm.errors import DataError
 from uvlm.inference.device import set_threads
 from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
-from uvlm.inference.encode import encode_volume
+from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
 from uvlm.model.checkpoint import ReportModel, load_report_model
@@ -91,7 +91,7 @@ class Predictor:
     def _describe(self, voxels: npt.NDArray[np.float32]) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; the encoder's maps are gone afterwards."""
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
-        tokens = encode_volume(self.model.encoder, x, self.model.config.injection)
+        tokens = encode_volumes(self.model.encoder, x, self.model.config.injection)[0]
         visual = self.writer.visual(tokens[None])
         text = self.writer.texts(visual)[0]
         return parse_report(text), self.writer.probabilities(visual)[0]

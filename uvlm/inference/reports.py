@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 
 from uvlm.config import Params, PreprocessConfig
-from uvlm.data.cases import read_index
+from uvlm.data.cases import read_index, scored_cases
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, normalise
 from uvlm.errors import DataError
 from uvlm.inference.device import set_threads
-from uvlm.inference.encode import encode_volume, read_encodings
+from uvlm.inference.encode import encode_volumes, read_encodings
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.checkpoint import check_contract, load_report_model, load_segmenter
@@ -107,11 +107,7 @@ def generate_reports(
 
 def first_reconstructions(index: Path, preprocess: Path, config: PreprocessConfig) -> list[Example]:
     """Read the first case of every test scan; one that was refused later stays out."""
-    first: dict[str, str] = {}
-    for case in read_index(index):
-        if case.split == "test":
-            first.setdefault(case.scan_id, case.case_id)
-    chosen = set(first.values())
+    chosen = {case.case_id for case in scored_cases(read_index(index))}
     examples = read_examples(index, preprocess, config, "test")
     kept = [example for example in examples if example.case.case_id in chosen]
     if not kept:
@@ -172,7 +168,7 @@ def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Toke
             array = load_array(example.volume, example.volume_sha256)
             voxels = normalise(array, params.preprocess, example.statistics)
             x = torch.from_numpy(voxels)[None, None].to(writer.device)
-            return encode_volume(encoder, x, params.injection)
+            return encode_volumes(encoder, x, params.injection)[0]
 
         return encoded
     rows = read_encodings(encodings, params.injection, model.config.weights["encoder"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from uvlm.config import Params
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError
 from uvlm.pages import tables
@@ -90,7 +90,7 @@ class SummaryInputs:
 def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     """Draw the figures and write summary.md and summary.html below `out`."""
     cases = read_index(inputs.index)
-    test = [case for case in cases if case.split == "test"]
+    test = scored_cases(cases)
     metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
     masked = choose_slice(

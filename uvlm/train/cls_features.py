@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from uvlm.config import PreprocessConfig, TrainClsConfig
 from uvlm.data.examples import Example
+from uvlm.inference.encode import BATCH_VOXELS
 from uvlm.seeding import generator
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch
 from uvlm.train.loop import Scores
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Volumes:
-    """Whole volumes of some cases, one after the other, on the device."""
+    """Whole volumes of some cases, a few at a time, on the device."""
 
     examples: Sequence[Example]
     arrays: Arrays
@@ -35,18 +37,20 @@ class Volumes:
     fabric: Fabric
 
     def __iter__(self) -> Iterator[Tensor]:
-        """Yield each volume as (1, 1, D, H, W)."""
-        for example in self.examples:
-            voxels = read_voxels(example, self.arrays, self.preprocess)
-            yield self.fabric.to_device(torch.from_numpy(voxels)[None, None])
+        """Yield batches (B, 1, D, H, W) in case order; several at once are faster than one."""
+        size = max(1, BATCH_VOXELS // prod(self.preprocess.grid))
+        for start in range(0, len(self.examples), size):
+            batch = self.examples[start : start + size]
+            voxels = [read_voxels(example, self.arrays, self.preprocess) for example in batch]
+            yield self.fabric.to_device(torch.from_numpy(np.stack(voxels))[:, None])
 
 
 def deepest_features(encoder: nn.Module, volumes: Volumes) -> Tensor:
     """Encode every volume once, without augmentation: (N, C, D, H, W) float16 on the CPU."""
     encoder = volumes.fabric.to_device(encoder).eval()
     with torch.no_grad(), volumes.fabric.autocast():
-        features = [encoder(x)[-1][0].to("cpu", torch.float16) for x in volumes]
-    return torch.stack(features)
+        features = [encoder(x)[-1].to("cpu", torch.float16) for x in volumes]
+    return torch.cat(features)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 
@@ -48,6 +48,13 @@ SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
     "train_report",
 }  # fmt: skip
+# `predict` needs to know what the model was trained on, and the U-Net's window.
+_RECORDED: dict[str, Any] = {
+    "seed": True,
+    "download": {"source"},
+    "train_seg": {"patch"},
+    **dict.fromkeys(SECTIONS, True),
+}
 
 
 def train_report(
@@ -120,7 +127,7 @@ class _Parts:
         config = ReportModelConfig(
             encoder=params.encoder,
             grid=params.preprocess.grid,
-            params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+            params=params.model_dump(mode="json", include=_RECORDED),
             class_names=self.segmenter.config.class_names,
             classifier=self.classifier.config.classifier,
             abnormalities=self.classifier.config.abnormalities,
