@@ -14,7 +14,7 @@ from uvlm import store
 from uvlm.config import PhantomConfig
 from uvlm.data import io
 from uvlm.data.phantom.dataset import members, write_dataset
-from uvlm.data.volume import to_canonical
+from uvlm.data.volume import ReadError, Volume, to_canonical
 from uvlm.evaluation.labeller import PhantomLabeller
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -85,7 +85,7 @@ def test_grounding_masks_lie_on_their_ct_whatever_its_orientation(
         folder = f"{split}_fixed/{split}_{patient}/{split}_{patient}_{scan}"
         try:
             volume = io.read_volume(dataset[0] / "ct_rate/dataset" / folder / name)
-        except io.ReadError:
+        except ReadError:
             continue
         masks = io.read_findings_mask(dataset[0] / "rexgroundingct/segmentations" / name)
         orientations.add(volume.orientation())
@@ -104,7 +104,7 @@ def test_masks_of_totalsegmentator_keep_the_liver_on_the_right(dataset: tuple[Pa
     paths = sorted((dataset[0] / "ct_rate/dataset/ts_seg").rglob("valid_*.nii.gz"))
     for path in paths[:4]:
         label_map = io.read_label_map(path)
-        canonical = to_canonical(label_map)  # type: ignore[arg-type]
+        canonical = to_canonical(Volume(label_map.array.astype(np.int16), label_map.affine))
         liver, spleen = (np.argwhere(canonical.array == i).mean(axis=0) for i in (5, 1))
         assert liver[2] < spleen[2]
 

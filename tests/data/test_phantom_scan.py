@@ -31,7 +31,8 @@ def scan_with(*abnormalities: str, seed: int = 0, shape: tuple[int, int, int] = 
 
 
 def centre_of(mask: np.ndarray) -> np.ndarray:
-    return np.argwhere(mask).mean(axis=0)
+    centre: np.ndarray = np.argwhere(mask).mean(axis=0)
+    return centre
 
 
 def test_the_same_seed_paints_the_same_voxels() -> None:

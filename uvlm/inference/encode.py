@@ -37,7 +37,6 @@ from uvlm.store import (
 )
 from uvlm.tracking import Progress
 
-
 BATCH_VOXELS: Final = 2**19
 
 

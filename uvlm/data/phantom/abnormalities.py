@@ -76,7 +76,7 @@ class Canvas:
     free_lobes: list[int] = field(default_factory=lambda: list(_LOBE_NAMES))
 
     def take_lobe(self, candidates: Sequence[int] = tuple(_LOBE_NAMES)) -> int:
-        """A random lobe among the candidates, preferably one without a finding yet."""
+        """Take a random lobe among the candidates, preferably one without a finding yet."""
         free = [lobe for lobe in candidates if lobe in self.free_lobes] or list(candidates)
         lobe = int(free[int(self.generator.integers(len(free)))])
         if lobe in self.free_lobes:
@@ -88,17 +88,17 @@ class Canvas:
         return ("small", "large")[int(self.generator.integers(2))]
 
     def near(self, centre: Point, spread: float) -> Point:
-        """A random point around `centre`."""
+        """Draw a random point around `centre`."""
         z, y, x = (c + float(self.generator.uniform(-spread, spread)) for c in centre)
         return z, y, x
 
     def ball(self, centre: Point, voxels: float) -> Mask:
-        """A ball whose radius is given in voxels."""
+        """Make a ball whose radius is given in voxels."""
         z, y, x = (voxels * size for size in self.anatomy.coordinates.voxel)
         return self.blob(centre, (z, y, x))
 
     def blob(self, centre: Point, radii: Point) -> Mask:
-        """An ellipsoid in normalised units."""
+        """Make an ellipsoid in normalised units."""
         return self.anatomy.coordinates.ellipsoid(centre, radii)
 
     def fill(self, mask: Mask, hu: float | Field) -> None:
@@ -164,7 +164,7 @@ def _opacity(canvas: Canvas) -> Planted:
 
 
 def _septal(canvas: Canvas) -> Planted:
-    """A net of lines."""
+    """Paint a net of lines."""
     c = canvas.anatomy.coordinates
     lobe = canvas.take_lobe()
     region = canvas.blob(canvas.near(_LOBE_CENTRES[lobe], 0.05), (0.30, 0.34, 0.26))
@@ -188,7 +188,7 @@ def _consolidation(canvas: Canvas) -> Planted:
 
 
 def _atelectasis(canvas: Canvas) -> Planted:
-    """A flat, enhancing plate."""
+    """Paint a flat, enhancing plate."""
     lobe = canvas.take_lobe()
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.05)
     mask = canvas.blob(centre, (0.10, 0.36, 0.26)) & canvas.anatomy.lung
@@ -209,7 +209,7 @@ def _pleural_effusion(canvas: Canvas) -> Planted:
 
 
 def _bronchiectasis(canvas: Canvas) -> Planted:
-    """A cluster of air-filled rings."""
+    """Paint a cluster of air-filled rings."""
     lobe = canvas.take_lobe()
     rings = np.zeros_like(canvas.anatomy.lung)
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.04)
@@ -271,7 +271,7 @@ def _nodule(canvas: Canvas) -> Planted:
 
 
 def _pericardial_effusion(canvas: Canvas) -> Planted:
-    """A watery shell around the heart."""
+    """Paint a watery shell around the heart."""
     anatomy = canvas.anatomy
     size = canvas.size()
     heart = anatomy.organs == 21
@@ -285,7 +285,7 @@ def _pericardial_effusion(canvas: Canvas) -> Planted:
 
 
 def _hernia(canvas: Canvas) -> Planted:
-    """A gas-filled pouch with a wall behind the heart."""
+    """Paint a gas-filled pouch with a wall behind the heart."""
     point = canvas.near((-0.34, 0.26, -0.02), 0.03)
     pouch = canvas.blob(point, (0.22, 0.17, 0.20)) & (canvas.anatomy.organs != SPINE)
     canvas.fill(pouch, 60.0)
@@ -326,7 +326,7 @@ def _arterial_calcification(canvas: Canvas) -> Planted:
 
 
 def _medical_material(canvas: Canvas) -> Planted:
-    """A catheter down the superior vena cava and the housing under the skin it comes from."""
+    """Paint a catheter down the superior vena cava and the housing it comes from."""
     c = canvas.anatomy.coordinates
     x = -0.20 + float(canvas.generator.uniform(-0.02, 0.02))
     line = c.tube((0.95, -0.12, x), (0.10, -0.12, x), 1.2 * c.voxel[2])
@@ -378,6 +378,6 @@ _PLANTERS: Final[dict[str, Callable[[Canvas], Planted]]] = {
 
 
 def painting_order(abnormalities: Iterator[str] | Sequence[str]) -> list[str]:
-    """The given abnormalities in the order in which they must be planted."""
+    """List the given abnormalities in the order in which they must be planted."""
     wanted = set(abnormalities)
     return [name for name in _PLANTERS if name in wanted]

@@ -55,7 +55,7 @@ class Body:
 
     @classmethod
     def draw(cls, generator: np.random.Generator) -> Body:
-        """A random plausible patient."""
+        """Draw a random plausible patient."""
         return cls(
             rotation=_triple(generator.normal(0.0, 0.05, 3)),
             scale=_triple(generator.uniform(0.94, 1.07, 3)),
@@ -111,7 +111,7 @@ class Coordinates:
         return mask
 
     def _window(self, low: Sequence[float], high: Sequence[float]) -> tuple[slice, ...]:
-        """The block of voxels that can hold a shape between two corners, however deformed."""
+        """Find the block of voxels that can hold a shape between two corners, however deformed."""
         return tuple(
             slice(
                 max(0, int((a - _MAX_DEFORMATION + 1.0) / 2.0 * size)),
@@ -137,7 +137,7 @@ class Anatomy:
 
 
 def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:
-    """Normalised coordinates of each voxel centre of a (D, H, W) grid after the body's deformation."""
+    """Compute the deformed, normalised coordinates of each voxel centre of a (D, H, W) grid."""
     axes = [(np.arange(n, dtype=np.float64) + 0.5) / n * 2.0 - 1.0 for n in shape]
     z, y, x = (axis.reshape([-1 if i == d else 1 for i in range(3)]) for d, axis in enumerate(axes))
     a, b, c = body.rotation  # small angles about x, y, z
@@ -152,7 +152,7 @@ def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:
 
 
 def paint_anatomy(coordinates: Coordinates, heart_scale: float) -> Anatomy:
-    """A healthy body; `heart_scale` 1 is normal, above 1.3 is cardiomegaly."""
+    """Paint a healthy body; `heart_scale` 1 is normal, above 1.3 is cardiomegaly."""
     c = coordinates
     hu = np.full(c.z.shape, AIR_HU)
     organs = np.zeros(c.z.shape, np.uint8)

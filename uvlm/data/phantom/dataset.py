@@ -67,7 +67,7 @@ def members(config: PhantomConfig) -> list[Member]:
 
 
 def _write_once(member: Member, root: Path, config: PhantomConfig, seed: int) -> dict[str, Any]:
-    """The patient's record, from its own file when the patient has been written before."""
+    """Return the patient's record, from its own file when the patient has been written before."""
     record_path = root / "records" / f"{member.patient}.json"
     if record_path.exists():
         record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))

@@ -110,7 +110,7 @@ def _write_scan(
 
 
 def _native_shape(base: tuple[int, int, int], draws: np.random.Generator) -> tuple[int, int, int]:
-    """The base grid with up to a ninth more or fewer voxels along z and in the plane."""
+    """Draw the base grid with up to a ninth more or fewer voxels along z and in the plane."""
     depth, plane = (float(f) for f in draws.uniform(0.89, 1.11, 2))
     return round(base[0] * depth), round(base[1] * plane), round(base[2] * plane)
 
@@ -177,7 +177,7 @@ def _write_grounding(
     frame: _Frame,
     record: PatientRecord,
 ) -> None:
-    """The ReXGroundingCT entry: one channel a finding, identity affine, instances numbered."""
+    """Write the ReXGroundingCT entry: a channel a finding, identity affine, numbered instances."""
     masks = frame.axes.backward(np.stack([lesion.instances for lesion in lesions]))
     path = f"rexgroundingct/segmentations/{volume_id}.nii.gz"
     io.write_findings_mask(root / path, masks)

@@ -20,16 +20,51 @@ _REPORT_COLUMNS: Final = (
     "Findings_EN",
     "Impressions_EN",
 )
-_METADATA_COLUMNS: Final = tuple(
-    """VolumeName Manufacturer SeriesDescription ManufacturerModelName PatientSex PatientAge
-    ReconstructionDiameter DistanceSourceToDetector DistanceSourceToPatient GantryDetectorTilt
-    TableHeight RotationDirection ExposureTime XRayTubeCurrent Exposure FilterType GeneratorPower
-    FocalSpots ConvolutionKernel PatientPosition RevolutionTime SingleCollimationWidth
-    TotalCollimationWidth TableSpeed TableFeedPerRotation SpiralPitchFactor
-    DataCollectionCenterPatient ReconstructionTargetCenterPatient ExposureModulationType CTDIvol
-    ImagePositionPatient ImageOrientationPatient SliceLocation SamplesPerPixel
-    PhotometricInterpretation Rows Columns XYSpacing RescaleIntercept RescaleSlope RescaleType
-    NumberofSlices ZSpacing StudyDate""".split()
+_METADATA_COLUMNS: Final = (
+    "VolumeName",
+    "Manufacturer",
+    "SeriesDescription",
+    "ManufacturerModelName",
+    "PatientSex",
+    "PatientAge",
+    "ReconstructionDiameter",
+    "DistanceSourceToDetector",
+    "DistanceSourceToPatient",
+    "GantryDetectorTilt",
+    "TableHeight",
+    "RotationDirection",
+    "ExposureTime",
+    "XRayTubeCurrent",
+    "Exposure",
+    "FilterType",
+    "GeneratorPower",
+    "FocalSpots",
+    "ConvolutionKernel",
+    "PatientPosition",
+    "RevolutionTime",
+    "SingleCollimationWidth",
+    "TotalCollimationWidth",
+    "TableSpeed",
+    "TableFeedPerRotation",
+    "SpiralPitchFactor",
+    "DataCollectionCenterPatient",
+    "ReconstructionTargetCenterPatient",
+    "ExposureModulationType",
+    "CTDIvol",
+    "ImagePositionPatient",
+    "ImageOrientationPatient",
+    "SliceLocation",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "XYSpacing",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "RescaleType",
+    "NumberofSlices",
+    "ZSpacing",
+    "StudyDate",
 )
 # CT-RATE names its two splits differently from table to table.
 _SPLITS: Final = (("train", "train", "train"), ("valid", "validation", "valid"))
@@ -80,7 +115,7 @@ def _report_rows(volumes: Iterable[Record]) -> Iterable[Sequence[object]]:
 
 
 def _metadata_row(volume: Record) -> list[object]:
-    """What a phantom's scanner can know; every other column is empty, as many are in CT-RATE."""
+    """Fill in what a phantom's scanner can know; other columns are empty, as in CT-RATE."""
     z, y, x = volume["spacing"]
     known = {
         "VolumeName": volume["volume"],
