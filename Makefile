@@ -1,5 +1,6 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
+#             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make check  lint, types, import direction, Dockerfile
 #
 # PYTHON       interpreter the venv is made with (3.11 or newer)
@@ -43,6 +44,9 @@ $(STAMP):
 
 run: setup
 	dvc repro
+ifdef UVLM_REAL_DATA
+	uvlm predict $(UVLM_REAL_DATA)/ct/chest_abdomen_3mm.nii.gz --model data/models/report --out data/draft
+endif
 	@echo
 	@echo "Summary: reports/summary.md, and with figures reports/summary.html"
 	@echo "Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db"

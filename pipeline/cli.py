@@ -78,7 +78,7 @@ def params(
 
 @app.command()
 def info(as_json: Json = False) -> None:
-    """Show versions, device, profile and where things are kept."""
+    """Show versions, device, folders, and the model that params.yaml builds."""
     from pipeline.environment import describe
 
     facts = describe()
@@ -86,7 +86,7 @@ def info(as_json: Json = False) -> None:
         typer.echo(json.dumps(facts))
         return
     for name, value in facts.items():
-        typer.echo(f"{name:<12} {value}")
+        typer.echo(f"{name:<22} {value}")
 
 
 @store.command()

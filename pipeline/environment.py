@@ -4,27 +4,38 @@ from __future__ import annotations
 
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 
 from pipeline.paths import PARAMS, project_root
-from pipeline.profiles import read_document
+from uvlm.config import Params, load_params
 from uvlm.store import store_root
 
 _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
 
 
 def describe() -> dict[str, str]:
-    """Collect versions, device, profile and folders."""
+    """Collect versions, device, folders, and what the profile here builds."""
     from uvlm.inference.device import choose_device, choose_precision
 
     device = choose_device()
-    return versions() | {
+    facts = versions() | {
         "device": str(device),
         "precision": choose_precision(device),
         "store": str(store_root()),
         "tracking": f"sqlite:///{project_root().resolve() / 'mlflow.db'}",
-        "profile": _profile(PARAMS),
     }
+    if not PARAMS.exists():
+        return facts | {"profile": "no params.yaml here"}
+    params = load_params(PARAMS)
+    return facts | {"profile": params.profile} | model_facts(params)
+
+
+def model_facts(params: Params) -> dict[str, str]:
+    """Count visual tokens and parameters and spell out the injection plan."""
+    from uvlm.data.label_scheme import scheme
+    from uvlm.model.describe import describe as describe_model
+
+    classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
+    return {name: str(value) for name, value in describe_model(params, len(classes.names))}
 
 
 def versions() -> dict[str, str]:
@@ -38,7 +49,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _profile(path: Path) -> str:
-    return str(read_document(path).get("profile")) if path.exists() else "no params.yaml here"

@@ -113,6 +113,13 @@ def test_info_as_json_tells_versions_and_places(project: Path, root: Path) -> No
     assert facts["device"] == "cpu"
 
 
+def test_info_describes_the_model_of_the_paper(project: Path, root: Path) -> None:
+    uvlm_command("use", "chest", cwd=project, root=root)
+    facts = json.loads(uvlm_command("info", "--json", cwd=project, root=root).stdout)
+    assert facts["visual tokens K"] == "384"
+    assert facts["injection"] == "f6->L1 f5->L2 f4->L3 f3->L4 f2->L5 f1->L6"
+
+
 def test_an_empty_store_is_intact_and_has_nothing_to_collect(project: Path, root: Path) -> None:
     verified = uvlm_command("store", "verify", cwd=project, root=root)
     assert (verified.returncode, verified.stdout) == (0, "intact\n")

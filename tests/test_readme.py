@@ -1,0 +1,79 @@
+"""Every command, parameter, path and link of the README exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from pipeline.declarations import read_declarations
+from pipeline.profiles import compose, flatten, profile_names
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_at_most_200_lines() -> None:
+    assert README.count("\n") <= 200
+
+
+def test_every_make_target_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", README, re.MULTILINE))
+    assert {"run", "test"} <= named <= targets
+
+
+def test_every_uvlm_command_exists() -> None:
+    commands = set(re.findall(r"(?:^    |`)uvlm ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE))
+    assert commands
+    for command in commands:
+        result = CliRunner().invoke(app, [*command.split(), "--help"])
+        assert result.exit_code == 0, command
+
+
+def test_every_overridden_parameter_exists() -> None:
+    keys = set(flatten(compose(ROOT, "phantom"))) | {"profile"}
+    assert set(re.findall(r"-S ([\w.]+)=", README)) <= keys
+
+
+def test_every_profile_and_stage_is_named() -> None:
+    for name in profile_names(ROOT):
+        assert f"`{name}`" in README
+    for stage in read_declarations(ROOT).values():
+        assert stage.script in README
+
+
+def test_every_local_link_leads_to_a_file() -> None:
+    links = [link for link in re.findall(r"\]\(([^)#]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_file_tree_is_the_real_one() -> None:
+    tree = README.partition("## File tree")[2].partition("\n## ")[0]
+    paths = [line.split()[0] for line in re.findall(r"^    (\S.*)$", tree, re.MULTILINE)]
+    assert {"conf/", "pipeline/", "tests/"} <= {f"{path.split('/')[0]}/" for path in paths}
+    assert any(path.startswith("uvlm/") for path in paths)
+    missing = [path for path in paths if not list(ROOT.glob(path.rstrip("/")))]
+    assert missing == []
+
+
+def test_the_python_of_the_readme_uses_public_names_only() -> None:
+    import uvlm
+
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                assert node.module == "uvlm"
+                assert {alias.name for alias in node.names} <= set(uvlm.__all__)
+
+
+@pytest.mark.parametrize("sentence", ["not a medical device", "Apache-2.0"])
+def test_the_readme_says_what_must_be_said(sentence: str) -> None:
+    assert sentence.lower() in README.lower()
