@@ -21,6 +21,7 @@ from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.data.preprocess import contract
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.device import launch
+from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.checkpoint import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.unet import build_unet, encoder_state
@@ -39,7 +40,6 @@ from uvlm.train.sources import SegSource, case_sampler, read_voxels
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-WINDOWED_FROM = 4  # patch volumes in a grid from which validation slides a window
 SECTIONS = {"preprocess", "label_maps", "encoder", "train_seg"}
 
 
@@ -145,20 +145,16 @@ def _voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
     return counts
 
 
-def predict_labels(unet: nn.Module, x: Tensor, patch: Grid) -> Tensor:
-    """Class ids (B, D, H, W) of whole volumes; large grids in overlapping windows."""
+@dataclass(frozen=True, eq=False)
+class _FullResolution:
+    """The first of a network's outputs, where deep supervision returns several."""
 
-    def logits_of(part: Tensor) -> Tensor:
-        outputs = unet(part)
+    unet: nn.Module
+
+    def __call__(self, x: Tensor) -> Tensor:
+        outputs = self.unet(x)
         logits: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
         return logits
-
-    if prod(x.shape[2:]) <= WINDOWED_FROM * prod(patch):
-        return logits_of(x).argmax(dim=1)
-    from monai.inferers.utils import sliding_window_inference
-
-    windows = sliding_window_inference(x, patch, 1, logits_of, overlap=0.5, mode="gaussian")
-    return torch.as_tensor(windows).argmax(dim=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +176,7 @@ class _Validation:
         assert example.label_map is not None
         voxels = read_voxels(example, self.arrays, self.preprocess)
         x = self.fabric.to_device(torch.from_numpy(voxels)[None, None])
-        predicted = predict_labels(unet, x, self.patch)[0].cpu().numpy()
+        predicted = predict_labels(_FullResolution(unet), x, self.patch)[0].cpu().numpy()
         truth = self.arrays.whole(example.label_map)
-        counts = overlap_counts(
-            example.case.case_id, truth, predicted.astype(np.uint8), len(self.labels.names)
-        )
+        counts = overlap_counts(example.case.case_id, truth, predicted, len(self.labels.names))
         return dice_of_present(counts)
