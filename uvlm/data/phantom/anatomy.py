@@ -133,8 +133,9 @@ class Anatomy:
     @property
     def lung(self) -> Mask:
         """All five lobes, without the airways and vessels that run through them."""
-        lobes = (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
-        return lobes & (self.tubes == 0)
+        in_lobe = (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
+        lung: Mask = in_lobe & (self.tubes == 0)
+        return lung
 
 
 def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:
