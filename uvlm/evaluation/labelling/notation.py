@@ -47,6 +47,7 @@ def any_of(patterns: Iterable[str], terms: Mapping[str, str] | None = None) -> r
 
 
 def _with_terms(pattern: str, terms: Mapping[str, str]) -> str:
+    """Put in the word lists; one may not contain another."""
     return re.sub(r"<(\w+)>", lambda match: terms[match[1]], pattern)
 
 
