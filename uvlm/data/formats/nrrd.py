@@ -74,10 +74,10 @@ def _header(file: BinaryIO, path: Path) -> Fields:
             break
         name, colon, text = line.partition(": ")
         if number and colon and not line.startswith("#"):
+            if name.lower() in ("data file", "datafile"):
+                refuse_detached(path)
             add_field(values, name, text, path)
     fields = Fields(path, values)
-    if {"data file", "datafile"} & values.keys():
-        refuse_detached(path)
     for name in ("line skip", "lineskip", "byte skip", "byteskip"):
         fields.choice(name, "0", "0")
     return fields
