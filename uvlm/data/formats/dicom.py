@@ -75,9 +75,8 @@ def _choose(
     chosen, *rest = sorted(series, key=_rank)
     left = [f"{len(files)} of series {files[0].number or files[0].series}" for files in rest] + left
     first = chosen[0]
-    why = (
-        f"series {first.number or '?'} {first.description!r} ({first.series}), {len(chosen)} slices"
-    )
+    name = f"series {first.number}" if first.number else "a series without a number,"
+    why = f"{name} {first.description!r} ({first.series}), {len(chosen)} slices"
     if rest:
         why += ", the original one with most" if "ORIGINAL" in first.image_type else ", the largest"
     return chosen, f"{why}; not read: {', '.join(left)}" if left else why
