@@ -1,15 +1,14 @@
-"""What can be Hounsfield units and what cannot: phantoms, padding, and thirteen wrong scalings."""
+"""What can be Hounsfield units and what cannot: phantoms, padding, and fourteen wrong scalings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from benchmarks.wrong_scalings import WRONG, Hu
 from uvlm.data.formats.stored import StoredImage
 from uvlm.data.hounsfield import check_hounsfield, sample, scaled
 from uvlm.data.io import read_volume
@@ -17,26 +16,8 @@ from uvlm.data.phantom.anatomy import Body
 from uvlm.data.phantom.scan import draw_scan, reconstruct
 from uvlm.data.volume import ReadError
 
-Hu = npt.NDArray[Any]
 PATH: Final = Path("ct.nii.gz")
 SHAPE: Final = (24, 40, 40)
-
-WRONG: Final[dict[str, Callable[[Hu], Hu]]] = {
-    "rescaled_twice": lambda hu: hu - 1024,
-    "rescaled_twice_from_8192": lambda hu: hu - 8192,
-    "never_rescaled": lambda hu: hu + 1024,
-    "never_rescaled_from_8192": lambda hu: hu + 8192,
-    "grey_values_0_to_255": lambda hu: np.clip((hu + 1000) * 255 // 2000, 0, 255),
-    "wrapped_to_8_bits": lambda hu: hu & 255,
-    "unit_interval": lambda hu: ((hu + 1024) / 4095).astype(np.float32),
-    "z_scores": lambda hu: ((hu - hu.mean()) / hu.std()).astype(np.float32),
-    "abdomen_window": lambda hu: np.clip(hu, -160, 240),
-    "magnitudes": np.abs,
-    "sign_inverted": lambda hu: -hu,
-    "half": lambda hu: hu // 2,
-    "tenfold": lambda hu: hu * 10,
-    "bytes_swapped": lambda hu: hu.astype(np.int16).byteswap(),
-}
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from uvlm.data.volume import Affine, ReadError, spacing_of
 
@@ -63,10 +62,12 @@ def check_spacing(spacing: Sequence[float], path: Path) -> None:
 
 def same_place(one: Affine, other: Affine, shape: Sequence[int]) -> bool:
     """Whether no corner of a volume (z, y, x) lies more than half a voxel apart by two affines."""
-    ends = [(0, length - 1) for length in shape]
-    corners = np.array([*itertools.product(*ends)], float)
-    apart = np.abs(_place(one, corners) - _place(other, corners)).max()
-    return bool(apart <= _MAX_SHIFT * min(spacing_of(one)))
+    if not (np.isfinite(one).all() and np.isfinite(other).all()):
+        return False
+    corners = np.array([*itertools.product(*((0.0, length - 1.0) for length in shape))])
+    there = np.column_stack([corners, np.ones(len(corners))]) @ other.T
+    back = np.linalg.solve(one, there.T).T[:, :3]
+    return bool(np.abs(back - corners).max() <= _MAX_SHIFT)
 
 
 def geometry_error(
@@ -74,9 +75,3 @@ def geometry_error(
 ) -> ReadError:
     """Make the refusal of a grid."""
     return ReadError(path, fact, remedy, reason=reason)
-
-
-def _place(affine: Affine, indices: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Map indices (n, 3) to millimetres, without BLAS, so that no machine rounds differently."""
-    placed: npt.NDArray[np.float64] = (affine[:3, :3] * indices[:, None, :]).sum(2) + affine[:3, 3]
-    return placed
