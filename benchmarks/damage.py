@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from isal import igzip
@@ -17,6 +17,7 @@ from isal import igzip
 Bytes = bytes | bytearray
 Damage = Callable[[bytes, np.random.Generator], bytes]
 
+_igzip: Any = igzip  # half typed
 _HEADER_BYTES: Final = 352
 _SCALING: Final = range(112, 120)  # scl_slope, scl_inter
 _OFFSETS: Final = (*range(292, 296), *range(308, 312), *range(324, 328))  # of the sform
@@ -174,11 +175,11 @@ HEADER_EDITS: Final[dict[str, Callable[[bytearray], None]]] = {
 
 @lru_cache(maxsize=1)
 def _opened(payload: bytes) -> bytes:
-    return igzip.decompress(payload) if payload[:2] == b"\x1f\x8b" else payload
+    return _igzip.decompress(payload) if payload[:2] == b"\x1f\x8b" else payload
 
 
 def _closed(raw: bytes, like: bytes) -> bytes:
-    return igzip.compress(raw, 1) if like[:2] == b"\x1f\x8b" else raw
+    return _igzip.compress(raw, 1) if like[:2] == b"\x1f\x8b" else raw
 
 
 def has_qform(payload: bytes) -> bool:

@@ -57,12 +57,12 @@ def plan() -> Iterator[Base]:
         yield _phantom(name, SMALL, _dicom(name))
     yield from _real()
     large = "8.8 MB "
-    yield _phantom("nii.gz, SimpleITK", LARGE, _nifti(f"{large}nii.gz", 0.3, both_forms=True))
-    yield _phantom("nii, SimpleITK", LARGE, _raw_nifti(f"{large}nii", 0.3))
+    yield _phantom("nii.gz, SimpleITK", LARGE, _nifti(f"{large}nii.gz", 1.0, both_forms=True))
+    yield _phantom("nii, SimpleITK", LARGE, _raw_nifti(f"{large}nii", 1.0))
     for name in TEXT:
-        yield _phantom(name, LARGE, _text(f"{large}compressed .mha, .nrrd", 0.4))
+        yield _phantom(name, LARGE, _text(f"{large}compressed .mha, .nrrd", 1.0))
     for name in RAW_TEXT:
-        yield _phantom(name, LARGE, _raw_text(f"{large}raw .mha, .nrrd", 0.3))
+        yield _phantom(name, LARGE, _raw_text(f"{large}raw .mha, .nrrd", 1.0))
 
 
 def _phantom(name: str, shape: Shape, cells: list[Cell]) -> Base:

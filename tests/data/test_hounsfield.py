@@ -106,3 +106,10 @@ def test_scaling_is_that_of_double_precision(dtype: str, slope: float, inter: fl
     np.testing.assert_array_equal(array, expected)
     whole = float(slope).is_integer() and float(inter).is_integer()
     assert array.dtype == (np.int16 if whole and dtype[-2] != "f" else np.float32)
+
+
+def test_a_scale_that_is_whole_but_for_rounding_is_whole(phantom: Hu) -> None:
+    image = StoredImage(phantom + 1024, np.eye(4), float(np.float32(1.0000001)), -1023.99994)
+    array = scaled(image, PATH)
+    assert array.dtype == np.int16
+    np.testing.assert_array_equal(array, phantom)

@@ -27,7 +27,7 @@ _DENSE_HU: Final = 500
 _SOFT_HU: Final = (-200, 300)
 _SOFT_PEAK_HU: Final = (-150, 150)
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW_AIR, _MAX_DENSE = 0.002, 0.02, 0.05, 0.30
-_NEAR_ONE: Final = 0.1
+_NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
 def hounsfield(image: StoredImage, path: Path) -> HuArray:
@@ -39,8 +39,7 @@ def hounsfield(image: StoredImage, path: Path) -> HuArray:
 
 def scaled(image: StoredImage, path: Path) -> HuArray:
     """Turn stored values into int16 where that loses nothing, else into float32."""
-    slope, inter = (image.slope, image.inter) if image.slope else (1.0, 0.0)
-    _check_scale(slope, inter, path)
+    slope, inter = _scale(image, path)
     stored = image.values
     whole = float(slope).is_integer() and float(inter).is_integer()
     if whole and stored.dtype.kind in "iu":
@@ -114,14 +113,22 @@ def _share(values: npt.NDArray[Any], limits: tuple[int, int]) -> float:
     return float(np.mean((values >= low) & (values <= high)))
 
 
-def _check_scale(slope: float, inter: float, path: Path) -> None:
-    """Refuse a scale that is no number, or a damaged 1: no tool writes a slope so near to it."""
+def _scale(image: StoredImage, path: Path) -> tuple[float, float]:
+    """Give slope and intercept; what differs from whole numbers by rounding is made whole.
+
+    A slope near 1 that is not 1 is a damaged 1: no scanner and no tool writes one.
+    """
+    slope, inter = (image.slope, image.inter) if image.slope else (1.0, 0.0)
     if not np.isfinite([slope, inter]).all():
         fact = f"scales its values by {slope:g} and {inter:g}"
         raise ReadError(path, fact, "convert it again", reason="scaling")
-    if slope != 1.0 and 1e-6 < abs(slope - 1.0) < _NEAR_ONE:
+    if _ROUNDING < abs(slope - 1.0) < _NEAR_ONE:
         fact = f"scales its values by {slope:.9g}, near 1 but not 1"
         raise ReadError(path, fact, "write HU with a slope of 1", reason="scaling")
+    if abs(slope - 1.0) <= _ROUNDING:
+        slope = 1.0
+        inter = float(round(inter)) if abs(inter - round(inter)) < _ROUNDING_HU else inter
+    return slope, inter
 
 
 def _finite_float32(
