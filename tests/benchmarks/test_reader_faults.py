@@ -15,6 +15,8 @@ from benchmarks.reader_faults import Tally, run
 from benchmarks.readers import Reader, judge
 from uvlm.data.io import write_volume
 
+pytestmark = pytest.mark.timeout(1800)  # half a minute on idle cores
+
 
 @pytest.fixture(scope="module")
 def tally() -> Tally:

@@ -132,6 +132,17 @@ def test_a_file_of_two_gzip_members_is_read_whole(path: Path, volume: Volume) ->
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
 
 
+@pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 2, 30])
+def test_a_member_may_end_anywhere_in_what_is_read_at_once(
+    path: Path, volume: Volume, beyond: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = gzip.decompress(path.read_bytes())
+    first = gzip.compress(raw[:1500])
+    path.write_bytes(first + gzip.compress(raw[1500:]))
+    monkeypatch.setattr("uvlm.data.formats.verified._PIECE", len(first) + beyond)
+    np.testing.assert_array_equal(read_volume(path).array, volume.array)
+
+
 def test_a_file_beside_with_a_similar_name_is_not_read_instead(path: Path, volume: Volume) -> None:
     nibabel.save(nibabel.Nifti1Image(volume.array.T + 7, np.eye(4)), path.with_suffix(""))
     np.testing.assert_array_equal(read_volume(path).array, volume.array)

@@ -140,7 +140,9 @@ class _Stream:
             self._pending = b"" if member.eof else self._file.read(_PIECE)
             done += len(part)
             yield part
-        self._pending = member.unused_data + self._pending or self._file.read(_PIECE)
+        self._pending = member.unused_data
+        if len(self._pending) < len(GZIP_MAGIC):
+            self._pending += self._file.read(_PIECE)
 
 
 def _stream_error(path: Path, kind: Kind, how: str, fact: str) -> ReadError:
