@@ -117,6 +117,21 @@ def test_a_header_that_other_readers_repair_in_silence_is_refused(path: Path, fa
     assert reason_of(edit(path, change)) == reason
 
 
+@pytest.mark.parametrize(("degrees", "reason"), [(10, ""), (20, "oblique"), (45, "oblique")])
+def test_axes_turned_far_from_the_patient_are_refused(
+    tmp_path: Path, volume: Volume, degrees: float, reason: str
+) -> None:
+    angle = np.radians(degrees)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    path = tmp_path / "turned.nii.gz"
+    write_volume(path, Volume(volume.array, turn @ volume.affine))
+    if reason:
+        assert reason_of(path) == reason
+    else:
+        assert read_volume(path).orientation() == "LAS"
+
+
 @settings(deadline=None)
 @given(st.floats(width=32, allow_nan=True, allow_infinity=True), st.integers(0, 2))
 def test_no_spacing_out_of_range_is_ever_accepted(

@@ -17,6 +17,7 @@ from uvlm.data.volume import Affine, ReadError, spacing_of
 
 REWRITE: Final = "rewrite the header with the tool that made the file"
 _MIN_SPACING_MM, _MAX_SPACING_MM = 0.1, 20.0
+MAX_MM: Final = 1e6
 _MAX_COSINE: Final = 0.01  # between axes that should be at right angles
 _MAX_TURN_DEGREES: Final = 15.0
 _MAX_SHIFT: Final = 0.5  # voxels
@@ -24,8 +25,8 @@ _MAX_SHIFT: Final = 0.5  # voxels
 
 def check_grid(affine: Affine, path: Path) -> None:
     """Refuse a grid with impossible voxels, or axes that are skewed or turned away."""
-    if not np.isfinite(affine).all():
-        raise geometry_error(path, "has an affine with values that are not finite")
+    if not (np.abs(affine) <= MAX_MM).all():  # also false for what is not a number
+        raise geometry_error(path, "has an affine with values that no scanner gives")
     spacing = spacing_of(affine)
     check_spacing(spacing, path)
     cosines = affine[:3, :3] / spacing

@@ -289,6 +289,26 @@ def test_damaged_jpeg_is_refused_or_read_as_it_was_never_a_crash(folder: Path, c
     assert refusal(folder).reason == "damaged_jpeg"
 
 
+def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
+    folder: Path, ct: Volume
+) -> None:
+    write_series(folder, ct)
+    victim = sorted(folder.iterdir())[4]
+    payload = victim.read_bytes()
+    generator = np.random.default_rng(8)
+    outcomes = set()
+    for place in generator.integers(0, len(payload) - 2 * 24 * 20, 150):
+        damaged = bytearray(payload)
+        damaged[place] = generator.integers(256)
+        victim.write_bytes(damaged)
+        try:
+            read_volume(folder)
+            outcomes.add("read")
+        except ReadError as error:
+            outcomes.add(error.reason)
+    assert {"read", "dicom_header"} <= outcomes
+
+
 def test_the_real_series_is_read_as_simpleitk_reads_it(real_data: Path) -> None:
     folder = real_data / "ct/dicom_series"
     read = read_volume(folder)

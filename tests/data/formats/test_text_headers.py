@@ -191,6 +191,34 @@ def test_several_volumes_and_vectors_are_refused(
     assert reason_of(path) in ("several_volumes", "voxel_type")
 
 
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
+    tmp_path: Path, volume: Volume, ending: str
+) -> None:
+    path = write(tmp_path / f"a.{ending}", image_of(volume), compressed=True)
+    payload = path.read_bytes()
+    end = payload.index(b"\n\n" if ending == "nrrd" else b"LOCAL\n")
+    generator = np.random.default_rng(7)
+    outcomes = set()
+    for place in generator.integers(0, end, 600):
+        damaged = bytearray(payload)
+        damaged[place] = generator.choice([generator.integers(256), *b" \n0e9-.,("])
+        path.write_bytes(damaged)
+        try:
+            read_volume(path)
+            outcomes.add("read")
+        except ReadError as error:
+            outcomes.add(error.reason)
+    assert {"read", "header", "size_mismatch"} <= outcomes
+
+
+@pytest.mark.parametrize("text", ["1e300", "-1e300", "1e7", "inf", "nan"])
+@pytest.mark.parametrize("ending", ["nrrd", "mha"])
+def test_an_absurd_place_is_refused(tmp_path: Path, volume: Volume, ending: str, text: str) -> None:
+    path = write(tmp_path / f"a.{ending}", image_of(volume), compressed=True)
+    assert reason_of(edit(path, "-10.5", text)) == "geometry"
+
+
 def test_the_real_nrrd_is_read_as_simpleitk_reads_it(real_data: Path) -> None:
     path = real_data / "ct/thorax_ct-64.nrrd"
     read, image = read_volume(path), sitk.ReadImage(str(path))

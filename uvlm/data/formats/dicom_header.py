@@ -5,7 +5,6 @@ Positions and directions are in LPS millimetres, as DICOM has them.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from uvlm.data.formats.stored import AGAIN, refuse_voxel_type
+from uvlm.data.geometry import MAX_MM
 from uvlm.data.volume import ReadError
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def _needed(path: Path, dataset: FileDataset, name: str) -> Any:
 def _numbers(path: Path, dataset: FileDataset, name: str, count: int) -> Numbers:
     value = _needed(path, dataset, name)
     numbers = tuple(map(float, value if count > 1 else [value]))
-    if len(numbers) != count or not all(map(math.isfinite, numbers)):
+    if len(numbers) != count or not all(abs(n) <= MAX_MM for n in numbers):
         fact = f"has {value} as {name}, not {count} numbers"
         raise ReadError(path, fact, AGAIN, reason="dicom_header")
     return numbers
