@@ -2,6 +2,8 @@
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make check  lint, types, import direction, Dockerfile
+# make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
+#             writes reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
 #
 # PYTHON       interpreter the venv is made with (3.11 or newer)
 # TORCH_INDEX  one more index for torch's wheel; a small CPU build on Linux:
@@ -23,7 +25,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check format clean
+.PHONY: setup run test check reader-faults format clean
 
 setup: $(STAMP)
 
@@ -60,6 +62,9 @@ check: setup
 	mypy
 	lint-imports
 	hadolint Dockerfile
+
+reader-faults: setup
+	python -m benchmarks.reader_faults
 
 format: setup
 	ruff check --fix-only --quiet .

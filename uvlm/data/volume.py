@@ -35,10 +35,11 @@ class ReadError(DataError):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a grid."""
+    """Hounsfield units on a grid; `source` names the series that was read from a folder."""
 
     array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     affine: Affine
+    source: str = ""
 
     @property
     def spacing(self) -> Spacing:
