@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from uvlm.config import LabellerConfig, Params
-from uvlm.data import index, label_maps, preprocess, pseudo_labels
+from uvlm.config import LabellerConfig
 from uvlm.data.io import read_volume
 from uvlm.data.label_scheme import scheme
 from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
@@ -19,61 +18,9 @@ from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.store import load_array, read_manifest, resolve, save_array, store_root
 
 if TYPE_CHECKING:
-    from tests.data.conftest import Dataset
+    from tests.data.conftest import Dataset, Stages
 
 GROUND_GLASS, NODULE, LUNG, HEART, ARTERY = 43, 44, 10, 21, 34
-
-
-class Stages:
-    """The data stages over one data set, each with its manifest."""
-
-    def __init__(self, dataset: Dataset, params: Params) -> None:
-        self.dataset, self.params = dataset, params
-        self.root = dataset.root
-
-    def manifest(self, stage: str) -> Path:
-        return self.root / f"{stage}.jsonl"
-
-    def reasons(self, stage: str) -> dict[str, str]:
-        lines = (self.root / f"quarantine/{stage}.jsonl").read_text().splitlines()
-        return {entry["case"]: entry["reason"] for entry in map(json.loads, lines)}
-
-    def index(self) -> None:
-        self.dataset.write()
-        quarantine = self.root / "quarantine/index.jsonl"
-        index.build(self.params, self.dataset.manifest, self.manifest("index"), quarantine)
-
-    def preprocess(self) -> dict[str, int]:
-        quarantine = self.root / "quarantine/preprocess.jsonl"
-        out = self.manifest("preprocess")
-        return preprocess.run(self.params, self.manifest("index"), out, quarantine)
-
-    def pseudo_label(self, kind: Kind) -> dict[str, int]:
-        quarantine = self.root / f"quarantine/{kind}.jsonl"
-        args = (kind, self.params, self.manifest("index"), self.manifest(kind))
-        return pseudo_labels.run(*args, quarantine=quarantine)
-
-    def label_maps(self) -> dict[str, int]:
-        return label_maps.run(
-            self.params,
-            self.manifest("index"),
-            self.manifest("preprocess"),
-            {kind: self.manifest(kind) for kind in KINDS},
-            self.manifest("label_maps"),
-            quarantine=self.root / "quarantine/label_maps.jsonl",
-        )
-
-    def all(self) -> None:
-        self.index()
-        self.preprocess()
-        for kind in KINDS:
-            self.pseudo_label(kind)
-        self.label_maps()
-
-
-@pytest.fixture
-def stages(dataset: Dataset, params: Params) -> Stages:
-    return Stages(dataset, params)
 
 
 def volume_path(stages: Stages, case: str) -> Path:
@@ -158,12 +105,12 @@ def test_pseudo_labels_are_canonical_whatever_the_layout_of_the_file(stages: Sta
         assert row.extra["backend"] == "phantom"
 
 
-def test_a_case_without_a_mask_is_refused_by_name(stages: Stages) -> None:
+def test_a_case_without_a_mask_is_refused_by_name(stages: Stages, dataset: Dataset) -> None:
     stages.index()
-    path = stages.dataset.raw("phantom_masks/airway/train_3_a_1.nii.gz")
+    path = dataset.raw("phantom_masks/airway/train_3_a_1.nii.gz")
     path.unlink()
     assert stages.pseudo_label("airway") == {"kept": 10, "missing_file": 1}
-    assert stages.reasons("airway") == {"train_3_a_1": "missing_file"}
+    assert stages.reasons("pseudo_label_airway") == {"train_3_a_1": "missing_file"}
 
 
 @pytest.mark.parametrize(
@@ -223,11 +170,13 @@ def test_other_schemes_are_the_fine_map_folded(stages: Stages, name: str) -> Non
         np.testing.assert_array_equal(load_array(resolve(row, "label_maps")), folded)
 
 
-def test_lesions_that_nobody_drew_are_not_taught_as_background(stages: Stages) -> None:
+def test_lesions_that_nobody_drew_are_not_taught_as_background(
+    stages: Stages, dataset: Dataset
+) -> None:
     patients = ("train_1", "train_2")
-    stages.dataset.without_findings_mask |= set(patients)
+    dataset.without_findings_mask |= set(patients)
     only_cardiomegaly = [str(int(k == 2)) for k in range(18)]
-    stages.dataset.labels["train_1_a_1"] = [only_cardiomegaly]
+    dataset.labels["train_1_a_1"] = [only_cardiomegaly]
     stages.all()
     assert stages.label_maps() == {"kept": 10, "unannotated": 1}
     rows = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}

@@ -57,15 +57,15 @@ def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
     cases = read_index(inputs.index)
     volumes = {row.case: row for row in read_manifest(inputs.preprocess)}
     maps = {row.case: row for row in read_manifest(inputs.label_maps)}
-    accounts = [
-        _volume_account(cases, volumes, inputs.quarantine),
-        _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
-    ]
     uses = _uses(cases, volumes, maps)
     for folder in inputs.fitted:
         uses += read_fits(folder, cases)
     findings = find_leaks(uses, params.audit.near_duplicate)
     findings.check("audit")
+    accounts = [
+        _volume_account(cases, volumes, inputs.quarantine),
+        _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
+    ]
     report = {
         "leaks": len(findings.leaks),
         "uses": _count(uses),

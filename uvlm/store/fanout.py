@@ -22,6 +22,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 CaseProgress = Callable[[str, int, int], None]  # description, cases done, cases in all
 _MOST_PER_TASK: Final = 16
+_PATIENCE_S: Final = 10
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def _dask_client(name: str) -> Any:
     """Connect to a Dask scheduler."""
     distributed = import_module("dask.distributed")
     try:
-        return distributed.Client(name.replace("dask://", "tcp://"), timeout="10s")
+        return distributed.Client(name.replace("dask://", "tcp://"), timeout=_PATIENCE_S)
     except (OSError, ValueError) as error:
         raise SetupError(
             "UVLM_EXECUTOR", f"{name} does not answer ({error})", "start `dask scheduler` there"
