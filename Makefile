@@ -1,6 +1,7 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
+# make bench  what preprocessing costs beside the authors' release: reports/benchmarks.md
 # make check  lint, types, import direction, Dockerfile
 #
 # PYTHON       interpreter the venv is made with (3.11 or newer)
@@ -23,7 +24,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check format clean
+.PHONY: setup run test bench check format clean
 
 setup: $(STAMP)
 
@@ -53,6 +54,9 @@ endif
 
 test: setup
 	pytest -q
+
+bench: setup
+	python -m benchmarks.preprocess
 
 check: setup
 	ruff check .

@@ -154,8 +154,11 @@ def normalise(
 
 def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
     """Mean and standard deviation of whole numbers, summed exactly."""
-    whole = array.astype(np.int64).ravel()
-    total, squares, count = int(whole.sum()), int(np.square(whole).sum()), whole.size
+    total = squares = 0
+    for plane in array:  # a plane at a time: whole volumes of int64 are large
+        whole = plane.astype(np.int64)
+        total, squares = total + int(whole.sum()), squares + int(np.square(whole).sum())
+    count = array.size
     variance = (squares * count - total * total) / (count * count)
     return round(total / count, 6), round(float(np.sqrt(variance)), 6)
 
@@ -219,7 +222,7 @@ def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | 
     key = key_of("preprocess", VERSION, _CACHE_VERSION, identity, case.volume, made_by)
     path = array_path("preprocess", key)
     try:
-        note = find_or_make(root / path, lambda: _make(root / case.volume, config))
+        note = find_or_make(root / path, lambda: make_cached(root / case.volume, config))
     except ReadError as error:
         return Refusal(case.case_id, case.volume, error.reason, error.fact, error.remedy)
     geometry = Geometry.from_json(note["native"])
@@ -235,7 +238,9 @@ def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | 
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)
 
 
-def _make(path: Path, config: PreprocessConfig) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
+def make_cached(
+    path: Path, config: PreprocessConfig
+) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
     """Read a CT; return its array on the grid and what is kept beside it."""
     volume = read_volume(path)
     array, geometry = preprocess_volume(volume, config)

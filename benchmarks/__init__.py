@@ -1,0 +1,1 @@
+"""Measurements against what others do; each module prints its ratios and keeps a table."""
