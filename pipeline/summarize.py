@@ -48,6 +48,7 @@ def summarize(stage: Stage) -> None:
         spans=highlight_spans,
         costs=read_costs(state_root() / "timings"),
         facts=facts | versions(),
+        accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
         goals=PHANTOM_GOALS if stage.params.profile == "phantom" else {},
     )
     build_summary(stage.params, inputs, REPORTS)

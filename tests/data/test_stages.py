@@ -50,6 +50,29 @@ def test_preprocessing_keeps_good_cases_and_names_bad_ones(stages: Stages) -> No
         np.testing.assert_array_equal(again.grid_affine, geometry.grid_affine)
 
 
+def test_nothing_of_the_users_is_changed_or_deleted(stages: Stages, dataset: Dataset) -> None:
+    stages.index()
+    for case, damage in (("train_1_a_1", b""), ("train_2_a_1", b"<html>"), ("train_3_a_1", b"PK")):
+        volume_path(stages, case).write_bytes(damage)
+    dataset.raw("phantom_masks/airway/train_4_a_1.nii.gz").write_bytes(b"\x1f\x8b")
+
+    def files() -> dict[Path, tuple[bytes, int]]:
+        raw = (path for path in (store_root() / "raw").rglob("*") if path.is_file())
+        return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in raw}
+
+    before = files()
+    assert stages.preprocess()["kept"] == 8
+    for kind in KINDS:
+        stages.pseudo_label(kind)
+    stages.label_maps()
+    limit = stages.params.index.model_copy(update={"max_quarantined_share": 0.0})
+    stages.params = stages.params.model_copy(update={"index": limit})
+    for stage in (stages.preprocess, lambda: stages.pseudo_label("airway")):
+        with pytest.raises(DataError, match="cases were refused, more than the 0% allowed"):
+            stage()
+    assert files() == before
+
+
 def test_too_many_bad_volumes_stop_preprocessing(stages: Stages) -> None:
     limit = stages.params.index.model_copy(update={"max_quarantined_share": 0.05})
     stages.index()
