@@ -83,6 +83,13 @@ def test_every_defect_is_refused_by_its_name(dataset: Dataset, params: Params) -
     }
     assert summary.kept["test"] == 2
     assert {case.case_id for case in cases} & set(refused) == set()
+    accounts = {account.name: account for account in summary.accounts}
+    reports = accounts["train_reports.csv"]
+    assert (reports.rows, reports.kept) == (11, 3)
+    assert reports.excluded["duplicate_id"] == 2  # both rows of one volume
+    assert accounts["train_predicted_labels.csv"].rows == 8
+    assert accounts["volumes"].rows == 11
+    assert accounts["findings masks that teach"].excluded["test_patient"] == 2
 
 
 def test_too_many_refusals_stop_the_run_but_lists_of_no_chest_do_not(

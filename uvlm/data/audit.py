@@ -61,7 +61,7 @@ def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
     for folder in inputs.fitted:
         uses += read_fits(folder, cases)
     findings = find_leaks(uses, params.audit.near_duplicate)
-    findings.check("audit")
+    findings.check("what the objectives use")
     accounts = [
         _volume_account(cases, volumes, inputs.quarantine),
         _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
@@ -80,13 +80,13 @@ def _uses(cases: Sequence[Case], volumes: dict[str, Row], maps: dict[str, Row]) 
     """Who uses which case: both trainings every volume, segmentation what has a label map."""
     uses = []
     for case in cases:
-        row = volumes.get(case.case_id)
-        seen = (row.sha256, str(row.extra["fingerprint"])) if row else ("", "")
-        uses.append(Use(_TRAININGS, case.split, case, *seen))
-        if case.case_id in maps:
-            uses.append(Use("segmentation", case.split, case, *seen))
-            if case.findings_mask is not None:
-                uses.append(Use("lesion set", case.split, case, *seen))
+        if row := volumes.get(case.case_id):
+            seen = row.sha256, str(row.extra["fingerprint"])
+            uses.append(Use(_TRAININGS, case.split, case, *seen))
+            if case.case_id in maps:
+                uses.append(Use("segmentation", case.split, case, *seen))
+                if case.findings_mask is not None:
+                    uses.append(Use("lesion set", case.split, case, *seen))
     return uses
 
 

@@ -62,4 +62,4 @@ def check_fits(index: Path, folders: Iterable[Path]) -> None:
     uses = [Use("scores", case.split, case) for case in cases if case.split == "test"]
     for folder in folders:
         uses += read_fits(folder, cases)
-    find_leaks(uses).check("fitted on the test split")
+    find_leaks(uses).check("what was fitted")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from uvlm.config import Params
@@ -69,7 +69,7 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
         "index", faults, len(cases) + len(refusals), params.index.max_quarantined_share
     )
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
-    find_leaks(Use("index", case.split, case) for case in cases).check("index")
+    find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
     cases, accounts = _account(cases, refusals, files)
     write_index(out, cases)
     return _summary(cases, refusals, accounts)
@@ -82,7 +82,10 @@ def _account(
     refused = {refusal.case: refusal.reason for refusal in refusals}
     kept, lesions = withhold_masks(cases, ct_rate.grounding_parts(files), refused)
     fate: dict[str, str | None] = {**refused, **dict.fromkeys((c.case_id for c in cases), None)}
-    tables = [Account.of(name, ids, fate) for name, ids in ct_rate.ids_by_table(files).items()]
+    tables = [
+        Account.of(PurePosixPath(path).name, ids, fate)
+        for path, ids in ct_rate.ids_by_table(files).items()
+    ]
     return kept, [*tables, lesions]
 
 

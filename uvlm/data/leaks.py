@@ -57,9 +57,10 @@ class Findings:
         """Refuse the data when there is a leak."""
         if self.leaks:
             listed = "; ".join(map(str, self.leaks[:_MOST_LISTED]))
+            noun = "leak" if len(self.leaks) == 1 else "leaks"
             raise DataError(
                 subject,
-                f"{len(self.leaks)} leaks between splits: {listed}",
+                f"{len(self.leaks)} {noun} between splits: {listed}",
                 "leave one of each pair out, or make again what was fitted on it",
             )
 
