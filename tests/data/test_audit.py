@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections import Counter
@@ -15,15 +16,18 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from uvlm.config import load_params
+from uvlm.config import Params, load_params
+from uvlm.data import index
 from uvlm.data.cases import Case, Split, read_index, write_index
+from uvlm.data.ct_rate import DATASET
 from uvlm.data.fits import FITTED_ON, check_fits, read_fits, write_fits
 from uvlm.data.io import read_volume, write_volume
-from uvlm.data.leaks import Use, find_leaks
 from uvlm.data.phantom.dataset import write_dataset
+from uvlm.data.tables import read_table
 from uvlm.data.volume import Volume
 from uvlm.errors import DataError
-from uvlm.store import array_sha256, read_manifest, store_root, write_manifest
+from uvlm.store import Row, array_sha256, read_manifest, store_root, write_manifest
+from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -246,35 +250,48 @@ def test_equal_texts_of_different_patients_are_counted_and_no_leak(stages: Stage
     assert stages.audit()["leaks"] == 0
 
 
-def official_split(folder: Path) -> list[Case]:
-    """CT-RATE's validation volumes as the published table names them, and as many for training."""
-    from uvlm.data.tables import read_table
+def official_split(folder: Path, root: Path) -> Path:
+    """CT-RATE's validation part as its own tables say, beside as many training volumes."""
+    metadata = read_table(folder / "reports/ct_rate_validation_metadata.csv", ("VolumeName",))
+    texts = read_table(folder / "reports/ct_rate_validation_reports.csv", ("VolumeName",))
+    text_by_scan = {row.values["VolumeName"]: row.values for row in texts}
+    valid = [row.values["VolumeName"] for row in metadata]
+    named = {"valid": valid, "train": [name.replace("valid", "train") for name in valid]}
+    rows = []
+    for prefix, name in (("train", "train"), ("valid", "validation")):
+        reports = [["VolumeName", "Findings_EN", "Impressions_EN"]]
+        labels = [["VolumeName", *ABNORMALITIES]]
+        for volume in named[prefix]:
+            scan = volume.rpartition("_")[0]
+            text = text_by_scan[scan.replace("train", "valid")]
+            reports.append([volume, text["Findings_EN"], text["Impressions_EN"]])
+            labels.append([volume, *"0" * len(ABNORMALITIES)])
+            place = f"{DATASET}/{prefix}_fixed/{scan.rpartition('_')[0]}/{scan}/{volume}"
+            rows.append(Row(place, "k", place, f"voxels of {volume}", "ct_rate"))
+        for path, table in (
+            (f"{DATASET}/radiology_text_reports/{name}_reports.csv", reports),
+            (f"{DATASET}/multi_abnormality_labels/{prefix}_predicted_labels.csv", labels),
+        ):
+            (store_root() / path).parent.mkdir(parents=True, exist_ok=True)
+            with (store_root() / path).open("w", encoding="utf-8", newline="") as file:
+                csv.writer(file).writerows(table)
+            rows.append(Row(path, "k", path, "", "ct_rate"))
+    write_manifest(root / "download.jsonl", rows)
+    return root / "download.jsonl"
 
-    table = read_table(folder / "reports/ct_rate_validation_metadata.csv", ("VolumeName",))
-    names = [row.values["VolumeName"].removesuffix(".nii.gz") for row in table]
-    cases = []
-    for name in [*names, *(name.replace("valid", "train") for name in names)]:
-        split, patient, scan, _ = name.split("_")
-        cases.append(
-            Case(
-                case_id=name,
-                scan_id=f"{split}_{patient}_{scan}",
-                patient_id=f"{split}_{patient}",
-                split="test" if split == "valid" else "train",
-                volume=name,
-                findings_mask=None,
-                finding_categories={},
-                abnormalities=(0,) * 18,
-                findings="Clear.",
-                impression="",
-            )
-        )
-    return cases
 
-
-def test_the_official_split_of_ct_rate_raises_no_alarm(real_data: Path) -> None:
-    cases = official_split(real_data)
-    test = [case for case in cases if case.split == "test"]
+def test_the_official_split_of_ct_rate_raises_no_alarm_and_loses_no_row(
+    real_data: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(tmp_path / "store"))
+    manifest = official_split(real_data, tmp_path)
+    summary = index.build(params, manifest, tmp_path / "index.jsonl", tmp_path / "q.jsonl")
+    test = [case for case in read_index(tmp_path / "index.jsonl") if case.split == "test"]
     counts = [len({getattr(c, k) for c in test}) for k in ("case_id", "scan_id", "patient_id")]
     assert counts == [3039, 1564, 1304]
-    assert find_leaks(Use("index", case.split, case) for case in cases).leaks == []
+    assert summary.refused == {}
+    assert [account.rows for account in summary.accounts[:5]] == [6078, 3039, 3039, 3039, 3039]
+    texts: dict[str, set[str]] = {}
+    for case in test:
+        texts.setdefault(case.report.text, set()).add(case.patient_id)
+    assert sum(len(patients) > 1 for patients in texts.values()) == 14  # counted, no leak
