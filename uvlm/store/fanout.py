@@ -3,7 +3,7 @@
 UVLM_EXECUTOR    where the cases are worked on
 loky             processes of this machine, `$UVLM_WORKERS` of them, else one a core (default)
 dask://host:port the workers of a Dask cluster, which see the same store at the same path
-ray              the workers of the Ray cluster that `RAY_ADDRESS` names, else of this machine
+ray              `$UVLM_WORKERS` tasks at a time on the Ray cluster of `RAY_ADDRESS`, else here
 """
 
 from __future__ import annotations
