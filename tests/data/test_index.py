@@ -88,7 +88,7 @@ def test_every_defect_is_refused_by_its_name(dataset: Dataset, params: Params) -
     assert (reports.rows, reports.kept) == (11, 3)
     assert reports.excluded["duplicate_id"] == 2  # both rows of one volume
     assert accounts["train_predicted_labels.csv"].rows == 8
-    assert accounts["volumes"].rows == 11
+    assert accounts["volume files"].rows == 11
     assert accounts["findings masks that teach"].excluded["test_patient"] == 2
 
 

@@ -68,27 +68,6 @@ def read_cases(files: Mapping[str, Row]) -> tuple[list[Case], list[Refusal]]:
     return cases, refusals
 
 
-def ids_by_table(files: Mapping[str, Row]) -> dict[str, list[str]]:
-    """List the volume id of every row of every table, and of every volume file."""
-    ids = {"volumes": [_id_of(path) for path in files if _is_volume(path)]}
-    for prefix, name in _SPLITS:
-        for path in (
-            f"{DATASET}/radiology_text_reports/{name}_reports.csv",
-            f"{DATASET}/multi_abnormality_labels/{prefix}_predicted_labels.csv",
-        ):
-            rows = read_table(resolve(files[path], "download"), ("VolumeName",))
-            ids[path] = [_id_of(row.values["VolumeName"]) for row in rows]
-    return ids
-
-
-def grounding_parts(files: Mapping[str, Row]) -> dict[str, str]:
-    """Say which part of ReXGroundingCT (train, val, test) each of its volumes belongs to."""
-    if _GROUNDING not in files:
-        return {}
-    splits = json.loads(read_text(resolve(files[_GROUNDING], "download")))
-    return {_id_of(entry["name"]): part for part in splits for entry in splits[part]}
-
-
 def mask_path(case: Case, kind: MaskKind) -> str:
     """Say where the published mask of a case lies, relative to the store."""
     root = case.volume.partition(DATASET)[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from uvlm.config import Params
@@ -14,6 +14,7 @@ from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, write_index
 from uvlm.data.leaks import Use, find_leaks
 from uvlm.data.lesion_set import PAPER_VOLUMES, withhold_masks
+from uvlm.data.source_rows import grounding_parts, ids_by_table
 from uvlm.data.splits import carve_validation, missing_positives
 from uvlm.errors import ConfigError
 from uvlm.store import Refusal, Row, check_quarantine_share, read_manifest, write_quarantine
@@ -80,13 +81,11 @@ def _account(
 ) -> tuple[list[Case], list[Account]]:
     """Withhold the masks that must not teach; say where the rows of every table went."""
     refused = {refusal.case: refusal.reason for refusal in refusals}
-    kept, lesions = withhold_masks(cases, ct_rate.grounding_parts(files), refused)
+    kept, lesions = withhold_masks(cases, grounding_parts(files), refused)
     fate: dict[str, str | None] = {**refused, **dict.fromkeys((c.case_id for c in cases), None)}
-    tables = [
-        Account.of(PurePosixPath(path).name, ids, fate)
-        for path, ids in ct_rate.ids_by_table(files).items()
-    ]
-    return kept, [*tables, lesions]
+    every = Account.of("cases", fate, fate)
+    tables = [Account.of(name, ids, fate) for name, ids in ids_by_table(files).items()]
+    return kept, [every, *tables, *([lesions] if lesions.rows else [])]
 
 
 def _summary(
