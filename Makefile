@@ -1,6 +1,7 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
+# make bench  what preprocessing costs beside the authors' release: reports/benchmarks.md
 # make check  lint, types, import direction, Dockerfile
 # make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
 #             writes reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
@@ -25,7 +26,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check reader-faults format clean
+.PHONY: setup run test bench check reader-faults format clean
 
 setup: $(STAMP)
 
@@ -55,6 +56,9 @@ endif
 
 test: setup
 	pytest -q
+
+bench: setup
+	python -m benchmarks.preprocess
 
 check: setup
 	ruff check .
