@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import socket
 import struct
 import threading
@@ -22,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT: Final = "5c" * 20
 LFS_FROM: Final = 256
+_REPO: Final = re.compile(r"/(?:api/)?datasets/([^/]+/[^/]+)/(.*)")
 FAULTS: Final = (
     "429_retry_after",
     "429",
@@ -44,6 +46,7 @@ class FakeHub:
 
     files: dict[str, bytes]
     repo: str = "someone/a-set"
+    others: dict[str, dict[str, bytes]] = field(default_factory=dict)  # more repositories
     endpoint: str = ""
     fault: str = ""
     times: int = 0  # how many answers the fault spoils; negative: all
@@ -52,6 +55,10 @@ class FakeHub:
 
     def __post_init__(self) -> None:
         self.lock = threading.Lock()
+
+    def files_of(self, repo: str) -> dict[str, bytes] | None:
+        """The files of a repository, if there is one."""
+        return self.files if repo == self.repo else self.others.get(repo)
 
     def counted(self, part: str) -> int:
         """How many requests had this part in their path."""
@@ -103,7 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         if self._is_refused() or self._is_spoilt():
             return
-        entries = [self._entry(path) for path in form["paths"] if path in self.fake.files]
+        files = self.fake.files_of(_REPO.match(self.path)[1]) or {}
+        entries = [self._entry(path, files) for path in form["paths"] if path in files]
         if entries and self.fake.spoils("missing_in_listing"):
             entries.pop()
         self._json(entries)
@@ -111,21 +119,21 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, with_body: bool) -> None:
         if self._is_refused() or self._is_spoilt():
             return
-        path = unquote(urlsplit(self.path).path)
-        api, dataset = f"/api/datasets/{self.fake.repo}", f"/datasets/{self.fake.repo}"
-        if path in (f"{api}/revision/main", f"{api}/revision/{COMMIT}"):
-            self._json({"id": self.fake.repo, "sha": COMMIT, "siblings": []})
-        elif path.startswith(f"{api}/tree/{COMMIT}"):
-            folder = path.removeprefix(f"{api}/tree/{COMMIT}").strip("/")
-            self._json([self._entry(p) for p in self.fake.files if p.rpartition("/")[0] == folder])
-        elif path.startswith(f"{dataset}/resolve/"):
-            name = path.removeprefix(f"{dataset}/resolve/").partition("/")[2]
-            self._file(name, with_body=with_body)
-        else:
+        match = _REPO.match(unquote(urlsplit(self.path).path))
+        files = self.fake.files_of(match[1]) if match else None
+        if match is None or files is None:
             self._plain(404, "Repository not found", {"X-Error-Code": "RepoNotFound"})
+            return
+        action, _, path = match[2].partition("/")
+        if action == "revision":
+            self._json({"id": match[1], "sha": COMMIT, "siblings": []})
+        elif action == "tree":
+            folder = path.partition("/")[2]
+            self._json([self._entry(p, files) for p in files if p.rpartition("/")[0] == folder])
+        else:
+            self._file(files.get(path.partition("/")[2]), with_body=with_body)
 
-    def _file(self, name: str, *, with_body: bool) -> None:
-        content = self.fake.files.get(name)
+    def _file(self, content: bytes | None, *, with_body: bool) -> None:
         if content is None:
             self._plain(404, "Entry not found", {"X-Error-Code": "EntryNotFound"})
             return
@@ -136,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
         if start >= len(content) > 0:
             self._plain(416, "", {"Content-Range": f"bytes */{len(content)}"})
             return
-        etag = _entry_of(name, content)["lfs"]["oid"] if len(content) > LFS_FROM else _sha1(content)
+        etag = sha256(content) if len(content) > LFS_FROM else _sha1(content)
         if self.fake.spoils("wrong_etag"):
             etag = "0" * len(etag)
         self.send_response(206 if start else 200)
@@ -195,8 +203,8 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _entry(self, path: str) -> dict[str, Any]:
-        entry = _entry_of(path, self.fake.files[path])
+    def _entry(self, path: str, files: dict[str, bytes]) -> dict[str, Any]:
+        entry = _entry_of(path, files[path])
         if "lfs" in entry and self.fake.spoils("wrong_size"):
             entry["size"] = entry["lfs"]["size"] = entry["size"] + 5
         return entry
@@ -223,9 +231,13 @@ def _entry_of(path: str, content: bytes) -> dict[str, Any]:
     entry: dict[str, Any] = {"type": "file", "path": path}
     entry |= {"size": len(content), "oid": _sha1(content)}
     if len(content) > LFS_FROM:
-        oid = hashlib.sha256(content).hexdigest()
-        entry["lfs"] = {"oid": oid, "size": len(content), "pointerSize": 134}
+        entry["lfs"] = {"oid": sha256(content), "size": len(content), "pointerSize": 134}
     return entry
+
+
+def sha256(content: bytes) -> str:
+    """Digest of an LFS file."""
+    return hashlib.sha256(content).hexdigest()
 
 
 def _sha1(content: bytes) -> str:

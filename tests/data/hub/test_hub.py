@@ -1,4 +1,4 @@
-"""The hub misbehaves in twelve ways: what is asked for ends verified and complete, or not at all."""
+"""The hub misbehaves in twelve ways: a download ends verified and complete, or clearly fails."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_every_missing_file_is_counted_and_the_first_are_named(snapshot: Snapsho
 
 def test_a_gate_is_explained(fake: FakeHub, snapshot: Snapshot) -> None:
     fake.gate = "another-token"
-    with pytest.raises(SetupError, match="accept the terms .* and set HF_TOKEN"):
+    with pytest.raises(SetupError, match=r"accept the terms .* and set HF_TOKEN"):
         snapshot.fetch(FILES, "files")
     fake.gate = "a-token"
     snapshot.fetch(FILES, "files")
@@ -256,7 +256,7 @@ def test_huggingface_hub_itself_understands_the_server(
     (listed,) = api.list_repo_tree(
         fake.repo, path.rpartition("/")[0], revision=COMMIT, repo_type="dataset"
     )
-    assert isinstance(info, huggingface_hub.RepoFile)  # type: ignore[attr-defined]
+    assert isinstance(info, huggingface_hub.RepoFile)
     assert info.path == listed.path == path
     assert info.size == len(FILES[path])
     assert (info.lfs is not None) == (path == LARGE)

@@ -1,4 +1,4 @@
-"""Files of a data set on the Hugging Face hub: by exact name, of one commit, verified, or not at all.
+"""Files of a data set on the Hugging Face hub: by exact name, of one commit, verified.
 
 client.py    requests that are repeated with patience, and errors that say what to do
 listing.py   the commit, and size and digest of every wanted file, as the hub publishes them

@@ -60,6 +60,7 @@ def fetch_all(
         SetupError: no access, or no network for longer than patience lasts.
     """
     missing = [item for item in wanted if not is_in_place(item)]
+    _refuse_without_space(missing)
     done = len(wanted) - len(missing)
     lock = threading.Lock()
 
@@ -93,7 +94,6 @@ def is_in_place(item: Wanted) -> bool:
 def fetch(hub: Hub, repo: Repo, item: Wanted) -> None:
     """Bring one file into place; waits are counted anew whenever bytes have arrived."""
     subject = f"{repo.name}/{item.file.path}"
-    _refuse_without_space(item)
     with _own_part(item.target) as part:
         if is_in_place(item):
             return
@@ -203,13 +203,18 @@ def _continues_at(content_range: str, offset: int) -> bool:
     return content_range.startswith(f"bytes {offset}-")
 
 
-def _refuse_without_space(item: Wanted) -> None:
-    folder = next(path for path in item.target.parents if path.exists())
+def _refuse_without_space(missing: Sequence[Wanted]) -> None:
+    """Stop before the first byte when the disk cannot hold the last one."""
+    if not missing:
+        return
+    needed = sum(item.file.size for item in missing)
+    folder = next(path for path in missing[0].target.parents if path.exists())
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize
-    if free < item.file.size:
-        fact = f"{item.file.size / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
-        raise SetupError(folder, fact, "make room or set UVLM_DATA_ROOT to a larger disk")
+    if free < needed:
+        fact = f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        remedy = "make room, set UVLM_DATA_ROOT to a larger disk, or choose fewer patients"
+        raise SetupError(folder, fact, remedy)
 
 
 def _files_at_a_time() -> int:
