@@ -43,8 +43,8 @@ def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list
     """Read the table.
 
     Raises:
-        DataError: its form is broken, some but not all columns of flags are there, or one of them
-            holds text.
+        DataError: its form is broken, some but not all columns of flags are there, one of them
+            holds text, or a patient is in both splits.
     """
     named = (config.impression_column, config.file_column, config.patient_column)
     columns = [config.id_column, config.findings_column, *filter(None, named)]
@@ -55,6 +55,7 @@ def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list
     parsed = [_parse(row, config, labels) for row in rows]
     good = [row for row in parsed if isinstance(row, OwnRow)]
     bad = [row for row in parsed if isinstance(row, BadRow)]
+    _refuse_split_patients(path, good)
     counts = Counter(row.case_id for row in good)
     for row in good:
         if counts[row.case_id] > 1:
@@ -103,6 +104,20 @@ def _label_columns(path: Path, rows: list[TableRow]) -> tuple[str, ...]:
         problems = [f"column {name} is missing beside {there[0]}" for name in missing]
         raise broken_table(path, problems)
     return ABNORMALITIES
+
+
+def _refuse_split_patients(path: Path, rows: list[OwnRow]) -> None:
+    """Refuse patients who are trained and tested on: which split is meant, nobody can guess."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.patient_id, set()).add(row.split or "")
+    problems = [
+        f"patient {patient} is in train and test"
+        for patient, found in sorted(splits.items())
+        if len(found) > 1
+    ]
+    if problems:
+        raise broken_table(path, problems)
 
 
 def _one_each(bad: list[BadRow]) -> list[BadRow]:
