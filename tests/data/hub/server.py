@@ -23,6 +23,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 COMMIT: Final = "5c" * 20
 LFS_FROM: Final = 256
+_PIECE: Final = 1 << 17
 _REPO: Final = re.compile(r"/(?:api/)?datasets/([^/]+/[^/]+)/(.*)")
 FAULTS: Final = (
     "429_retry_after",
@@ -50,6 +51,7 @@ class FakeHub:
     endpoint: str = ""
     fault: str = ""
     times: int = 0  # how many answers the fault spoils; negative: all
+    pace: float = 0.0  # seconds between the pieces of a body
     gate: str = ""  # a token without which everything is refused
     requests: list[tuple[str, str, str]] = field(default_factory=list)  # method, path, range
 
@@ -110,7 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
         if self._is_refused() or self._is_spoilt():
             return
-        files = self.fake.files_of(_REPO.match(self.path)[1]) or {}
+        match = _REPO.match(self.path)
+        files = (self.fake.files_of(match[1]) if match else None) or {}
         entries = [self._entry(path, files) for path in form["paths"] if path in files]
         if entries and self.fake.spoils("missing_in_listing"):
             entries.pop()
@@ -176,7 +179,17 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content[:half])
             self._hang_up()
         else:
-            self.wfile.write(content)
+            self._paced(content)
+
+    def _paced(self, content: bytes) -> None:
+        """Send piece by piece; a client that is killed in between is no error here."""
+        try:
+            for start in range(0, len(content), _PIECE):
+                self.wfile.write(content[start : start + _PIECE])
+                if self.fake.pace:
+                    threading.Event().wait(self.fake.pace)
+        except (BrokenPipeError, ConnectionResetError):
+            self._hang_up()
 
     def _is_refused(self) -> bool:
         asked = self.headers.get("Range") or ""
