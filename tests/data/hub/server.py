@@ -129,7 +129,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         action, _, path = match[2].partition("/")
         if action == "revision":
-            self._json({"id": match[1], "sha": COMMIT, "siblings": []})
+            light = parse_qs(urlsplit(self.path).query).get("expand") == ["sha"]
+            everything = {"siblings": [{"rfilename": name} for name in files]}
+            self._json({"id": match[1], "sha": COMMIT} | ({} if light else everything))
         elif action == "tree":
             folder = path.partition("/")[2]
             self._json([self._entry(p, files) for p in files if p.rpartition("/")[0] == folder])

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from uvlm.config import FolderConfig, Params
 from uvlm.data import index
@@ -255,6 +257,30 @@ def test_a_killed_copy_leaves_nothing_under_the_final_name(
     assert [path for path in store_root().rglob("*") if path.is_file()] == []
     own.fetch()
     assert len(own.index()[0]) == 8
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["p1", "p1.nii.gz", "p2", "p3", "", "../p4", " p5 "]),
+            st.sampled_from(["Clear.", 'A,\n"quoted" line', "", "nan", "Not given."]),
+            st.sampled_from(["q1", "q2", " "]),
+            st.sampled_from(["0", "1", "1.0", "", "2", "yes"]),
+        ),
+        max_size=12,
+    )
+)
+def test_every_row_in_is_a_row_out_whatever_is_in_it(own: Own, rows: list[tuple[str, ...]]) -> None:
+    table = [[*row[:3], row[3], *FLAGS[1:]] for row in [*rows, ("last", "Clear.", "q3", "1")]]
+    own.table(["id", "report", "who", *ABNORMALITIES], table)
+    config = FolderConfig(**own.settings | {"patient_column": "who"})
+    good, bad = read_own_table(own.folder / "reports.csv", config)
+    ids = [row.case_id for row in good] + [row.case_id for row in bad]
+    assert len(ids) == len(set(ids)) == len(table)
+    assert {row.case_id for row in good} <= {"p1", "p2", "p3", "p5", "last"}
+    assert all(row.flags and set(row.flags) <= {0, 1} and row.report.text for row in good)
+    assert all(row.reason and row.fact for row in bad)
 
 
 @pytest.mark.parametrize(

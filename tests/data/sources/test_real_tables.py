@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from uvlm.config import FolderConfig
+from tests.data.hub.server import FakeHub
+from tests.data.sources.conftest import publish
+from tests.data.sources.test_fetch_ct_rate import ALL
+from uvlm.config import CtRateConfig, FolderConfig, Params
+from uvlm.data import index
+from uvlm.data.cases import read_index
+from uvlm.data.hub import Hub
 from uvlm.data.sources.abdomen_atlas_tables import read_atlas, read_marks
 from uvlm.data.sources.ct_rate_layout import parse_id
 from uvlm.data.sources.ct_rate_tables import read_labels, read_metadata, read_reports
 from uvlm.data.sources.exclusions import documented
+from uvlm.data.sources.fetch_ct_rate import CtRate
 from uvlm.data.sources.own_table import read_own_table
 from uvlm.errors import DataError
 from uvlm.text.report import Report
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Dataset
 
 
 def test_the_validation_metadata_is_3039_volumes_of_1564_scans_of_1304_patients(
@@ -59,6 +70,40 @@ def test_1564_reports_join_1564_scans_without_an_orphan_on_either_side(real_data
     texts = [Report(row.findings, row.impression) for row in reports]
     assert sum(text.is_empty for text in texts) == 0
     assert sum(not text.impression for text in texts) == 44  # "Not given."
+
+
+@pytest.mark.slow
+def test_the_real_validation_part_is_fetched_by_name_and_every_row_accounted_for(
+    real_data: Path,
+    dataset: Dataset,
+    params: Params,
+    fake: FakeHub,
+    hub: Hub,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UVLM_WORKERS", "4")
+    metadata, _ = read_metadata(real_data / "reports/ct_rate_validation_metadata.csv")
+    reports = read_reports(real_data / "reports/ct_rate_validation_reports.csv")
+    text_by_scan = {row.case_id: [["", "", row.findings, row.impression]] for row in reports}
+    names = [name for row in metadata if (name := parse_id(row.case_id))]
+    dataset.patients = [f"train_{number}" for number in range(1, 9)]
+    dataset.reports = {k: v for k, v in dataset.reports.items() if k.startswith("train")}
+    dataset.reports |= {name.case_id: text_by_scan[name.scan_id] for name in names}
+    dataset.labels |= {name.case_id: [["1", *["0"] * 17]] for name in names}
+    publish(dataset, fake)
+    files = fake.others["ibrahimhamamci/CT-RATE"]
+    there = [name for name in names if name.case_id != "valid_251_a_2"]
+    files |= {name.volume.partition("/")[2]: name.case_id.encode() for name in there}
+
+    settings = ALL | {"anatomy_masks": False, "findings_masks": False}
+    CtRate(CtRateConfig(**settings), 0, hub).fetch(dataset.manifest)
+    summary = index.build(params, dataset.manifest, dataset.index, dataset.root / "q.jsonl")
+    assert summary.kept["test"] == 3038
+    assert summary.refused == {"not_on_hub": 1}
+    test = [case for case in read_index(dataset.index) if case.split == "test"]
+    assert len({case.patient_id for case in test}) == 1304
+    assert len({case.scan_id for case in test}) == 1564
+    assert fake.counted("/tree/") == 0
 
 
 def test_every_one_of_the_3623_marked_rows_of_abdomenatlas_is_accounted_for(

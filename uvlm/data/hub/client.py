@@ -65,11 +65,12 @@ class Hub:
         (self.sleep or self.stop.wait)(seconds)
 
     def commit_of(self, name: str, revision: str) -> str:
-        """Ask which commit a branch, a tag or the beginning of a commit stands for."""
+        """Ask which commit a branch or tag stands for; of all the hub knows, only that."""
         from urllib.parse import quote
 
         url = f"{self.endpoint}/api/datasets/{name}/revision/{quote(revision, safe='')}"
-        return str(self.patiently(name, lambda: self._json("GET", url))["sha"])
+        answer = self.patiently(name, lambda: self._json("GET", url, params={"expand": ["sha"]}))
+        return str(answer.get("sha"))
 
     def paths_info(self, repo: Repo, paths: list[str]) -> list[dict[str, Any]]:
         """Ask for size and digests of these paths; the answer leaves out what does not exist."""

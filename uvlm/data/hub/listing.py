@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from uvlm.data.hub.client import Hub, Repo
 from uvlm.errors import DataError
-from uvlm.store import write_json_atomic
+from uvlm.store import CaseProgress, write_json_atomic
 
 _PATHS_PER_REQUEST: Final = 100
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}")
@@ -60,7 +60,7 @@ def describe(
     repo: Repo,
     paths: Iterable[str],
     record: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: CaseProgress | None = None,
 ) -> dict[str, HubFile]:
     """Look up every path of a commit.
 
@@ -69,7 +69,7 @@ def describe(
         repo: the commit.
         paths: exact names of files.
         record: what is known about this commit already.
-        progress: told how many paths are known, of how many.
+        progress: told after every request.
 
     Raises:
         DataError: paths are not in the repository; all are counted, the first ones named.
@@ -77,12 +77,15 @@ def describe(
     wanted = sorted(set(paths))
     known = {path: HubFile(**values) for path, values in _read_json(record).items()}
     unknown = [path for path in wanted if path not in known]
-    for start in range(0, len(unknown), _PATHS_PER_REQUEST):
-        batch = unknown[start : start + _PATHS_PER_REQUEST]
-        known |= {file.path: file for file in _ask(hub, repo, batch)}
-        _write(record, known)
-        if progress is not None:
-            progress(len(wanted) - len(unknown) + start + len(batch), len(wanted))
+    try:
+        for start in range(0, len(unknown), _PATHS_PER_REQUEST):
+            batch = unknown[start : start + _PATHS_PER_REQUEST]
+            known |= {file.path: file for file in _ask(hub, repo, batch)}
+            if progress is not None:
+                progress("asking for sizes and digests", start + len(batch), len(unknown))
+    finally:
+        if unknown:
+            _write(record, known)
     _refuse_missing(repo, [path for path in wanted if path not in known])
     return {path: known[path] for path in wanted}
 

@@ -31,7 +31,7 @@ class Snapshot:
             description: for `progress`.
             progress: told after every file.
         """
-        files = describe(self.hub, self.repo, paths, self._record)
+        files = describe(self.hub, self.repo, paths, self._record, progress)
         wanted = [Wanted(file, self.folder / path) for path, file in files.items()]
         try:
             fetch_all(self.hub, self.repo, wanted, description, progress)

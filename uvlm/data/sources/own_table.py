@@ -40,7 +40,7 @@ class OwnRow:
 
 
 def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list[BadRow]]:
-    """Read the table.
+    """Read the table; every row below the header is in one of the two lists, under its own id.
 
     Raises:
         DataError: its form is broken, some but not all columns of flags are there, one of them
@@ -56,7 +56,7 @@ def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list
     good = [row for row in parsed if isinstance(row, OwnRow)]
     bad = [row for row in parsed if isinstance(row, BadRow)]
     _refuse_split_patients(path, good)
-    counts = Counter(row.case_id for row in good)
+    counts = Counter(row.case_id for row in parsed)
     for row in good:
         if counts[row.case_id] > 1:
             fact = f"{row.place}: the id {row.case_id} comes {counts[row.case_id]} times"
