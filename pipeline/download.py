@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from pipeline.paths import manifest
 from pipeline.stage import Stage, run_stage
+from uvlm.data.sources.catalogue import get_source
 from uvlm.errors import SetupError
+from uvlm.text.abnormalities import ABNORMALITIES
 
 
 def download(stage: Stage) -> None:
-    """Write the phantom data set below the store, and its manifest."""
-    config = stage.params.download
-    if config.source != "phantom" or config.phantom is None:
-        raise SetupError(
-            f"download.source {config.source}",
-            "its adapter needs the network and a token, and is not part of this release",
-            "run `uvlm use phantom`",
-        )
-    from uvlm.data.phantom.dataset import write_dataset
+    """Put the files of the profile's source into the store, and name them in the manifest."""
+    label = partial(_label, stage.params.evaluate.labeller)
+    source = get_source(stage.params, label)
+    source.fetch(manifest("download"), stage.progress.cases)
 
-    write_dataset(config.phantom, stage.params.seed, manifest("download"), stage.progress.cases)
+
+def _label(name: str, texts: Any) -> Any:
+    """Label a person's own reports, whose table has no labels."""
+    from uvlm.evaluation.labeller import get_labeller
+
+    try:
+        return get_labeller(name).label(texts)
+    except SetupError as error:
+        raise SetupError(
+            "download.folder",
+            f"the table has no labels, and evaluate.labeller cannot give them ({error.fact})",
+            f"add the {len(ABNORMALITIES)} columns of docs/own_data.md to the table",
+        ) from None
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pipeline.profiles import (
 from uvlm.config import load_params, parse_params
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
-PROFILES = ("abdomen", "chest", "phantom")
+PROFILES = ("abdomen", "chest", "folder", "phantom")
 
 
 @pytest.fixture(scope="module")
@@ -124,10 +124,10 @@ def test_every_mistyped_key_is_refused_with_the_right_one_named(
 def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    optional = {"download.revision", "download.phantom", "preprocess.spacing_mm"}
+    optional = {"preprocess.spacing_mm"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
-        if (name in optional and profile != "phantom") or name in optional - {"download.phantom"}:
+        if name in optional:
             continue
         shortened = copy.deepcopy(documents[profile])
         rename(shortened, path, "gone")
@@ -200,7 +200,7 @@ def test_use_composes_and_becomes_the_default(project: Path) -> None:
 
 def test_an_unknown_profile_changes_nothing(project: Path) -> None:
     before = (project / "conf" / "config.yaml").read_bytes()
-    with pytest.raises(ConfigError, match="abdomen, chest, phantom"):
+    with pytest.raises(ConfigError, match="abdomen, chest, folder, phantom"):
         use_profile(project, "head")
     assert (project / "conf" / "config.yaml").read_bytes() == before
     assert not (project / "params.yaml").exists()
@@ -228,10 +228,10 @@ def test_a_drift_names_the_key_and_both_values(project: Path) -> None:
 
 def test_profiles_differ_in_values_only(documents: dict[str, dict[Any, Any]]) -> None:
     keys = {
-        name: {k for k in flatten(document) if not k.startswith("download.phantom")}
+        name: {k for k in flatten(document) if not k.startswith("download.")}
         for name, document in documents.items()
     }
-    assert keys["phantom"] == keys["chest"] == keys["abdomen"]
+    assert keys["phantom"] == keys["chest"] == keys["abdomen"] == keys["folder"]
 
 
 @pytest.mark.parametrize(

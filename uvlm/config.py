@@ -39,17 +39,77 @@ class PhantomConfig(Section):
     defects: bool
 
 
-class DownloadConfig(Section):
-    """Where raw volumes, reports, labels and lesion masks come from."""
+Patients = int | tuple[str, ...] | None
 
-    source: Literal["phantom", "ct_rate", "abdomen_atlas", "folder"]
-    revision: str | None = None
-    phantom: PhantomConfig | None = None
+
+class HubConfig(Section):
+    """Which part of a data set on the Hugging Face hub is fetched.
+
+    `revision` is a commit, tag or branch of its repository. `train` and `test` choose patients of
+    the official parts: so many, or these, or all (null). Names in `exclude` (files, volumes, scans
+    or patients) are left out and counted.
+    """
+
+    revision: str = Field(min_length=1)
+    train: Patients
+    test: Patients
+    exclude: tuple[str, ...]
 
     @model_validator(mode="after")
-    def _phantom_source_has_phantom_numbers(self) -> Self:
-        if self.source == "phantom" and self.phantom is None:
-            raise ValueError("source is phantom but the section phantom is missing")
+    def _both_parts_have_patients(self) -> Self:
+        for name, choice in (("train", self.train), ("test", self.test)):
+            if choice is not None and (choice < 1 if isinstance(choice, int) else not choice):
+                raise ValueError(f"{name} chooses no patient")
+        return self
+
+
+class CtRateConfig(HubConfig):
+    """CT-RATE v2 and ReXGroundingCT."""
+
+    rexgrounding_revision: str = Field(min_length=1)
+    reconstructions: Literal["all", "first"]
+    anatomy_masks: bool
+    findings_masks: bool
+
+
+class AbdomenAtlasConfig(HubConfig):
+    """AbdomenAtlas 3.0 Mini."""
+
+    report: Literal["structured", "narrative", "fusion structured", "fusion narrative"]
+    masks: bool
+
+
+class FolderConfig(Section):
+    """A person's own CTs and reports; `$UVLM_OWN_DATA` names the folder that holds both.
+
+    `table` is a CSV file in it. `file_column` names each CT's file or DICOM folder; without it a
+    CT is called as its id. Without a patient column every row is a patient of its own; without a
+    split column, `test_fraction` of the patients are the test part.
+    """
+
+    table: str
+    id_column: str
+    findings_column: str
+    impression_column: str | None
+    file_column: str | None
+    patient_column: str | None
+    split_column: str | None
+    test_fraction: Fraction = Field(gt=0, lt=1)
+
+
+class DownloadConfig(Section):
+    """Where raw volumes, reports, labels and lesion masks come from: one section a source."""
+
+    source: Literal["phantom", "ct_rate", "abdomen_atlas", "folder"]
+    phantom: PhantomConfig | None
+    ct_rate: CtRateConfig | None
+    abdomen_atlas: AbdomenAtlasConfig | None
+    folder: FolderConfig | None
+
+    @model_validator(mode="after")
+    def _the_source_has_its_section(self) -> Self:
+        if getattr(self, self.source) is None:
+            raise ValueError(f"source is {self.source} but the section {self.source} is missing")
         return self
 
 

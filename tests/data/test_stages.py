@@ -140,7 +140,7 @@ def test_a_case_without_a_mask_is_refused_by_name(stages: Stages, dataset: Datas
     ("kind", "name", "error", "fact"),
     [
         ("anatomy", "totalsegmentator", SetupError, "not part of this release; use ct_rate_masks"),
-        ("airway", "atm22", SetupError, "not part of this release; use phantom"),
+        ("airway", "atm22", SetupError, "not part of this release; use none, phantom"),
         ("vessel", "masks", SetupError, "pseudo_label.vessel.backend"),
         ("vessel", "ct_rate_masks", ConfigError, "there is no backend ct_rate_masks"),
         ("anatomy", "magic", ConfigError, "there is no backend magic"),

@@ -1,4 +1,4 @@
-"""Every profile can be planned by DVC, and the ones of later releases stop with one clear line."""
+"""Every profile can be planned by DVC, and without network or data stops with one clear line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
+from huggingface_hub import constants
 
 from pipeline.declarations import read_declarations
 from pipeline.download import download
-from pipeline.profiles import use_profile
+from pipeline.profiles import compose, use_profile, write_params
 from pipeline.stage import execute
+from uvlm.errors import SetupError
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-@pytest.mark.parametrize("profile", ["phantom", "chest", "abdomen"])
+@pytest.mark.parametrize("profile", ["phantom", "chest", "abdomen", "folder"])
 def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> None:
     use_profile(project, profile)
     stages = read_declarations(project)
@@ -47,14 +50,49 @@ def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> Non
     assert sorted(names) == sorted(stages)
 
 
-@pytest.mark.parametrize("profile", ["chest", "abdomen"])
-def test_a_profile_without_adapter_stops_at_download_with_exit_code_4(
-    profile: str, project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("profile", "code", "line"),
+    [
+        ("chest", 4, "download: ibrahimhamamci/CT-RATE: HF_HUB_OFFLINE forbids the network; unset"),
+        ("abdomen", 4, "download: AbdomenAtlas/AbdomenAtlas3.0Mini: HF_HUB_OFFLINE forbids"),
+        ("folder", 2, "download: UVLM_OWN_DATA: is not set; let it name the folder of your CTs"),
+    ],
+)
+def test_a_profile_without_its_data_stops_at_download_with_one_line(
+    profile: str,
+    code: int,
+    line: str,
+    project: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.delenv("UVLM_OWN_DATA", raising=False)
     use_profile(project, profile)
+    assert execute("download", download) == code
+    said = [text for text in capsys.readouterr().err.splitlines() if "download:" in text]
+    assert [text[: len(line)] for text in said] == [line]
+    assert not (project / "data" / "manifests").exists()
+
+
+def test_reports_without_labels_and_a_labeller_say_what_to_add(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = project / "mine"
+    own.mkdir()
+    (own / "reports.csv").write_text("id,report\np1,Clear.\n")
+    (own / "p1.nii.gz").write_bytes(b"read later")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+    monkeypatch.setenv("UVLM_OWN_DATA", str(own))
+    document = compose(project, "folder")
+    document["evaluate"]["labeller"] = "rules"
+    write_params(project, document)
+
+    def missing(name: str) -> NoReturn:
+        raise SetupError("evaluate.labeller", f"the {name} labeller is not here")
+
+    monkeypatch.setattr("uvlm.evaluation.labeller.get_labeller", missing)
     assert execute("download", download) == 4
-    (line,) = [text for text in capsys.readouterr().err.splitlines() if "adapter" in text]
-    assert line.startswith("download: download.source ")
-    assert "uvlm use phantom" in line
-    assert not (project / "data").exists()
+    assert "the table has no labels" in capsys.readouterr().err
+    assert not (project / "data" / "manifests").exists()

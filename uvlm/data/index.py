@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from uvlm.config import Params
-from uvlm.data import ct_rate
+from uvlm.data import abdomen_atlas, ct_rate, own_data
 from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, write_index
 from uvlm.data.leaks import Use, find_leaks
 from uvlm.data.lesion_set import PAPER_VOLUMES, withhold_masks
 from uvlm.data.source_rows import grounding_parts, ids_by_table
+from uvlm.data.sources.exclusions import EXCLUSIONS, NOT_SELECTED
 from uvlm.data.splits import carve_validation, missing_positives
-from uvlm.errors import ConfigError
 from uvlm.store import Refusal, Row, check_quarantine_share, read_manifest, write_quarantine
 
 
@@ -51,29 +51,33 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
     """Read the downloaded tables, split by patient, audit, and write the index.
 
     Args:
-        params: the sections `index`, `download.source` and the seed count.
+        params: the sections `index` and `download` and the seed count.
         download_manifest: rows whose `case` is the path inside the data set's root.
         out: the index manifest.
         quarantine: where refused cases are listed.
     """
-    if params.download.source not in ("phantom", "ct_rate"):
-        raise ConfigError(
-            "download.source",
-            f"{params.download.source} has no adapter in this release",
-            "use phantom or ct_rate",
-        )
     files = {row.case: row for row in read_manifest(download_manifest)}
-    cases, refusals = ct_rate.read_cases(files)
-    write_quarantine(quarantine, refusals)
-    faults = sum(refusal.reason != ct_rate.NO_CHEST for refusal in refusals)
-    check_quarantine_share(
-        "index", faults, len(cases) + len(refusals), params.index.max_quarantined_share
-    )
+    cases, refusals = _read_cases(params, files)
+    faults = [refusal for refusal in refusals if refusal.reason not in EXCLUSIONS]
+    unselected = [refusal for refusal in refusals if refusal.reason == NOT_SELECTED]
+    write_quarantine(quarantine, [r for r in refusals if r.reason != NOT_SELECTED])
+    candidates = len(cases) + len(refusals) - len(unselected)
+    check_quarantine_share("index", len(faults), candidates, params.index.max_quarantined_share)
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
     find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
     cases, accounts = _account(cases, refusals, files)
     write_index(out, cases)
     return _summary(cases, refusals, accounts)
+
+
+def _read_cases(params: Params, files: dict[str, Row]) -> tuple[list[Case], list[Refusal]]:
+    """Read the data set that the download has left, whatever it is."""
+    download = params.download
+    if download.source == "abdomen_atlas" and download.abdomen_atlas:
+        return abdomen_atlas.read_cases(files, download.abdomen_atlas.report)
+    if download.source == "folder" and download.folder:
+        return own_data.read_cases(files, download.folder, params.seed)
+    return ct_rate.read_cases(files)
 
 
 def _account(

@@ -5,7 +5,7 @@
     airway    TotalSegmentator `lung_vessels`: 1 lumen, 2 wall  phantom masks
     vessel    TotalSegmentator `lung_vessels`: 3 artery, 4 vein phantom masks
 
-A backend is a function from a case to a label map; params.yaml names it.
+A backend is a function from a case to a label map; params.yaml names it. `none` labels nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy.typing as npt
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct_rate import MaskKind, mask_path
-from uvlm.data.io import read_label_map
+from uvlm.data.io import read_label_map, read_volume
 from uvlm.data.volume import LabelMap, ReadError, axis_order
 from uvlm.errors import ConfigError, SetupError
 from uvlm.store import (
@@ -51,11 +51,20 @@ def published_masks(case: Case, kind: Kind, root: Path) -> LabelMap:
     return read_label_map(root / mask_path(case, _MASK[kind]))
 
 
+def no_labels(case: Case, kind: Kind, root: Path) -> LabelMap:
+    """Leave every voxel background: for CTs that nobody has labelled (and `train_seg.steps: 0`)."""
+    volume = read_volume(root / case.volume)
+    return LabelMap(np.zeros(volume.array.shape, np.uint8), volume.affine)
+
+
 _BACKENDS: Final[Mapping[tuple[Kind, str], Backend]] = {
     ("anatomy", "phantom"): published_masks,
     ("anatomy", "ct_rate_masks"): published_masks,
     ("airway", "phantom"): published_masks,
     ("vessel", "phantom"): published_masks,
+    ("anatomy", "none"): no_labels,
+    ("airway", "none"): no_labels,
+    ("vessel", "none"): no_labels,
 }
 
 

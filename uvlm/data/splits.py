@@ -10,7 +10,7 @@ from typing import Final
 from uvlm.data.cases import SPLITS, Case
 from uvlm.errors import DataError
 from uvlm.seeding import unit_interval
-from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.abnormalities import names_of
 
 _MOST_SALTS: Final = 64
 
@@ -44,14 +44,13 @@ def carve_validation(cases: Sequence[Case], seed: int, fraction: float) -> list[
 def missing_positives(cases: Iterable[Case]) -> list[str]:
     """List "abnormality in split" for every abnormality that a split has no positive of."""
     positives: Counter[tuple[str, str]] = Counter()
+    names: tuple[str, ...] = ()
     for case in cases:
-        for name, flag in zip(ABNORMALITIES, case.abnormalities, strict=True):
+        names = names_of(case.abnormalities)
+        for name, flag in zip(names, case.abnormalities, strict=True):
             positives[name, case.split] += flag
     return [
-        f"{name} in {split}"
-        for name in ABNORMALITIES
-        for split in SPLITS
-        if not positives[name, split]
+        f"{name} in {split}" for name in names for split in SPLITS if not positives[name, split]
     ]
 
 

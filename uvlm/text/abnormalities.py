@@ -6,6 +6,7 @@ and a column of a metrics table all follow it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 ABNORMALITIES: Final[tuple[str, ...]] = (
@@ -29,3 +30,8 @@ ABNORMALITIES: Final[tuple[str, ...]] = (
     "Interlobular septal thickening",
 )
 ABDOMEN_LESIONS: Final[tuple[str, ...]] = ("Liver lesion", "Kidney lesion", "Pancreatic lesion")
+
+
+def names_of(flags: Sequence[int]) -> tuple[str, ...]:
+    """Name the flags of a case: 18 of a chest CT, 3 of an abdominal one."""
+    return ABNORMALITIES if len(flags) == len(ABNORMALITIES) else ABDOMEN_LESIONS

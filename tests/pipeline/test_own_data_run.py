@@ -1,0 +1,89 @@
+"""From a folder of CTs and a CSV to a trained model: every stage of the profile `folder`, tiny."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.declarations import read_declarations
+from pipeline.profiles import compose, write_params
+from uvlm.config import PhantomConfig
+from uvlm.data.ct_rate import read_cases
+from uvlm.data.phantom.dataset import write_dataset
+from uvlm.store import read_manifest, store_root
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
+OWN_SECTIONS = ("download", "index", "pseudo_label", "label_maps")
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """Sixteen CTs and a table of two columns."""
+    config = PhantomConfig(
+        train_patients=12,
+        test_patients=4,
+        shape=(20, 28, 28),
+        prevalence=0.3,
+        second_scan_fraction=0.0,
+        second_reconstruction_fraction=0.0,
+        noise_hu=20.0,
+        defects=False,
+    )
+    write_dataset(config, 0, tmp_path / "phantoms.jsonl")
+    cases, _ = read_cases({row.case: row for row in read_manifest(tmp_path / "phantoms.jsonl")})
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    with (folder / "reports.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "report"])
+        for case in cases:
+            shutil.copy(store_root() / case.volume, folder / f"{case.case_id}.nii.gz")
+            writer.writerow([case.case_id, case.report.text])
+    return folder
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
+    """The profile `folder` with the sizes of the tiny phantoms, and their labeller."""
+    document = tiny_document | {key: compose(root, "folder")[key] for key in OWN_SECTIONS}
+    document["index"]["max_quarantined_share"] = 0.0
+    document["train_seg"]["steps"] = 0
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shutil.copy(root / "dvc.yaml", folder)
+    write_params(folder, document)
+    return folder
+
+
+def test_a_folder_and_a_table_become_a_trained_model(root: Path, project: Path, own: Path) -> None:
+    before = {path: path.read_bytes() for path in own.iterdir()}
+    environment = os.environ | {
+        "DVC_ROOT": str(project),
+        "MLFLOW_TRACKING_URI": "sqlite:////proc/nowhere/mlflow.db",
+        "PYTHONPATH": str(root),
+        "UVLM_OWN_DATA": str(own),
+    }
+    for stage in read_declarations(root).values():
+        if stage.name == "summarize":
+            continue
+        run = subprocess.run(
+            [sys.executable, *stage.command.split()[1:]],
+            cwd=project,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, f"{stage.name}: {run.stderr[-3000:]}"
+    assert {path: path.read_bytes() for path in own.iterdir()} == before
+    metrics = json.loads((project / "reports/metrics.json").read_text())
+    assert metrics["n"] == 3  # a fifth of sixteen patients
+    assert (project / "data/models/report/decoder.safetensors").is_file()

@@ -1,0 +1,213 @@
+"""Requests to the Hugging Face hub, repeated with patience, and errors that say what to do.
+
+A request is repeated after 429 (not before Retry-After has passed), 408, 5xx, a timeout or a broken
+connection; every other answer ends it at once. The token is the one huggingface_hub finds
+(`$HF_TOKEN`, or the login of its command line), the server `$HF_ENDPOINT`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from uvlm.errors import DataError, Interrupted, SetupError, UvlmError
+
+if TYPE_CHECKING:
+    import httpx2
+
+Answer = TypeVar("Answer")
+_WORTH_REPEATING: Final = frozenset({408, 429, 500, 502, 503, 504})
+_NO_TELEMETRY: Final = "HF_HUB_DISABLE_TELEMETRY"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait before each repetition of a request, and for an answer (seconds)."""
+
+    waits: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
+    longest_wait: float = 600.0
+    timeout: float = 30.0
+
+
+@dataclass(frozen=True)
+class Repo:
+    """One commit of a data set on the hub."""
+
+    name: str
+    commit: str
+
+
+class UnverifiedError(Exception):
+    """An answer that is not the file that the listing promises; asking again may help."""
+
+
+@dataclass
+class Hub:
+    """A server, and the patience to have with it."""
+
+    endpoint: str = ""
+    patience: Patience = field(default_factory=Patience)
+    stop: threading.Event = field(default_factory=threading.Event)
+    sleep: Callable[[float], object] | None = None
+
+    def __post_init__(self) -> None:
+        os.environ.setdefault(_NO_TELEMETRY, "1")
+        self.endpoint = self.endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but wake up when the whole download is stopped."""
+        (self.sleep or self.stop.wait)(seconds)
+
+    def commit_of(self, name: str, revision: str) -> str:
+        """Ask which commit a branch or tag stands for; of all the hub knows, only that."""
+        from urllib.parse import quote
+
+        url = f"{self.endpoint}/api/datasets/{name}/revision/{quote(revision, safe='')}"
+        answer = self.patiently(name, lambda: self._json("GET", url, params={"expand": ["sha"]}))
+        return str(answer.get("sha"))
+
+    def paths_info(self, repo: Repo, paths: list[str]) -> list[dict[str, Any]]:
+        """Ask for size and digests of these paths; the answer leaves out what does not exist."""
+        url = f"{self.endpoint}/api/datasets/{repo.name}/paths-info/{repo.commit}"
+        answer = self.patiently(
+            repo.name, lambda: self._json("POST", url, data={"paths": paths, "expand": False})
+        )
+        return [dict(entry) for entry in answer]
+
+    @contextmanager
+    def stream(self, repo: Repo, path: str, offset: int) -> Iterator[httpx2.Response]:
+        """Open a file of the repository from a byte on; not repeated, the caller resumes."""
+        from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(
+            repo.name, path, repo_type="dataset", revision=repo.commit, endpoint=self.endpoint
+        )
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        timeout = self.patience.timeout
+        with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
+            if response.status_code != 416:  # the caller has more bytes than there are
+                hf_raise_for_status(response)
+            yield response
+
+    def patiently(self, subject: str, request: Callable[[], Answer]) -> Answer:
+        """Make a request until it is answered or patience ends; `subject` names it in the error."""
+        waits = iter(self.patience.waits)
+        while True:
+            try:
+                return request()
+            except Exception as error:
+                pause = self.pause_after(error, subject, next(waits, None))
+            self.wait(pause)
+
+    def pause_after(self, error: Exception, subject: str, wait: float | None) -> float:
+        """Say how long to wait before asking again, or raise what the user should read.
+
+        Args:
+            error: what a request raised.
+            subject: the file or repository.
+            wait: what patience plans next; None when it has ended.
+        """
+        asked_for = _pause_asked_for(error)
+        if asked_for is None:
+            raise explain(error, subject, self.endpoint) from error
+        if self.stop.is_set():
+            raise interrupted(subject) from error
+        if wait is None:
+            raise _gave_up(error, subject, len(self.patience.waits)) from error
+        if asked_for > self.patience.longest_wait:
+            fact = f"the hub asks to wait {asked_for:.0f} s"
+            raise SetupError(subject, fact, "run the same command later; it resumes") from error
+        return max(wait, asked_for)
+
+    def _json(self, method: str, url: str, **content: Any) -> Any:
+        from huggingface_hub import get_session, hf_raise_for_status
+        from huggingface_hub.utils import build_hf_headers
+
+        headers, timeout = build_hf_headers(), self.patience.timeout
+        response = get_session().request(method, url, headers=headers, timeout=timeout, **content)
+        hf_raise_for_status(response)
+        try:
+            return response.json()
+        except ValueError:
+            kind = response.headers.get("Content-Type", "no type")
+            raise UnverifiedError(f"answered {kind} where JSON was expected") from None
+
+
+def explain(error: Exception, subject: str, endpoint: str) -> UvlmError:
+    """Say in one line why a request cannot succeed, and what would help."""
+    from huggingface_hub import errors
+
+    if isinstance(error, UvlmError):
+        return error
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return SetupError(subject, "HF_HUB_OFFLINE forbids the network", "unset it to download")
+    if isinstance(error, errors.RevisionNotFoundError):
+        return DataError(subject, "has no such revision", "correct download.*.revisions")
+    if isinstance(error, errors.EntryNotFoundError):
+        return DataError(subject, "is not on the hub", "name it in download.*.exclude")
+    status = _status(error)
+    if status in (401, 403) or isinstance(error, errors.RepositoryNotFoundError):
+        fact = f"the hub refuses access (HTTP {status})"
+        remedy = f"accept the terms on the data set's page at {endpoint} and set HF_TOKEN"
+        return SetupError(subject, fact, remedy)
+    return SetupError(subject, f"the hub answered: {_one_line(error)}", "see docs/datasets.md")
+
+
+def interrupted(subject: str) -> Interrupted:
+    """Say that a download was stopped from outside."""
+    return Interrupted(subject, "the download was stopped", "run the same command to continue")
+
+
+def _gave_up(error: Exception, subject: str, repetitions: int) -> UvlmError:
+    fact = f"gave up after {repetitions} repetitions: {_one_line(error)}"
+    if isinstance(error, UnverifiedError):
+        return DataError(subject, fact, "nothing was kept; run the same command to try again")
+    return SetupError(subject, fact, "run the same command to continue where it stopped")
+
+
+def _pause_asked_for(error: Exception) -> float | None:
+    """Seconds that the server asks for (0: it does not say); None when repeating cannot help."""
+    import httpx2
+
+    if isinstance(error, (UnverifiedError, httpx2.TransportError)):
+        return 0.0
+    status = _status(error)
+    if status not in _WORTH_REPEATING:
+        return None
+    response: httpx2.Response = error.response  # type: ignore[attr-defined]
+    return _retry_after(response.headers)
+
+
+def _retry_after(headers: Any) -> float:
+    """Read Retry-After (seconds or a date) or the hub's own rate-limit header."""
+    from huggingface_hub.utils import parse_ratelimit_headers
+
+    text = headers.get("Retry-After", "").strip()
+    if text.isdigit():
+        return float(text)
+    if text:
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):
+            return 0.0
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit and not limit.remaining else 0.0
+
+
+def _status(error: Exception) -> int | None:
+    response = getattr(error, "response", None)
+    return None if response is None else int(response.status_code)
+
+
+def _one_line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else "") or type(error).__name__

@@ -1,0 +1,59 @@
+"""Names and paths of AbdomenAtlas 3.0 Mini, as published.
+
+    abdomen_atlas/AbdomenAtlas3.0MiniWithMeta.csv                           one row a CT
+    abdomen_atlas/TrainTestIDS/{IID_train,IID_test}.csv                     the official split
+    abdomen_atlas/image_only/BDMAP_00000001/ct.nii.gz                       from 40 archives
+    abdomen_atlas/mask_only/BDMAP_00000001/segmentations/liver.nii.gz       from 40 archives
+
+An archive holds 232 CTs (some 14 GB), or their masks:
+image_only/AbdomenAtlas3_images_BDMAP_BDMAP_00000001_BDMAP_00000232.tar.gz
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Literal
+
+REPO: Final = "AbdomenAtlas/AbdomenAtlas3.0Mini"
+PREFIX: Final = "abdomen_atlas"
+TABLE: Final = "AbdomenAtlas3.0MiniWithMeta.csv"
+TRAIN_IDS: Final = "TrainTestIDS/IID_train.csv"
+TEST_IDS: Final = "TrainTestIDS/IID_test.csv"
+Kind = Literal["images", "masks"]
+_FOLDER: Final = {"images": "image_only", "masks": "mask_only"}
+_PER_ARCHIVE, _LAST = 232, 9262
+_ID: Final = re.compile(r"BDMAP_(\d{8})")
+_MEMBER: Final = {
+    "images": re.compile(r"(?:\./)?(BDMAP_\d{8})/(ct)\.nii\.gz"),
+    "masks": re.compile(r"(?:\./)?(BDMAP_\d{8})/segmentations/([a-z0-9_]+)\.nii\.gz"),
+}
+
+
+def is_id(case_id: str) -> bool:
+    """Whether this is the name of a CT of the set."""
+    match = _ID.fullmatch(case_id)
+    return match is not None and 1 <= int(match[1]) <= _LAST
+
+
+def archive(kind: Kind, case_id: str) -> str:
+    """Name the archive that holds a CT or its masks."""
+    first = (int(case_id.removeprefix("BDMAP_")) - 1) // _PER_ARCHIVE * _PER_ARCHIVE + 1
+    last = min(first + _PER_ARCHIVE - 1, _LAST)
+    name = f"AbdomenAtlas3_{kind}_BDMAP_BDMAP_{first:08d}_BDMAP_{last:08d}.tar.gz"
+    return f"{_FOLDER[kind]}/{name}"
+
+
+def member(kind: Kind, name: str) -> tuple[str, str] | None:
+    """Take the name of an archive's member apart: CT and structure; None for anything else."""
+    match = _MEMBER[kind].fullmatch(name)
+    return (match[1], match[2]) if match and is_id(match[1]) else None
+
+
+def image(case_id: str) -> str:
+    """Say where a CT lies."""
+    return f"{_FOLDER['images']}/{case_id}/ct.nii.gz"
+
+
+def mask(case_id: str, structure: str) -> str:
+    """Say where the mask of one structure lies."""
+    return f"{_FOLDER['masks']}/{case_id}/segmentations/{structure}.nii.gz"
