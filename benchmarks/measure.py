@@ -44,7 +44,8 @@ def _grow(work: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
 
 def _status_mb(field: str) -> float:
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+    (kilobytes,) = re.findall(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
+    return int(kilobytes) / 1024
 
 
 def hardware() -> str:

@@ -52,7 +52,7 @@ def synthetic_ct(shape: tuple[int, int, int] = (300, 512, 512)) -> Volume:
             lung = ((x - side) / 0.3) ** 2 + (y / 0.42) ** 2 < 1 - height**2
             plane[lung] = -850 + 120 * np.sin(40 * x + 25 * height)[0, np.nonzero(lung)[1]]
         plane[x**2 + ((y - 0.35) / 0.9) ** 2 < 0.012] = 350
-        noise = rng.normal(0, 24, shape[1:]).astype(np.float32)
+        noise = rng.normal(0, 24, shape[1:])
         for axis in (0, 1):
             noise = (noise + np.roll(noise, 1, axis)) / 2
         array[number] = np.rint(plane + noise)
@@ -67,7 +67,8 @@ def released_resize(array: npt.NDArray[Any]) -> HU:
     from scipy.ndimage import zoom
 
     factors = [size / n for size, n in zip(GRID[::-1], array.shape, strict=True)]
-    return zoom(array, factors, order=3, mode="constant").astype(np.int16)
+    zoomed: HU = zoom(array, factors, order=3, mode="constant").astype(np.int16)
+    return zoomed
 
 
 def released_write(path: Path, array: HU) -> None:
@@ -88,7 +89,8 @@ def released_chain(source: Path, target: Path) -> None:
     """From a file to a file."""
     import nibabel
 
-    released_write(target, released_resize(nibabel.load(source).get_fdata()))
+    image = nibabel.Nifti1Image.from_filename(source)
+    released_write(target, released_resize(image.get_fdata()))
 
 
 def our_chain(source: Path, target: Path) -> None:
@@ -149,10 +151,8 @@ def seconds_to_make(folder: Path) -> dict[str, tuple[float, float]]:
 def seconds_to_read(folder: Path) -> tuple[float, float]:
     """Median CPU seconds of a random patch, the released form's and ours."""
     rng = np.random.default_rng(0)
-    corners = [
-        tuple(int(rng.integers(n - size + 1)) for n, size in zip(GRID, PATCH, strict=True))
-        for _ in range(_PATCHES)
-    ]
+    room = np.subtract(GRID, PATCH) + 1
+    corners = [(int(z), int(y), int(x)) for z, y, x in rng.integers(room, size=(_PATCHES, 3))]
     theirs, ours = iter(corners), iter(corners)
     return (
         cpu_seconds(lambda: released_patch(folder / "theirs.b2nd", next(theirs)), _PATCHES),

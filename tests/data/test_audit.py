@@ -19,10 +19,10 @@ import SimpleITK as sitk
 from uvlm.config import Params, load_params
 from uvlm.data import index
 from uvlm.data.cases import Case, Split, read_index, write_index
-from uvlm.data.ct_rate import DATASET
 from uvlm.data.fits import FITTED_ON, check_fits, read_fits, write_fits
 from uvlm.data.io import read_volume, write_volume
 from uvlm.data.phantom.dataset import write_dataset
+from uvlm.data.sources.ct_rate_layout import DATASET
 from uvlm.data.tables import read_table
 from uvlm.data.volume import Volume
 from uvlm.errors import DataError

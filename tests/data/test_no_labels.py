@@ -6,21 +6,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tests.data.test_stages import ARTERY, HEART, LUNG, Stages
-from uvlm.config import LabellerConfig, Params
+from tests.data.test_stages import ARTERY, HEART, LUNG
+from uvlm.config import LabellerConfig
 from uvlm.store import load_array, read_manifest, resolve
 
 if TYPE_CHECKING:
-    from tests.data.conftest import Dataset
+    from tests.data.conftest import Stages
 
 
-def test_vessels_that_nobody_labelled_leave_the_anatomy_as_it_is(
-    dataset: Dataset, params: Params
-) -> None:
-    stages = Stages(dataset, params)
+def test_vessels_that_nobody_labelled_leave_the_anatomy_as_it_is(stages: Stages) -> None:
     none = LabellerConfig(backend="none")
-    labellers = params.pseudo_label.model_copy(update={"airway": none, "vessel": none})
-    stages.params = params.model_copy(update={"pseudo_label": labellers})
+    labellers = stages.params.pseudo_label.model_copy(update={"airway": none, "vessel": none})
+    stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
     stages.all()
     for row in read_manifest(stages.manifest("vessel")):
         assert row.extra["backend"] == "none"
