@@ -86,8 +86,9 @@ def test_use_composes_a_profile_and_params_checks_it(project: Path, root: Path) 
 def test_an_unknown_profile_is_one_line_and_2(project: Path, root: Path) -> None:
     result = uvlm_command("use", "head", cwd=project, root=root)
     assert result.returncode == 2
-    found = "profile head: no such profile; choose abdomen, chest, folder, phantom\n"
-    assert result.stderr == found
+    assert result.stderr == (
+        "profile head: no such profile; choose abdomen, chest, folder, phantom\n"
+    )
 
 
 def test_a_mistyped_parameter_names_the_nearest_key(project: Path, root: Path) -> None:

@@ -21,9 +21,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import numpy as np
+
 COMMIT: Final = "5c" * 20
 LFS_FROM: Final = 256
 _PIECE: Final = 1 << 17
+SMALL, LARGE = "tables/reports.csv", "volumes/train_1/train_1_a_1.nii.gz"
+FILES = {SMALL: b"id,report\n1,clear\n", LARGE: np.random.default_rng(0).bytes(200_000)}
 _REPO: Final = re.compile(r"/(?:api/)?datasets/([^/]+/[^/]+)/(.*)")
 FAULTS: Final = (
     "429_retry_after",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+import os
+import resource
+import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import huggingface_hub
-import numpy as np
 import pytest
-from huggingface_hub import close_session, constants, hf_hub_download
+from huggingface_hub import constants
 
-from tests.data.hub.server import COMMIT, FAULTS, FakeHub, ranges, serve
+from tests.data.hub.server import COMMIT, FAULTS, FILES, LARGE, SMALL, FakeHub, ranges
 from uvlm.data.hub import Hub, Patience, Repo, Snapshot, pin
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
 
-SMALL, LARGE = "tables/reports.csv", "volumes/train_1/train_1_a_1.nii.gz"
-FILES = {SMALL: b"id,report\n1,clear\n", LARGE: np.random.default_rng(0).bytes(200_000)}
 # What mends itself when it happens once, and what a server does for ever.
 REASONS = {
     "429_retry_after": (SetupError, "429"),
@@ -32,16 +31,6 @@ REASONS = {
     "wrong_sha256": (DataError, "its (sha256|git sha1) is"),
     "missing_in_listing": (DataError, "1 wanted files are not on the hub"),
 }
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A hub of this test, reachable although the tests are offline otherwise."""
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_TOKEN", "a-token")
-    with serve(FakeHub(dict(FILES))) as hub:
-        yield hub
-    close_session()
 
 
 @pytest.fixture
@@ -208,6 +197,40 @@ def test_offline_is_one_clear_line(snapshot: Snapshot, monkeypatch: pytest.Monke
         snapshot.fetch(FILES, "files")
 
 
+def test_a_full_disk_is_no_fault_of_the_hub_and_what_is_there_is_continued(
+    fake: FakeHub, snapshot: Snapshot
+) -> None:
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_fetch_with_a_full_disk, args=(snapshot,))
+    process.start()
+    process.join(60)
+    assert process.exitcode == SetupError.exit_code
+    part = snapshot.folder / Path(LARGE).parent / f".{Path(LARGE).name}.part"
+    assert FILES[LARGE].startswith(part.read_bytes())
+    assert not is_there(snapshot, LARGE)
+    snapshot.fetch(FILES, "files")
+    assert is_complete(snapshot)
+
+
+def _fetch_with_a_full_disk(snapshot: Snapshot) -> None:
+    """End with the exit code of what happens when no file may grow beyond 100 kB."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    try:
+        snapshot.fetch([LARGE], "files")
+    except SetupError as error:
+        os._exit(error.exit_code if "cannot be written (File too large)" in str(error) else 1)
+    os._exit(0)
+
+
+def test_a_bug_is_not_explained_away(snapshot: Snapshot) -> None:
+    def broken() -> None:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError, match="a bug"):
+        snapshot.hub.patiently("x", broken)
+
+
 def test_a_wrong_number_of_workers_is_a_usage_error(
     snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,24 +268,6 @@ def test_four_downloads_into_one_store_fetch_every_file_once(
         list(pool.map(one, range(4)))
     assert is_complete(snapshot)
     assert fake.counted("resolve") == len(FILES)
-
-
-@pytest.mark.parametrize("path", [SMALL, LARGE])
-def test_huggingface_hub_itself_understands_the_server(
-    path: str, fake: FakeHub, tmp_path: Path
-) -> None:
-    arguments = {"repo_type": "dataset", "endpoint": fake.endpoint, "local_dir": tmp_path}
-    found = hf_hub_download(fake.repo, path, revision=COMMIT, **arguments)  # type: ignore[call-overload]
-    assert Path(found).read_bytes() == FILES[path]
-    api = huggingface_hub.HfApi(endpoint=fake.endpoint)
-    (info,) = api.get_paths_info(fake.repo, path, revision=COMMIT, repo_type="dataset")
-    (listed,) = api.list_repo_tree(
-        fake.repo, path.rpartition("/")[0], revision=COMMIT, repo_type="dataset"
-    )
-    assert isinstance(info, huggingface_hub.RepoFile)
-    assert info.path == listed.path == path
-    assert info.size == len(FILES[path])
-    assert (info.lfs is not None) == (path == LARGE)
 
 
 def test_every_error_is_of_the_kind_that_has_an_exit_code() -> None:

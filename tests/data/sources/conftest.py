@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from huggingface_hub import close_session, constants
 
 from tests.data.hub.server import FakeHub, serve
+from tests.data.sources.own import Own
 from uvlm import store
+from uvlm.config import Params
 from uvlm.data.hub import Hub, Patience
+from uvlm.data.volume import Volume
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset
@@ -60,3 +64,18 @@ def publish(dataset: Dataset, fake: FakeHub) -> None:
             ("rajpurkarlab/ReXGroundingCT", "rexgroundingct/"),
         )
     }
+
+
+@pytest.fixture
+def own(tmp_path: Path, volume: Volume, params: Params, monkeypatch: pytest.MonkeyPatch) -> Own:
+    """Eight CTs under their ids and a table without labels."""
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(tmp_path / "store"))
+    monkeypatch.setenv("UVLM_OWN_DATA", str(tmp_path / "mine"))
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    own = Own(folder, volume, params)
+    for number in range(8):
+        own.ct(f"p{number}.nii.gz", number)
+    reports = [[f"p{n}", "A nodule." if n % 2 else f"Clear {n}."] for n in range(8)]
+    own.table(["id", "report"], reports)
+    return own

@@ -2,113 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from uvlm.config import FolderConfig, Params
-from uvlm.data import index
-from uvlm.data.cases import Case, read_index
-from uvlm.data.io import read_volume, write_volume
-from uvlm.data.sources.fetch_folder import Folder
-from uvlm.data.sources.own_table import read_own_table
-from uvlm.data.volume import Volume
-from uvlm.errors import ConfigError, DataError
+from tests.data.sources.own import FLAGS
+from uvlm.data.io import read_volume
+from uvlm.errors import DataError
 from uvlm.store import read_manifest, store_root, verify
 from uvlm.text.abnormalities import ABNORMALITIES
 
-FLAGS = [str(k % 2) for k in range(18)]
-
-
-@dataclass
-class Own:
-    """A folder of a person, and what the pipeline makes of it."""
-
-    folder: Path
-    volume: Volume
-    params: Params
-    settings: dict[str, Any] = field(
-        default_factory=lambda: {
-            "table": "reports.csv",
-            "id_column": "id",
-            "findings_column": "report",
-            "impression_column": None,
-            "file_column": None,
-            "patient_column": None,
-            "split_column": None,
-            "test_fraction": 0.25,
-        }
-    )
-    labelled: list[str] = field(default_factory=list)
-
-    @property
-    def manifest(self) -> Path:
-        return self.folder.with_name("download.jsonl")
-
-    def ct(self, name: str, shift: int = 0) -> None:
-        """Write a CT; those of different shifts differ."""
-        array = (self.volume.array.astype(np.int16) + np.int16(shift)).astype(np.int16)
-        write_volume(self.folder / name, Volume(array, self.volume.affine))
-
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        with (self.folder / "reports.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([columns, *rows])
-
-    def fetch(self, **changed: Any) -> None:
-        self.settings |= changed
-
-        def label(texts: Sequence[str]) -> list[list[int]]:
-            self.labelled += texts
-            return [[int("nodule" in text)] * 18 for text in texts]
-
-        Folder(FolderConfig(**self.settings), label).fetch(self.manifest)
-
-    def index(self) -> tuple[dict[str, Case], dict[str, str]]:
-        """Give cases by id, and reason by refused case."""
-        changed = {"source": "folder", "folder": FolderConfig(**self.settings)}
-        download = self.params.download.model_copy(update=changed)
-        params = self.params.model_copy(update={"download": download})
-        out, quarantine = self.folder.with_name("index.jsonl"), self.folder.with_name("q.jsonl")
-        summary = index.build(params, self.manifest, out, quarantine)
-        refused = [json.loads(line) for line in quarantine.read_text().splitlines()]
-        assert summary.candidates == sum(summary.kept.values()) + len(refused)
-        return {c.case_id: c for c in read_index(out)}, {e["case"]: e["reason"] for e in refused}
-
-    def state(self) -> dict[str, tuple[bytes, int, int]]:
-        """Everything that could be changed in the person's folder."""
-        return {
-            path.relative_to(self.folder).as_posix(): (
-                path.read_bytes(),
-                path.stat().st_mtime_ns,
-                path.stat().st_nlink,
-            )
-            for path in self.folder.rglob("*")
-            if path.is_file()
-        }
-
-
-@pytest.fixture
-def own(tmp_path: Path, volume: Volume, params: Params, monkeypatch: pytest.MonkeyPatch) -> Own:
-    """Eight CTs under their ids and a table without labels."""
-    monkeypatch.setenv("UVLM_DATA_ROOT", str(tmp_path / "store"))
-    monkeypatch.setenv("UVLM_OWN_DATA", str(tmp_path / "mine"))
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    own = Own(folder, volume, params)
-    for number in range(8):
-        own.ct(f"p{number}.nii.gz", number)
-    reports = [[f"p{n}", "A nodule." if n % 2 else f"Clear {n}."] for n in range(8)]
-    own.table(["id", "report"], reports)
-    return own
+if TYPE_CHECKING:
+    from tests.data.sources.own import Own
 
 
 def test_two_columns_and_a_folder_are_enough_and_nothing_of_the_persons_changes(own: Own) -> None:
@@ -257,78 +164,3 @@ def test_a_killed_copy_leaves_nothing_under_the_final_name(
     assert [path for path in store_root().rglob("*") if path.is_file()] == []
     own.fetch()
     assert len(own.index()[0]) == 8
-
-
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["p1", "p1.nii.gz", "p2", "p3", "", "../p4", " p5 "]),
-            st.sampled_from(["Clear.", 'A,\n"quoted" line', "", "nan", "Not given."]),
-            st.sampled_from(["q1", "q2", " "]),
-            st.sampled_from(["0", "1", "1.0", "", "2", "yes"]),
-        ),
-        max_size=12,
-    )
-)
-def test_every_row_in_is_a_row_out_whatever_is_in_it(own: Own, rows: list[tuple[str, ...]]) -> None:
-    table = [[*row[:3], row[3], *FLAGS[1:]] for row in [*rows, ("last", "Clear.", "q3", "1")]]
-    own.table(["id", "report", "who", *ABNORMALITIES], table)
-    config = FolderConfig(**own.settings | {"patient_column": "who"})
-    good, bad = read_own_table(own.folder / "reports.csv", config)
-    ids = [row.case_id for row in good] + [row.case_id for row in bad]
-    assert len(ids) == len(set(ids)) == len(table)
-    assert {row.case_id for row in good} <= {"p1", "p2", "p3", "p5", "last"}
-    assert all(row.flags and set(row.flags) <= {0, 1} and row.report.text for row in good)
-    assert all(row.reason and row.fact for row in bad)
-
-
-@pytest.mark.parametrize(
-    ("text", "fact"),
-    [
-        ("id;report\np0;Text\n", "column id is missing.*separated by semicolons"),
-        ("id,text\np0,Text\n", "column report is missing"),
-        ('id,report\np0,"Te\n', "line 2: unexpected end of data"),
-        ("id,report\np0,Te\0xt\n", "line 2 holds a NUL character"),
-        ("id,report\np0,Text,more\n", "line 2 has 3 fields, the header 2"),
-        ("id,report,Cardiomegaly\np0,Text,1\n", "column Medical material is missing beside Cardio"),
-        (
-            "id,report," + ",".join(ABNORMALITIES) + "\np0,Text," + ",".join(["yes"] * 18) + "\n",
-            r"column Medical material holds no 0 or 1: row 1 \(line 2\) has 'yes'; column Arterial",
-        ),
-    ],
-)
-def test_a_broken_table_is_refused_whole(own: Own, text: str, fact: str) -> None:
-    (own.folder / "reports.csv").write_bytes(text.encode())
-    with pytest.raises(DataError, match=fact) as caught:
-        own.fetch()
-    assert caught.value.exit_code == 3
-    assert not own.manifest.exists()
-
-
-def test_encodings_other_than_utf8_are_refused_or_read_right(own: Own) -> None:
-    text = "id,report\np0,Kalsifikasyon ş\n"
-    (own.folder / "reports.csv").write_bytes(text.encode("utf-8-sig"))
-    (row,), bad = read_own_table(own.folder / "reports.csv", FolderConfig(**own.settings))
-    assert (row.report.findings, bad) == ("Kalsifikasyon ş", [])
-    (own.folder / "reports.csv").write_bytes(text.encode("cp1254"))
-    with pytest.raises(DataError, match="line 2: byte 0xfe is not UTF-8"):
-        own.fetch()
-    (own.folder / "reports.csv").write_bytes(text.encode("utf-16"))
-    with pytest.raises(DataError, match="the encoding is UTF-16"):
-        own.fetch()
-
-
-def test_a_folder_that_is_not_named_or_holds_no_ct_is_one_line(
-    own: Own, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for path in own.folder.glob("*.nii.gz"):
-        path.unlink()
-    with pytest.raises(DataError, match=r"none of the 8 CTs that reports\.csv names is there"):
-        own.fetch()
-    monkeypatch.setenv("UVLM_OWN_DATA", os.fspath(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="is no folder"):
-        own.fetch()
-    monkeypatch.delenv("UVLM_OWN_DATA")
-    with pytest.raises(ConfigError, match="UVLM_OWN_DATA: is not set"):
-        own.fetch()

@@ -142,12 +142,10 @@ class Hub:
             raise UnverifiedError(f"answered {kind} where JSON was expected") from None
 
 
-def explain(error: Exception, subject: str, endpoint: str) -> UvlmError:
-    """Say in one line why a request cannot succeed, and what would help."""
+def explain(error: Exception, subject: str, endpoint: str) -> Exception:
+    """Say in one line why a request cannot succeed, and what would help; bugs stay as they are."""
     from huggingface_hub import errors
 
-    if isinstance(error, UvlmError):
-        return error
     if isinstance(error, errors.OfflineModeIsEnabled):
         return SetupError(subject, "HF_HUB_OFFLINE forbids the network", "unset it to download")
     if isinstance(error, errors.RevisionNotFoundError):
@@ -159,7 +157,12 @@ def explain(error: Exception, subject: str, endpoint: str) -> UvlmError:
         fact = f"the hub refuses access (HTTP {status})"
         remedy = f"accept the terms on the data set's page at {endpoint} and set HF_TOKEN"
         return SetupError(subject, fact, remedy)
-    return SetupError(subject, f"the hub answered: {_one_line(error)}", "see docs/datasets.md")
+    if status is not None:
+        return SetupError(subject, f"the hub answered: {_one_line(error)}", "see docs/datasets.md")
+    if isinstance(error, OSError):
+        fact = f"cannot be written ({error.strerror})"
+        return SetupError(subject, fact, "make room or mend the disk, then run it again")
+    return error
 
 
 def interrupted(subject: str) -> Interrupted:
