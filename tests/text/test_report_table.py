@@ -1,0 +1,142 @@
+"""Tables of reports are read exactly, or refused with the row and the column at fault."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from uvlm.errors import ConfigError, DataError
+from uvlm.text.report_table import read_report_table, read_strict_table
+
+HEADER = b"id,report\n"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    return tmp_path / "reports.csv"
+
+
+def test_texts_are_joined_in_the_order_asked_for(table: Path) -> None:
+    table.write_text("scan,b,a\n1,second,first\n2,,only a\n", encoding="utf-8")
+    reports = read_report_table(table, ["a", "b"])
+    assert reports.id_column == "scan"
+    assert reports.ids == ("1", "2")
+    assert reports.texts == ("first\nsecond", "only a")
+
+
+def test_the_id_column_can_be_named(table: Path) -> None:
+    table.write_text(",text,id\n0,No nodule.,b\n1,Nodule.,a\n", encoding="utf-8")
+    assert read_report_table(table, ["text"], "id").ids == ("b", "a")
+    with pytest.raises(DataError, match="first column has no name"):
+        read_report_table(table, ["text"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xef\xbb\xbf" + HEADER + b'a,"line 1\nline ""2"""\n',
+        b'id,report\r\na,"line 1\nline ""2"""\r\n\r\n',
+        b'id,report\ra,"line 1\nline ""2"""',
+    ],
+    ids=["byte order mark", "windows, blank line at the end", "old mac, no end of line"],
+)
+def test_harmless_ways_of_writing_are_read_alike(content: bytes, table: Path) -> None:
+    table.write_bytes(content)
+    reports = read_report_table(table, ["report"])
+    assert (reports.id_column, reports.ids) == ("id", ("a",))
+    assert reports.texts == ('line 1\nline "2"',)
+
+
+BAD = {
+    "empty file": (b"", "empty"),
+    "latin 1": (HEADER + b"a,ok\nb,\xfcber\n", r"line 3, byte 3: 0xfc is not UTF-8"),
+    "utf-16": (("id,report\na,b\n").encode("utf-16"), "UTF-16"),
+    "binary": (HEADER + b"a,\x00\n", "line 2 holds a NUL"),
+    "open quote": (HEADER + b'a,ok\nb,"cut off\nhere', "begins on line 3 is damaged"),
+    "text after a quote": (HEADER + b'a,"ok" not\n', "begins on line 2 is damaged"),
+    "too few fields": (HEADER + b"a,ok\nb\n", r"row 2 \(line 3\) has 1 fields, the header 2"),
+    "too many fields": (HEADER + b"a,no, comma\n", r"row 1 \(line 2\) has 3 fields, the header 2"),
+    "missing column": (b"id,text\na,ok\n", "column report is missing; the columns are id, text"),
+    "semicolons": (b"id;report\na;ok\n", "column report is missing; fields are separated by ';'"),
+    "tabs": (b"id\treport\na\tok\n", r"fields are separated by '\\t'"),
+    "column twice": (b"id,report,report\na,b,c\n", "column report comes twice"),
+    "id twice": (
+        HEADER + b'a,"one\ntwo"\nb,ok\na,ok\n',
+        r"row 3 \(line 5\), column id: the id 'a' is already in row 1 \(line 2\)",
+    ),
+    "no id": (HEADER + b" ,ok\n", r"row 1 \(line 2\), column id: the id is ' '"),
+    "nan as id": (HEADER + b"nan,ok\n", r"row 1 \(line 2\), column id: the id is 'nan'"),
+    "blank in id": (HEADER + b"a ,ok\n", "the id 'a ' has blanks around it"),
+    "no text": (HEADER + b"a,ok\nb, \n", r"row 2 \(line 3\), column report: there is no text"),
+    "nan as text": (HEADER + b"a,NaN\n", r"row 1 \(line 2\), column report: 'NaN' in place of"),
+    "git lfs pointer": (b"version https://git-lfs\noid sha256:0\n", "column report is missing"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
+def test_a_bad_table_is_refused_with_its_place(content: bytes, message: str, table: Path) -> None:
+    table.write_bytes(content)
+    with pytest.raises(DataError, match=message) as caught:
+        read_report_table(table, ["report"])
+    assert str(table) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_problem_is_counted_and_the_first_five_are_spelled_out(table: Path) -> None:
+    table.write_text("id,report\n" + "a,\n" * 6, encoding="utf-8")
+    with pytest.raises(DataError, match="; and 6 more; correct") as caught:
+        read_report_table(table, ["report"])
+    assert str(caught.value).count("row") == 5 * 2  # each second id names its first row
+
+
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read_strict_table(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="cannot be read"):
+        read_strict_table(tmp_path)
+
+
+def test_an_empty_report_is_taken_only_when_asked(table: Path) -> None:
+    table.write_text("id,report\na,\n", encoding="utf-8")
+    assert read_report_table(table, ["report"], allow_empty=True).texts == ("",)
+
+
+def test_no_column_and_the_id_as_text_are_usage_errors(table: Path) -> None:
+    table.write_text("report\ntext\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match="names no column"):
+        read_report_table(table, [])
+    with pytest.raises(ConfigError, match="report is both the id and a text"):
+        read_report_table(table, ["report"])
+
+
+fields = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(fields, min_size=1, max_size=5))
+def test_what_the_csv_module_writes_is_read_back(texts: list[str]) -> None:
+    import tempfile
+
+    rows = [(f"case {number}", f"text {text}") for number, text in enumerate(texts)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "reports.csv"
+        with path.open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("id", "report"), *rows])
+        table = read_report_table(path, ["report"])
+    assert list(zip(table.ids, table.texts, strict=True)) == rows
+
+
+def test_published_broken_tables_are_refused(real_data: Path) -> None:
+    with pytest.raises(DataError, match="begins on line 2 is damaged"):
+        read_strict_table(real_data / "bad" / "abdomen_truncated_in_a_quoted_field.csv")
+
+
+def test_published_reports_are_read(real_data: Path) -> None:
+    path = real_data / "reports" / "ct_rate_validation_reports.csv"
+    table = read_report_table(path, ["Findings_EN", "Impressions_EN"])
+    assert table.id_column == "VolumeName"
+    assert len(table.ids) == 1564
