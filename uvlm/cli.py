@@ -15,6 +15,9 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 Model = Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
+TextColumns = Annotated[
+    list[str] | None, typer.Option(help="Column of the text; several are joined in order.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
 
 
@@ -46,3 +49,69 @@ def overfit(
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
     typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")
+
+
+@app.command()
+def score(  # noqa: PLR0913 - one parameter an option
+    references: Annotated[Path, typer.Option(help="CSV of the true reports.")],
+    predictions: Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")],
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the ids in every table; else the first.")
+    ] = None,
+    text_column: TextColumns = None,
+    prediction_text_column: TextColumns = None,
+    patient_column: Annotated[
+        str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
+    ] = None,
+    labeller: Annotated[str, typer.Option(help="What reads abnormalities in texts.")] = "rules",
+    thresholds: Annotated[
+        Path | None, typer.Option(help="JSON of thresholds tuned on validation.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
+    ] = None,
+    training_text_column: TextColumns = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Second predictions: paired differences.")
+    ] = None,
+    bootstrap_samples: Annotated[int, typer.Option(min=0)] = 1000,
+    seed: Annotated[int, typer.Option()] = 0,
+    meteor: Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")
+    ] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+) -> None:
+    """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
+    from uvlm.evaluation.score import ScoreRequest, check_complete
+    from uvlm.evaluation.score import score as score_reports
+    from uvlm.evaluation.score_inputs import Columns
+    from uvlm.evaluation.score_page import score_page
+    from uvlm.store import write_json_atomic
+
+    texts = tuple(text_column or ())
+    request = ScoreRequest(
+        references,
+        predictions,
+        columns=Columns(id_column, texts),
+        prediction_columns=Columns(id_column, tuple(prediction_text_column or ()) or texts),
+        patient_column=patient_column,
+        labels=labels,
+        labeller=labeller,
+        thresholds=thresholds,
+        compare=compare,
+        training=training,
+        training_columns=Columns(id_column, tuple(training_text_column or ()) or texts),
+        samples=bootstrap_samples,
+        seed=seed,
+        with_meteor=meteor,
+    )
+    document = score_reports(request)
+    typer.echo(score_page(document))
+    if json_out is not None:
+        write_json_atomic(json_out, document)
+    if not allow_missing:
+        check_complete(request, document)
