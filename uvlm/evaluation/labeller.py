@@ -1,9 +1,9 @@
 """Which abnormalities a report claims: labellers behind one protocol, chosen by name.
 
-    phantom   exact, for reports of phantoms only
-    rules     patterns and negation; offline, no weights; the default for reports of patients
-    radbert   the classifier of CT-RATE's official scorer, with weights that the user has
-    llm       any OpenAI-compatible endpoint; the only one that opens a connection
+phantom   exact, for reports of phantoms only
+rules     patterns and negation; offline, no weights; the default for reports of patients
+radbert   the classifier of CT-RATE's official scorer, with weights that the user has
+llm       any OpenAI-compatible endpoint; the only one that opens a connection
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The notation of patterns/*.yaml.
 
     nodul*              letters may follow
-    thick* ~3 pleura    up to three words between
+    thick* ~3 pleura    up to three words between, but no comma
     mass & lung*        both, anywhere in the clause
     effusion & !spleen  the first without the second
     <artery>            a word list of the same file's `terms`
@@ -54,4 +54,4 @@ def _expression(pattern: str) -> str:
     """Translate a pattern into a regular expression."""
     pattern = re.sub(r"\((?!\?)", "(?:", pattern)
     pattern = re.sub(r"(?<=[\w-])\*", r"\\w*", pattern)  # a word that goes on
-    return re.sub(r" ~(\d) ", r"[,:)]?(?: \\S+){0,\1} \\(?", pattern)  # words between
+    return re.sub(r" ~(\d) ", r"[:)]?(?: [^\\s,]+){0,\1} \\(?", pattern)  # words between

@@ -4,7 +4,7 @@ Findings and impression are read alike, and one assertion is enough. The convent
 CT-RATE's annotators (docs/evaluation.md); the patterns are data, in patterns/*.yaml:
 
     Abnormality:
-      stems     letters of which one must occur, so that most clauses are skipped fast
+      stems     letters of which one must occur, so that most sentences are skipped fast
       per_comma whether the parts between commas are judged alone
       ignore    patterns that are erased first
       present   conditions of which one must hold
@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.evaluation.labelling.notation import Condition, any_of, parse_condition
-from uvlm.evaluation.labelling.sentences import Denials, split_sentences
+from uvlm.evaluation.labelling.sentences import Denials, split_sentences, unify_spelling
 from uvlm.text.abnormalities import ABNORMALITIES
 
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
@@ -41,8 +41,6 @@ class Rule:
 
     def is_claimed_by(self, clause: str) -> bool:
         """Whether a clause that asserts what it says makes the abnormality present."""
-        if not any(stem in clause for stem in self.stems):
-            return False
         if self.ignore is not None:
             clause = self.ignore.sub(" ", clause)
         parts = clause.split(",") if self.per_comma else (clause,)
@@ -64,7 +62,10 @@ class RulesLabeller:
         if unknown:
             raise ConfigError("rules", f"there are no patterns for {', '.join(unknown)}")
         self._rules = tuple(rules[name] for name in abnormalities)
-        self._stems = tuple(sorted({stem for rule in self._rules for stem in rule.stems}))
+        self._columns_by_stem: dict[str, set[int]] = {}
+        for column, rule in enumerate(self._rules):
+            for stem in rule.stems:
+                self._columns_by_stem.setdefault(stem, set()).add(column)
         # Reports repeat themselves: two in three sentences of CT-RATE have been seen before.
         self._remembered = lru_cache(_NUM_REMEMBERED_SENTENCES)(self.columns_claimed_by)
 
@@ -79,14 +80,17 @@ class RulesLabeller:
 
     def columns_claimed_by(self, sentence: str) -> tuple[int, ...]:
         """Give the columns of the abnormalities that a sentence says are present."""
-        if not any(stem in sentence for stem in self._stems):
+        sentence = unify_spelling(sentence)
+        candidates = {
+            column
+            for stem, columns in self._columns_by_stem.items()
+            if stem in sentence
+            for column in columns
+        }
+        if not candidates:
             return ()
         clauses = self._denials.asserted(sentence)
-        return tuple(
-            column
-            for column, rule in enumerate(self._rules)
-            if any(rule.is_claimed_by(clause) for clause in clauses)
-        )
+        return tuple(c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses)))
 
 
 @cache
