@@ -10,7 +10,7 @@ from pipeline.environment import versions
 from pipeline.paths import GENERATED, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
-from uvlm.evaluation.labeller import highlight_spans
+from uvlm.evaluation.labelling.phantom import highlight_spans
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 
 TRAININGS = ("train_seg", "train_cls", "train_report")

@@ -15,7 +15,7 @@ from uvlm.config import PhantomConfig
 from uvlm.data import io
 from uvlm.data.phantom.dataset import members, write_dataset
 from uvlm.data.volume import ReadError, Volume, to_canonical
-from uvlm.evaluation.labeller import PhantomLabeller
+from uvlm.evaluation.labelling.phantom import PhantomLabeller
 from uvlm.text.abnormalities import ABNORMALITIES
 
 CONFIG = PhantomConfig(

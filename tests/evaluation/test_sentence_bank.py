@@ -15,7 +15,7 @@ from uvlm.evaluation.baselines import (
     nearest_reports,
     random_reports,
 )
-from uvlm.evaluation.labeller import PhantomLabeller
+from uvlm.evaluation.labelling.phantom import PhantomLabeller
 from uvlm.evaluation.sentence_bank import SentenceBank, learn_sentences, split_sentences
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report

@@ -16,7 +16,7 @@ from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.label_scheme import scheme
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.evaluation.labeller import highlight_spans
+from uvlm.evaluation.labelling.phantom import highlight_spans
 from uvlm.pages.summary import StageCost, SummaryInputs
 from uvlm.store import (
     Refusal,

@@ -1,0 +1,121 @@
+"""The rules labeller: an abnormality is present where a clause asserts one of its patterns.
+
+Findings and impression are read alike, and one assertion is enough. The conventions are those of
+CT-RATE's annotators (docs/evaluation.md); the patterns are data, in patterns/*.yaml:
+
+    Abnormality:
+      stems     letters of which one must occur, so that most sentences are skipped fast
+      per_comma whether the parts between commas are judged alone
+      ignore    patterns that are erased first
+      present   conditions of which one must hold
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import files
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.errors import ConfigError
+from uvlm.evaluation.labelling.notation import Condition, any_of, parse_condition
+from uvlm.evaluation.labelling.sentences import Denials, split_sentences, unify_spelling
+from uvlm.text.abnormalities import ABNORMALITIES
+
+_NUM_REMEMBERED_SENTENCES: Final = 1 << 16
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What makes one abnormality present."""
+
+    stems: tuple[str, ...]
+    per_comma: bool
+    ignore: re.Pattern[str] | None
+    present: tuple[Condition, ...]
+
+    def is_claimed_by(self, clause: str) -> bool:
+        """Whether a clause that asserts what it says makes the abnormality present."""
+        if self.ignore is not None:
+            clause = self.ignore.sub(" ", clause)
+        parts = clause.split(",") if self.per_comma else (clause,)
+        return any(condition.holds(part) for part in parts for condition in self.present)
+
+
+class RulesLabeller:
+    """Reads any of the abnormalities that have a pattern file.
+
+    Args:
+        abnormalities: the columns of the labels, in this order.
+    """
+
+    name: Final = "rules"
+
+    def __init__(self, abnormalities: Sequence[str] = ABNORMALITIES) -> None:
+        self._denials, rules = read_patterns()
+        unknown = [name for name in abnormalities if name not in rules]
+        if unknown:
+            raise ConfigError("rules", f"there are no patterns for {', '.join(unknown)}")
+        self._rules = tuple(rules[name] for name in abnormalities)
+        self._columns_by_stem: dict[str, set[int]] = {}
+        for column, rule in enumerate(self._rules):
+            for stem in rule.stems:
+                self._columns_by_stem.setdefault(stem, set()).add(column)
+        # Reports repeat themselves: two in three sentences of CT-RATE have been seen before.
+        self._remembered = lru_cache(_NUM_REMEMBERED_SENTENCES)(self.columns_claimed_by)
+
+    def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """One row a text, one column an abnormality; 1 is present."""
+        labels = np.zeros((len(texts), len(self._rules)), dtype=np.int64)
+        for row, text in enumerate(texts):
+            for sentence in split_sentences(text):
+                for column in self._remembered(sentence):
+                    labels[row, column] = 1
+        return labels
+
+    def columns_claimed_by(self, sentence: str) -> tuple[int, ...]:
+        """Give the columns of the abnormalities that a sentence says are present."""
+        sentence = unify_spelling(sentence)
+        candidates = {
+            column
+            for stem, columns in self._columns_by_stem.items()
+            if stem in sentence
+            for column in columns
+        }
+        if not candidates:
+            return ()
+        clauses = self._denials.asserted(sentence)
+        return tuple(c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses)))
+
+
+@cache
+def read_patterns() -> tuple[Denials, Mapping[str, Rule]]:
+    """Read every file of patterns/: how reports deny, and the rule of each abnormality."""
+    from ruamel.yaml import YAML
+
+    folder = files(__package__) / "patterns"
+    documents = {
+        file.name: YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+        for file in folder.iterdir()
+        if file.name.endswith(".yaml")
+    }
+    denials = Denials(documents.pop("negation.yaml"))
+    rules: dict[str, Rule] = {}
+    for document in documents.values():
+        terms = document.pop("terms", {})
+        rules |= {name: _parse_rule(rule, terms) for name, rule in document.items()}
+    return denials, rules
+
+
+def _parse_rule(rule: Mapping[str, Any], terms: Mapping[str, str]) -> Rule:
+    return Rule(
+        stems=tuple(rule["stems"]),
+        per_comma=rule.get("per_comma", False),
+        ignore=any_of(rule["ignore"], terms) if "ignore" in rule else None,
+        present=tuple(parse_condition(line, terms) for line in rule["present"]),
+    )
