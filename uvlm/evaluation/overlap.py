@@ -72,7 +72,7 @@ def cider(
     scorer = CiderScorer(n=MAX_ORDER)
     for reference, prediction in clean_pairs(references, predictions, protocol):
         scorer += (prediction, [reference])
-    if not any(scorer.crefs):
+    if not any(cooked for (cooked,) in scorer.crefs):  # no n-gram in any reference
         return np.zeros(len(references))
     return np.asarray(scorer.compute_score()[1], dtype=np.float64)
 

@@ -111,6 +111,11 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     texts, probabilities = predicted.reports, predicted.probabilities(names)
     thresholds = read_thresholds(request.thresholds, names)
     claimed = reference.claims(texts, label)
+    training = _training(request, label)
+    baselines = (
+        baseline_claims(training, reference.case_ids, label, request.seed) if training else {}
+    )
+    trivial = [claims for name, (_, claims) in baselines.items() if name in TRIVIAL]
     return {
         **reference.size(predicted.num_missing),
         "missing": _missing(reference, predicted),
@@ -120,11 +125,15 @@ def score(request: ScoreRequest) -> dict[str, Any]:
             **reference.report_scores(texts, claimed),
             "other_protocols": reference.other_protocols(texts),
             "meteor": _meteor(reference, texts) if request.with_meteor else None,
+            **(reference.above_trivial(claimed, trivial) if trivial else {}),
         },
         "oracle": reference.oracle_scores(label),
-        "baselines": _constant_claims(reference),
+        "baselines": {
+            **_constant_claims(reference),
+            **{name: reference.report_scores(*found) for name, found in baselines.items()},
+        },
+        **_collapse(reference, (texts, claimed), training, label, request.seed),
         **_cls(reference, probabilities, thresholds),
-        **_beside_training(request, reference, texts, claimed, label),
         "abnormalities": abnormality_rows(reference, claimed, probabilities, thresholds),
         **_compared(reference, (texts, claimed), compared, label),
     }
@@ -226,27 +235,24 @@ def _cls(reference: Reference, probabilities: Floats | None, thresholds: Floats)
     return {"cls": scores} if scores else {}
 
 
-def _beside_training(
-    request: ScoreRequest,
-    reference: Reference,
-    texts: Sequence[str],
-    claimed: Flags,
-    label: TextLabels,
-) -> dict[str, Any]:
-    """Trivial baselines and the collapse audit, which only training reports make possible."""
+def _training(request: ScoreRequest, label: TextLabels) -> TrainingReports | None:
     if request.training is None:
+        return None
+    return read_training(request.training, request.training_columns, label)
+
+
+def _collapse(
+    reference: Reference,
+    scored: tuple[Sequence[str], Flags],
+    training: TrainingReports | None,
+    label: TextLabels,
+    seed: int,
+) -> dict[str, Any]:
+    if training is None:
         return {}
-    training = read_training(request.training, request.training_columns, label)
-    baselines = baseline_claims(training, reference.case_ids, label, request.seed)
-    known = [report.text for report in training.reports], training.labels
-    return {
-        "baselines": {
-            **_constant_claims(reference),
-            **{name: reference.report_scores(*found) for name, found in baselines.items()},
-        },
-        "above_trivial": reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL]),
-        "collapse": collapse_audit(reference, texts, claimed, label, known, request.seed),
-    }
+    texts = [report.text for report in (*training.reports, *training.validation)]
+    known = (texts, training.labels)
+    return {"collapse": collapse_audit(reference, *scored, label, known, seed)}
 
 
 def _compared(
