@@ -1,8 +1,11 @@
-"""Three abnormalities, a labeller that looks for their words, and references to score against."""
+"""Examples worked by hand; three abnormalities, and a labeller that looks for their words."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +13,13 @@ import numpy.typing as npt
 from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.reference import Reference, TextLabels
 
+GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ("nodule", "effusion", "emphysema")
+
+
+def golden(name: str) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
+    return document
 
 
 class WordLabeller:

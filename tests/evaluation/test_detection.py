@@ -1,15 +1,14 @@
 from __future__ import annotations
 
-import json
 from fractions import Fraction
 from itertools import product
 from math import floor
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.evaluation.conftest import golden
 from uvlm.data.label_scheme import scheme
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.detection import (
@@ -21,7 +20,6 @@ from uvlm.evaluation.detection import (
 )
 
 Flags = npt.NDArray[np.bool_]
-GOLDEN = Path(__file__).parents[1] / "golden" / "detection.json"
 KINDS = ("blobs", "one voxel", "on the border", "outside the organ", "nothing")
 
 
@@ -65,7 +63,8 @@ def volume_voxel_by_voxel(tumour: Flags, organ: Flags, spacing: tuple[float, ...
 
     steps = list(product((-1, 0, 1), repeat=3))
     return sum(
-        all(is_lesion(tuple(a + d for a, d in zip(place, step, strict=True))) for step in steps)
+        is_lesion(place)
+        and all(is_lesion(tuple(a + d for a, d in zip(place, step, strict=True))) for step in steps)
         for place in product(*(range(len(source)) for source in sources))
     )
 
@@ -84,7 +83,7 @@ def test_two_hundred_phantoms_equal_the_voxel_by_voxel_rule() -> None:
 
 
 def test_cubes_worked_by_hand() -> None:
-    for case in json.loads(GOLDEN.read_text(encoding="utf-8"))["cases"]:
+    for case in golden("detection")["cases"]:
         tumour = np.zeros((case["grid"],) * 3, dtype=bool)
         tumour[(slice(case["first"], case["first"] + case["size"]),) * 3] = True
         organ = np.zeros_like(tumour)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import ast
-import json
 import math
 import operator
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.evaluation.conftest import GOLDEN, golden
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.missing import is_missing, wrong_claims
@@ -24,7 +23,6 @@ from uvlm.evaluation.scores import (
     text_samples,
 )
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 _OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -32,11 +30,6 @@ _OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
 }
-
-
-def golden(name: str) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text(encoding="utf-8"))
-    return document
 
 
 def worked_out(formula: str) -> float:
@@ -62,10 +55,9 @@ def once(count: int) -> Resamples:
 
 
 def test_every_golden_file_is_read_by_a_test() -> None:
-    source = Path(__file__).read_text(encoding="utf-8")
-    assert {path.stem for path in GOLDEN.glob("*.json")} == {
-        path.stem for path in GOLDEN.glob("*.json") if f'golden("{path.stem}")' in source
-    }
+    tests = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_*.py")]
+    for path in GOLDEN.glob("*.json"):
+        assert any(f'golden("{path.stem}")' in source for source in tests), path
 
 
 def test_bleu() -> None:

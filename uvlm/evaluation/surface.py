@@ -66,15 +66,15 @@ def mask_pair_scores(
     from monai.metrics import compute_average_surface_distance, compute_dice
     from monai.metrics import compute_hausdorff_distance as compute_hausdorff
 
-    pair = [torch.from_numpy(mask)[None, None] for mask in (predicted, reference)]
-    scores = {"dice": float(compute_dice(*pair)), "surface_distance": np.nan}
+    written, wanted = (torch.from_numpy(mask)[None, None] for mask in (predicted, reference))
+    scores = {"dice": float(compute_dice(written, wanted)), "surface_distance": np.nan}
     scores["hausdorff_95"] = np.nan
     if predicted.any():
         distance: dict[str, Any] = {"include_background": True, "spacing": list(spacing)}
         with warnings.catch_warnings():
             # MONAI 1.6 warns of an argument that only its own code passes.
             warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-            mean = compute_average_surface_distance(*pair, symmetric=True, **distance)
-            far = compute_hausdorff(*pair, percentile=PERCENTILE, **distance)
+            mean = compute_average_surface_distance(written, wanted, symmetric=True, **distance)
+            far = compute_hausdorff(written, wanted, percentile=PERCENTILE, **distance)
         scores |= {"surface_distance": float(mean), "hausdorff_95": float(far)}
     return scores
