@@ -1,7 +1,7 @@
 """The bars of the rules labeller on manually labelled CT-RATE reports.
 
-The 200 reports with the lowest sha256 of their AccessionNo are the check part; patterns were written
-looking at the others, less those whose text is also in the check part.
+The 200 reports with the lowest sha256 of their AccessionNo are the check part; patterns were
+written looking at the others, less those whose text is also in the check part.
 """
 
 from __future__ import annotations
