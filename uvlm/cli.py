@@ -82,3 +82,16 @@ def label(
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
     typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+
+
+@app.command("import-radbert")
+def import_radbert(
+    checkpoint: Annotated[Path, typer.Argument(help="RadBertClassifier.pth, as published.")],
+    base: Annotated[Path, typer.Option(help="Downloaded zzxslp/RadBERT-RoBERTa-4m.")],
+    out: Annotated[Path, typer.Option(help="New folder, for UVLM_RADBERT_WEIGHTS.")],
+) -> None:
+    """Turn the official report classifier into safetensors for `label --labeller radbert`."""
+    from uvlm.evaluation.labelling.radbert_import import import_radbert as import_checkpoint
+
+    import_checkpoint(checkpoint, base, out)
+    typer.echo(f"Written to {out}; now export UVLM_RADBERT_WEIGHTS={out.resolve()}")

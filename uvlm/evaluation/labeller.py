@@ -52,4 +52,8 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
             from uvlm.evaluation.labelling.rules import RulesLabeller
 
             return RulesLabeller(abnormalities)
+        case "radbert":
+            from uvlm.evaluation.labelling.radbert import RadbertLabeller
+
+            return RadbertLabeller()
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")
