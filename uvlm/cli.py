@@ -50,7 +50,7 @@ def overfit(
 
 
 @app.command()
-def label(
+def label(  # noqa: PLR0913 - one argument an option
     table: Annotated[Path, typer.Argument(metavar="IN.csv", help="A table of reports, UTF-8.")],
     text_column: Annotated[
         list[str], typer.Option(help="Column with report text; several are joined in order.")
@@ -61,6 +61,9 @@ def label(
     label_set: Annotated[str, typer.Option(help="chest (CT-RATE's 18) or abdomen (3).")] = "chest",
     allow_empty: Annotated[
         bool, typer.Option("--allow-empty", help="A row without text claims nothing.")
+    ] = False,
+    keep_uncertain: Annotated[
+        bool, typer.Option("--keep-uncertain", help="-1 where llm is in doubt, instead of 1.")
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -75,13 +78,15 @@ def label(
     abnormalities = LABEL_SETS[label_set]
     reader = get_labeller(labeller, abnormalities)
     reports = read_report_table(table, text_column, id_column, allow_empty=allow_empty)
-    summary = label_table(reports, reader, abnormalities, out)
+    summary = label_table(reports, reader, abnormalities, out, keep_uncertain=keep_uncertain)
     if as_json:
         typer.echo(json.dumps({"out": str(out), "labeller": reader.name, **asdict(summary)}))
         return
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
     typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    if summary.usage:
+        typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
 
 
 @app.command("import-radbert")

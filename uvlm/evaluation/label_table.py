@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.errors import ConfigError
-from uvlm.evaluation.labeller import Labeller
+from uvlm.evaluation.labeller import DoubtingLabeller, Labeller
 from uvlm.store import write_bytes_atomic
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.report_table import ReportTable
@@ -33,12 +33,20 @@ class LabelSummary:
     num_reports: int
     num_positive: dict[str, int]
     num_uncertain: int
+    usage: dict[str, float]
 
 
 def label_table(
-    reports: ReportTable, labeller: Labeller, abnormalities: Sequence[str], out: Path
+    reports: ReportTable,
+    labeller: Labeller,
+    abnormalities: Sequence[str],
+    out: Path,
+    *,
+    keep_uncertain: bool = False,
 ) -> LabelSummary:
     """Label every report and write the table whole or not at all.
+
+    Uncertain labels are counted; unless they are kept as -1, they are written as present.
 
     Raises:
         ConfigError: `out` is the table that is read, or the id column is called like a label.
@@ -48,7 +56,9 @@ def label_table(
     if reports.id_column in abnormalities:
         fact = f"{reports.id_column} is also the name of a label"
         raise ConfigError("--id-column", fact, "name the column that holds the ids")
-    labels = labeller.label(reports.texts)
+    doubting = labeller if isinstance(labeller, DoubtingLabeller) else None
+    answers = doubting.answers(reports.texts) if doubting else labeller.label(reports.texts)
+    labels = answers if keep_uncertain else np.abs(answers)
     try:
         write_bytes_atomic(out, _as_csv(reports, abnormalities, labels).encode("utf-8"))
     except OSError as error:
@@ -57,7 +67,8 @@ def label_table(
     return LabelSummary(
         num_reports=len(labels),
         num_positive=dict(zip(abnormalities, map(int, positives), strict=True)),
-        num_uncertain=int(getattr(labeller, "num_uncertain", 0)),
+        num_uncertain=int((answers == -1).sum()),
+        usage=doubting.usage if doubting else {},
     )
 
 
