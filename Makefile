@@ -2,6 +2,7 @@
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make check  lint, types, import direction, Dockerfile
+# make constant-reports   reports/constant_reports.md from CT-RATE's reports in UVLM_REAL_DATA
 #
 # PYTHON       interpreter the venv is made with (3.11 or newer)
 # TORCH_INDEX  one more index for torch's wheel; a small CPU build on Linux:
@@ -23,7 +24,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check format clean
+.PHONY: setup run test check format clean constant-reports
 
 setup: $(STAMP)
 
@@ -53,6 +54,9 @@ endif
 
 test: setup
 	pytest -q
+
+constant-reports: setup
+	python -m benchmarks.constant_reports
 
 check: setup
 	ruff check .

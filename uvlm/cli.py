@@ -6,6 +6,7 @@ Nothing heavy is imported before a command runs. `context.obj` is a Progress, or
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -49,6 +50,59 @@ def overfit(
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
     typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")
+
+
+@app.command()
+def label(  # noqa: PLR0913 - one argument an option
+    table: Annotated[Path, typer.Argument(metavar="IN.csv", help="A table of reports, UTF-8.")],
+    text_column: Annotated[
+        list[str], typer.Option(help="Column with report text; several are joined in order.")
+    ],
+    out: Annotated[Path, typer.Option(help="The table of labels to write.")],
+    id_column: Annotated[str | None, typer.Option(help="Else the first column.")] = None,
+    labeller: Annotated[str, typer.Option(help="rules, radbert, llm or phantom.")] = "rules",
+    label_set: Annotated[str, typer.Option(help="chest (CT-RATE's 18) or abdomen (3).")] = "chest",
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="A row without text claims nothing.")
+    ] = False,
+    keep_uncertain: Annotated[
+        bool, typer.Option("--keep-uncertain", help="-1 where llm is in doubt, instead of 1.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read the abnormalities out of a table of reports: one 0/1 column each."""
+    from uvlm.errors import ConfigError
+    from uvlm.evaluation.label_table import LABEL_SETS, label_table
+    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.text.report_table import read_report_table
+
+    if label_set not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {label_set!r}", "use chest or abdomen")
+    abnormalities = LABEL_SETS[label_set]
+    reader = get_labeller(labeller, abnormalities)
+    reports = read_report_table(table, text_column, id_column, allow_empty=allow_empty)
+    summary = label_table(reports, reader, abnormalities, out, keep_uncertain=keep_uncertain)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "labeller": reader.name, **asdict(summary)}))
+        return
+    doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
+    claims = sum(summary.num_positive.values())
+    typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    if summary.usage:
+        typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
+
+
+@app.command("import-radbert")
+def import_radbert(
+    checkpoint: Annotated[Path, typer.Argument(help="RadBertClassifier.pth, as published.")],
+    base: Annotated[Path, typer.Option(help="Downloaded zzxslp/RadBERT-RoBERTa-4m.")],
+    out: Annotated[Path, typer.Option(help="New folder, for UVLM_RADBERT_WEIGHTS.")],
+) -> None:
+    """Turn the official report classifier into safetensors for `label --labeller radbert`."""
+    from uvlm.evaluation.labelling.radbert_import import import_radbert as import_checkpoint
+
+    import_checkpoint(checkpoint, base, out)
+    typer.echo(f"Written to {out}; now export UVLM_RADBERT_WEIGHTS={out.resolve()}")
 
 
 @app.command()

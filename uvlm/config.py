@@ -251,7 +251,7 @@ class GenerateConfig(Section):
 class EvaluateConfig(Section):
     """Labeller and intervals."""
 
-    labeller: Literal["phantom", "rules"]
+    labeller: Literal["phantom", "rules", "radbert", "llm"]
     bootstrap_samples: int = Field(ge=0)
 
 

@@ -25,7 +25,7 @@ def test_texts_are_joined_in_the_order_asked_for(table: Path) -> None:
     reports = read_report_table(table, ["a", "b"])
     assert reports.id_column == "scan"
     assert reports.ids == ("1", "2")
-    assert reports.texts == ("first\nsecond", "only a")
+    assert reports.texts == ("first\n\nsecond", "only a")
 
 
 def test_the_id_column_can_be_named(table: Path) -> None:

@@ -9,7 +9,7 @@ llm       any OpenAI-compatible endpoint; the only one that opens a connection
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,20 @@ class Labeller(Protocol):
         ...
 
 
+@runtime_checkable
+class DoubtingLabeller(Labeller, Protocol):
+    """A labeller that can say that a report is uncertain, and that costs something."""
+
+    def answers(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Like `label`, with -1 for what the report leaves uncertain."""
+        ...
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """Requests, tokens and cost so far."""
+        ...
+
+
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:
     """Make the labeller that `evaluate.labeller` or `--labeller` names.
 
@@ -52,4 +66,12 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
             from uvlm.evaluation.labelling.rules import RulesLabeller
 
             return RulesLabeller(abnormalities)
+        case "radbert":
+            from uvlm.evaluation.labelling.radbert import RadbertLabeller
+
+            return RadbertLabeller()
+        case "llm":
+            from uvlm.evaluation.labelling.llm import LlmLabeller
+
+            return LlmLabeller(abnormalities)
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")

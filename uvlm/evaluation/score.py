@@ -106,7 +106,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     ids = [*references.by_id]
     given = read_labels(request.labels, request.columns.id, ids) if request.labels else None
     names = given.names if given else ABNORMALITIES
-    label = TextLabels(get_labeller(request.labeller))
+    label = TextLabels(get_labeller(request.labeller, names))
     reference, patients = _reference(request, references, given, label)
     texts, probabilities = predicted.reports, predicted.probabilities(names)
     thresholds = read_thresholds(request.thresholds, names)
@@ -152,6 +152,11 @@ def _reference(
     labels = given.values if given else label(texts)
     names = given.names if given else ABNORMALITIES
     return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
+
+
+def read_reference(request: ScoreRequest, label: TextLabels) -> Reference:
+    """Read references alone, labelled by the labeller, to score other texts against them."""
+    return _reference(request, read_texts(request.references, request.columns), None, label)[0]
 
 
 def read_training(path: Path, columns: Columns, label: TextLabels) -> TrainingReports:

@@ -6,7 +6,7 @@ anything is returned, and all of them are in one DataError.
 
     table = read_report_table(Path("reports.csv"), ["Findings_EN", "Impressions_EN"])
     table.ids    ("valid_1_a", "valid_2_a", ...)
-    table.texts  one text a row, columns joined by line breaks
+    table.texts  one text a row, columns joined by a blank line
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def read_report_table(
 
     Args:
         path: a UTF-8 CSV file with a header, with or without a byte order mark.
-        text_columns: joined in this order by line breaks; empty fields are left out.
+        text_columns: joined in this order by a blank line; empty fields are left out.
         id_column: the first column unless named.
         allow_empty: take a row without any text as the empty report instead of refusing it.
 
@@ -85,7 +85,7 @@ def read_report_table(
     problems += _text_problems(table, text_columns, allow_empty=allow_empty)
     if problems:
         raise refused(path, problems)
-    texts = ("\n".join(filter(None, (row.values[c] for c in text_columns))) for row in table.rows)
+    texts = ("\n\n".join(filter(None, (row.values[c] for c in text_columns))) for row in table.rows)
     return ReportTable(path, id_column, tuple(r.values[id_column] for r in table.rows), (*texts,))
 
 

@@ -52,6 +52,6 @@ def _with_terms(pattern: str, terms: Mapping[str, str]) -> str:
 
 def _expression(pattern: str) -> str:
     """Translate a pattern into a regular expression."""
-    pattern = re.sub(r"\((?!\?)", "(?:", pattern)
+    pattern = re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
     pattern = re.sub(r"(?<=[\w-])\*", r"\\w*", pattern)  # a word that goes on
     return re.sub(r" ~(\d) ", r"[:)]?(?: [^\\s,]+){0,\1} \\(?", pattern)  # words between

@@ -32,13 +32,11 @@ _SPELLINGS: Final = (
 # A full stop inside a number or a date ends nothing, nor does a question mark inside brackets.
 _BREAK: Final = re.compile(
     r"\.+(?!\d)|(?<!\d)\.(?=\d)"
-    '|[;!"\u2022\u25aa\u25cf\u00b7]+'
+    r"|[;!\"]+|'{2,}"
     r"|\?(?!\s*[),?])"
-    r"|\n\s*\n|\n(?=\s*[-*>(A-Z0-9])"
+    r"|\n\s*\n|\n(?=\s*(?:[-*>A-Z]|\d+[.)]\s))"
 )
-_MAX_SENTENCE: Final = (
-    2000  # characters: what a model without full stops writes stays cheap to read
-)
+_MAX_SENTENCE: Final = 2000  # characters; what a model writes without full stops is cut
 _JOINT: Final = re.compile(r",| and (?!the same)")
 _RELATIVE: Final = re.compile(r"\b(?:which|that|who|whose)(?: \w+){0,2} ?$")
 _VERB_AT_END: Final = re.compile(

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvlm.data.phantom.reports import Lobe, PlantedFinding, Side, Size, write_report
-from uvlm.errors import ConfigError, SetupError
-from uvlm.evaluation.labeller import (
+from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.labelling.phantom import (
     PhantomLabeller,
-    get_labeller,
     highlight_spans,
     label_phantom_text,
     slots_of,
@@ -184,10 +183,3 @@ def test_the_labeller_gives_one_row_a_text() -> None:
 
 def test_no_texts_give_no_rows() -> None:
     assert PhantomLabeller().label([]).shape == (0, 18)
-
-
-def test_the_rules_labeller_says_that_it_is_not_here() -> None:
-    with pytest.raises(SetupError, match="not part of this release"):
-        get_labeller("rules")
-    with pytest.raises(ConfigError, match="'radbert'"):
-        get_labeller("radbert")

@@ -1,0 +1,167 @@
+"""One question to an OpenAI-compatible endpoint, with patience.
+
+    UVLM_LLM_URL      such as https://api.deepseek.com/v1 or http://localhost:8000/v1
+    UVLM_LLM_MODEL    such as deepseek-chat
+    UVLM_LLM_KEY      the key, where the endpoint wants one; it is sent there and nowhere else
+    UVLM_LLM_PRICES   money for a million tokens in and out, such as 0.28,0.42; only for the count
+
+Too many requests (429), errors of the server (5xx), slowness and broken connections are tried again
+after a growing pause, or after the one the server asks for. Redirects are not followed.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from uvlm.errors import ConfigError, SetupError
+
+_LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_MAX_ANSWER_BYTES: Final = 1 << 20
+_LONGEST_PAUSE_S: Final = 60.0
+Message = Mapping[str, str]
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """What the model said, and what it counted."""
+
+    content: str
+    tokens_in: int
+    tokens_out: int
+
+
+class NotNow(Exception):
+    """One attempt failed, another may not."""
+
+    def __init__(self, fact: str, pause_s: float | None = None) -> None:
+        self.fact = fact
+        self.pause_s = pause_s
+        super().__init__(fact)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where questions go; `pause_s` doubles from one attempt to the next."""
+
+    url: str
+    model: str
+    key: str | None = None
+    price_in: float = 0.0
+    price_out: float = 0.0
+    timeout_s: float = 120.0
+    attempts: int = 6
+    pause_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError("UVLM_LLM_URL", f"{self.url!r} is no http(s) address")
+        if self.key and parts.scheme == "http" and parts.hostname not in _LOCAL:
+            fact = f"{self.url} would get the key unencrypted"
+            raise ConfigError("UVLM_LLM_URL", fact, "use https")
+
+    @classmethod
+    def from_environment(cls) -> Endpoint:
+        """Read the variables above."""
+        url, model = os.environ.get("UVLM_LLM_URL"), os.environ.get("UVLM_LLM_MODEL")
+        if not url or not model:
+            missing = "UVLM_LLM_MODEL" if url else "UVLM_LLM_URL"
+            raise SetupError(
+                missing, "is not set", "the llm labeller needs an endpoint and a model"
+            )
+        prices = os.environ.get("UVLM_LLM_PRICES", "0,0")
+        try:
+            price_in, price_out = (float(price) for price in prices.split(","))
+        except ValueError:
+            fact = f"{prices!r} is not two numbers"
+            raise ConfigError("UVLM_LLM_PRICES", fact, "write 0.28,0.42") from None
+        return cls(url, model, os.environ.get("UVLM_LLM_KEY"), price_in, price_out)
+
+
+def ask(endpoint: Endpoint, messages: Sequence[Message], understand: Callable[[Answer], T]) -> T:
+    """Ask until `understand` accepts the answer; it raises NotNow for nonsense.
+
+    Raises:
+        SetupError: the endpoint refuses, or no attempt gave an answer that can be understood.
+    """
+    pause_s = endpoint.pause_s
+    fact = ""
+    for attempt in range(endpoint.attempts):
+        try:
+            return understand(_post(endpoint, messages))
+        except NotNow as failure:
+            fact = failure.fact
+            if attempt + 1 < endpoint.attempts:
+                wanted = pause_s if failure.pause_s is None else failure.pause_s
+                time.sleep(min(wanted, _LONGEST_PAUSE_S))
+            pause_s *= 2
+    remedy = "run it again: answers so far are kept"
+    raise SetupError(endpoint.url, f"{endpoint.attempts} attempts failed, last: {fact}", remedy)
+
+
+def _post(endpoint: Endpoint, messages: Sequence[Message]) -> Answer:
+    """Send one request and read its answer."""
+    question = {
+        "model": endpoint.model,
+        "messages": list(messages),
+        "temperature": 0,
+        "response_format": {"type": "json_object"},
+    }
+    headers = {"Content-Type": "application/json"}
+    if endpoint.key:
+        headers["Authorization"] = f"Bearer {endpoint.key}"
+    request = urllib.request.Request(
+        f"{endpoint.url.rstrip('/')}/chat/completions", json.dumps(question).encode(), headers
+    )
+    try:
+        with _OPENER.open(request, timeout=endpoint.timeout_s) as response:
+            body = response.read(_MAX_ANSWER_BYTES)
+    except urllib.error.HTTPError as error:
+        with error:
+            if error.code == 429 or error.code >= 500:
+                raise NotNow(f"status {error.code}", _retry_after(error)) from None
+            raise SetupError(endpoint.url, f"status {error.code}", _REMEDY) from None
+    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+        raise NotNow(str(error) or type(error).__name__) from None
+    return _read_answer(body)
+
+
+def _read_answer(body: bytes) -> Answer:
+    try:
+        document: Any = json.loads(body)
+        content = document["choices"][0]["message"]["content"]
+        usage = document.get("usage") or {}
+        tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
+    except (ValueError, TypeError, LookupError, AttributeError):
+        raise NotNow("the answer is no chat completion") from None
+    if not isinstance(content, str):
+        raise NotNow("the answer holds no text")
+    return Answer(content, *tokens)
+
+
+def _retry_after(error: urllib.error.HTTPError) -> float | None:
+    """Read the pause that a server asks for; dates are ignored."""
+    try:
+        return max(0.0, float(error.headers.get("Retry-After", "")))
+    except ValueError:
+        return None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would carry the key and the report elsewhere."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+_OPENER: Final = urllib.request.build_opener(_NoRedirect)
+_REMEDY: Final = "check UVLM_LLM_URL, UVLM_LLM_MODEL and UVLM_LLM_KEY"

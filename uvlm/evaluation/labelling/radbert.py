@@ -1,0 +1,144 @@
+"""The classifier of CT-RATE's official scorer: RadBERT, its pooled output, one linear layer.
+
+    text -> tokens (512 at most) -> RoBERTa -> pooled (B, H) -> linear (B, 18) -> sigmoid >= 0.5
+
+Weights are the user's own: `uvlm import-radbert` turns the published checkpoint into the folder
+that UVLM_RADBERT_WEIGHTS names (model.safetensors, config.json and the tokenizer's files).
+B texts of a batch, H hidden size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.errors import SetupError
+from uvlm.text.abnormalities import ABNORMALITIES
+
+if TYPE_CHECKING:
+    import torch
+
+WEIGHTS_VARIABLE: Final = "UVLM_RADBERT_WEIGHTS"
+WEIGHTS_FILE: Final = "model.safetensors"
+_MAX_TOKENS: Final = 512
+_THRESHOLD: Final = 0.5
+_BATCH_SIZE: Final = 16
+
+
+class RadbertLabeller:
+    """Labels by the official classifier.
+
+    Args:
+        folder: what `uvlm import-radbert` wrote; else UVLM_RADBERT_WEIGHTS.
+    """
+
+    name: Final = "radbert"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._device = _choose_device()
+        named = folder or os.environ.get(WEIGHTS_VARIABLE)
+        if named is None:
+            remedy = "name the folder that `uvlm import-radbert` wrote"
+            raise SetupError(WEIGHTS_VARIABLE, "no weights for the radbert labeller", remedy)
+        self._tokenizer, self._model = load_radbert(Path(named))
+        self._model.to(self._device).eval()
+
+    def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """One row a text, one column an abnormality in CT-RATE's order; 1 is present."""
+        return (self.probabilities(texts) >= _THRESHOLD).astype(np.int64)
+
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """One row a text, one column an abnormality in CT-RATE's order."""
+        import torch
+
+        rows = np.zeros((len(texts), len(ABNORMALITIES)), dtype=np.float32)
+        # Texts of about one length pad each other least; the order of the rows stays.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        for start in range(0, len(order), _BATCH_SIZE):
+            batch = order[start : start + _BATCH_SIZE]
+            tokens = self._tokenizer(
+                [texts[row] for row in batch],
+                max_length=_MAX_TOKENS,
+                truncation=True,
+                padding=True,
+                return_tensors="pt",
+            ).to(self._device)
+            with torch.inference_mode():
+                logits = self._model(tokens["input_ids"], tokens["attention_mask"])  # (B, 18)
+            rows[batch] = logits.sigmoid().float().cpu().numpy()
+        return rows
+
+
+def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
+    """Build tokenizer and classifier from a folder of `uvlm import-radbert`.
+
+    Raises:
+        SetupError: a file or the package is missing, or the weights belong to another model.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    transformers = import_transformers()
+    missing = [n for n in ("config.json", WEIGHTS_FILE) if not (folder / n).is_file()]
+    if missing:
+        remedy = "run `uvlm import-radbert`"
+        raise SetupError(folder, f"{' and '.join(missing)} missing", remedy)
+    try:
+        model = build_radbert(transformers.RobertaConfig.from_pretrained(folder))
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE))
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False, do_lower_case=True
+        )
+    except (RuntimeError, SafetensorError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SetupError(folder, f"no RadBERT classifier ({reason})", "import it again") from None
+    return tokenizer, model
+
+
+def build_radbert(config: Any) -> torch.nn.Module:
+    """Make the untrained classifier of a RoBERTa configuration."""
+    import torch
+
+    transformers = import_transformers()
+
+    class Radbert(torch.nn.Module):
+        """Called like the published checkpoint's parts, so that its names fit."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = transformers.RobertaModel(config)
+            self.classifier = torch.nn.Linear(config.hidden_size, len(ABNORMALITIES))
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+            """Give the logits (B, 18) of tokens (B, T)."""
+            pooled = self.model(input_ids, attention_mask=attention_mask).pooler_output  # (B, H)
+            logits: torch.Tensor = self.classifier(pooled)
+            return logits
+
+    return Radbert()
+
+
+def import_transformers() -> Any:
+    """Import the package, or say how to get it."""
+    try:
+        import transformers
+    except ImportError:
+        remedy = "pip install 'uvlm[radbert]'"
+        raise SetupError(
+            "transformers", "the radbert labeller needs this package", remedy
+        ) from None
+    return transformers
+
+
+def _choose_device() -> str:
+    import torch
+
+    name, has_cuda = os.environ.get("UVLM_DEVICE") or "auto", torch.cuda.is_available()
+    if name.startswith("cuda") and not has_cuda:
+        raise SetupError("UVLM_DEVICE", f"{name} is not available here", "use auto or cpu")
+    return name if name != "auto" else "cuda" if has_cuda else "cpu"

@@ -1,0 +1,96 @@
+"""`uvlm import-radbert`: the published checkpoint as safetensors, once and explicitly.
+
+    checkpoint.pth                           folder
+      model.embeddings...    (RoBERTa)         model.safetensors   the same names
+      model....position_ids  (no weight)       config.json         of the base model
+      classifier.{weight,bias}  (18, H)        tokenizer's files   of the base model
+
+The checkpoint is read with weights_only=True, which unpickles tensors and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from uvlm.errors import ConfigError, DataError
+from uvlm.evaluation.labelling.radbert import (
+    WEIGHTS_FILE,
+    build_radbert,
+    import_transformers,
+    load_radbert,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TOKENIZER_FILES: Final = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+)
+_NO_WEIGHT: Final = "model.embeddings.position_ids"  # a buffer of transformers before 4.31
+
+
+def import_radbert(checkpoint: Path, base: Path, out: Path) -> None:
+    """Write the folder that the radbert labeller loads, whole or not at all.
+
+    Args:
+        checkpoint: RadBertClassifier.pth as published with CT-RATE.
+        base: the downloaded folder of zzxslp/RadBERT-RoBERTa-4m (config.json and tokenizer).
+        out: the folder to make; it must not exist.
+
+    Raises:
+        ConfigError: `out` exists.
+        DataError: the checkpoint or the base folder is not what it should be.
+    """
+    from safetensors.torch import save_file
+
+    if out.exists():
+        raise ConfigError("--out", f"{out} exists", "name a new folder")
+    transformers = import_transformers()
+    if not (base / "config.json").is_file():
+        raise DataError(base, "no config.json", "download zzxslp/RadBERT-RoBERTa-4m there")
+    weights = _read_checkpoint(checkpoint)
+    model = build_radbert(transformers.RobertaConfig.from_pretrained(base))
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(checkpoint, f"does not fit {base / 'config.json'} ({reason})") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
+        folder = Path(name) / out.name
+        folder.mkdir()
+        save_file(weights, folder / WEIGHTS_FILE)
+        for file in ("config.json", *_TOKENIZER_FILES):
+            if (base / file).is_file():
+                shutil.copyfile(base / file, folder / file)
+        load_radbert(folder)
+        folder.rename(out)
+
+
+def _read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Read the state dict without what is no weight."""
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(path, "no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        raise DataError(path, "no state dict of tensors")
+    return {
+        name.removeprefix("module."): tensor.contiguous().clone()
+        for name, tensor in content.items()
+        if name.removeprefix("module.") != _NO_WEIGHT
+    }
