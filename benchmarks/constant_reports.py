@@ -23,6 +23,7 @@ from uvlm.evaluation.score_inputs import Columns
 from uvlm.evaluation.score_page import number
 from uvlm.evaluation.sentence_bank import split_sentences
 from uvlm.store import write_text_atomic
+from uvlm.text.abnormalities import ABNORMALITIES
 
 OUT: Final = Path("reports/constant_reports.md")
 LABELLER: Final = "rules"
@@ -70,13 +71,14 @@ def page(reports: Path) -> str:
     request = ScoreRequest(
         references=reports / "ct_rate_validation_reports.csv",
         predictions=reports / "ct_rate_validation_reports.csv",
-        training=reports / "ct_rate_reports_labelled.csv",
         labeller=LABELLER,
         samples=SAMPLES,
     )
     label = TextLabels(get_labeller(LABELLER))
     reference = read_reference(request, label)
-    training = read_training(reports / "ct_rate_reports_labelled.csv", Columns(), label)
+    training = read_training(
+        reports / "ct_rate_reports_labelled.csv", Columns(), ABNORMALITIES, label
+    )
     found = baseline_claims(training, reference.case_ids, label, request.seed)
     found["references"] = ([*reference.texts], label(reference.texts))
     scores, protocols, lengths = {}, {}, {}

@@ -120,6 +120,9 @@ def score(  # noqa: PLR0913 - one parameter an option
     labels: Annotated[
         Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
     ] = None,
+    label_set: Annotated[
+        str, typer.Option(help="Without --labels: chest (18) or abdomen (3).")
+    ] = "chest",
     labeller: Annotated[str, typer.Option(help="What reads abnormalities in texts.")] = "rules",
     thresholds: Annotated[
         Path | None, typer.Option(help="JSON of thresholds tuned on validation.")
@@ -140,12 +143,16 @@ def score(  # noqa: PLR0913 - one parameter an option
     json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
 ) -> None:
     """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
+    from uvlm.errors import ConfigError
+    from uvlm.evaluation.label_table import LABEL_SETS
     from uvlm.evaluation.score import ScoreRequest, check_complete
     from uvlm.evaluation.score import score as score_reports
     from uvlm.evaluation.score_inputs import Columns
     from uvlm.evaluation.score_page import score_page
     from uvlm.store import write_json_atomic
 
+    if label_set not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {label_set!r}", "use chest or abdomen")
     texts = tuple(text_column or ())
     request = ScoreRequest(
         references,
@@ -154,6 +161,7 @@ def score(  # noqa: PLR0913 - one parameter an option
         prediction_columns=Columns(id_column, tuple(prediction_text_column or ()) or texts),
         patient_column=patient_column,
         labels=labels,
+        names=LABEL_SETS[label_set],
         labeller=labeller,
         thresholds=thresholds,
         compare=compare,

@@ -55,6 +55,15 @@ def test_headline_numbers_stand_beside_oracle_and_every_baseline(
             assert f"{scores['bleu_mean']:.3f}" in text
 
 
+def test_the_collapse_audit_is_shown(page: Path, run: SummaryInputs) -> None:
+    audit = json.loads(run.metrics.read_text(encoding="utf-8"))["collapse"]
+    for name in ("summary.html", "summary.md"):
+        text = (page / name).read_text(encoding="utf-8")
+        assert "macro-F1 when every CT is another patient" in text
+        assert f"{audit['image_shuffle']['macro_f1_lost']:.3f}" in text
+        assert f"{audit['memorised']['reference_sentence_share']:.3f}" in text
+
+
 def test_a_class_that_is_not_learned_is_named(page: Path, run: SummaryInputs) -> None:
     metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
     assert "Lung nodule" in metrics["not_learned"]

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.evaluation.bootstrap import Resamples, with_interval
-from uvlm.evaluation.classification import Confusion, precision_recall_f1
+from uvlm.evaluation.classification import per_class_f1
 from uvlm.evaluation.scores import per_class_samples
 
 Flags = npt.NDArray[np.bool_]
@@ -80,12 +80,7 @@ def choose_thresholds(volumes: Counts, labels: Flags) -> Counts:
         labels: (V, O) whether the organ has a lesion.
     """
     candidates = np.asarray(CANDIDATES_MM3)
-    scores = [
-        precision_recall_f1(
-            Confusion(*(p.sum(axis=0) for p in Confusion.per_case(labels, volumes > threshold)))
-        )[2]
-        for threshold in candidates
-    ]
+    scores = [per_class_f1(labels, volumes > threshold)[2] for threshold in candidates]
     chosen: Counts = candidates[np.argmax(scores, axis=0)]
     return chosen
 

@@ -43,7 +43,7 @@ from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.rows import abnormality_rows, not_learned
 from uvlm.seeding import generator
 from uvlm.store import write_json_atomic
-from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.abnormalities import abnormality_names
 
 Flags = npt.NDArray[np.bool_]
 
@@ -115,11 +115,6 @@ def evaluate(
     write_json_atomic(out, metrics)
     write_json_atomic(per_class, {"abnormalities": rows, "structures": structures})
     return metrics
-
-
-def abnormality_names(params: Params) -> tuple[str, ...]:
-    """Name the classes of the profile's data set, in the order of its label vectors."""
-    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS
 
 
 def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:

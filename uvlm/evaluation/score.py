@@ -67,6 +67,7 @@ class ScoreRequest:
         prediction_columns: of the predictions and of `compare`.
         patient_column: of the references.
         labels: CSV of 0/1 labels; None lets the labeller read the references.
+        names: the abnormalities, where no table of labels decides.
         labeller: reads abnormalities out of texts.
         thresholds: JSON of tuned thresholds for probabilities.
         compare: a second set of predictions.
@@ -84,6 +85,7 @@ class ScoreRequest:
     prediction_columns: Columns = field(default_factory=Columns)
     patient_column: str | None = None
     labels: Path | None = None
+    names: tuple[str, ...] = ABNORMALITIES
     labeller: str = "rules"
     thresholds: Path | None = None
     compare: Path | None = None
@@ -105,13 +107,13 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     )
     ids = [*references.by_id]
     given = read_labels(request.labels, request.columns.id, ids) if request.labels else None
-    names = given.names if given else ABNORMALITIES
+    names = given.names if given else request.names
     label = TextLabels(get_labeller(request.labeller, names))
     reference, patients = _reference(request, references, given, label)
     texts, probabilities = predicted.reports, predicted.probabilities(names)
     thresholds = read_thresholds(request.thresholds, names)
     claimed = reference.claims(texts, label)
-    training = _training(request, label)
+    training = _training(request, names, label)
     baselines = (
         baseline_claims(training, reference.case_ids, label, request.seed) if training else {}
     )
@@ -150,7 +152,7 @@ def _reference(
         patients, request.samples, generator(request.seed, "score", "bootstrap")
     )
     labels = given.values if given else label(texts)
-    names = given.names if given else ABNORMALITIES
+    names = given.names if given else request.names
     return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
 
 
@@ -159,11 +161,13 @@ def read_reference(request: ScoreRequest, label: TextLabels) -> Reference:
     return _reference(request, read_texts(request.references, request.columns), None, label)[0]
 
 
-def read_training(path: Path, columns: Columns, label: TextLabels) -> TrainingReports:
+def read_training(
+    path: Path, columns: Columns, names: Sequence[str], label: TextLabels
+) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = read_texts(path, columns)
     table = read_strict_table(path)
-    if set(ABNORMALITIES) <= set(table.columns):
+    if set(names) <= set(table.columns):
         labels = read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
@@ -240,10 +244,12 @@ def _cls(reference: Reference, probabilities: Floats | None, thresholds: Floats)
     return {"cls": scores} if scores else {}
 
 
-def _training(request: ScoreRequest, label: TextLabels) -> TrainingReports | None:
+def _training(
+    request: ScoreRequest, names: Sequence[str], label: TextLabels
+) -> TrainingReports | None:
     if request.training is None:
         return None
-    return read_training(request.training, request.training_columns, label)
+    return read_training(request.training, request.training_columns, names, label)
 
 
 def _collapse(

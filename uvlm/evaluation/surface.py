@@ -63,8 +63,9 @@ def mask_pair_scores(
         spacing: of a voxel in mm, (z, y, x).
     """
     import torch
-    from monai.metrics import compute_average_surface_distance, compute_dice
-    from monai.metrics import compute_hausdorff_distance as compute_hausdorff
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+    from monai.metrics.meandice import compute_dice
+    from monai.metrics.surface_distance import compute_average_surface_distance
 
     written, wanted = (torch.from_numpy(mask)[None, None] for mask in (predicted, reference))
     scores = {"dice": float(compute_dice(written, wanted)), "surface_distance": np.nan}
@@ -75,6 +76,6 @@ def mask_pair_scores(
             # MONAI 1.6 warns of an argument that only its own code passes.
             warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
             mean = compute_average_surface_distance(written, wanted, symmetric=True, **distance)
-            far = compute_hausdorff(written, wanted, percentile=PERCENTILE, **distance)
+            far = compute_hausdorff_distance(written, wanted, percentile=PERCENTILE, **distance)
         scores |= {"surface_distance": float(mean), "hausdorff_95": float(far)}
     return scores

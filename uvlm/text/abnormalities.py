@@ -6,7 +6,10 @@ and a column of a metrics table all follow it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from uvlm.config import Params
 
 ABNORMALITIES: Final[tuple[str, ...]] = (
     "Medical material",
@@ -29,3 +32,8 @@ ABNORMALITIES: Final[tuple[str, ...]] = (
     "Interlobular septal thickening",
 )
 ABDOMEN_LESIONS: Final[tuple[str, ...]] = ("Liver lesion", "Kidney lesion", "Pancreatic lesion")
+
+
+def abnormality_names(params: Params) -> tuple[str, ...]:
+    """Name the classes of the profile's data set, in the order of its label vectors."""
+    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS
