@@ -3,31 +3,40 @@
     UVLM_REAL_DATA=FOLDER python -m benchmarks.constant_reports     (make constant-reports)
 
 Sentences and labels are learned from the 800 reports that CT-RATE's authors labelled by hand: every
-fourth chooses among constants, the others are counted. Nothing here looks at an image. The page
-holds numbers, no sentence of a report. CT-RATE is licensed CC BY-NC-SA 4.0.
+fourth chooses among constants, the others are counted. These reports are longer than those that are
+scored, and so is the constant that they choose; the report of NUM_SENTENCES sentences, a length
+fixed beforehand, is therefore a row of its own. Nothing here looks at an image. The page holds
+numbers, no sentence of a report. CT-RATE is licensed CC BY-NC-SA 4.0.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from uvlm.errors import SetupError
-from uvlm.evaluation.baselines import TRIVIAL, baseline_claims
+import numpy as np
+
+from uvlm.errors import SetupError, UvlmError
+from uvlm.evaluation.baselines import TrainingReports, baseline_claims
+from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.labeller import get_labeller
-from uvlm.evaluation.reference import TextLabels
+from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.score import ScoreRequest, read_reference, read_training
 from uvlm.evaluation.score_inputs import Columns
 from uvlm.evaluation.score_page import number
-from uvlm.evaluation.sentence_bank import split_sentences
+from uvlm.evaluation.scores import bleu_samples, with_intervals
+from uvlm.evaluation.sentence_bank import learn_sentences, split_sentences
 from uvlm.store import write_text_atomic
 from uvlm.text.abnormalities import ABNORMALITIES
 
 OUT: Final = Path("reports/constant_reports.md")
 LABELLER: Final = "rules"
 SAMPLES: Final = 1000
+NUM_SENTENCES: Final = 24
+LENGTHS: Final = (8, 12, 16, 20, 24, 28, 32, 36, 40)
 ABNORMALITY_METRICS: Final = {
     "macro_f1": "macro-F1",
     "macro_precision": "precision",
@@ -45,7 +54,8 @@ TEXT_METRICS: Final = {
     "sacrebleu_13a": "sacrebleu 13a",
 }
 _NAMES: Final = {
-    "constant_normal": "constant, all normal",
+    "constant_fixed": f"constant, the {NUM_SENTENCES} most frequent normal sentences",
+    "constant_normal": "constant, all normal, length chosen on training reports",
     "constant_abnormal": "constant, everything abnormal",
     "most_frequent": "most frequent training report",
     "random": "another training report for each",
@@ -80,38 +90,58 @@ def page(reports: Path) -> str:
         reports / "ct_rate_reports_labelled.csv", Columns(), ABNORMALITIES, label
     )
     found = baseline_claims(training, reference.case_ids, label, request.seed)
+    constants = _by_length(training, label)
+    fixed = [constants[NUM_SENTENCES]] * len(reference.case_ids)
+    found["constant_fixed"] = (fixed, label(fixed))
     found["references"] = ([*reference.texts], label(reference.texts))
     scores, protocols, lengths = {}, {}, {}
-    for name in (*TRIVIAL, "references"):
+    for name in _NAMES:
         texts, claims = found[name]
         scores[name] = reference.report_scores(texts, claims)
-        protocols[name] = {"official": scores[name], **reference.other_protocols(texts)}
+        protocols[name] = {HEADLINE: scores[name], **reference.other_protocols(texts)}
         lengths[name] = len(split_sentences(texts[0])) if len(set(texts)) == 1 else None
-    size = reference.size(0)
-    num_judges = len(training.validation)
-    return "\n".join(
+    blocks = (
+        ["# What constant reports score on CT-RATE's validation reports"],
+        [_origin(reference, training)],
+        _table(scores, ABNORMALITY_METRICS),
         [
-            "# What constant reports score on CT-RATE's validation reports",
-            "",
-            f"Made by `make constant-reports` from {size['n']:,} reference reports of "
-            f"{size['n_patients']:,} patients. Labels of references and of constant reports are "
-            f"read by the labeller `{LABELLER}`; sentences are learned from "
-            f"{len(training.reports) + num_judges} labelled training reports, of which "
-            f"{num_judges} choose among constants. 95 % intervals in brackets from {SAMPLES:,} "
-            "bootstrap samples of patients, seed 0. **No row has looked at an image.**",
-            "",
-            *_table(scores, ABNORMALITY_METRICS),
-            "",
-            "BLEU by pycocoevalcap, ROUGE-L and CIDEr under the protocol `official`; sacrebleu "
-            "cuts its own words.",
-            "",
-            *_table(scores, TEXT_METRICS),
-            "",
-            "BLEU-mean under every protocol; docs/evaluation.md says what they are.",
-            "",
-            *_protocol_table(protocols, lengths),
-            "",
-        ]
+            f"BLEU by pycocoevalcap, ROUGE-L and CIDEr under the protocol `{HEADLINE}`; sacrebleu "
+            "cuts its own words."
+        ],
+        _table(scores, TEXT_METRICS),
+        ["BLEU-mean under every protocol; docs/evaluation.md says what they are."],
+        _protocol_table(protocols, lengths),
+        [
+            "How much the length alone decides: BLEU of the constant report of the k most frequent "
+            "normal sentences."
+        ],
+        _length_table(reference, constants),
+    )
+    return "\n\n".join("\n".join(block) for block in blocks) + "\n"
+
+
+def _by_length(training: TrainingReports, label: TextLabels) -> dict[int, str]:
+    """Write the report of the k most frequent sentences without a claim, for several k."""
+    bank = learn_sentences(training.reports, training.labels, label)
+    nothing = np.zeros(training.labels.shape[1], dtype=bool)
+    return {k: bank.most_frequent(nothing, k) for k in LENGTHS}
+
+
+def _origin(reference: Reference, training: TrainingReports) -> str:
+    num_judges, size = len(training.validation), reference.size(0)
+    words = [
+        sum(len(text.split()) for text in texts) / len(texts)
+        for texts in (reference.texts, [report.text for report in training.reports])
+    ]
+    return (
+        f"Made by `make constant-reports` from {size['n']:,} reference reports of "
+        f"{size['n_patients']:,} patients. Labels of references and of constant reports are read "
+        f"by the labeller `{LABELLER}`; sentences are learned from "
+        f"{len(training.reports) + num_judges} labelled training reports, of which {num_judges} "
+        f"choose among constants. Those are longer ({words[1]:.0f} words on average) than the "
+        f"references ({words[0]:.0f}), so the length that they choose is too long here. 95 % "
+        f"intervals in brackets from {SAMPLES:,} bootstrap samples of patients, seed 0. "
+        "**No row has looked at an image.**"
     )
 
 
@@ -137,5 +167,21 @@ def _protocol_table(
     return lines
 
 
+def _length_table(reference: Reference, constants: Mapping[int, str]) -> list[str]:
+    metrics = [metric for metric in TEXT_METRICS if metric.startswith("bleu")]
+    titles = " | ".join(TEXT_METRICS[metric] for metric in metrics)
+    lines = [f"| k | words | {titles} |", "|---:|---:|" + "---:|" * len(metrics)]
+    for k, text in constants.items():
+        texts = [text] * len(reference.texts)
+        row = with_intervals(bleu_samples(reference.texts, texts, reference.resamples))
+        cells = " | ".join(number(row, metric) for metric in metrics)
+        lines.append(f"| {k} | {len(text.split())} | {cells} |")
+    return lines
+
+
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UvlmError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
