@@ -1,4 +1,4 @@
-"""The numbers of `uvlm score` as text for a terminal of 100 columns."""
+"""The numbers of `uvlm score` as text for a terminal of 110 columns."""
 
 from __future__ import annotations
 
@@ -45,7 +45,10 @@ def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> 
     if value is None:
         return _DASH
     interval = scores.get(f"{name}_ci") if with_range else None
-    return f"{value:.3f} ({interval[0]:.3f}-{interval[1]:.3f})" if interval else f"{value:.3f}"
+    if not interval:
+        return f"{value:.3f}"
+    low, high = interval
+    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
