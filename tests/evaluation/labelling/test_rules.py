@@ -348,6 +348,10 @@ def test_no_text_breaks_it_and_sentences_do_not_influence_each_other(text: str) 
         ("The liver, pancreas and kidneys are unremarkable.", set()),
         ("No focal lesion in the liver, pancreas or kidneys.", set()),
         ("Liver density is decreased, hepatosteatosis.", set()),
+        ("The liver has a diffuse hypodense appearance due to steatosis.", set()),
+        ("A mass that partly enters the section lies in the tail of the pancreas, metastatic "
+         "lesions in the liver.", {"Liver lesion", "Pancreatic lesion"}),
+        ("Polycystic kidneys.", {"Kidney lesion"}),
         ("A mass of 2 cm in the left adrenal gland.", set()),
         ("Kidney stones. Splenic cyst.", set()),
         ("Liver lesions: None.", set()),

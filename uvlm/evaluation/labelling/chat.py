@@ -3,7 +3,7 @@
     UVLM_LLM_URL      such as https://api.deepseek.com/v1 or http://localhost:8000/v1
     UVLM_LLM_MODEL    such as deepseek-chat
     UVLM_LLM_KEY      the key, where the endpoint wants one; it is sent there and nowhere else
-    UVLM_LLM_PRICES   money for a million tokens in and out, such as 0.28,0.42; only for the count
+    UVLM_LLM_PRICES   IN,OUT: money for a million tokens of each; only for the count
 
 Too many requests (429), errors of the server (5xx), slowness and broken connections are tried again
 after a growing pause, or after the one the server asks for. Redirects are not followed.
@@ -83,7 +83,7 @@ class Endpoint:
             price_in, price_out = (float(price) for price in prices.split(","))
         except ValueError:
             fact = f"{prices!r} is not two numbers"
-            raise ConfigError("UVLM_LLM_PRICES", fact, "write 0.28,0.42") from None
+            raise ConfigError("UVLM_LLM_PRICES", fact, "write two prices such as 1,2") from None
         return cls(url, model, os.environ.get("UVLM_LLM_KEY"), price_in, price_out)
 
 

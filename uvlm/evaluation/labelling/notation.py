@@ -47,6 +47,7 @@ def any_of(patterns: Iterable[str], terms: Mapping[str, str] | None = None) -> r
 
 
 def _with_terms(pattern: str, terms: Mapping[str, str]) -> str:
+    """Put in the word lists; one may not contain another."""
     return re.sub(r"<(\w+)>", lambda match: terms[match[1]], pattern)
 
 
@@ -54,4 +55,4 @@ def _expression(pattern: str) -> str:
     """Translate a pattern into a regular expression."""
     pattern = re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
     pattern = re.sub(r"(?<=[\w-])\*", r"\\w*", pattern)  # a word that goes on
-    return re.sub(r" ~(\d) ", r"[:)]?(?: [^\\s,]+){0,\1} \\(?", pattern)  # words between
+    return re.sub(r" ~(\d+) ", r"[:)]?(?: [^\\s,]+){0,\1} \\(?", pattern)  # words between

@@ -1,7 +1,7 @@
 """The rules labeller: an abnormality is present where a clause asserts one of its patterns.
 
 Findings and impression are read alike, and one assertion is enough. The conventions are those of
-CT-RATE's annotators (docs/evaluation.md); the patterns are data, in patterns/*.yaml:
+CT-RATE's annotators (docs/report_labels.md); the patterns are data, in patterns/*.yaml:
 
     Abnormality:
       stems     letters of which one must occur, so that most sentences are skipped fast

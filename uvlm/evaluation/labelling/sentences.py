@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 from uvlm.evaluation.labelling.notation import any_of
 
@@ -74,19 +74,29 @@ class Denials:
         patterns: the lists of patterns/negation.yaml by name.
     """
 
-    def __init__(self, patterns: Mapping[str, Sequence[str]]) -> None:
-        self._harmless = any_of(patterns["harmless"])
-        self._gone = any_of(patterns["gone"])
-        self._denies_after = any_of(patterns["denies_after"])
-        self._denies_before = any_of(patterns["denies_before"])
-        self._asserts = any_of(patterns["asserts"])
-        self._splits_clauses = any_of(patterns["splits_clauses"])
+    def __init__(self, patterns: Mapping[str, Any]) -> None:
+        terms: Mapping[str, str] = patterns["terms"]
+        self._harmless = any_of(patterns["harmless"], terms)
+        self._gone = any_of(patterns["gone"], terms)
+        self._denies_after = any_of(patterns["denies_after"], terms)
+        self._denies_before = any_of(patterns["denies_before"], terms)
+        self._calls_normal = any_of(patterns["calls_normal"], terms)
+        self._asserts = any_of(patterns["asserts"], terms)
+        self._splits_clauses = any_of(patterns["splits_clauses"], terms)
 
     def asserted(self, sentence: str) -> list[str]:
         """Give the clauses of a sentence without what they deny."""
         clauses = self._splits_clauses.split(self._harmless.sub(" ", sentence))
-        asserted = map(self._without_denials, clauses)
+        asserted = map(self._without_denials, map(self._without_normal, clauses))
         return [clause for clause in asserted if clause.strip(" ,.-")]
+
+    def _without_normal(self, clause: str) -> str:
+        """Cut what is called normal, back to the comma before; the next word may be a verb."""
+        while normal := self._calls_normal.search(clause):
+            subject = clause.rfind(",", 0, normal.start()) + 1
+            joint = clause.rfind(" and ", subject, normal.start())
+            clause = clause[: max(subject, joint)] + clause[normal.end() :]
+        return clause
 
     def _without_denials(self, clause: str) -> str:
         """Go from denial to denial; what is kept of a clause is joined by bars."""
