@@ -16,9 +16,6 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 Model = Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
-TextColumns = Annotated[
-    list[str] | None, typer.Option(help="Column of the text; several are joined in order.")
-]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
 
 
@@ -112,8 +109,12 @@ def score(  # noqa: PLR0913 - one parameter an option
     id_column: Annotated[
         str | None, typer.Option(help="Column of the ids in every table; else the first.")
     ] = None,
-    text_column: TextColumns = None,
-    prediction_text_column: TextColumns = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Column of the reports; several are joined in order.")
+    ] = None,
+    prediction_text_column: Annotated[
+        list[str] | None, typer.Option(help="The same in the predictions; else --text-column.")
+    ] = None,
     patient_column: Annotated[
         str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
     ] = None,
@@ -130,12 +131,14 @@ def score(  # noqa: PLR0913 - one parameter an option
     training: Annotated[
         Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
     ] = None,
-    training_text_column: TextColumns = None,
+    training_text_column: Annotated[
+        list[str] | None, typer.Option(help="The same in --training; else --text-column.")
+    ] = None,
     compare: Annotated[
         Path | None, typer.Option(help="Second predictions: paired differences.")
     ] = None,
-    bootstrap_samples: Annotated[int, typer.Option(min=0)] = 1000,
-    seed: Annotated[int, typer.Option()] = 0,
+    bootstrap_samples: Annotated[int, typer.Option(min=0, help="0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
     meteor: Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java.")] = False,
     allow_missing: Annotated[
         bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")

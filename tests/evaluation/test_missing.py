@@ -12,7 +12,7 @@ from uvlm.evaluation.classification import Confusion, precision_recall_f1
 from uvlm.evaluation.missing import wrong_claims
 from uvlm.evaluation.reference import Reference
 
-WORDS = [*NAMES, "heart", "lung", "no."]
+WORDS = [*NAMES, "heart", "lung", "no"]
 METRICS = {
     *(f"bleu_{order}" for order in ("1", "2", "3", "4", "mean")),
     *("macro_f1", "macro_precision", "macro_recall", "crg", "rouge_l", "cider", "sacrebleu_13a"),
@@ -47,8 +47,10 @@ def test_deleting_predictions_never_raises_a_metric(data: st.DataObject) -> None
 def test_deleting_probabilities_never_raises_a_metric(data: st.DataObject) -> None:
     size = data.draw(st.integers(2, 8))
     flags = st.lists(st.booleans(), min_size=3 * size, max_size=3 * size)
-    values = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), min_size=size, max_size=size)
-    probabilities = np.asarray([data.draw(values) for _ in range(3)]).T
+    may_tie = data.draw(st.booleans())
+    tied = st.lists(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), min_size=size, max_size=size)
+    untied = st.permutations([number / size for number in range(size)])
+    probabilities = np.asarray([data.draw(tied if may_tie else untied) for _ in range(3)]).T
     reference = reference_of(["a"] * size, np.asarray(data.draw(flags)).reshape(size, 3))
     fewer = probabilities.copy()
     fewer[sorted(data.draw(st.sets(st.integers(0, size - 1))))] = np.nan
@@ -56,7 +58,7 @@ def test_deleting_probabilities_never_raises_a_metric(data: st.DataObject) -> No
     before = reference.classifier_scores(probabilities, thresholds)
     after = reference.classifier_scores(fewer, thresholds)
     for name, value in before.items():
-        if value is not None:
+        if value is not None and not (may_tie and name == "macro_auprc"):
             assert after[name] <= value + 1e-6, name
 
 

@@ -17,6 +17,7 @@ from pipeline.cli import app
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.comparison import two_sided_p
+from uvlm.evaluation.overlap import why_no_meteor
 from uvlm.evaluation.score import ScoreRequest, check_complete, score
 from uvlm.evaluation.score_inputs import Columns, read_labels
 from uvlm.evaluation.score_page import score_page
@@ -252,6 +253,33 @@ def test_the_command_fails_after_the_table_when_predictions_are_missing(
     assert result.exception.exit_code == 3
     assert "2 WITHOUT A PREDICTION" in result.output
     assert run(*arguments, "--allow-missing").exit_code == 0
+
+
+@pytest.mark.skipif(bool(why_no_meteor()), reason=why_no_meteor() or "there is Java")
+def test_meteor_of_the_corpus_is_given_only_when_no_report_is_missing(
+    request_: ScoreRequest, tables: Path, tmp_path: Path
+) -> None:
+    lines = (tables / "references.csv").read_text(encoding="utf-8").splitlines(keepends=True)
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("".join(lines[:-4]), encoding="utf-8")
+    asked = replace(request_, predictions=tables / "references.csv", with_meteor=True)
+    whole, partial = (
+        score(request)["report"]["meteor"] for request in (asked, replace(asked, predictions=fewer))
+    )
+    assert whole["corpus"] == whole["mean_over_reports"] == pytest.approx(1.0)
+    assert partial["corpus"] is None
+    assert partial["mean_over_reports"] == pytest.approx(12 / 16)
+
+
+def test_lesions_of_the_abdomen_are_read_without_a_table_of_labels(tmp_path: Path) -> None:
+    rows = [("a", "There is a hypodense lesion in the liver."), ("b", "Normal liver and kidneys.")]
+    path = write_table(tmp_path / "r.csv", ["id", "report"], rows)
+    arguments = ("--references", path, "--predictions", path, "--bootstrap-samples", 0)
+    result = run(*arguments, "--label-set", "abdomen")
+    assert result.exit_code == 0, result.output
+    (line,) = [line for line in result.output.splitlines() if line.startswith("Liver lesion")]
+    assert line.split()[2:] == ["1", "1.000", "1.000", "1.000"]
+    assert isinstance(run(*arguments, "--label-set", "brain").exception, ConfigError)
 
 
 def test_an_unknown_text_column_is_a_usage_error_that_lists_the_columns(

@@ -77,7 +77,7 @@ def evaluate(
     training = _training(cases)
     predicted = read_predictions(predictions, reference.case_ids)
     texts = predicted.reports
-    label = TextLabels(get_labeller(params.evaluate.labeller))
+    label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     probabilities = predicted.probabilities(reference.names)
     tuned = read_thresholds(thresholds, reference.names)
     claimed = reference.claims(texts, label)

@@ -1,7 +1,7 @@
 """What a missing report costs: it is an empty report, and an empty report is right about nothing.
 
     abnormalities  wrong in every class: a miss where one is present, a false alarm where none is
-    probabilities  0 where an abnormality is present, 1 where it is not
+    probabilities  below all others where an abnormality is present, else above all others
     n-grams        as many as the longest reference has, none of which matches; no word is credited
                    to the length that the brevity penalty looks at
     ROUGE-L and the like    0
@@ -9,7 +9,7 @@
 Counted so, leaving out a report can never pay. Read as "claims nothing", it could: deleting reports
 full of false alarms would raise precision. For abnormalities the score is exactly the worst that
 any report in the gap could have scored; for n-grams it is the worst of any report that is not
-longer than the longest reference.
+longer than the longest reference. Average precision is the worst only where no scores are tied.
 
 N cases, A abnormalities.
 """
@@ -39,8 +39,13 @@ def wrong_claims(labels: Flags, claimed: Flags, missing: Flags) -> Flags:
 
 
 def wrong_probabilities(labels: Flags, probabilities: Floats) -> Floats:
-    """Replace NaN by the probability that is most wrong; all (N, A)."""
-    return np.where(np.isnan(probabilities), (~labels).astype(np.float64), probabilities)
+    """Replace NaN by the score that is most wrong; all (N, A).
+
+    That is 2 for a negative; and for positives -1, -2, ..., as tied ones would all get the
+    precision of the last of them.
+    """
+    places = -1.0 - np.arange(len(labels), dtype=np.float64)[:, None]
+    return np.where(np.isnan(probabilities), np.where(labels, places, 2.0), probabilities)
 
 
 def wrong_ngrams(counts: Floats, missing: Flags) -> Floats:

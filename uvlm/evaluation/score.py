@@ -220,11 +220,15 @@ def _missing(reference: Reference, predicted: AlignedPredictions) -> list[str]:
 
 
 def _meteor(reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
-    """METEOR of the corpus, and the mean over reports, which alone can be resampled."""
+    """METEOR of the corpus, and the mean over reports, which alone can be resampled.
+
+    Nothing can be charged to the corpus value for a missing report, so it is not given then.
+    """
+    missing = is_missing(texts)
     corpus, each = meteor(reference.texts, texts)
-    each = np.where(is_missing(texts), 0.0, each)
+    each = np.where(missing, 0.0, each)
     return {
-        "corpus": round(corpus, 6),
+        "corpus": None if missing.any() else round(corpus, 6),
         **with_interval("mean_over_reports", reference.resamples.means(each)),
     }
 

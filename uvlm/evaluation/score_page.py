@@ -108,7 +108,7 @@ def _protocols(document: Mapping[str, Any]) -> str:
     lines = [aligned(rows), f"sacrebleu 13a, BLEU-4: {number(report, 'sacrebleu_13a')}"]
     if report["meteor"]:
         each = number(report["meteor"], "mean_over_reports")
-        lines.append(f"METEOR {report['meteor']['corpus']:.3f}; mean over reports {each}")
+        lines.append(f"METEOR: {number(report['meteor'], 'corpus')}; mean over reports {each}")
     else:
         lines.append("METEOR: not asked for (--meteor)")
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS, bleu_counts, bleu_scores
+from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
@@ -44,11 +44,10 @@ def text_samples(references: Sequence[str], texts: Sequence[str], resamples: Res
     missing = is_missing(texts)
     rouge, consensus = rouge_l(references, texts), cider(references, texts)
     each = {"rouge_l": rouge, "cider": consensus}
-    other = wrong_ngrams(sacrebleu_counts(references, texts), missing)
     return {
         **bleu_samples(references, texts, resamples),
         **{name: resamples.means(np.where(missing, 0.0, values)) for name, values in each.items()},
-        "sacrebleu_13a": sacrebleu_score(resamples.sums(other)),
+        "sacrebleu_13a": _sacrebleu(references, texts, resamples),
     }
 
 
@@ -61,6 +60,18 @@ def bleu_samples(
     """BLEU-1..4 and their mean under a named protocol."""
     counts = wrong_ngrams(bleu_counts(references, texts, protocol), is_missing(texts))
     return bleu_scores(resamples.sums(counts))
+
+
+def _sacrebleu(references: Sequence[str], texts: Sequence[str], resamples: Resamples) -> Floats:
+    """BLEU-4 by sacrebleu, 0 where no report is long enough for four words in a row.
+
+    What missing reports are charged with would otherwise count as written there, and its smoothing
+    would give it a score.
+    """
+    counts, missing = sacrebleu_counts(references, texts), is_missing(texts)
+    present = resamples.sums(np.where(missing[:, None], 0.0, counts))
+    scores = sacrebleu_score(resamples.sums(wrong_ngrams(counts, missing)))
+    return np.where(present[..., 2 * MAX_ORDER - 1] > 0, scores, 0.0)
 
 
 def ranking_samples(labels: Flags, probabilities: Floats, resamples: Resamples) -> Samples:
