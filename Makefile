@@ -1,8 +1,11 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
+# make bench  what preprocessing costs beside the authors' release: reports/benchmarks.md
 # make check  lint, types, import direction, Dockerfile
 # make constant-reports   reports/constant_reports.md from CT-RATE's reports in UVLM_REAL_DATA
+# make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
+#             writes reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
 #
 # PYTHON       interpreter the venv is made with (3.11 or newer)
 # TORCH_INDEX  one more index for torch's wheel; a small CPU build on Linux:
@@ -24,7 +27,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test check format clean constant-reports
+.PHONY: setup run test bench constant-reports check reader-faults format clean
 
 setup: $(STAMP)
 
@@ -58,12 +61,18 @@ test: setup
 constant-reports: setup
 	python -m benchmarks.constant_reports
 
+bench: setup
+	python -m benchmarks.preprocess
+
 check: setup
 	ruff check .
 	ruff format --check .
 	mypy
 	lint-imports
 	hadolint Dockerfile
+
+reader-faults: setup
+	python -m benchmarks.reader_faults
 
 format: setup
 	ruff check --fix-only --quiet .

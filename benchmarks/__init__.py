@@ -1,1 +1,1 @@
-"""Measurements whose results are committed; each module is a command."""
+"""Campaigns that measure the claims of the README; each is one command and one page of reports/."""

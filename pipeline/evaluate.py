@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pipeline.paths import GENERATED, MODELS, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
+from uvlm.data.fits import check_fits
 from uvlm.evaluation.evaluate import evaluate
 
 
 def score(stage: Stage) -> None:
-    """Write reports/metrics.json and reports/per_class.json."""
+    """Write reports/metrics.json and reports/per_class.json, if nothing was fitted on test."""
+    check_fits(manifest("index"), [MODELS / "cls"])
     evaluate(
         stage.params,
         index=manifest("index"),

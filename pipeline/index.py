@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from pipeline.paths import manifest, quarantine
+from pipeline.paths import REPORTS, manifest, quarantine
 from pipeline.stage import Stage, run_stage
 from uvlm.data.index import build
+from uvlm.store import write_json_atomic
 
 
 def index(stage: Stage) -> None:
-    """Write the index and say how many cases were kept and refused."""
+    """Write the index and say how many cases were kept and refused, and of which table."""
     summary = build(stage.params, manifest("download"), manifest("index"), quarantine("index"))
     counts = {f"kept.{split}": count for split, count in summary.kept.items()}
     counts |= {f"refused.{reason}": count for reason, count in summary.refused.items()}
+    write_json_atomic(REPORTS / "index.json", summary.to_json(stage.params.download.source))
     stage.tracker.log({"candidates": summary.candidates, **counts}, 0)
 
 

@@ -75,8 +75,8 @@ def run_stage(
 def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -> int:
     """Run `work` as the stage `name`; returns the exit code, errors are said on stderr."""
     start = time.monotonic()
-    previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
-    try:
+
+    def tracked() -> None:
         params = load_params(PARAMS)
         declaration = read_declarations(Path.cwd())[name]
         with (
@@ -85,6 +85,28 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
         ):
             work(Stage(name, params, tracker, progress))
             _write_timing(name, time.monotonic() - start)
+
+    return _guarded(name, tracked)
+
+
+def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoReturn:
+    """Run one share of a stage's cases and exit with its code.
+
+    A share writes into the store only; the stage, run after all shares, writes outputs and records.
+    """
+
+    def untracked() -> None:
+        with ProgressBar(name) as progress:
+            work(load_params(PARAMS), progress)
+
+    sys.exit(_guarded(name, untracked))
+
+
+def _guarded(name: str, body: Callable[[], None]) -> int:
+    """Run `body`; turn what it raises into one line and an exit code."""
+    previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    try:
+        body()
     except UvlmError as error:
         sys.stderr.write(f"{name}: {error}\n")
         return error.exit_code

@@ -16,7 +16,7 @@ from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 TRAININGS = ("train_seg", "train_cls", "train_report")
 STAGES = (
     "download", "index", "preprocess", "pseudo_label@anatomy", "pseudo_label@airway",
-    "pseudo_label@vessel", "label_maps", "tokenizer", "train_seg", "train_cls", "encode",
+    "pseudo_label@vessel", "label_maps", "tokenizer", "audit", "train_seg", "train_cls", "encode",
     "train_report", "generate", "evaluate",
 )  # fmt: skip
 PHANTOM_GOALS = {
@@ -48,6 +48,7 @@ def summarize(stage: Stage) -> None:
         spans=highlight_spans,
         costs=read_costs(state_root() / "timings"),
         facts=facts | versions(),
+        accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
         goals=PHANTOM_GOALS if stage.params.profile == "phantom" else {},
     )
     build_summary(stage.params, inputs, REPORTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.paths import MODELS, manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.data.cases import read_index
+from uvlm.data.fits import write_fits
 from uvlm.text.tokenizer import run
 
 
@@ -13,6 +14,7 @@ def tokenizer(stage: Stage) -> None:
     cases = read_index(manifest("index"))
     texts = {case.scan_id: case.report.text for case in cases if case.split == "train"}
     run(stage.params.tokenizer, texts.values(), MODELS / "tokenizer")
+    write_fits(MODELS / "tokenizer", {"tokenizer": {"train": texts}})
 
 
 if __name__ == "__main__":

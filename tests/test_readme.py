@@ -22,13 +22,13 @@ def test_the_readme_is_at_most_200_lines() -> None:
 
 
 def test_every_make_target_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^    |`)make ([a-z]+)", README, re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^    |`)make ([a-z-]+)", README, re.MULTILINE))
     assert {"run", "test"} <= named <= targets
 
 
 def test_every_uvlm_command_exists() -> None:
-    commands = set(re.findall(r"(?:^    |`)uvlm ([a-z]+(?: [a-z]+)?)", README, re.MULTILINE))
+    commands = set(re.findall(r"(?:^    |`)uvlm ([a-z-]+(?: [a-z]+)?)", README, re.MULTILINE))
     assert commands
     for command in commands:
         result = CliRunner().invoke(app, [*command.split(), "--help"])

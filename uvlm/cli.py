@@ -12,17 +12,46 @@ from typing import Annotated
 
 import typer
 
+from uvlm.errors import DataError
+
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
+_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder of DICOM files."
 Model = Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
 
 
+@app.command("check-ct")
+def check_ct(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help=_CT_HELP)],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Model folder whose preparation is shown; else params.yaml here."),
+    ] = None,
+    picture: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.png", help="Draw the three planes as the model sees them."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say whether CTs would be accepted, and what will be done to them; exits with 3 if not."""
+    from uvlm.inference.contract import contract_here
+    from uvlm.pages.ct_planes import check_cts
+
+    refused = 0
+    config = contract_here(model)
+    for check in check_cts(paths, config, picture):
+        typer.echo(json.dumps(check.to_json(), allow_nan=False) if as_json else check.to_text())
+        refused += not check.accepted
+    if refused:
+        raise typer.Exit(DataError.exit_code)
+
+
 @app.command()
 def predict(
     context: typer.Context,
-    cts: Annotated[list[Path], typer.Argument(metavar="CT...", help="NIfTI files.")],
+    cts: Annotated[list[Path], typer.Argument(metavar="CT...", help=_CT_HELP)],
     model: Model,
     out: Out,
 ) -> None:

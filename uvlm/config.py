@@ -110,6 +110,12 @@ class TokenizerConfig(Section):
     vocabulary_size: int = Field(ge=300)
 
 
+class AuditConfig(Section):
+    """How alike two images on different sides of a split may be, in units of their own spread."""
+
+    near_duplicate: float = Field(gt=0, lt=1)
+
+
 class EncoderConfig(Section):
     """ResidualEncoderUNet: one entry per stage, shallow to deep."""
 
@@ -272,6 +278,7 @@ class Params(Section):
     pseudo_label: PseudoLabelConfig
     label_maps: LabelMapsConfig
     tokenizer: TokenizerConfig
+    audit: AuditConfig
     encoder: EncoderConfig
     classifier: ClassifierConfig
     decoder: DecoderConfig

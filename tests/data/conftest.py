@@ -15,7 +15,10 @@ import pytest
 
 from uvlm import store
 from uvlm.config import Params, load_params
+from uvlm.data import audit, index, label_maps, preprocess, pseudo_labels
+from uvlm.data.index import IndexSummary
 from uvlm.data.io import write_findings_mask, write_label_map, write_volume
+from uvlm.data.pseudo_labels import KINDS, Kind
 from uvlm.data.volume import AxisOrder, LabelMap, Volume
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -162,6 +165,77 @@ def params(root: Path) -> Params:
     preprocess = phantom.preprocess.model_copy(update={"grid": (8, 10, 12)})
     index = phantom.index.model_copy(update={"max_quarantined_share": 1.0, "val_fraction": 0.25})
     return phantom.model_copy(update={"preprocess": preprocess, "index": index})
+
+
+class Stages:
+    """The data stages over one data set, each with its manifest, below `root`."""
+
+    def __init__(
+        self, params: Params, root: Path, prepare: Callable[[], object] = lambda: None
+    ) -> None:
+        self.params, self.root, self.prepare = params, root, prepare
+
+    def manifest(self, stage: str) -> Path:
+        return self.root / f"{stage}.jsonl"
+
+    def reasons(self, stage: str) -> dict[str, str]:
+        lines = (self.root / f"quarantine/{stage}.jsonl").read_text().splitlines()
+        return {entry["case"]: entry["reason"] for entry in map(json.loads, lines)}
+
+    def index(self) -> IndexSummary:
+        self.prepare()
+        quarantine = self.root / "quarantine/index.jsonl"
+        return index.build(
+            self.params, self.manifest("download"), self.manifest("index"), quarantine
+        )
+
+    def preprocess(self) -> dict[str, int]:
+        quarantine = self.root / "quarantine/preprocess.jsonl"
+        out = self.manifest("preprocess")
+        return preprocess.run(self.params, self.manifest("index"), out, quarantine)
+
+    def pseudo_label(self, kind: Kind) -> dict[str, int]:
+        quarantine = self.root / f"quarantine/pseudo_label_{kind}.jsonl"
+        args = (kind, self.params, self.manifest("index"), self.manifest(kind))
+        return pseudo_labels.run(*args, quarantine=quarantine)
+
+    def label_maps(self) -> dict[str, int]:
+        return label_maps.run(
+            self.params,
+            self.manifest("index"),
+            self.manifest("preprocess"),
+            {kind: self.manifest(kind) for kind in KINDS},
+            self.manifest("label_maps"),
+            quarantine=self.root / "quarantine/label_maps.jsonl",
+        )
+
+    def audit(self) -> dict[str, Any]:
+        inputs = audit.AuditInputs(
+            index=self.manifest("index"),
+            preprocess=self.manifest("preprocess"),
+            label_maps=self.manifest("label_maps"),
+            fitted=[self.root],
+            quarantine=self.root / "quarantine",
+        )
+        return audit.run(self.params, inputs, self.root / "audit.json")
+
+    def all(self) -> None:
+        self.index()
+        self.preprocess()
+        for kind in KINDS:
+            self.pseudo_label(kind)
+        self.label_maps()
+
+
+@pytest.fixture(scope="session")
+def make_stages() -> Callable[..., Stages]:
+    """Make the stages over a data set that a test writes itself."""
+    return Stages
+
+
+@pytest.fixture
+def stages(dataset: Dataset, params: Params) -> Stages:
+    return Stages(params, dataset.root, dataset.write)
 
 
 @pytest.fixture(scope="session")

@@ -103,15 +103,15 @@ def test_slope_and_intercept_are_applied_once(path: Path, volume: Volume) -> Non
 
 
 def test_a_fractional_slope_gives_float32(path: Path, volume: Volume) -> None:
-    read = read_volume(edit(path, pack("2f", 112, 0.99, 1.5)))
+    read = read_volume(edit(path, pack("2f", 112, 0.75, 1.5)))
     assert read.array.dtype == np.float32
-    np.testing.assert_allclose(read.array, volume.array * 0.99 + 1.5, rtol=1e-5)
+    np.testing.assert_allclose(read.array, volume.array * 0.75 + 1.5, rtol=1e-5)
 
 
 def test_a_quaternion_alone_is_enough_and_agrees_with_nibabel(
     tmp_path: Path, volume: Volume
 ) -> None:
-    turn = nibabel.eulerangles.euler2mat(0.2, -0.1, 0.3) * [0.8, 0.7, -3.0]
+    turn = nibabel.eulerangles.euler2mat(0.1, -0.05, 0.15) * [0.8, 0.7, -3.0]
     affine = nibabel.affines.from_matvec(turn, [5, 6, 7])
     image = nibabel.Nifti1Image(volume.array.T, None)
     image.set_qform(affine, 1)
@@ -129,6 +129,17 @@ def test_a_trailing_axis_of_one_is_dropped(tmp_path: Path, volume: Volume) -> No
 def test_a_file_of_two_gzip_members_is_read_whole(path: Path, volume: Volume) -> None:
     raw = gzip.decompress(path.read_bytes())
     path.write_bytes(gzip.compress(raw[:1000]) + gzip.compress(raw[1000:]))
+    np.testing.assert_array_equal(read_volume(path).array, volume.array)
+
+
+@pytest.mark.parametrize("beyond", [-2, -1, 0, 1, 2, 30])
+def test_a_member_may_end_anywhere_in_what_is_read_at_once(
+    path: Path, volume: Volume, beyond: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = gzip.decompress(path.read_bytes())
+    first = gzip.compress(raw[:1500])
+    path.write_bytes(first + gzip.compress(raw[1500:]))
+    monkeypatch.setattr("uvlm.data.formats.verified._PIECE", len(first) + beyond)
     np.testing.assert_array_equal(read_volume(path).array, volume.array)
 
 

@@ -22,13 +22,21 @@ def test_a_missing_device_is_a_setup_error(monkeypatch: pytest.MonkeyPatch) -> N
         choose_device()
 
 
-@pytest.mark.parametrize(("has_tiles", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
-def test_a_cpu_uses_bf16_only_with_amx_tiles(
-    has_tiles: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("has_tiles", "has_dot_product", "expected"),
+    [(True, False, "bf16-mixed"), (False, True, "bf16-mixed"), (False, False, "32-true")],
+)
+def test_a_cpu_uses_bf16_only_where_it_multiplies_it(
+    has_tiles: bool, has_dot_product: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("UVLM_PRECISION")
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: has_tiles, raising=False)
+    support = {"_is_amx_tile_supported": has_tiles, "_is_avx512_bf16_supported": has_dot_product}
+    for name, value in support.items():
+        monkeypatch.setattr(torch.cpu, name, lambda value=value: value, raising=False)
     assert choose_precision(torch.device("cpu")) == expected
+    assert choose_precision(torch.device("cpu"), width=512) == expected
+    assert choose_precision(torch.device("cpu"), width=64) == "32-true"
+    assert choose_precision(torch.device("cuda"), width=64) == "bf16-mixed"
 
 
 def test_the_environment_overrides_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -242,7 +242,8 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
     wrong: list[tuple[list[Path], Path, type[UvlmError], str]] = [
         ([tmp_path / "none.nii.gz"], tmp_path / "out", DataError, "no such file"),
         ([empty], tmp_path / "out", DataError, "is empty"),
-        ([tmp_path], tmp_path / "out", DataError, "is a folder"),
+        ([tmp_path], tmp_path / "out", ConfigError, "lies inside an input"),
+        ([twin.parent], tmp_path / "out", DataError, "is not DICOM"),
         ([ct, twin], tmp_path / "out", ConfigError, "case id valid_1_a_1"),
         ([taken], tmp_path, ConfigError, "is an input"),
         ([ct], empty, ConfigError, "is a file"),

@@ -79,14 +79,14 @@ def test_a_window_over_the_whole_volume_is_one_forward_pass() -> None:
 
 
 @torch.no_grad()
-def test_volumes_up_to_four_patches_pass_whole_and_larger_ones_in_windows() -> None:
-    small, large = Spy(), Spy()
-    predict_labels(small, torch.randn(3, 1, 8, 8, 4), (4, 4, 4))
-    assert small.shapes == [(3, 1, 8, 8, 4)]
-    labels = predict_labels(large, torch.randn(2, 1, 8, 8, 8), (4, 4, 4))
-    assert labels.shape == (2, 8, 8, 8)
-    assert {shape[2:] for shape in large.shapes} == {(4, 4, 4)}
-    assert sum(shape[0] for shape in large.shapes) == 2 * 27
+def test_volumes_pass_in_windows_of_the_patch_and_whole_only_where_it_covers_them() -> None:
+    covered, larger = Spy(), Spy()
+    predict_labels(covered, torch.randn(3, 1, 4, 4, 4), (4, 5, 4))
+    assert covered.shapes == [(3, 1, 4, 4, 4)]
+    labels = predict_labels(larger, torch.randn(2, 1, 8, 4, 6), (4, 4, 4))
+    assert labels.shape == (2, 8, 4, 6)
+    assert {shape[2:] for shape in larger.shapes} == {(4, 4, 4)}
+    assert sum(shape[0] for shape in larger.shapes) == 2 * 3 * 1 * 2
 
 
 @given(

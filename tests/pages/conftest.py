@@ -78,6 +78,8 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
     write_quarantine(root / "quarantine" / "index.jsonl", [])
     write_quarantine(root / "quarantine" / "preprocess.jsonl", refusals)
     stages = {"train_seg": 1000, "train_cls": 100, "train_report": 500}
+    account = {"name": "reports", "rows": 9, "kept": 7, "excluded": {"no_chest": 2}}
+    write_json_atomic(root / "index.json", {"accounts": [account]})
     return SummaryInputs(
         index=root / "index.jsonl",
         preprocess=root / "preprocess.jsonl",
@@ -87,6 +89,7 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
         metrics=root / "metrics.json",
         per_class=root / "per_class.json",
         quarantine=root / "quarantine",
+        accounts=[root / "index.json"],
         histories={stage: write_history(root, stage, steps) for stage, steps in stages.items()},
         spans=highlight_spans,
         costs=[StageCost("download", 14.2, 310.0), *(StageCost(s, 98.7, 912.0) for s in stages)],

@@ -64,6 +64,11 @@ def test_the_collapse_audit_is_shown(page: Path, run: SummaryInputs) -> None:
         assert f"{audit['memorised']['reference_sentence_share']:.3f}" in text
 
 
+def test_every_row_of_a_table_is_accounted_for(page: Path) -> None:
+    assert "| reports | 9 | 7 | no\\_chest 2 |" in (page / "summary.md").read_text(encoding="utf-8")
+    assert "no_chest 2</td>" in (page / "summary.html").read_text(encoding="utf-8")
+
+
 def test_a_class_that_is_not_learned_is_named(page: Path, run: SummaryInputs) -> None:
     metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
     assert "Lung nodule" in metrics["not_learned"]

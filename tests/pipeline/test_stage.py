@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import preprocess
 from pipeline import stage as stage_module
 from pipeline.profiles import read_document, write_params
 from pipeline.progress import ProgressBar
@@ -105,3 +106,17 @@ def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setenv(key, value)
     stage_module._restart_keeping_memory()
     assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [(["--shard", "3/2"], "--shard: is '3/2'"), (["--all"], "['--all'] is no option")],
+)
+def test_a_wrong_option_of_preprocess_is_named_and_leaves_no_record(
+    arguments: list[str], fact: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        preprocess.main(arguments)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith(f"preprocess: {fact}")
+    assert read_records() == []

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from uvlm.config import Params
 from uvlm.data import ct_rate
+from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, write_index
-from uvlm.data.splits import audit_leaks, carve_validation, missing_positives
+from uvlm.data.leaks import Use, find_leaks
+from uvlm.data.lesion_set import PAPER_VOLUMES, withhold_masks
+from uvlm.data.source_rows import grounding_parts, ids_by_table
+from uvlm.data.splits import carve_validation, missing_positives
 from uvlm.errors import ConfigError
-from uvlm.store import Refusal, check_quarantine_share, read_manifest, write_quarantine
+from uvlm.store import Refusal, Row, check_quarantine_share, read_manifest, write_quarantine
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,21 @@ class IndexSummary:
     annotated: int  # cases with a findings mask
     shared_texts: int  # report texts that belong to more than one patient: normal, counted
     missing_positives: tuple[str, ...]  # "abnormality in split"
+    scans: int
+    patients: int
+    accounts: tuple[Account, ...]  # of every table
+
+    def to_json(self, source: str) -> dict[str, Any]:
+        """Give the numbers that people read as JSON values."""
+        counts = {
+            "cases": sum(self.kept.values()),
+            "scans": self.scans,
+            "patients": self.patients,
+            "report_texts_of_several_patients": self.shared_texts,
+        }
+        if source == "ct_rate":
+            counts["findings_masks_that_teach_in_the_paper"] = PAPER_VOLUMES
+        return {**counts, "accounts": [account.to_json() for account in self.accounts]}
 
 
 def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) -> IndexSummary:
@@ -49,12 +70,27 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
         "index", faults, len(cases) + len(refusals), params.index.max_quarantined_share
     )
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
-    audit_leaks(cases)
+    find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
+    cases, accounts = _account(cases, refusals, files)
     write_index(out, cases)
-    return _summary(cases, refusals)
+    return _summary(cases, refusals, accounts)
 
 
-def _summary(cases: list[Case], refusals: list[Refusal]) -> IndexSummary:
+def _account(
+    cases: Sequence[Case], refusals: Sequence[Refusal], files: Mapping[str, Row]
+) -> tuple[list[Case], list[Account]]:
+    """Withhold the masks that must not teach; say where the rows of every table went."""
+    refused = {refusal.case: refusal.reason for refusal in refusals}
+    kept, lesions = withhold_masks(cases, grounding_parts(files), refused)
+    fate: dict[str, str | None] = {**refused, **dict.fromkeys((c.case_id for c in cases), None)}
+    every = Account.of("cases", fate, fate)
+    tables = [Account.of(name, ids, fate) for name, ids in ids_by_table(files).items()]
+    return kept, [every, *tables, *([lesions] if lesions.rows else [])]
+
+
+def _summary(
+    cases: Sequence[Case], refusals: Sequence[Refusal], accounts: Sequence[Account]
+) -> IndexSummary:
     patients_by_text: dict[str, set[str]] = {}
     for case in cases:
         patients_by_text.setdefault(case.report.text, set()).add(case.patient_id)
@@ -65,4 +101,7 @@ def _summary(cases: list[Case], refusals: list[Refusal]) -> IndexSummary:
         annotated=sum(case.findings_mask is not None for case in cases),
         shared_texts=sum(len(patients) > 1 for patients in patients_by_text.values()),
         missing_positives=tuple(missing_positives(cases)),
+        scans=len({case.scan_id for case in cases}),
+        patients=len({case.patient_id for case in cases}),
+        accounts=tuple(accounts),
     )

@@ -34,13 +34,12 @@ from uvlm.store import (
     Row,
     array_path,
     check_quarantine_share,
+    find_or_make,
     key_of,
     load_array,
     map_cases,
     read_manifest,
-    read_note,
     resolve,
-    save_array,
     store_root,
     write_manifest,
     write_quarantine,
@@ -175,22 +174,23 @@ def _jobs(
     volumes = {row.case: row for row in read_manifest(preprocess)}
     wanted: list[str] = [kind for kind in config.priority if kind != "lesion"]
     labels = {kind: {row.case: row for row in read_manifest(parts[kind])} for kind in wanted}
-    with_lesions = bool(scheme(config.dataset, config.scheme).lesion_ids)
     jobs, unannotated = [], 0
     for case in read_index(index):
         found = {kind: rows[case.case_id] for kind, rows in labels.items() if case.case_id in rows}
         if case.case_id not in volumes or len(found) < len(wanted):
             continue
-        if with_lesions and _has_undrawn_lesions(case):
+        if is_left_undrawn(case, config):
             unannotated += 1
             continue
         jobs.append(_Job(case, volumes[case.case_id], found))
     return jobs, unannotated
 
 
-def _has_undrawn_lesions(case: Case) -> bool:
+def is_left_undrawn(case: Case, config: LabelMapsConfig) -> bool:
+    """Whether lesions are to be taught and this case has some that nobody drew."""
     lesions = [flag for i, flag in enumerate(case.abnormalities) if i != _NOT_A_LESION]
-    return case.findings_mask is None and any(lesions)
+    taught = bool(scheme(config.dataset, config.scheme).lesion_ids)
+    return taught and case.findings_mask is None and any(lesions)
 
 
 def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
@@ -202,18 +202,20 @@ def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
     settings = config.model_dump(mode="json")
     key = key_of("label_maps", VERSION, made_by, digest, case.finding_categories, native, settings)
     path = array_path("label_maps", key)
-    note = read_note(root / path)
-    if note is None:
-        chosen = scheme(config.dataset, config.scheme)
-        try:
-            grid = _label_map(job, config, chosen, Geometry.from_json(native), root)
-        except ReadError as error:
-            return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
-        counts = np.bincount(grid.ravel(), minlength=chosen.num_classes)
-        note = {"voxels": {str(i): int(n) for i, n in enumerate(counts) if n}}
-        note["sha256"] = save_array(root / path, grid, note)
+    try:
+        note = find_or_make(root / path, lambda: _counted(job, config, root))
+    except ReadError as error:
+        return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
     extra = {"voxels": note["voxels"], "annotated": case.findings_mask is not None}
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)
+
+
+def _counted(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[str, Any]]:
+    """Make one label map; also count the voxels of each class present."""
+    chosen = scheme(config.dataset, config.scheme)
+    grid = _label_map(job, config, chosen, Geometry.from_json(job.volume.extra["native"]), root)
+    counts = np.bincount(grid.ravel(), minlength=chosen.num_classes)
+    return grid, {"voxels": {str(i): int(n) for i, n in enumerate(counts) if n}}
 
 
 def _label_map(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,6 +23,7 @@ import numpy.typing as npt
 
 from uvlm.config import Grid, Params, PreprocessConfig
 from uvlm.data.cases import Case, read_index
+from uvlm.data.fingerprint import fingerprint
 from uvlm.data.io import read_volume
 from uvlm.data.resample import Axis, resample_image, resample_labels
 from uvlm.data.volume import (
@@ -32,25 +34,24 @@ from uvlm.data.volume import (
     Volume,
     axis_order,
     spacing_of,
-    to_canonical,
 )
-from uvlm.errors import DataError
 from uvlm.store import (
     CaseProgress,
     Refusal,
     Row,
+    Shard,
     array_path,
     check_quarantine_share,
+    find_or_make,
     key_of,
     map_cases,
-    read_note,
-    save_array,
     store_root,
     write_manifest,
     write_quarantine,
 )
 
 VERSION: Final = 1
+_CACHE_VERSION: Final = 2  # of what is kept beside the arrays, which do not depend on it
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +127,7 @@ def preprocess_volume(
 ) -> tuple[npt.NDArray[np.int16], Geometry]:
     """Bring a CT onto the network's grid."""
     geometry = Geometry.of(volume, config)
-    array = to_canonical(volume).array
+    array = geometry.order.view(volume.array)
     return resample_image(array, geometry.axes, config.clip_hu), geometry
 
 
@@ -153,8 +154,11 @@ def normalise(
 
 def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
     """Mean and standard deviation of whole numbers, summed exactly."""
-    whole = array.astype(np.int64).ravel()
-    total, squares, count = int(whole.sum()), int(np.square(whole).sum()), whole.size
+    total = squares = 0
+    for plane in array:  # a plane at a time: whole volumes of int64 are large
+        whole = plane.astype(np.int64)
+        total, squares = total + int(whole.sum()), squares + int(np.square(whole).sum())
+    count = array.size
     variance = (squares * count - total * total) / (count * count)
     return round(total / count, 6), round(float(np.sqrt(variance)), 6)
 
@@ -183,37 +187,44 @@ def run(
         How many cases were kept, and how many refused by each reason.
     """
     cases = read_index(index_manifest)
-    work = partial(_preprocess_case, config=params.preprocess, root=store_root())
-    results = map_cases(work, cases, description="preprocess", progress=progress)
+    results = _preprocess(cases, params.preprocess, progress)
     rows = [result for result in results if isinstance(result, Row)]
     refusals = [result for result in results if isinstance(result, Refusal)]
     write_quarantine(quarantine, refusals)
     check_quarantine_share(
         "preprocess", len(refusals), len(cases), params.index.max_quarantined_share
     )
-    _check_same_images(rows, {case.case_id: case for case in cases})
     write_manifest(out, rows)
-    counts = {"kept": len(rows)}
-    for refusal in refusals:
-        counts[refusal.reason] = counts.get(refusal.reason, 0) + 1
-    return counts
+    return {"kept": len(rows), **Counter(refusal.reason for refusal in refusals)}
+
+
+def run_shard(
+    params: Params, index_manifest: Path, shard: Shard, progress: CaseProgress | None = None
+) -> None:
+    """Preprocess one share of the cases into the store and write nothing else.
+
+    `run` then finds every share there and only assembles; what a share refused it refuses again.
+    """
+    _preprocess(shard.of(read_index(index_manifest)), params.preprocess, progress)
+
+
+def _preprocess(
+    cases: Sequence[Case], config: PreprocessConfig, progress: CaseProgress | None
+) -> list[Row | Refusal]:
+    work = partial(_preprocess_case, config=config, root=store_root())
+    return map_cases(work, cases, description="preprocess", progress=progress)
 
 
 def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | Refusal:
     """Preprocess one case, or find it in the store."""
     made_by = config.model_dump(mode="json", exclude={"normalise", "window_hu"})
-    key = key_of("preprocess", VERSION, case.sha256 or case.volume, case.volume, made_by)
+    identity = case.sha256 or case.volume
+    key = key_of("preprocess", VERSION, _CACHE_VERSION, identity, case.volume, made_by)
     path = array_path("preprocess", key)
-    note = read_note(root / path)
-    if note is None:
-        try:
-            volume = read_volume(root / case.volume)
-        except ReadError as error:
-            return Refusal(case.case_id, case.volume, error.reason, error.fact, error.remedy)
-        array, geometry = preprocess_volume(volume, config)
-        mean, std = volume_statistics(array)
-        note = {"native": geometry.to_json(), "mean": mean, "std": std}
-        note["sha256"] = save_array(root / path, array, note)
+    try:
+        note = find_or_make(root / path, lambda: make_cached(root / case.volume, config))
+    except ReadError as error:
+        return Refusal(case.case_id, case.volume, error.reason, error.fact, error.remedy)
     geometry = Geometry.from_json(note["native"])
     extra = {
         "shape": list(geometry.grid),
@@ -221,20 +232,20 @@ def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | 
         "native": note["native"],
         "mean": note["mean"],
         "std": note["std"],
+        "fingerprint": note["fingerprint"],
         "contract_sha256": contract_sha256(config),
     }
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)
 
 
-def _check_same_images(rows: list[Row], cases: Mapping[str, Case]) -> None:
-    """Fail when two splits hold the same image under other axes, headers or names."""
-    first: dict[str, Case] = {}
-    for row in rows:
-        case = cases[row.case]
-        twin = first.setdefault(row.sha256, case)
-        if twin.split != case.split:
-            raise DataError(
-                case.case_id,
-                f"is the same image as {twin.case_id}: {case.split} and {twin.split} would leak",
-                "leave one of them out",
-            )
+def make_cached(
+    path: Path, config: PreprocessConfig
+) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
+    """Read a CT; return its array on the grid and what is kept beside it."""
+    volume = read_volume(path)
+    array, geometry = preprocess_volume(volume, config)
+    mean, std = volume_statistics(array)
+    # A grid that holds the whole volume looks like it, and is smaller.
+    whole = array if config.resize == "stretch" else geometry.order.view(volume.array)
+    told = {"native": geometry.to_json(), "mean": mean, "std": std}
+    return array, told | {"fingerprint": fingerprint(whole)}

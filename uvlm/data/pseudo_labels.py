@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
@@ -29,10 +30,9 @@ from uvlm.store import (
     Row,
     array_path,
     check_quarantine_share,
+    find_or_make,
     key_of,
     map_cases,
-    read_note,
-    save_array,
     store_root,
     write_manifest,
     write_quarantine,
@@ -115,15 +115,19 @@ def _label_case(case: Case, kind: Kind, name: str, root: Path) -> Row | Refusal:
     digest = case.mask_sha256.get(_MASK[kind], "")
     key = key_of("pseudo_label", VERSION, kind, name, case.volume, digest)
     path = array_path("pseudo_label", key)
-    note = read_note(root / path)
-    if note is None:
-        try:
-            label_map = backend(kind, name)(case, kind, root)
-        except ReadError as error:
-            return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
-        order = axis_order(label_map.affine)
-        affine = order.canonical_affine(label_map.affine, label_map.array.shape)
-        note = {"affine": np.round(affine, 4).tolist()}
-        note["sha256"] = save_array(root / path, order.forward(label_map.array), note)
+    try:
+        note = find_or_make(root / path, lambda: _make(case, kind, name, root))
+    except ReadError as error:
+        return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
     extra = {"backend": name, "affine": note["affine"]}
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)
+
+
+def _make(
+    case: Case, kind: Kind, name: str, root: Path
+) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
+    """Label one case; return the ids in canonical order and where their grid lies."""
+    label_map = backend(kind, name)(case, kind, root)
+    order = axis_order(label_map.affine)
+    affine = order.canonical_affine(label_map.affine, label_map.array.shape)
+    return order.forward(label_map.array), {"affine": np.round(affine, 4).tolist()}

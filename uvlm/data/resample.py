@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-_SLAB_VOXELS: Final = 2**22
+_SLAB_VOXELS: Final = 2**18  # a slab and its products stay in the processor's cache
 Element = TypeVar("Element", bound=np.generic)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Final
@@ -53,26 +53,6 @@ def missing_positives(cases: Iterable[Case]) -> list[str]:
         for split in SPLITS
         if not positives[name, split]
     ]
-
-
-def audit_leaks(cases: Iterable[Case]) -> None:
-    """Fail when a patient, a scan or the very same voxels occur in two splits."""
-    splits: dict[tuple[str, str], set[str]] = defaultdict(set)
-    holders: dict[tuple[str, str], list[str]] = defaultdict(list)
-    for case in cases:
-        facts = [("patient", case.patient_id), ("scan", case.scan_id)]
-        for fact in [*facts, ("image", case.sha256)] if case.sha256 else facts:
-            splits[fact].add(case.split)
-            holders[fact].append(case.case_id)
-    leaks = [fact for fact, found in splits.items() if len(found) > 1]
-    if leaks:
-        kind, name = leaks[0]
-        raise DataError(
-            "index",
-            f"{len(leaks)} leaks between splits, the first: {kind} {name[:16]} is in "
-            f"{' and '.join(sorted(splits[leaks[0]]))} ({', '.join(holders[leaks[0]])})",
-            "leave one of them out",
-        )
 
 
 def _check_not_empty(cases: Sequence[Case]) -> None:

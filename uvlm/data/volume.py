@@ -35,10 +35,11 @@ class ReadError(DataError):
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a grid."""
+    """Hounsfield units on a grid; `source` names the series that was read from a folder."""
 
     array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     affine: Affine
+    source: str = ""
 
     @property
     def spacing(self) -> Spacing:
@@ -72,9 +73,14 @@ class AxisOrder:
 
     def forward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring stored order into canonical order; axes before the last three are kept."""
+        return np.ascontiguousarray(self.view(array))
+
+    def view(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """`forward` without a copy, for what reads the voxels only once."""
         lead = array.ndim - 3
         axes = (*range(lead), *(lead + axis for axis in self.source))
-        return np.ascontiguousarray(array.transpose(axes)[self._flips()])
+        viewed: npt.NDArray[Any] = array.transpose(axes)[self._flips()]
+        return viewed
 
     def backward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring canonical order back into stored order: the exact inverse of `forward`."""

@@ -1,7 +1,8 @@
 """Where and how precisely to compute: environment variables, never parameters.
 
 UVLM_DEVICE     auto (default), cpu, cuda, cuda:N or mps
-UVLM_PRECISION  32-true or bf16-mixed; default: bf16-mixed on CUDA and on CPUs with AMX tiles
+UVLM_PRECISION  32-true or bf16-mixed; default: bf16-mixed on CUDA, and on CPUs that multiply bf16
+                (AMX, AVX-512) for convolutions and wide matrices
 UVLM_WORKERS    CPU threads; default: all
 """
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 Precision = Literal["32-true", "bf16-mixed"]
+NARROW = 256
 
 
 def choose_device() -> torch.device:
@@ -36,21 +38,33 @@ def choose_device() -> torch.device:
     return device
 
 
-def choose_precision(device: torch.device) -> Precision:
-    """bf16 where the hardware multiplies it fast, else fp32; UVLM_PRECISION overrides."""
+def choose_precision(device: torch.device, width: int | None = None) -> Precision:
+    """bf16 where the hardware multiplies it fast, else fp32; UVLM_PRECISION overrides.
+
+    Args:
+        device: where to compute.
+        width: of the matrices, for a network without convolutions; on a CPU the casts of narrow
+            ones cost more than their products save.
+    """
     name = os.environ.get("UVLM_PRECISION")
     if name and name not in ("32-true", "bf16-mixed"):
         raise ConfigError("UVLM_PRECISION", f"{name} is unknown", "use 32-true or bf16-mixed")
     if name:
         return cast(Precision, name)
-    has_tiles = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    fast = device.type == "cuda" or (device.type == "cpu" and has_tiles())
+    is_wide = width is None or width >= NARROW
+    fast = device.type == "cuda" or (device.type == "cpu" and is_wide and _cpu_multiplies_bf16())
     return "bf16-mixed" if fast else "32-true"
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
+def _cpu_multiplies_bf16() -> bool:
+    """Tell whether the CPU has AMX tiles or AVX-512's bf16 dot product."""
+    names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
+    return any(getattr(torch.cpu, name, lambda: False)() for name in names)
+
+
+def autocast(device: torch.device, width: int | None = None) -> AbstractContextManager[object]:
     """Apply the precision of this device to inference, as a context."""
-    enabled = choose_precision(device) == "bf16-mixed"
+    enabled = choose_precision(device, width) == "bf16-mixed"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
@@ -60,8 +74,11 @@ def set_threads() -> None:
     torch.set_num_threads(int(os.environ.get("UVLM_WORKERS") or cores or 1))
 
 
-def launch() -> Fabric:
-    """Lightning Fabric for this process; under torchrun one process per GPU."""
+def launch(width: int | None = None) -> Fabric:
+    """Lightning Fabric for this process; under torchrun one process per GPU.
+
+    `width` is that of a network without convolutions, see `choose_precision`.
+    """
     from lightning_fabric import Fabric
 
     set_threads()
@@ -73,7 +90,7 @@ def launch() -> Fabric:
         accelerator=device.type,
         devices=devices,
         num_nodes=nodes,
-        precision=choose_precision(device),
+        precision=choose_precision(device, width),
     )
     fabric.launch()
     return fabric

@@ -117,6 +117,8 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
     for _, folder in folders.values():
         if folder.exists() and not folder.is_dir():
             raise ConfigError(folder, "is a file, not a folder", "choose another --out")
+        if any(ct.is_dir() and folder.resolve().is_relative_to(ct) for ct in inputs):
+            raise ConfigError(folder, "lies inside an input", "choose another --out")
         for name in FILES:
             if (folder / name).resolve() in inputs:
                 raise ConfigError(folder / name, "is an input", "choose another --out")
@@ -124,7 +126,8 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
 
 
 def case_id_of(ct: Path) -> str:
-    """Take the file's name without its ending."""
+    """Take the name of the file, without its ending, or of the folder."""
+    ct = ct if ct.name else ct.resolve()
     for ending in _ENDINGS:
         if ct.name.lower().endswith(ending) and len(ct.name) > len(ending):
             return ct.name[: -len(ending)]

@@ -74,7 +74,7 @@ class Predictor:
         return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
 
     def predict(self, ct: Path | str) -> Prediction:
-        """Read one NIfTI file strictly and describe it."""
+        """Read one file or DICOM folder strictly and describe it."""
         return self.predict_volume(read_volume(Path(ct)))
 
     def predict_volume(self, volume: Volume) -> Prediction:
@@ -106,7 +106,7 @@ def predict(
     behind and does not stop the others.
 
     Args:
-        cts: NIfTI files.
+        cts: NIfTI, NRRD or MetaImage files, or folders of DICOM files.
         model_dir: report folder, data/models/report.
         out: made if need be; other files in it are left alone.
         progress: shows the CTs done.

@@ -71,7 +71,7 @@ class ReportWriter:
         """Write one report per row; at most as long as the reports trained on."""
         limit = self.model.config.decoder.max_report_tokens
         tokenizer = self.tokenizer
-        with autocast(self.device):
+        with autocast(self.device, self.model.config.decoder.width):
             rows = generate(
                 self.model.uvlm,
                 visual,

@@ -1,9 +1,11 @@
 """Class ids of a whole volume from a network that was trained on patches.
 
-Volumes up to a few patches in size pass through whole. Larger ones pass in overlapping windows,
-whose logits are added up with Gaussian weights. Windows come in the order of z, so the sums of one
-window's depth are enough: slices that no later window reaches are decided and dropped. A maximum
-does not need the division by the weights, so they are not kept.
+A volume passes in overlapping windows of the patch's size, also where it would fit as a whole:
+instance norms take their statistics from what they see, and a network that has only seen patches
+loses Dice on anything larger (reports/LOG.md). Logits are added up with Gaussian weights. Windows
+come in the order of z, so the sums of one window's depth are enough: slices that no later window
+reaches are decided and dropped. A maximum does not need the division by the weights, so they are
+not kept.
 
 B batch, C classes, (D, H, W) = (z, y, x) of the volume, (d, h, w) of a window.
 """
@@ -20,7 +22,6 @@ from torch import Tensor
 
 from uvlm.config import Grid
 
-WHOLE_UP_TO: Final = 4  # patch volumes in a volume that passes through whole
 OVERLAP: Final = 0.5
 _SIGMA: Final = 1 / 8  # of the window's edge
 _LEAST_WEIGHT: Final = 1e-3
@@ -29,7 +30,7 @@ Network = Callable[[Tensor], Tensor]
 
 
 def predict_labels(network: Network, x: Tensor, patch: Grid) -> Tensor:
-    """Likeliest class of every voxel, whole or in windows as the size asks for.
+    """Likeliest class of every voxel, in windows of the patch's size.
 
     Args:
         network: (B, 1, d, h, w) -> logits (B, C, d, h, w).
@@ -39,7 +40,7 @@ def predict_labels(network: Network, x: Tensor, patch: Grid) -> Tensor:
     Returns:
         (B, D, H, W) uint8.
     """
-    if prod(x.shape[2:]) <= WHOLE_UP_TO * prod(patch):
+    if all(size <= edge for size, edge in zip(x.shape[2:], patch, strict=True)):
         return network(x).max(dim=1).indices.to(torch.uint8)  # argmax is twice as slow
     return torch.stack([sliding_window_labels(network, sample, patch) for sample in x])
 

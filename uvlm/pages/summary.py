@@ -70,6 +70,7 @@ class SummaryInputs:
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown as they are.
         goals: minima by dotted metric name, shown beside the headline numbers.
+        accounts: JSON files that say in `accounts` where the rows of each table went.
     """
 
     index: Path
@@ -85,6 +86,7 @@ class SummaryInputs:
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     goals: Mapping[str, float] = field(default_factory=dict)
+    accounts: Sequence[Path] = ()
 
 
 def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
@@ -145,6 +147,7 @@ def _page(
         "not_learned": [row for row in rows if row["not_learned"]],
         "structures": per_class["structures"],
         "splits": tables.count_splits(cases),
+        "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
         "quarantine": tables.read_quarantine(inputs.quarantine),
         "costs": inputs.costs,
         "total_seconds": sum(cost.seconds for cost in inputs.costs),
@@ -196,7 +199,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DataError(path, f"not readable as JSON ({error})", "force evaluate") from None
+        raise DataError(path, f"not readable as JSON ({error})", "run `dvc repro`") from None
     return document
 
 

@@ -15,7 +15,7 @@ from uvlm.store.arrays import (
     read_note,
     save_array,
 )
-from uvlm.store.fanout import CaseProgress, map_cases
+from uvlm.store.fanout import CaseProgress, Shard, map_cases
 from uvlm.store.files import (
     key_of,
     store_root,
@@ -28,19 +28,23 @@ from uvlm.store.manifest import (
     Row,
     check_quarantine_share,
     read_manifest,
+    read_quarantine,
     resolve,
     write_manifest,
     write_quarantine,
 )
+from uvlm.store.once import find_or_make
 from uvlm.store.upkeep import gc, verify
 
 __all__ = [
     "CaseProgress",
     "Refusal",
     "Row",
+    "Shard",
     "array_path",
     "array_sha256",
     "check_quarantine_share",
+    "find_or_make",
     "gc",
     "key_of",
     "load_array",
@@ -48,6 +52,7 @@ __all__ = [
     "map_cases",
     "read_manifest",
     "read_note",
+    "read_quarantine",
     "resolve",
     "save_array",
     "store_root",

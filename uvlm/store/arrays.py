@@ -20,6 +20,7 @@ from uvlm.store.files import write_bytes_atomic
 
 Array = npt.NDArray[Any]
 _BLOCK: Final = (24, 32, 32)
+_CHUNK: Final = (96, 128, 128)  # whole blocks: a chunk that cuts blocks doubles a patch's time
 _ONE_CHUNK_BYTES: Final = 2**23
 _NOTE: Final = "uvlm"
 
@@ -49,16 +50,27 @@ def save_array(path: Path, array: Array, note: Mapping[str, Any] | None = None) 
 
     array = np.ascontiguousarray(array)
     sha256 = array_sha256(array)
-    blocks = (*(1,) * (array.ndim - 3), *_BLOCK)[-array.ndim :] if array.ndim >= 3 else None
+    chunks, blocks = _layout(array)
     container = blosc2.asarray(
         array,
-        blocks=tuple(map(min, blocks, array.shape)) if blocks and array.size else None,
-        chunks=array.shape if array.size and array.nbytes < _ONE_CHUNK_BYTES else None,
+        blocks=blocks,
+        chunks=chunks,
         cparams=blosc2.CParams(codec=blosc2.Codec.ZSTD, clevel=1, nthreads=1),
         meta={_NOTE: json.dumps({"sha256": sha256, **(note or {})})},
     )
     write_bytes_atomic(path, container.to_cframe(), durable=False)
     return sha256
+
+
+def _layout(array: Array) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Choose chunks and blocks; None leaves them to blosc2."""
+    if not array.size:
+        return None, None
+    lead = (1,) * (array.ndim - 3)
+    blocks = tuple(map(min, (*lead, *_BLOCK), array.shape)) if array.ndim >= 3 else None
+    if array.nbytes < _ONE_CHUNK_BYTES:
+        return array.shape, blocks
+    return tuple(map(min, (*lead, *_CHUNK), array.shape)) if blocks else None, blocks
 
 
 def read_note(path: Path) -> dict[str, Any] | None:

@@ -1,9 +1,18 @@
-"""One function over many cases, on all cores or on a cluster; results in the order of the items."""
+"""One function over many cases, on all cores or on a cluster; results in the order of the items.
+
+UVLM_EXECUTOR    where the cases are worked on
+loky             processes of this machine, `$UVLM_WORKERS` of them, else one a core (default)
+dask://host:port the workers of a Dask cluster, which see the same store at the same path
+ray              `$UVLM_WORKERS` tasks at a time on the Ray cluster of `RAY_ADDRESS`, else here
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
@@ -13,6 +22,27 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 CaseProgress = Callable[[str, int, int], None]  # description, cases done, cases in all
 _MOST_PER_TASK: Final = 16
+_PATIENCE_S: Final = 10
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The share `index` of `count`, counted from 1: each item belongs to exactly one."""
+
+    index: int
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Read "2/8"."""
+        match = re.fullmatch(r"(\d+)/(\d+)", text)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise ConfigError("--shard", f"is {text!r}", "give i/n with i from 1 to n, such as 2/8")
+        return cls(int(match[1]), int(match[2]))
+
+    def of(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Every `count`-th item."""
+        return items[self.index - 1 :: self.count]
 
 
 def map_cases(
@@ -28,29 +58,31 @@ def map_cases(
     Args:
         function: raises only what should end the stage; refusals are results.
         items: one per case.
-        workers: processes; None takes `$UVLM_WORKERS`, else the number of cores. `$UVLM_EXECUTOR`
-            says where they run: `loky` (default), `dask://host:port` or `ray`.
+        workers: processes of this machine; None asks the environment.
         description: what the cases are being made into, for `progress`.
         progress: told after every batch.
     """
-    workers = workers or _workers()
-    size = max(1, min(_MOST_PER_TASK, len(items) // (4 * workers)))
-    batches = [items[start : start + size] for start in range(0, len(items), size)]
-    results: list[Result] = []
-    for done in _finished(function, batches, workers):
-        results.extend(done)
-        if progress is not None:
-            progress(description, len(results), len(items))
+    with _executor(workers) as (workers, options):
+        size = max(1, min(_MOST_PER_TASK, len(items) // (4 * workers)))
+        batches = [items[start : start + size] for start in range(0, len(items), size)]
+        results: list[Result] = []
+        for done in _finished(function, batches, workers, options):
+            results.extend(done)
+            if progress is not None:
+                progress(description, len(results), len(items))
     return results
 
 
-def _finished(function: Callable[[Item], Result], batches: Sequence[Any], workers: int) -> Any:
+def _finished(
+    function: Callable[[Item], Result], batches: Sequence[Any], workers: int, options: Any
+) -> Any:
     """Yield the results of each batch as it ends, in order."""
-    if workers == 1 or len(batches) < 2 * workers:
+    is_local = options["backend"] == "loky"
+    if is_local and (workers == 1 or len(batches) < 2 * workers):
         return (_each(function, batch) for batch in batches)
     from joblib import Parallel, delayed, parallel_config
 
-    with parallel_config(**_backend(os.environ.get("UVLM_EXECUTOR") or "loky")):
+    with parallel_config(**options):
         pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1)
         return pool(delayed(_each)(function, batch) for batch in batches)
 
@@ -59,24 +91,39 @@ def _each(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Res
     return [function(item) for item in batch]
 
 
+@contextmanager
+def _executor(workers: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Connect to where `$UVLM_EXECUTOR` says: how many workers, and what joblib needs."""
+    name = os.environ.get("UVLM_EXECUTOR") or "loky"
+    try:
+        if name == "loky":
+            yield workers or _workers(), {"backend": "loky"}
+        elif name == "ray":
+            import_module("ray.util.joblib").register_ray()
+            yield workers or _workers(), {"backend": "ray"}
+        elif name.startswith("dask://"):
+            with _dask_client(name) as client:
+                threads = sum(client.nthreads().values())
+                yield max(1, threads), {"backend": "dask", "client": client}
+        else:
+            raise ConfigError("UVLM_EXECUTOR", f"is {name!r}", "use loky, ray or dask://host:port")
+    except ImportError as error:
+        raise SetupError("UVLM_EXECUTOR", f"{name} needs {error.name}", "install it") from None
+
+
+def _dask_client(name: str) -> Any:
+    """Connect to a Dask scheduler."""
+    distributed = import_module("dask.distributed")
+    try:
+        return distributed.Client(name.replace("dask://", "tcp://"), timeout=_PATIENCE_S)
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            "UVLM_EXECUTOR", f"{name} does not answer ({error})", "start `dask scheduler` there"
+        ) from None
+
+
 def _workers() -> int:
     text = os.environ.get("UVLM_WORKERS") or str(os.cpu_count() or 1)
     if not text.isdigit() or int(text) < 1:
         raise ConfigError("UVLM_WORKERS", f"is {text!r}", "give a number of processes")
     return int(text)
-
-
-def _backend(name: str) -> dict[str, Any]:
-    """Look up what joblib needs to run where `$UVLM_EXECUTOR` says."""
-    try:
-        if name == "loky":
-            return {"backend": "loky"}
-        if name == "ray":
-            import_module("ray.util.joblib").register_ray()
-            return {"backend": "ray"}
-        if name.startswith("dask://"):
-            address = name.replace("dask://", "tcp://")
-            return {"backend": "dask", "client": import_module("dask.distributed").Client(address)}
-    except ImportError as error:
-        raise SetupError("UVLM_EXECUTOR", f"{name} needs {error.name}", "install it") from None
-    raise ConfigError("UVLM_EXECUTOR", f"is {name!r}", "use loky, ray or dask://host:port")

@@ -83,6 +83,17 @@ def write_quarantine(path: Path, refusals: Iterable[Refusal]) -> None:
     write_text_atomic(path, _json_lines([asdict(refusal) for refusal in ordered]))
 
 
+def read_quarantine(path: Path) -> list[Refusal]:
+    """Read what `write_quarantine` wrote."""
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+        return [Refusal(**json.loads(line)) for line in lines if line]
+    except FileNotFoundError:
+        raise DataError(path, "no such list", "run `dvc repro`") from None
+    except (ValueError, TypeError) as error:
+        raise DataError(path, f"not a quarantine list ({error})", _AGAIN) from None
+
+
 def check_quarantine_share(stage: str, refused: int, total: int, limit: float) -> None:
     """Stop when so many cases were refused that the fault is not theirs."""
     if total and refused > limit * total:

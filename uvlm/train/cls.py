@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from uvlm.config import Params
 from uvlm.data.examples import Example, choose_cases, read_examples
+from uvlm.data.fits import FITTED_ON, Fits, fits_text
 from uvlm.data.preprocess import contract
 from uvlm.errors import DataError
 from uvlm.inference.device import launch
@@ -92,13 +93,15 @@ def train_cls(
     )
     net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
     if params.train_cls.steps == 0:
-        _save(params, net, {}, out)
+        _save(params, net, {}, {}, out)
         return {}
     digest = fingerprint("train_cls", params, SECTIONS, [index, preprocess, init])
     with ResumeFolder("train_cls", digest) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
         metrics = _fit(params, net, data, Watch(tracker, progress, state), digest)
-        _save(params, net, metrics, out)
+        used = [[example.case.case_id for example in examples] for examples in data]
+        fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
+        _save(params, net, metrics, fits, out)
     return metrics
 
 
@@ -164,8 +167,10 @@ def _warm_up(
     return Best(0, best.score, best.metrics, snapshot(net))
 
 
-def _save(params: Params, net: ClassifierNet, metrics: Mapping[str, float], out: Path) -> None:
-    """Write the model folder, with the tuned thresholds beside the weights."""
+def _save(
+    params: Params, net: ClassifierNet, metrics: Mapping[str, float], fits: Fits, out: Path
+) -> None:
+    """Write the model folder, with the tuned thresholds and what they come from."""
     names = abnormality_names(params)
     thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
     config = ClsModelConfig(
@@ -176,5 +181,8 @@ def _save(params: Params, net: ClassifierNet, metrics: Mapping[str, float], out:
         abnormalities=names,
     )
     modules = {"encoder": weights_of(net.encoder), "classifier": weights_of(net.classifier)}
-    files = {THRESHOLDS: (json.dumps(thresholds, indent=2) + "\n").encode("utf-8")}
+    files = {
+        THRESHOLDS: (json.dumps(thresholds, indent=2) + "\n").encode("utf-8"),
+        FITTED_ON: fits_text(fits).encode("utf-8"),
+    }
     save_model(out, modules, config, contract(params.preprocess), files)

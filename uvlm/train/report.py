@@ -152,7 +152,7 @@ def _fit(
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config = params.train_report
-    fabric = launch()
+    fabric = launch(None if config.encoder_lr_scale > 0 else params.decoder.width)
     data = read_report_data(
         params, paths, parts.tokenizer, parts.classifier.config.weights["encoder"]
     )

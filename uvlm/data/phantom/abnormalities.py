@@ -139,9 +139,9 @@ def _mosaic(canvas: Canvas) -> Planted:
     waves = (
         np.sin(9.0 * c.z + phase[0]) + np.sin(11.0 * c.y + phase[1]) + np.sin(11.0 * c.x + phase[2])
     )
-    canvas.fill(lung & (waves < 0.0), -940.0)
+    canvas.fill(lung & (waves < 0.0), -950.0)
     dense = lung & (waves > 0.2)
-    canvas.fill(dense, -640.0)
+    canvas.fill(dense, -580.0)
     return _unlocated("Mosaic attenuation pattern", dense)
 
 
@@ -159,7 +159,7 @@ def _opacity(canvas: Canvas) -> Planted:
     lobe = canvas.take_lobe()
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.05)
     mask = canvas.blob(centre, (0.25, 0.28, 0.22)) & canvas.anatomy.lung
-    canvas.fill(mask, -520.0)
+    canvas.fill(mask, -430.0)
     return _in_lobe("Lung opacity", lobe, mask)
 
 
@@ -183,7 +183,7 @@ def _consolidation(canvas: Canvas) -> Planted:
     lobe = canvas.take_lobe()
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.05)
     mask = canvas.blob(centre, (0.22, 0.25, 0.21)) & canvas.anatomy.lung
-    canvas.fill(mask, -20.0)
+    canvas.fill(mask, -60.0)
     return _in_lobe("Consolidation", lobe, mask)
 
 
@@ -192,7 +192,7 @@ def _atelectasis(canvas: Canvas) -> Planted:
     lobe = canvas.take_lobe()
     centre = canvas.near(_LOBE_CENTRES[lobe], 0.05)
     mask = canvas.blob(centre, (0.10, 0.36, 0.26)) & canvas.anatomy.lung
-    canvas.fill(mask, 160.0)
+    canvas.fill(mask, 220.0)
     return _in_lobe("Atelectasis", lobe, mask)
 
 
@@ -228,15 +228,18 @@ def _bronchiectasis(canvas: Canvas) -> Planted:
 
 
 def _peribronchial(canvas: Canvas) -> Planted:
-    """Thick cuffs around bronchi that run from the hilum into a lobe."""
+    """Thick cuffs around two bronchi that run from the hilum into a lobe."""
     c = canvas.anatomy.coordinates
     lobe = canvas.take_lobe()
-    end = canvas.near(_LOBE_CENTRES[lobe], 0.05)
-    start = (0.10, 0.16, 0.26 if end[2] > 0 else -0.26)
+    z, y, x = canvas.near(_LOBE_CENTRES[lobe], 0.04)
+    start = (0.10, 0.16, 0.26 if x > 0 else -0.26)
     voxel = c.voxel[2]
-    cuff = c.tube(start, end, 3.0 * voxel) & canvas.anatomy.lung
-    canvas.fill(cuff, 350.0)
-    canvas.fill(cuff & c.tube(start, end, 1.3 * voxel), -600.0)
+    ends = ((z + 0.16, y - 0.12, x), (z - 0.16, y + 0.12, x))
+    cuff = np.logical_or.reduce([c.tube(start, end, 3.0 * voxel) for end in ends])
+    cuff &= canvas.anatomy.lung
+    canvas.fill(cuff, 780.0)
+    for end in ends:
+        canvas.fill(cuff & c.tube(start, end, 1.3 * voxel), -600.0)
     return _in_lobe("Peribronchial thickening", lobe, cuff)
 
 
@@ -296,11 +299,11 @@ def _hernia(canvas: Canvas) -> Planted:
 def _nodes(canvas: Canvas) -> Planted:
     """Soft-tissue balls in the mediastinal fat beside the trachea."""
     balls = [
-        canvas.ball(canvas.near(centre, 0.02), 2.3)
+        canvas.ball(canvas.near(centre, 0.02), 2.6)
         for centre in ((0.62, 0.06, -0.15), (0.70, -0.14, 0.04), (0.40, -0.22, 0.16))
     ]
     for ball in balls:
-        canvas.fill(ball, 90.0)
+        canvas.fill(ball, 280.0)
     return _unlocated("Lymphadenopathy", *balls)
 
 
@@ -336,8 +339,9 @@ def _medical_material(canvas: Canvas) -> Planted:
 
 
 def _soft_or_lung(anatomy: Anatomy) -> Mask:
-    """Voxels that fluid may fill: fat, soft tissue without a name, lung."""
-    fillable: Mask = (anatomy.organs == 0) | anatomy.lung
+    """Voxels that fluid may fill: fat, soft tissue without a name, lung; no vessel, no airway."""
+    nameless = (anatomy.organs == 0) & (anatomy.tubes == 0)
+    fillable: Mask = nameless | anatomy.lung
     return fillable
 
 

@@ -29,14 +29,14 @@ AIRWAY, ARTERY, VEIN = 1, 3, 4
 AIR_HU, FAT_HU, SOFT_HU = -1000.0, -90.0, 70.0
 # Dependent lung is denser, as in a patient lying on the back.
 _LUNG_HU: Final = {
-    LEFT_UPPER: -860.0,
-    LEFT_LOWER: -780.0,
-    RIGHT_UPPER: -860.0,
-    RIGHT_MIDDLE: -820.0,
-    RIGHT_LOWER: -780.0,
+    LEFT_UPPER: -880.0,
+    LEFT_LOWER: -730.0,
+    RIGHT_UPPER: -880.0,
+    RIGHT_MIDDLE: -805.0,
+    RIGHT_LOWER: -730.0,
 }
-_ORGAN_HU: Final = {SPLEEN: 150.0, LIVER: 100.0, STOMACH: 5.0, HEART: 140.0, AORTA: 230.0}
-_ARTERY_HU, _VEIN_HU, _BONE_HU, _AIRWAY_HU = 300.0, 180.0, 480.0, -990.0
+_ORGAN_HU: Final = {SPLEEN: 150.0, LIVER: 100.0, STOMACH: 5.0, HEART: 130.0, AORTA: 250.0}
+_ARTERY_HU, _VEIN_HU, _BONE_HU, _AIRWAY_HU = 350.0, 190.0, 480.0, -990.0
 
 _CONTROL_POINTS: Final = 4
 _MAX_DEFORMATION: Final = 0.35  # farther than any body moves a shape
@@ -132,8 +132,10 @@ class Anatomy:
 
     @property
     def lung(self) -> Mask:
-        """All five lobes."""
-        return (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
+        """All five lobes, without the airways and vessels that run through them."""
+        in_lobe = (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
+        lung: Mask = in_lobe & (self.tubes == 0)
+        return lung
 
 
 def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:

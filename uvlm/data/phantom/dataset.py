@@ -20,7 +20,7 @@ from uvlm.config import PhantomConfig
 from uvlm.data.phantom.patient import DEFECTS, write_patient
 from uvlm.data.phantom.tables import write_tables
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 3
 
 
 class Member(NamedTuple):

@@ -1,0 +1,80 @@
+"""Seconds of CPU, peaks of memory, and a section of reports/benchmarks.md."""
+
+from __future__ import annotations
+
+import datetime
+import multiprocessing
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from uvlm.store import write_text_atomic
+
+REPORT = Path("reports/benchmarks.md")
+
+
+def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """Take the median CPU time of `work`, all threads of this process together."""
+    times = []
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        times.append(time.process_time() - start)
+    return statistics.median(times)
+
+
+def peak_growth_mb(work: Callable[..., Any], *arguments: Any) -> float:
+    """Run a picklable function in a process of its own; MB that its peak rises above the start."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_grow, (work, arguments))
+
+
+def _grow(work: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    before = _status_mb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
+    work(*arguments)
+    return _status_mb("VmHWM") - before
+
+
+def _status_mb(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(re.search(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)[1]) / 1024
+
+
+def hardware() -> str:
+    """Name the processor and the versions that matter."""
+    import blosc2
+    import numpy as np
+
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"model name\s*: (.*)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    name = found[1].strip() if found else platform.machine()
+    return (
+        f"{datetime.date.today()}, {name}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, numpy {np.__version__}, blosc2 {blosc2.__version__}"
+    )
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table; the first column is text, the others are numbers."""
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def write_section(title: str, body: str, path: Path = REPORT) -> None:
+    """Put a section into the report in place of the one of the same title, and print it."""
+    text = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
+    section = f"## {title}\n\n{body.strip()}\n"
+    sys.stdout.write(section)
+    old = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+    if old.search(text):
+        text = old.sub(lambda _: section + "\n", text)
+    else:
+        text = f"{text.rstrip()}\n\n{section}"
+    write_text_atomic(path, text.rstrip() + "\n")

@@ -1,0 +1,31 @@
+"""Which preparation a command shows: the model's, the project's, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uvlm.config import Params
+from uvlm.errors import DataError
+from uvlm.inference.contract import contract_here
+
+
+def test_a_model_brings_its_own_contract(report_folder: Path, params: Params) -> None:
+    assert contract_here(report_folder) == params.preprocess
+
+
+def test_another_kind_of_model_is_refused(seg_folder: Path) -> None:
+    with pytest.raises(DataError, match="holds a seg model"):
+        contract_here(seg_folder)
+
+
+def test_a_project_has_the_contract_of_its_parameters(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    found = contract_here(None)
+    assert found is not None
+    assert found.orientation == "LPS"
+    monkeypatch.chdir(tmp_path)
+    assert contract_here(None) is None

@@ -1,0 +1,129 @@
+"""The audit before any training: every row accounted for, and nothing on two sides of a split.
+
+It sees what no stage before it sees together: all images with their fingerprints, the lesion set,
+and what the tokenizer was fitted on. All trainings depend on its outcome.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from uvlm.config import LabelMapsConfig, Params
+from uvlm.data.accounts import Account
+from uvlm.data.cases import Case, read_index
+from uvlm.data.fits import read_fits
+from uvlm.data.label_maps import is_left_undrawn
+from uvlm.data.leaks import Use, find_leaks
+from uvlm.store import Row, read_manifest, read_quarantine, write_json_atomic
+
+_TRAININGS: Final = "classification, reports"
+
+
+@dataclass(frozen=True)
+class AuditInputs:
+    """What the audit reads.
+
+    Args:
+        index: manifest of the cases.
+        preprocess: manifest of the volumes, with their fingerprints.
+        label_maps: manifest of what segmentation learns from.
+        fitted: folders that hold a fitted_on.json.
+        quarantine: folder of what the stages refused.
+    """
+
+    index: Path
+    preprocess: Path
+    label_maps: Path
+    fitted: Sequence[Path]
+    quarantine: Path
+
+
+def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
+    """Write the counts to `out`; refuse the data when there is a leak.
+
+    Args:
+        params: the sections `audit` and `label_maps`.
+        inputs: the manifests.
+        out: the JSON to write.
+
+    Returns:
+        What was written: `leaks`, `uses` by objective and split, `nearest` (the least distance
+        between two images on different sides), `accounts`.
+    """
+    cases = read_index(inputs.index)
+    volumes = {row.case: row for row in read_manifest(inputs.preprocess)}
+    maps = {row.case: row for row in read_manifest(inputs.label_maps)}
+    uses = _uses(cases, volumes, maps)
+    for folder in inputs.fitted:
+        uses += read_fits(folder, cases)
+    findings = find_leaks(uses, params.audit.near_duplicate)
+    findings.check("what the objectives use")
+    accounts = [
+        _volume_account(cases, volumes, inputs.quarantine),
+        _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
+    ]
+    report = {
+        "leaks": len(findings.leaks),
+        "uses": _count(uses),
+        "nearest": {**findings.margins, "refused_below": params.audit.near_duplicate},
+        "accounts": [account.to_json() for account in accounts],
+    }
+    write_json_atomic(out, report)
+    return report
+
+
+def _uses(cases: Sequence[Case], volumes: dict[str, Row], maps: dict[str, Row]) -> list[Use]:
+    """Who uses which case: both trainings every volume, segmentation what has a label map."""
+    uses = []
+    for case in cases:
+        if row := volumes.get(case.case_id):
+            seen = row.sha256, str(row.extra["fingerprint"])
+            uses.append(Use(_TRAININGS, case.split, case, *seen))
+            if case.case_id in maps:
+                uses.append(Use("segmentation", case.split, case, *seen))
+                if case.findings_mask is not None:
+                    uses.append(Use("lesion set", case.split, case, *seen))
+    return uses
+
+
+def _count(uses: Sequence[Use]) -> dict[str, dict[str, int]]:
+    """How many cases each objective uses of each split."""
+    counts: dict[str, Counter[str]] = {}
+    for use in uses:
+        counts.setdefault(use.objective, Counter())[use.split] += 1
+    return {objective: dict(counter) for objective, counter in counts.items()}
+
+
+def _volume_account(cases: Sequence[Case], volumes: dict[str, Row], quarantine: Path) -> Account:
+    reasons = {r.case: r.reason for r in read_quarantine(quarantine / "preprocess.jsonl")}
+    lost = Counter(reasons[c.case_id] for c in cases if c.case_id in reasons)
+    return Account("volumes on the grid", len(cases), len(volumes), dict(sorted(lost.items())))
+
+
+def _label_map_account(
+    config: LabelMapsConfig,
+    cases: Sequence[Case],
+    volumes: dict[str, Row],
+    maps: dict[str, Row],
+    quarantine: Path,
+) -> Account:
+    names = [f"pseudo_label_{kind}" for kind in config.priority if kind != "lesion"]
+    unlabelled = {r.case for n in names for r in read_quarantine(quarantine / f"{n}.jsonl")}
+    refused = {r.case: r.reason for r in read_quarantine(quarantine / "label_maps.jsonl")}
+    lost: Counter[str] = Counter()
+    for case in cases:
+        if case.case_id in maps:
+            continue
+        if case.case_id not in volumes:
+            lost["no_volume"] += 1
+        elif case.case_id in unlabelled:
+            lost["no_pseudo_label"] += 1
+        elif is_left_undrawn(case, config):
+            lost["lesions_not_drawn"] += 1
+        elif case.case_id in refused:
+            lost[refused[case.case_id]] += 1
+    return Account("label maps", len(cases), len(maps), dict(sorted(lost.items())))

@@ -1,0 +1,65 @@
+"""Arrays that are made once, however many processes share the store.
+
+Who finds an array missing takes the lock of its file, looks again, and only then makes it. The
+system gives a lock back when its holder dies, so a killed process blocks nobody; what it leaves
+behind (a hidden temporary file, a hidden lock) is no array, and `uvlm store gc` sweeps it up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from uvlm.store.arrays import Array, read_note, save_array
+
+
+def find_or_make(path: Path, make: Callable[[], tuple[Array, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the note of a stored array, making the array first where it is missing.
+
+    Args:
+        path: the .b2nd file.
+        make: gives the array and its note; what it raises passes through.
+
+    Returns:
+        The note, with the array's `sha256`.
+    """
+    note = read_note(path)
+    if note is not None:
+        return note
+    with _locked(path):
+        note = read_note(path)
+        if note is None:
+            array, told = make()
+            note = {**told, "sha256": save_array(path, array, told)}
+    return note
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file of the store; waits for whoever holds it."""
+    import fcntl
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    while True:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if _is_still(lock, handle):
+            break
+        os.close(handle)  # its last holder has removed it while this process waited
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _is_still(path: Path, handle: int) -> bool:
+    """Whether a path still names the open file."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
