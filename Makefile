@@ -3,6 +3,7 @@
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make bench  what preprocessing costs beside the authors' release: reports/benchmarks.md
 # make check  lint, types, import direction, Dockerfile
+# make constant-reports   reports/constant_reports.md from CT-RATE's reports in UVLM_REAL_DATA
 # make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
 #             writes reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
 #
@@ -26,7 +27,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test bench check reader-faults format clean
+.PHONY: setup run test bench constant-reports check reader-faults format clean
 
 setup: $(STAMP)
 
@@ -56,6 +57,9 @@ endif
 
 test: setup
 	pytest -q
+
+constant-reports: setup
+	python -m benchmarks.constant_reports
 
 bench: setup
 	python -m benchmarks.preprocess

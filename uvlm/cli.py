@@ -129,3 +129,83 @@ def import_radbert(
 
     import_checkpoint(checkpoint, base, out)
     typer.echo(f"Written to {out}; now export UVLM_RADBERT_WEIGHTS={out.resolve()}")
+
+
+@app.command()
+def score(  # noqa: PLR0913 - one parameter an option
+    references: Annotated[Path, typer.Option(help="CSV of the true reports.")],
+    predictions: Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")],
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the ids in every table; else the first.")
+    ] = None,
+    text_column: Annotated[
+        list[str] | None, typer.Option(help="Column of the reports; several are joined in order.")
+    ] = None,
+    prediction_text_column: Annotated[
+        list[str] | None, typer.Option(help="The same in the predictions; else --text-column.")
+    ] = None,
+    patient_column: Annotated[
+        str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
+    ] = None,
+    label_set: Annotated[
+        str, typer.Option(help="Without --labels: chest (18) or abdomen (3).")
+    ] = "chest",
+    labeller: Annotated[str, typer.Option(help="What reads abnormalities in texts.")] = "rules",
+    thresholds: Annotated[
+        Path | None, typer.Option(help="JSON of thresholds tuned on validation.")
+    ] = None,
+    training: Annotated[
+        Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
+    ] = None,
+    training_text_column: Annotated[
+        list[str] | None, typer.Option(help="The same in --training; else --text-column.")
+    ] = None,
+    compare: Annotated[
+        Path | None, typer.Option(help="Second predictions: paired differences.")
+    ] = None,
+    bootstrap_samples: Annotated[int, typer.Option(min=0, help="0: no intervals.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
+    meteor: Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java.")] = False,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")
+    ] = False,
+    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+) -> None:
+    """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
+    from uvlm.errors import ConfigError
+    from uvlm.evaluation.label_table import LABEL_SETS
+    from uvlm.evaluation.score import ScoreRequest, check_complete
+    from uvlm.evaluation.score import score as score_reports
+    from uvlm.evaluation.score_inputs import Columns
+    from uvlm.evaluation.score_page import score_page
+    from uvlm.store import write_json_atomic
+
+    if label_set not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {label_set!r}", "use chest or abdomen")
+    texts = tuple(text_column or ())
+    request = ScoreRequest(
+        references,
+        predictions,
+        columns=Columns(id_column, texts),
+        prediction_columns=Columns(id_column, tuple(prediction_text_column or ()) or texts),
+        patient_column=patient_column,
+        labels=labels,
+        names=LABEL_SETS[label_set],
+        labeller=labeller,
+        thresholds=thresholds,
+        compare=compare,
+        training=training,
+        training_columns=Columns(id_column, tuple(training_text_column or ()) or texts),
+        samples=bootstrap_samples,
+        seed=seed,
+        with_meteor=meteor,
+    )
+    document = score_reports(request)
+    typer.echo(score_page(document))
+    if json_out is not None:
+        write_json_atomic(json_out, document)
+    if not allow_missing:
+        check_complete(request, document)

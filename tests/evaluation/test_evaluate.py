@@ -158,6 +158,7 @@ def test_metrics_have_the_agreed_keys_with_intervals_around_them(
         "oracle": ["macro_f1"],
     }
     agreed["report"] += [f"bleu_{n}" for n in range(1, 5)]
+    agreed["report"] += ["rouge_l", "sacrebleu_13a"]
     for section, names in agreed.items():
         for name in names:
             low, high = metrics[section][f"{name}_ci"]
@@ -165,6 +166,25 @@ def test_metrics_have_the_agreed_keys_with_intervals_around_them(
     assert list(metrics["baselines"]) == BASELINES
     for scores in metrics["baselines"].values():
         assert {"macro_f1", "macro_f1_ci", "bleu_mean", "bleu_mean_ci", "crg"} <= set(scores)
+
+
+def test_a_model_that_looks_passes_the_collapse_audit(run: Callable[..., dict[str, Any]]) -> None:
+    audit = run()["collapse"]
+    assert audit["image_shuffle"]["changed_share"] == 1.0
+    assert audit["image_shuffle"]["macro_f1_lost"] > 0.3
+    assert audit["rare"]["macro_recall"] == 1.0
+    assert audit["distinct"]["sentences"] == audit["distinct"]["reference_sentences"]
+
+
+def test_every_number_of_a_class_has_its_interval(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    run()
+    rows = json.loads((tmp_path / "per_class.json").read_text(encoding="utf-8"))["abnormalities"]
+    for row in rows:
+        for name in ("report_precision", "report_recall", "report_f1", "cls_f1_tuned"):
+            low, high = row[f"{name}_ci"]
+            assert low <= row[name] <= high
 
 
 def test_constant_reports_show_what_the_metrics_are_worth(

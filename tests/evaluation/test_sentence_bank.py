@@ -84,6 +84,24 @@ def test_the_constant_normal_report_claims_nothing(
     assert not label([constant_normal_report(training, bank)]).any()
 
 
+def test_validation_decides_how_many_sentences_the_constant_report_has() -> None:
+    written = [Report(" ".join(f"S{n} is normal." for n in range(12 - k)), "") for k in range(8)]
+    labels = np.zeros((len(written), 18), dtype=bool)
+    labels[0] = True  # so that no report of the training split is a candidate itself
+    bank = learn_sentences(written, labels, label)
+    for length in (2, 6, 9):
+        judge = Report(" ".join(f"S{n} is normal." for n in range(length)), "")
+        chosen = constant_normal_report(TrainingReports(tuple(written), labels, (judge,)), bank)
+        assert len(split_sentences(chosen)) == length
+
+
+def test_the_most_frequent_sentences_of_both_sections_share_one_count() -> None:
+    reports = [Report("A. B.", "I. J."), Report("A. B.", "I."), Report("A.", "I. K.")]
+    bank = learn_sentences(reports, np.zeros((3, 18), dtype=bool), label)
+    assert bank.most_frequent(np.zeros(18, dtype=bool), 3) == "Findings: A. B. Impressions: I."
+    assert bank.most_frequent(np.zeros(18, dtype=bool), 1) == "Findings: A."
+
+
 def test_the_most_frequent_report_wins_and_typical_sentences_break_ties() -> None:
     reports = [Report("A. B.", ""), Report("A. C.", ""), Report("A. C.", "")]
     assert most_frequent_report(reports) == reports[1].text

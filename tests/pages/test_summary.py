@@ -55,6 +55,15 @@ def test_headline_numbers_stand_beside_oracle_and_every_baseline(
             assert f"{scores['bleu_mean']:.3f}" in text
 
 
+def test_the_collapse_audit_is_shown(page: Path, run: SummaryInputs) -> None:
+    audit = json.loads(run.metrics.read_text(encoding="utf-8"))["collapse"]
+    for name in ("summary.html", "summary.md"):
+        text = (page / name).read_text(encoding="utf-8")
+        assert "macro-F1 when every CT is another patient" in text
+        assert f"{audit['image_shuffle']['macro_f1_lost']:.3f}" in text
+        assert f"{audit['memorised']['reference_sentence_share']:.3f}" in text
+
+
 def test_every_row_of_a_table_is_accounted_for(page: Path) -> None:
     assert "| reports | 9 | 7 | no\\_chest 2 |" in (page / "summary.md").read_text(encoding="utf-8")
     assert "no_chest 2</td>" in (page / "summary.html").read_text(encoding="utf-8")

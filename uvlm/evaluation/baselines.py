@@ -1,6 +1,6 @@
 """Reports that cost nothing, from the training split alone: what a model must beat.
 
-    constant_normal       one report that claims nothing, the best of several by training BLEU
+    constant_normal       one report that claims nothing; which one, validation decides
     constant_abnormal     one report that claims every abnormality
     most_frequent         the training report written most often
     random                another training report for each case
@@ -29,16 +29,21 @@ from uvlm.text.report import Report
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-BLEU_SAMPLE: Final = 1000  # training reports that choose among constants
+BLEU_SAMPLE: Final = 1000  # validation reports that choose among constants
+MAX_SENTENCES: Final = 60  # of a constant report
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingReports:
-    """Reports of the training split, one per scan, with their (M, A) labels."""
+    """Reports of the training split, one per scan, with their (M, A) labels.
+
+    `validation` chooses among constants; without any, the training reports do.
+    """
 
     reports: tuple[Report, ...]
     labels: Flags
+    validation: tuple[Report, ...] = ()
 
 
 def baseline_reports(
@@ -74,11 +79,29 @@ def baseline_reports(
     return texts
 
 
-def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:
-    """Find the report without a claim that is most like the training reports.
+def baseline_claims(
+    training: TrainingReports,
+    case_ids: Sequence[str],
+    label: Label,
+    seed: int,
+    probabilities: Floats | None = None,
+    thresholds: Floats | None = None,
+) -> dict[str, tuple[list[str], Flags]]:
+    """Texts of every baseline, and what the labeller reads in them; see `baseline_reports`.
 
-    The candidates are a report of the most frequent sentences, one that denies every abnormality,
-    and the most frequent report of a training scan without any.
+    A case without probabilities, a row of NaN, is classified as normal.
+    """
+    if probabilities is not None:
+        probabilities = np.nan_to_num(probabilities, nan=0.0)
+    texts = baseline_reports(training, case_ids, label, seed, probabilities, thresholds)
+    return {name: (reports, label(reports)) for name, reports in texts.items()}
+
+
+def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:
+    """Find the report without a claim that has the best BLEU-mean on validation.
+
+    The candidates are the k most frequent sentences, for every k, a report that denies every
+    abnormality, and the most frequent report of a training scan without any.
     """
     nothing = np.zeros(training.labels.shape[1], dtype=bool)
     normal = [
@@ -86,10 +109,15 @@ def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str
         for report, labels in zip(training.reports, training.labels, strict=True)
         if not labels.any()
     ]
-    candidates = [bank.most_frequent(nothing), bank.compose(nothing)]
+    candidates = [bank.most_frequent(nothing, k) for k in range(1, MAX_SENTENCES + 1)]
+    candidates += [bank.compose(nothing)]
     candidates += [most_frequent_report(normal)] if normal else []
-    sample = [report.text for report in training.reports[:BLEU_SAMPLE]]
-    return max(candidates, key=lambda text: corpus_bleu(sample, [text] * len(sample))["bleu_mean"])
+    judges = training.validation or training.reports
+    sample = [report.text for report in judges[:BLEU_SAMPLE]]
+    return max(
+        dict.fromkeys(candidates),
+        key=lambda text: corpus_bleu(sample, [text] * len(sample))["bleu_mean"],
+    )
 
 
 def most_frequent_report(reports: Sequence[Report]) -> str:

@@ -60,6 +60,15 @@ PROTOCOLS: Final[Mapping[str, Protocol]] = {
 }
 
 
+def clean_pairs(
+    references: Sequence[str], predictions: Sequence[str], protocol: str
+) -> list[tuple[str, str]]:
+    """Clean each (reference, prediction) under a named protocol."""
+    clean = PROTOCOLS[protocol]
+    pairs = zip(references, predictions, strict=True)
+    return [(clean.reference(wanted), clean.prediction(written)) for wanted, written in pairs]
+
+
 def bleu_counts(
     references: Sequence[str], predictions: Sequence[str], protocol: str = HEADLINE
 ) -> Floats:
@@ -70,10 +79,9 @@ def bleu_counts(
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
-    clean = PROTOCOLS[protocol]
     scorer = BleuScorer(n=MAX_ORDER)
-    for reference, prediction in zip(references, predictions, strict=True):
-        scorer += (clean.prediction(prediction), [clean.reference(reference)])
+    for reference, prediction in clean_pairs(references, predictions, protocol):
+        scorer += (prediction, [reference])
     rows = [[*c["correct"], *c["guess"], c["testlen"], *c["reflen"]] for c in scorer.ctest]
     return np.asarray(rows, dtype=np.float64).reshape(len(rows), 2 * MAX_ORDER + 2)
 

@@ -44,6 +44,12 @@ def precision_recall_f1(counts: Confusion) -> tuple[Floats, Floats, Floats]:
     )
 
 
+def per_class_f1(labels: Flags, claimed: Flags) -> tuple[Floats, Floats, Floats]:
+    """Precision, recall and F1 of each class over all cases, each (A,)."""
+    counts = Confusion.per_case(labels, claimed)
+    return precision_recall_f1(Confusion(*(part.sum(axis=0) for part in counts)))
+
+
 def crg(counts: Confusion, num_cases: Floats) -> Floats:
     """CRG of summed counts: (...,). All-negative and all-positive both give 1/3, perfect gives 1.
 

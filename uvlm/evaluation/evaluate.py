@@ -10,6 +10,7 @@ reports/metrics.json
                                   the best baseline that never looks at the image
     oracle.*                      the reference reports through the labeller: the ceiling
     baselines.<name>.*            what costs nothing
+    collapse.*                    whether the reports depend on the CT; see collapse.py
     not_learned                   abnormalities that the model does not find
 
 Every number has its 95 % patient-bootstrap interval under `<name>_ci`.
@@ -20,11 +21,9 @@ N test cases, A abnormalities.
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,62 +31,21 @@ import numpy.typing as npt
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_reports
+from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import Resamples, draw_resamples, with_interval
-from uvlm.evaluation.labeller import Labeller, get_labeller
+from uvlm.evaluation.bootstrap import draw_resamples
+from uvlm.evaluation.collapse import collapse_audit
+from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
-from uvlm.evaluation.predictions import AlignedPredictions, read_predictions
+from uvlm.evaluation.missing import RULE as MISSING_RULE
+from uvlm.evaluation.predictions import read_predictions
+from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.rows import abnormality_rows, not_learned
-from uvlm.evaluation.scores import (
-    bleu_of_other_protocols,
-    label_scores,
-    macro_f1_samples,
-    ranking_scores,
-    text_scores,
-)
 from uvlm.seeding import generator
 from uvlm.store import write_json_atomic
-from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.abnormalities import abnormality_names
 
 Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-DEFAULT_THRESHOLD: Final = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The test split: what is true, and how it may be resampled."""
-
-    cases: tuple[Case, ...]
-    names: tuple[str, ...]
-    labels: Flags
-    resamples: Resamples
-
-    @property
-    def texts(self) -> list[str]:
-        """Reference report of each case."""
-        return [case.report.text for case in self.cases]
-
-    @property
-    def case_ids(self) -> list[str]:
-        """Id of each case."""
-        return [case.case_id for case in self.cases]
-
-
-class TextLabels:
-    """A labeller that reads every different text once."""
-
-    def __init__(self, labeller: Labeller) -> None:
-        self._labeller = labeller
-        self._known: dict[str, npt.NDArray[np.int64]] = {}
-
-    def __call__(self, texts: Sequence[str]) -> Flags:
-        """Abnormalities that texts claim: (N, A)."""
-        new = [text for text in dict.fromkeys(texts) if text not in self._known]
-        if new:
-            self._known.update(zip(new, self._labeller.label(new), strict=True))
-        return np.stack([self._known[text] for text in texts]).astype(bool)
 
 
 def evaluate(
@@ -116,35 +74,42 @@ def evaluate(
     """
     cases = read_index(index)
     reference = _reference(params, cases, index)
+    training = _training(cases)
     predicted = read_predictions(predictions, reference.case_ids)
-    label = TextLabels(get_labeller(params.evaluate.labeller))
+    texts = predicted.reports
+    label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     probabilities = predicted.probabilities(reference.names)
-    tuned = _read_thresholds(thresholds, reference.names)
-    claimed = label(predicted.reports)
+    tuned = read_thresholds(thresholds, reference.names)
+    claimed = reference.claims(texts, label)
     seg, structures = mask_scores(
         params.label_maps, reference.case_ids, label_maps, generated_masks, reference.resamples
     )
-    baselines = _baseline_claims(params, cases, reference, label, (probabilities, tuned))
-    rows = abnormality_rows(reference.names, reference.labels, claimed, probabilities, tuned)
+    baselines = baseline_claims(
+        training, reference.case_ids, label, params.seed, probabilities, tuned
+    )
+    rows = abnormality_rows(reference, claimed, probabilities, tuned)
     metrics = {
-        "n": len(reference.cases),
-        "n_patients": len({case.patient_id for case in reference.cases}),
-        "n_missing": predicted.num_missing,
+        **reference.size(predicted.num_missing),
         "protocol": _protocol(params, index),
         "seg": seg,
-        "cls": _classifier_scores(reference, probabilities, tuned),
+        "cls": reference.classifier_scores(probabilities, tuned),
         "report": {
-            **_report_scores(reference, predicted, claimed),
-            **_above_trivial(reference, claimed, baselines),
+            **reference.report_scores(texts, claimed),
+            "other_protocols": reference.other_protocols(texts),
+            **reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL]),
         },
-        "oracle": label_scores(reference.labels, label(reference.texts), reference.resamples),
+        "oracle": reference.oracle_scores(label),
         "baselines": {
-            name: {
-                **label_scores(reference.labels, claims, reference.resamples),
-                **text_scores(reference.texts, texts, reference.resamples),
-            }
-            for name, (texts, claims) in baselines.items()
+            name: reference.report_scores(*of_baseline) for name, of_baseline in baselines.items()
         },
+        "collapse": collapse_audit(
+            reference,
+            texts,
+            claimed,
+            label,
+            ([report.text for report in training.reports], training.labels),
+            params.seed,
+        ),
         "not_learned": not_learned(rows),
     }
     write_json_atomic(out, metrics)
@@ -152,100 +117,49 @@ def evaluate(
     return metrics
 
 
-def abnormality_names(params: Params) -> tuple[str, ...]:
-    """Name the classes of the profile's data set, in the order of its label vectors."""
-    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS
-
-
 def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
     test = tuple(scored_cases(cases))
     if not test:
         raise DataError(index, "no case in the test split", "add test cases and force index")
-    generator_ = generator(params.seed, "evaluate", "bootstrap")
     resamples = draw_resamples(
-        [case.patient_id for case in test], params.evaluate.bootstrap_samples, generator_
+        [case.patient_id for case in test],
+        params.evaluate.bootstrap_samples,
+        generator(params.seed, "evaluate", "bootstrap"),
     )
-    return Reference(test, abnormality_names(params), _labels(test), resamples)
+    return Reference(
+        case_ids=tuple(case.case_id for case in test),
+        patient_ids=tuple(case.patient_id for case in test),
+        texts=tuple(case.report.text for case in test),
+        names=abnormality_names(params),
+        labels=_labels(test),
+        resamples=resamples,
+    )
+
+
+def _training(cases: Sequence[Case]) -> TrainingReports:
+    """Take the reports of training and validation scans, one per scan."""
+    by_split = {
+        split: list({case.scan_id: case for case in cases if case.split == split}.values())
+        for split in ("train", "val")
+    }
+    if not by_split["train"]:
+        raise DataError("index", "no case in the training split", "baselines need its reports")
+    return TrainingReports(
+        tuple(case.report for case in by_split["train"]),
+        _labels(by_split["train"]),
+        tuple(case.report for case in by_split["val"]),
+    )
 
 
 def _labels(cases: Sequence[Case]) -> Flags:
     return np.asarray([case.abnormalities for case in cases]).astype(bool)
 
 
-def _read_thresholds(path: Path | None, names: Sequence[str]) -> Floats:
-    """Per-class thresholds, (A,); 0.5 without a file."""
-    if path is None:
-        return np.full(len(names), DEFAULT_THRESHOLD)
-    try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        return np.asarray([float(tuned[name]) for name in names])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        fact = f"no threshold for every abnormality ({type(error).__name__}: {error})"
-        raise DataError(path, fact, "force the stage train_cls") from None
-
-
-def _classifier_scores(
-    reference: Reference, probabilities: Floats | None, thresholds: Floats
-) -> dict[str, Any]:
-    if probabilities is None:
-        return {}
-    labels, resamples = reference.labels, reference.resamples
-    tuned = label_scores(labels, probabilities >= thresholds, resamples)
-    return {
-        **label_scores(labels, probabilities >= DEFAULT_THRESHOLD, resamples),
-        **{
-            name.replace("macro_f1", "macro_f1_tuned"): tuned[name]
-            for name in tuned
-            if "f1" in name
-        },
-        **ranking_scores(labels, probabilities, resamples),
-    }
-
-
-def _report_scores(
-    reference: Reference, predicted: AlignedPredictions, claimed: Flags
-) -> dict[str, Any]:
-    return {
-        **label_scores(reference.labels, claimed, reference.resamples),
-        **text_scores(reference.texts, predicted.reports, reference.resamples),
-        "other_protocols": bleu_of_other_protocols(reference.texts, predicted.reports),
-    }
-
-
-def _baseline_claims(
-    params: Params,
-    cases: Sequence[Case],
-    reference: Reference,
-    label: TextLabels,
-    classifier: tuple[Floats | None, Floats],
-) -> dict[str, tuple[list[str], Flags]]:
-    """Texts of every baseline and what they claim."""
-    scans = {case.scan_id: case for case in cases if case.split == "train"}
-    if not scans:
-        raise DataError("index", "no case in the training split", "baselines need its reports")
-    training = TrainingReports(
-        tuple(case.report for case in scans.values()), _labels(list(scans.values()))
-    )
-    texts = baseline_reports(training, reference.case_ids, label, params.seed, *classifier)
-    return {name: (reports, label(reports)) for name, reports in texts.items()}
-
-
-def _above_trivial(
-    reference: Reference, claimed: Flags, baselines: Mapping[str, tuple[list[str], Flags]]
-) -> dict[str, Any]:
-    """Macro-F1 above the best baseline that never looks at the image, on the same samples."""
-    own, *rivals = (
-        macro_f1_samples(reference.labels, claims, reference.resamples)
-        for claims in (claimed, *(baselines[name][1] for name in TRIVIAL))
-    )
-    return with_interval("above_trivial", own - max(rivals, key=lambda samples: float(samples[0])))
-
-
 def _protocol(params: Params, index: Path) -> dict[str, Any]:
     return {
         "bleu": HEADLINE,
         "labeller": params.evaluate.labeller,
-        "missing_prediction": "empty report",
+        "missing_prediction": MISSING_RULE,
         "bootstrap_samples": params.evaluate.bootstrap_samples,
         "seed": params.seed,
         "index_sha256": hashlib.sha256(index.read_bytes()).hexdigest()[:16],

@@ -11,8 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import ranking
-from uvlm.evaluation.scores import per_class_f1
+from uvlm.evaluation.missing import wrong_probabilities
+from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
+from uvlm.evaluation.scores import Samples, per_class_samples
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -21,32 +24,30 @@ LEARNED_AUROC: Final = 0.7
 
 
 def abnormality_rows(
-    names: Sequence[str],
-    labels: Flags,
-    claimed: Flags,
-    probabilities: Floats | None,
-    thresholds: Floats,
+    reference: Reference, claimed: Flags, probabilities: Floats | None, thresholds: Floats
 ) -> list[dict[str, Any]]:
-    """Support, scores and what keeps a class from counting as learned, in the given order.
+    """Support, scores and what keeps a class from counting as learned, in the reference's order.
 
     Args:
-        names: the A abnormalities.
-        labels: (N, A) truth.
+        reference: what is true of the N cases.
         claimed: (N, A) what the generated reports claim.
-        probabilities: (N, A) of the classifier, where there is one.
+        probabilities: (N, A) of the classifier, where there is one; a row of NaN is a missing one.
         thresholds: (A,) tuned on validation.
     """
-    columns: dict[str, Floats] = _prf("report", labels, claimed)
+    labels, resamples = reference.labels, reference.resamples
+    columns = _prf("report", labels, claimed, resamples)
     if probabilities is not None:
-        columns |= _prf("cls", labels, probabilities >= 0.5)
-        columns["cls_f1_tuned"] = per_class_f1(labels, probabilities >= thresholds)[2]
-        columns["threshold"] = thresholds
-        auroc, auprc = ranking(labels, probabilities, np.ones((1, len(labels))))
-        columns |= {"cls_auroc": auroc[0], "cls_auprc": auprc[0]}
+        probabilities = wrong_probabilities(labels, probabilities)
+        columns |= _prf("cls", labels, probabilities >= DEFAULT_THRESHOLD, resamples)
+        tuned = per_class_samples(labels, probabilities >= thresholds, resamples)
+        auroc, auprc = ranking(labels, probabilities, resamples.weights)
+        columns |= {"cls_f1_tuned": tuned["f1"], "threshold": thresholds[None]}
+        columns |= {"cls_auroc": auroc, "cls_auprc": auprc}
     rows = []
-    for number, name in enumerate(names):
+    for number, name in enumerate(reference.names):
         row: dict[str, Any] = {"name": name, "support": int(labels[:, number].sum())}
-        row |= {key: _rounded(values[number]) for key, values in columns.items()}
+        for key, samples in columns.items():
+            row |= with_interval(key, samples[:, number])
         rows.append(row | {"not_learned": _shortcomings(row)})
     return rows
 
@@ -56,13 +57,9 @@ def not_learned(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [row["name"] for row in rows if row["not_learned"]]
 
 
-def _prf(prefix: str, labels: Flags, claimed: Flags) -> dict[str, Floats]:
-    keys = (f"{prefix}_precision", f"{prefix}_recall", f"{prefix}_f1")
-    return dict(zip(keys, per_class_f1(labels, claimed), strict=True))
-
-
-def _rounded(value: float) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
+def _prf(prefix: str, labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
+    samples = per_class_samples(labels, claimed, resamples)
+    return {f"{prefix}_{name}": values for name, values in samples.items()}
 
 
 def _shortcomings(row: dict[str, Any]) -> list[str]:

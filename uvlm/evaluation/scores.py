@@ -1,85 +1,130 @@
-"""Numbers about one set of reports, one set of probabilities, one set of masks.
+"""Numbers about one set of reports, one set of probabilities.
 
-Each is a flat dictionary of metrics, every one followed by its patient-bootstrap interval.
+`*_samples` give a metric in every bootstrap sample, the data as they are first; `*_scores` turn
+them into a flat dictionary, every metric followed by its 95 % interval.
 
-N cases, A abnormalities, C structures.
+N cases, A abnormalities, R bootstrap samples.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS, bleu_counts, bleu_scores, corpus_bleu
+from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
+from uvlm.evaluation.missing import is_missing, wrong_ngrams
+from uvlm.evaluation.overlap import cider, rouge_l, sacrebleu_counts, sacrebleu_score
 from uvlm.evaluation.segmentation import mean_over_classes
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
+Samples = dict[str, Floats]  # metric to (1 + R,)
 
 
-def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[str, Any]:
-    """Macro precision, recall, F1 and CRG of claimed abnormalities."""
+def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
+    """Macro F1, precision, recall and CRG of claimed abnormalities."""
     counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
     precision, recall, f1 = (values.mean(axis=-1) for values in precision_recall_f1(counts))
-    num_cases = resamples.weights.sum(axis=1)
     return {
-        **with_interval("macro_f1", f1),
-        **with_interval("macro_precision", precision),
-        **with_interval("macro_recall", recall),
-        **with_interval("crg", crg(counts, num_cases)),
+        "macro_f1": f1,
+        "macro_precision": precision,
+        "macro_recall": recall,
+        "crg": crg(counts, resamples.weights.sum(axis=1)),
     }
 
 
-def macro_f1_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Floats:
-    """Macro-F1 in every bootstrap sample: (1 + R,), the data as they are first."""
-    counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
-    means: Floats = precision_recall_f1(counts)[2].mean(axis=-1)
-    return means
+def text_samples(references: Sequence[str], texts: Sequence[str], resamples: Resamples) -> Samples:
+    """Overlap with the references under the headline protocol."""
+    missing = is_missing(texts)
+    rouge, consensus = rouge_l(references, texts), cider(references, texts)
+    each = {"rouge_l": rouge, "cider": consensus}
+    return {
+        **bleu_samples(references, texts, resamples),
+        **{name: resamples.means(np.where(missing, 0.0, values)) for name, values in each.items()},
+        "sacrebleu_13a": _sacrebleu(references, texts, resamples),
+    }
+
+
+def bleu_samples(
+    references: Sequence[str],
+    texts: Sequence[str],
+    resamples: Resamples,
+    protocol: str = HEADLINE,
+) -> Samples:
+    """BLEU-1..4 and their mean under a named protocol."""
+    counts = wrong_ngrams(bleu_counts(references, texts, protocol), is_missing(texts))
+    return bleu_scores(resamples.sums(counts))
+
+
+def _sacrebleu(references: Sequence[str], texts: Sequence[str], resamples: Resamples) -> Floats:
+    """BLEU-4 by sacrebleu, 0 where no report is long enough for four words in a row.
+
+    What missing reports are charged with would otherwise count as written there, and its smoothing
+    would give it a score.
+    """
+    counts, missing = sacrebleu_counts(references, texts), is_missing(texts)
+    present = resamples.sums(np.where(missing[:, None], 0.0, counts))
+    scores = sacrebleu_score(resamples.sums(wrong_ngrams(counts, missing)))
+    return np.where(present[..., 2 * MAX_ORDER - 1] > 0, scores, 0.0)
+
+
+def ranking_samples(labels: Flags, probabilities: Floats, resamples: Resamples) -> Samples:
+    """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
+    auroc, auprc = ranking(labels, probabilities, resamples.weights)
+    classes = range(labels.shape[1])
+    return {
+        "macro_auroc": mean_over_classes(auroc, classes),
+        "macro_auprc": mean_over_classes(auprc, classes),
+    }
+
+
+def with_intervals(samples: Mapping[str, Floats]) -> dict[str, Any]:
+    """Turn every metric into its point and its interval."""
+    numbers: dict[str, Any] = {}
+    for name, values in samples.items():
+        numbers |= with_interval(name, values)
+    return numbers
+
+
+def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[str, Any]:
+    """Macro F1, precision, recall and CRG of claimed abnormalities."""
+    return with_intervals(label_samples(labels, claimed, resamples))
 
 
 def text_scores(
     references: Sequence[str], texts: Sequence[str], resamples: Resamples
 ) -> dict[str, Any]:
-    """BLEU-1..4 and mean under the headline protocol, and how much the texts repeat."""
-    sums = resamples.sums(bleu_counts(references, texts))
-    numbers: dict[str, Any] = {}
-    for name, values in bleu_scores(sums).items():
-        numbers |= with_interval(name, values)
+    """Overlap with the references, and how much the texts repeat each other."""
     copies = Counter(texts)
-    return numbers | {
+    return with_intervals(text_samples(references, texts, resamples)) | {
         "distinct_share": round(len(copies) / len(texts), 6),
         "most_common_share": round(copies.most_common(1)[0][1] / len(texts), 6),
     }
 
 
 def bleu_of_other_protocols(
-    references: Sequence[str], texts: Sequence[str]
-) -> dict[str, dict[str, float]]:
+    references: Sequence[str], texts: Sequence[str], resamples: Resamples
+) -> dict[str, dict[str, Any]]:
     """BLEU under every protocol but the headline's, to show how much cleaning matters."""
-    others = [name for name in PROTOCOLS if name != HEADLINE]
     return {
-        other: {k: round(v, 6) for k, v in corpus_bleu(references, texts, other).items()}
-        for other in others
+        other: with_intervals(bleu_samples(references, texts, resamples, other))
+        for other in PROTOCOLS
+        if other != HEADLINE
     }
 
 
 def ranking_scores(labels: Flags, probabilities: Floats, resamples: Resamples) -> dict[str, Any]:
     """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
-    auroc, auprc = ranking(labels, probabilities, resamples.weights)
-    classes = range(labels.shape[1])
-    return {
-        **with_interval("macro_auroc", mean_over_classes(auroc, classes)),
-        **with_interval("macro_auprc", mean_over_classes(auprc, classes)),
-    }
+    return with_intervals(ranking_samples(labels, probabilities, resamples))
 
 
-def per_class_f1(labels: Flags, claimed: Flags) -> tuple[Floats, Floats, Floats]:
-    """Precision, recall and F1 of each class over all cases, each (A,)."""
-    counts = Confusion.per_case(labels, claimed)
-    return precision_recall_f1(Confusion(*(part.sum(axis=0) for part in counts)))
+def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
+    """Precision, recall and F1 of each class, each (1 + R, A)."""
+    counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
+    return dict(zip(("precision", "recall", "f1"), precision_recall_f1(counts), strict=True))

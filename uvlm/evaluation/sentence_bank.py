@@ -73,10 +73,9 @@ class SectionBank:
         chosen += [s for s in boilerplate if _fits(s, present)][:room]
         return _in_order(chosen)
 
-    def most_frequent(self, present: Flags) -> str:
-        """Write the section in its most frequent sentences that claim nothing and fit."""
-        fitting = [s for s in self.sentences if not s.claims and _fits(s, present)]
-        return _in_order(fitting[: round(self.mean_length)])
+    def unclaiming(self, present: Flags) -> list[Sentence]:
+        """List the sentences that claim nothing and fit, most frequent first."""
+        return [s for s in self.sentences if not s.claims and _fits(s, present)]
 
     def _claim(self, abnormality: int, always: bool) -> list[Sentence]:
         least = 0.0 if always else MIN_SHARE * self.num_with[abnormality]
@@ -107,10 +106,13 @@ class SentenceBank:
             self.impression.compose(present, always_claim=False),
         ).text
 
-    def most_frequent(self, present: Flags) -> str:
+    def most_frequent(self, present: Flags, num_sentences: int) -> str:
         """Write a report of the most frequent sentences that claim nothing and fit."""
+        sections = [part.unclaiming(present) for part in (self.findings, self.impression)]
+        ranked = sorted((s for part in sections for s in part), key=lambda s: (-s.count, s.text))
+        chosen = ranked[:num_sentences]
         return Report(
-            self.findings.most_frequent(present), self.impression.most_frequent(present)
+            *(_in_order([s for s in part if any(s is c for c in chosen)]) for part in sections)
         ).text
 
 

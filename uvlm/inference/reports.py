@@ -10,7 +10,6 @@ B batch, K visual tokens, C_i channels of encoder stage i.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -32,7 +31,8 @@ from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.checkpoint import check_contract, load_report_model, load_segmenter
 from uvlm.seeding import torch_generator
-from uvlm.store import Row, load_array, resolve, write_manifest, write_text_atomic
+from uvlm.store import Row, load_array, resolve, write_manifest
+from uvlm.text.predictions import CasePrediction, write_predictions
 from uvlm.tracking import Progress
 
 Tokens = Callable[[Example], Tensor]
@@ -48,18 +48,6 @@ class GeneratePaths(TypedDict):
     seg: Path
     predictions: Path
     masks: Path
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One row of predictions.jsonl; `model` begins the model's sha256."""
-
-    case_id: str
-    patient_id: str
-    report: str
-    probabilities: dict[str, float]
-    model: str
-    seconds: float
 
 
 def generate_reports(
@@ -83,7 +71,7 @@ def generate_reports(
     steps = _Steps(progress, 2 * len(examples))
     writer = ReportWriter.of(load_report_model(paths["model"]))
     tokens = _token_source(params, writer, paths["encodings"])
-    predictions: list[Prediction] = []
+    predictions: list[CasePrediction] = []
     for batch in _batches(examples, params.generate.batch_size):
         predictions += _predict(params, writer, batch, tokens)
         steps.done(len(predictions))
@@ -115,13 +103,6 @@ def first_reconstructions(index: Path, preprocess: Path, config: PreprocessConfi
     return kept
 
 
-def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write JSON lines in case order."""
-    ordered = sorted(predictions, key=lambda prediction: prediction.case_id)
-    lines = [json.dumps(vars(p), ensure_ascii=False, allow_nan=False) for p in ordered]
-    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
-
-
 @dataclass(frozen=True)
 class _Steps:
     progress: Progress | None
@@ -139,7 +120,7 @@ def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Exampl
 
 def _predict(
     params: Params, writer: ReportWriter, batch: Sequence[Example], tokens: Tokens
-) -> list[Prediction]:
+) -> list[CasePrediction]:
     """Classify and describe one batch; every case gets an equal share of the seconds."""
     start = time.perf_counter()
     visual = writer.visual(torch.stack([tokens(example) for example in batch]))
@@ -153,7 +134,7 @@ def _predict(
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     cases = [example.case for example in batch]
     return [
-        Prediction(case.case_id, case.patient_id, text, row, writer.model.sha256[:12], seconds)
+        CasePrediction(case.case_id, case.patient_id, text, row, writer.model.sha256[:12], seconds)
         for case, text, row in zip(cases, texts, probabilities, strict=True)
     ]
 

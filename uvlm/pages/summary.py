@@ -141,6 +141,7 @@ def _page(
         "headlines": tables.headlines(metrics, inputs.goals),
         "columns": [label for _, label in tables.REPORT_COLUMNS],
         "scores": tables.score_rows(metrics),
+        "collapse": tables.collapse_rows(metrics["collapse"]),
         "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
         "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],

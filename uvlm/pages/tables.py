@@ -20,6 +20,8 @@ REPORT_COLUMNS: Final = (
     ("bleu_mean", "BLEU-mean"),
     ("bleu_1", "B-1"),
     ("bleu_4", "B-4"),
+    ("rouge_l", "ROUGE-L"),
+    ("cider", "CIDEr"),
     ("distinct_share", "Distinct"),
 )
 _BASELINE_LABELS: Final = {
@@ -133,6 +135,34 @@ def score_rows(metrics: Mapping[str, Any]) -> list[ScoreRow]:
     return [
         ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in REPORT_COLUMNS))
         for label, kind, scores in rows
+    ]
+
+
+def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Line up what the collapse audit found: what it is, the model, the reference reports."""
+    distinct, copied, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
+    rows = [
+        (title, f"{section[key]:{form}}", f"{section[f'reference_{key}']:{form}}")
+        for title, section, key, form in (
+            ("different reports", distinct, "reports", ",d"),
+            ("different sentences", distinct, "sentences", ",d"),
+            ("4-grams that are different", distinct, "share_of_4_grams", ".3f"),
+            ("reports verbatim from training", copied, "report_share", ".3f"),
+            ("sentences verbatim from training", copied, "sentence_share", ".3f"),
+            ("reports with 50 words in a row from training", copied, "long_copy_share", ".3f"),
+        )
+    ]
+    measured = (
+        ("recall of the rarest third of the abnormalities", audit["rare"], "macro_recall"),
+        ("macro-F1 when every CT is another patient's", swapped, "macro_f1"),
+        ("macro-F1 lost by that", swapped, "macro_f1_lost"),
+    )
+    for title, scores, key in measured:
+        found = number_at(scores, key)
+        rows.append((title, f"{found.text} ({found.range})" if found.range else found.text, ""))
+    return [
+        *rows,
+        ("reports that change with the CT", f"{swapped['changed_share']:.3f}", ""),
     ]
 
 

@@ -7,7 +7,10 @@ and a column of a metrics table all follow it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from uvlm.config import Params
 
 ABNORMALITIES: Final[tuple[str, ...]] = (
     "Medical material",
@@ -35,3 +38,8 @@ ABDOMEN_LESIONS: Final[tuple[str, ...]] = ("Liver lesion", "Kidney lesion", "Pan
 def names_of(flags: Sequence[int]) -> tuple[str, ...]:
     """Name the flags of a case: 18 of a chest CT, 3 of an abdominal one."""
     return ABNORMALITIES if len(flags) == len(ABNORMALITIES) else ABDOMEN_LESIONS
+
+
+def abnormality_names(params: Params) -> tuple[str, ...]:
+    """Name the classes of the profile's data set, in the order of its label vectors."""
+    return ABNORMALITIES if params.label_maps.dataset == "chest" else ABDOMEN_LESIONS

@@ -21,13 +21,13 @@ from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.fits import FITTED_ON, Fits, fits_text
 from uvlm.data.preprocess import contract
 from uvlm.errors import DataError
-from uvlm.evaluation.evaluate import abnormality_names
 from uvlm.inference.device import launch
 from uvlm.model.build import build_classifier
 from uvlm.model.checkpoint import check_contract, load_encoder, save_model
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
+from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features

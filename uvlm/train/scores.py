@@ -11,8 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.data.label_scheme import LabelScheme
-from uvlm.evaluation.classification import ranking
-from uvlm.evaluation.scores import per_class_f1
+from uvlm.evaluation.classification import per_class_f1, ranking
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.train.loop import Scores
 

@@ -1,0 +1,152 @@
+"""Collapse audit: whether a model writes about the CT, or the same to everybody.
+
+    distinct      reports, sentences and n-grams that occur, beside the references'
+    rare          recall of the third of the abnormalities that training shows least
+    memorised     what is copied from training reports word by word, beside the references' share
+    image_shuffle every report judged as if the CT of another patient had been read
+
+Without a text prompt a report depends on nothing but the CT, so exchanging CTs exchanges reports,
+and the shuffle needs no second run of the model. A model that looks at the image loses all it has
+over a random report; one that has collapsed loses nothing.
+
+N cases, A abnormalities.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.evaluation.bootstrap import with_interval
+from uvlm.evaluation.reference import Reference, TextLabels
+from uvlm.evaluation.scores import bleu_samples, label_samples, per_class_samples
+from uvlm.evaluation.sentence_bank import split_sentences
+from uvlm.seeding import generator
+
+Flags = npt.NDArray[np.bool_]
+COPIED_WORDS: Final = 50  # a run of so many words is copied, not written alike
+RARE_SHARE: Final = 1 / 3
+
+
+def collapse_audit(
+    reference: Reference,
+    texts: Sequence[str],
+    claimed: Flags,
+    label: TextLabels,
+    training: tuple[Sequence[str], Flags],
+    seed: int,
+) -> dict[str, Any]:
+    """Audit N reports.
+
+    Args:
+        reference: what they were written for.
+        texts: the N reports.
+        claimed: (N, A) what they claim.
+        label: reads abnormalities out of texts.
+        training: texts and (M, A) labels of the training split.
+        seed: of the shuffle.
+    """
+    training_texts, training_labels = training
+    return {
+        "distinct": {
+            **variety(texts),
+            **{f"reference_{k}": v for k, v in variety(reference.texts).items()},
+        },
+        "rare": rare_recall(reference, claimed, training_labels),
+        "memorised": {
+            **copied(texts, training_texts),
+            **{f"reference_{k}": v for k, v in copied(reference.texts, training_texts).items()},
+        },
+        "image_shuffle": image_shuffle(reference, texts, claimed, label, seed),
+    }
+
+
+def variety(texts: Sequence[str]) -> dict[str, Any]:
+    """Count different reports, sentences, and word n-grams as a share of those written."""
+    sentences = [sentence for text in texts for sentence in split_sentences(text)]
+    numbers: dict[str, Any] = {
+        "reports": len(set(texts)),
+        "sentences": len(set(sentences)),
+    }
+    for order in (2, 4):
+        grams = [gram for text in texts for gram in _ngrams(text.split(), order)]
+        numbers[f"share_of_{order}_grams"] = round(len(set(grams)) / max(len(grams), 1), 6)
+    return numbers
+
+
+def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) -> dict[str, Any]:
+    """Macro recall of the rarest third of the abnormalities, by training prevalence."""
+    prevalence = training_labels.mean(axis=0)
+    count = max(round(len(reference.names) * RARE_SHARE), 1)
+    rare = np.sort(np.argsort(prevalence, kind="stable")[:count])
+    samples = per_class_samples(reference.labels, claimed, reference.resamples)
+    return {
+        "names": [reference.names[number] for number in rare],
+        "support": int(reference.labels[:, rare].sum()),
+        **with_interval("macro_recall", samples["recall"][:, rare].mean(axis=1)),
+    }
+
+
+def copied(texts: Sequence[str], training: Sequence[str]) -> dict[str, float]:
+    """Shares of reports and of sentences that training has verbatim.
+
+    A long copy is a report that shares COPIED_WORDS or more words in a row with a training report.
+    """
+    whole, sentences = set(training), {s for text in training for s in split_sentences(text)}
+    written = [sentence for text in texts for sentence in split_sentences(text)]
+    runs = [set(_ngrams(text.split(), COPIED_WORDS)) for text in texts]
+    wanted = set().union(*runs)
+    known = (run for text in training for run in _ngrams(text.split(), COPIED_WORDS))
+    found = {run for run in known if run in wanted}
+    return {
+        "report_share": _share(sum(text in whole for text in texts), len(texts)),
+        "sentence_share": _share(sum(s in sentences for s in written), len(written)),
+        "long_copy_share": _share(sum(not found.isdisjoint(run) for run in runs), len(texts)),
+    }
+
+
+def image_shuffle(
+    reference: Reference, texts: Sequence[str], claimed: Flags, label: TextLabels, seed: int
+) -> dict[str, Any]:
+    """Score each report as that of another patient's CT."""
+    partners = other_patients(reference.patient_ids, seed)
+    swapped = [texts[partner] for partner in partners]
+    labels, resamples = reference.labels, reference.resamples
+    own = label_samples(labels, claimed, resamples)["macro_f1"]
+    theirs = label_samples(labels, reference.claims(swapped, label), resamples)["macro_f1"]
+    bleu = bleu_samples(reference.texts, swapped, resamples)["bleu_mean"]
+    changed = sum(mine != other for mine, other in zip(texts, swapped, strict=True))
+    return {
+        "changed_share": _share(changed, len(texts)),
+        **with_interval("macro_f1", theirs),
+        **with_interval("macro_f1_lost", own - theirs),
+        **with_interval("bleu_mean", bleu),
+    }
+
+
+def other_patients(patient_ids: Sequence[str], seed: int) -> list[int]:
+    """Give every case the index of a case of another patient, no index twice.
+
+    Patients stand in a circle in random order, and every case takes the one as many places on as
+    the patient with the most cases has. Only a patient with more than half of the cases meets
+    himself.
+    """
+    patients = sorted(set(patient_ids))
+    place = generator(seed, "image shuffle").permutation(len(patients))
+    place_of = dict(zip(patients, place.tolist(), strict=True))
+    circle = sorted(range(len(patient_ids)), key=lambda case: (place_of[patient_ids[case]], case))
+    step = max(Counter(patient_ids).values())
+    partner = dict(zip(circle, circle[step:] + circle[:step], strict=True))
+    return [partner[case] for case in range(len(patient_ids))]
+
+
+def _ngrams(words: Sequence[str], order: int) -> Iterator[tuple[str, ...]]:
+    return (tuple(words[i : i + order]) for i in range(len(words) - order + 1))
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0

@@ -1,0 +1,285 @@
+"""`uvlm score`: every metric on anybody's reports, on the functions of the stage `evaluate`.
+
+    n, n_patients    references and their patients
+    n_missing        references without a prediction; missing, the first of them by id
+    n_empty          predictions that are there and say nothing
+    protocol.*       how the numbers came about
+    report.*         the predictions; other_protocols.*, and meteor where it was asked for
+    oracle.*         the reference reports through the labeller: the ceiling
+    baselines.*      constant claims; with training reports, every trivial baseline
+    collapse.*       with training reports only; see collapse.py
+    cls.*            with probabilities only
+    abnormalities    one row a class
+    compare.*        with a second set of predictions: differences on the same resamples
+
+A missing prediction is an empty report; missing.py says what that costs.
+
+N cases, A abnormalities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from uvlm.errors import DataError
+from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_claims
+from uvlm.evaluation.bleu import HEADLINE
+from uvlm.evaluation.bootstrap import draw_resamples, with_interval
+from uvlm.evaluation.collapse import collapse_audit
+from uvlm.evaluation.comparison import paired_differences
+from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.missing import RULE, is_missing
+from uvlm.evaluation.overlap import meteor
+from uvlm.evaluation.predictions import AlignedPredictions
+from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
+from uvlm.evaluation.rows import abnormality_rows
+from uvlm.evaluation.score_inputs import (
+    Columns,
+    Labels,
+    Texts,
+    patients_of,
+    read_aligned,
+    read_labels,
+    read_texts,
+)
+from uvlm.evaluation.scores import label_scores
+from uvlm.seeding import generator
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.report import parse_report
+from uvlm.text.report_table import read_strict_table
+
+_LISTED_MISSING: Final = 20
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """What to score, and how.
+
+    Args:
+        references: CSV of the true reports.
+        predictions: CSV or JSON lines of the generated ones.
+        columns: of the references.
+        prediction_columns: of the predictions and of `compare`.
+        patient_column: of the references.
+        labels: CSV of 0/1 labels; None lets the labeller read the references.
+        names: the abnormalities, where no table of labels decides.
+        labeller: reads abnormalities out of texts.
+        thresholds: JSON of tuned thresholds for probabilities.
+        compare: a second set of predictions.
+        training: CSV of training reports, for baselines and the collapse audit; where it has the
+            label columns they are used, else the labeller reads the reports.
+        training_columns: of `training`.
+        samples: bootstrap samples.
+        seed: of every draw.
+        with_meteor: also METEOR, which needs Java and a minute or more.
+    """
+
+    references: Path
+    predictions: Path
+    columns: Columns = field(default_factory=Columns)
+    prediction_columns: Columns = field(default_factory=Columns)
+    patient_column: str | None = None
+    labels: Path | None = None
+    names: tuple[str, ...] = ABNORMALITIES
+    labeller: str = "rules"
+    thresholds: Path | None = None
+    compare: Path | None = None
+    training: Path | None = None
+    training_columns: Columns = field(default_factory=Columns)
+    samples: int = 1000
+    seed: int = 0
+    with_meteor: bool = False
+
+
+def score(request: ScoreRequest) -> dict[str, Any]:
+    """Score predictions against references; see the module for what comes back."""
+    references = read_texts(request.references, request.columns)
+    predicted = read_aligned(request.predictions, request.prediction_columns, references)
+    compared = (
+        read_aligned(request.compare, request.prediction_columns, references)
+        if request.compare
+        else None
+    )
+    ids = [*references.by_id]
+    given = read_labels(request.labels, request.columns.id, ids) if request.labels else None
+    names = given.names if given else request.names
+    label = TextLabels(get_labeller(request.labeller, names))
+    reference, patients = _reference(request, references, given, label)
+    texts, probabilities = predicted.reports, predicted.probabilities(names)
+    thresholds = read_thresholds(request.thresholds, names)
+    claimed = reference.claims(texts, label)
+    training = _training(request, names, label)
+    baselines = (
+        baseline_claims(training, reference.case_ids, label, request.seed) if training else {}
+    )
+    trivial = [claims for name, (_, claims) in baselines.items() if name in TRIVIAL]
+    return {
+        **reference.size(predicted.num_missing),
+        "missing": _missing(reference, predicted),
+        "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
+        "protocol": _protocol(request, given, patients, references),
+        "report": {
+            **reference.report_scores(texts, claimed),
+            "other_protocols": reference.other_protocols(texts),
+            "meteor": _meteor(reference, texts) if request.with_meteor else None,
+            **(reference.above_trivial(claimed, trivial) if trivial else {}),
+        },
+        "oracle": reference.oracle_scores(label),
+        "baselines": {
+            **_constant_claims(reference),
+            **{name: reference.report_scores(*found) for name, found in baselines.items()},
+        },
+        **_collapse(reference, (texts, claimed), training, label, request.seed),
+        **_cls(reference, probabilities, thresholds),
+        "abnormalities": abnormality_rows(reference, claimed, probabilities, thresholds),
+        **_compared(reference, (texts, claimed), compared, label),
+    }
+
+
+def _reference(
+    request: ScoreRequest, references: Texts, given: Labels | None, label: TextLabels
+) -> tuple[Reference, str]:
+    """Gather the truth, and say where the patients come from."""
+    texts = tuple(references.by_id.values())
+    by_case, source = patients_of(request.references, references.id_column, request.patient_column)
+    patients = tuple(by_case[case] for case in references.by_id)
+    resamples = draw_resamples(
+        patients, request.samples, generator(request.seed, "score", "bootstrap")
+    )
+    labels = given.values if given else label(texts)
+    names = given.names if given else request.names
+    return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
+
+
+def read_reference(request: ScoreRequest, label: TextLabels) -> Reference:
+    """Read references alone, labelled by the labeller, to score other texts against them."""
+    return _reference(request, read_texts(request.references, request.columns), None, label)[0]
+
+
+def read_training(
+    path: Path, columns: Columns, names: Sequence[str], label: TextLabels
+) -> TrainingReports:
+    """Read training reports and their labels; every fourth report chooses among constants."""
+    texts = read_texts(path, columns)
+    table = read_strict_table(path)
+    if set(names) <= set(table.columns):
+        labels = read_labels(path, texts.id_column, [*texts.by_id]).values
+    else:
+        labels = label([*texts.by_id.values()])
+    reports = [parse_report(text) for text in texts.by_id.values()]
+    is_judge = np.arange(len(reports)) % 4 == 3
+    return TrainingReports(
+        tuple(report for report, judge in zip(reports, is_judge, strict=True) if not judge),
+        labels[~is_judge],
+        tuple(report for report, judge in zip(reports, is_judge, strict=True) if judge),
+    )
+
+
+def check_complete(request: ScoreRequest, document: Mapping[str, Any]) -> None:
+    """Refuse a scored document in which predictions are missing.
+
+    Raises:
+        DataError: some are, here or in the second set.
+    """
+    counts = {request.predictions: document["n_missing"]}
+    if request.compare is not None:
+        counts[request.compare] = document["compare"]["n_missing"]
+    for path, count in counts.items():
+        if count:
+            fact = f"{count} of {document['n']} references have no prediction"
+            raise DataError(path, f"{fact}; each was scored as {RULE}", "pass --allow-missing")
+
+
+def _protocol(
+    request: ScoreRequest, given: Labels | None, patients: str, references: Texts
+) -> dict[str, Any]:
+    return {
+        "bleu": HEADLINE,
+        "labeller": request.labeller,
+        "labels": f"{request.labels}"
+        if given
+        else f"read from the references by {request.labeller}",
+        "labels_unused": given.num_unused if given else 0,
+        "missing_prediction": RULE,
+        "text_columns": list(references.text_columns),
+        "patients": patients,
+        "thresholds": f"{request.thresholds}" if request.thresholds else "0.5",
+        "bootstrap_samples": request.samples,
+        "seed": request.seed,
+    }
+
+
+def _missing(reference: Reference, predicted: AlignedPredictions) -> list[str]:
+    pairs = zip(reference.case_ids, predicted.predictions, strict=True)
+    return [case for case, prediction in pairs if prediction is None][:_LISTED_MISSING]
+
+
+def _meteor(reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
+    """METEOR of the corpus, and the mean over reports, which alone can be resampled.
+
+    Nothing can be charged to the corpus value for a missing report, so it is not given then.
+    """
+    missing = is_missing(texts)
+    corpus, each = meteor(reference.texts, texts)
+    each = np.where(missing, 0.0, each)
+    return {
+        "corpus": None if missing.any() else round(corpus, 6),
+        **with_interval("mean_over_reports", reference.resamples.means(each)),
+    }
+
+
+def _constant_claims(reference: Reference) -> dict[str, Any]:
+    """Score a report that claims nothing and one that claims everything, whatever the words."""
+    labels = reference.labels
+    constants = {"claims_nothing": np.zeros_like(labels), "claims_everything": np.ones_like(labels)}
+    return {
+        name: label_scores(labels, claims, reference.resamples)
+        for name, claims in constants.items()
+    }
+
+
+def _cls(reference: Reference, probabilities: Floats | None, thresholds: Floats) -> dict[str, Any]:
+    scores = reference.classifier_scores(probabilities, thresholds)
+    return {"cls": scores} if scores else {}
+
+
+def _training(
+    request: ScoreRequest, names: Sequence[str], label: TextLabels
+) -> TrainingReports | None:
+    if request.training is None:
+        return None
+    return read_training(request.training, request.training_columns, names, label)
+
+
+def _collapse(
+    reference: Reference,
+    scored: tuple[Sequence[str], Flags],
+    training: TrainingReports | None,
+    label: TextLabels,
+    seed: int,
+) -> dict[str, Any]:
+    if training is None:
+        return {}
+    texts = [report.text for report in (*training.reports, *training.validation)]
+    known = (texts, training.labels)
+    return {"collapse": collapse_audit(reference, *scored, label, known, seed)}
+
+
+def _compared(
+    reference: Reference,
+    scored: tuple[Sequence[str], Flags],
+    other: AlignedPredictions | None,
+    label: TextLabels,
+) -> dict[str, Any]:
+    if other is None:
+        return {}
+    theirs = reference.claims(other.reports, label)
+    differences = paired_differences(
+        reference.report_samples(*scored), reference.report_samples(other.reports, theirs)
+    )
+    return {"compare": {"n_missing": other.num_missing, "metrics": differences}}

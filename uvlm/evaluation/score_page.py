@@ -1,0 +1,160 @@
+"""The numbers of `uvlm score` as text for a terminal of 110 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+_DASH: Final = "-"
+_COLUMNS: Final = (
+    ("macro_f1", "macro-F1"),
+    ("macro_precision", "prec."),
+    ("macro_recall", "recall"),
+    ("crg", "CRG"),
+    ("bleu_mean", "BLEU-mean"),
+    ("bleu_4", "B-4"),
+    ("rouge_l", "ROUGE-L"),
+    ("cider", "CIDEr"),
+)
+_WITH_RANGE: Final = ("macro_f1", "bleu_mean")
+_LABELS: Final = {
+    "claims_nothing": "claims nothing",
+    "claims_everything": "claims everything",
+    "constant_normal": "constant, normal",
+    "constant_abnormal": "constant, all abnormal",
+    "most_frequent": "most frequent report",
+    "random": "random report",
+}
+
+
+def score_page(document: Mapping[str, Any]) -> str:
+    """Write what `score` returned for a person."""
+    blocks = [_size(document), _reports(document), _protocols(document), _classes(document)]
+    if "cls" in document:
+        blocks.append(_classifier(document["cls"], document["protocol"]["thresholds"]))
+    if "collapse" in document:
+        blocks.append(_collapse(document["collapse"]))
+    if "compare" in document:
+        blocks.append(_compare(document["compare"]))
+    return "\n\n".join(blocks)
+
+
+def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> str:
+    """Write a metric with three decimals and, in brackets, its interval."""
+    value = scores.get(name)
+    if value is None:
+        return _DASH
+    interval = scores.get(f"{name}_ci") if with_range else None
+    if not interval:
+        return f"{value:.3f}"
+    low, high = interval
+    return f"{value:.3f} ({low:.3f}{' to ' if low < 0 else '-'}{high:.3f})"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> str:
+    """Set rows of cells in columns; the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        first = row[0].ljust(widths[0])
+        others = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        lines.append("  ".join([first, *others]).rstrip())
+    return "\n".join(lines)
+
+
+def _size(document: Mapping[str, Any]) -> str:
+    protocol = document["protocol"]
+    lines = [
+        f"{document['n']:,} references of {document['n_patients']:,} patients "
+        f"({protocol['patients']}); text from {' + '.join(protocol['text_columns'])}",
+        f"labels: {protocol['labels']}; labeller of the predictions: {protocol['labeller']}",
+        f"{protocol['bootstrap_samples']:,} bootstrap samples of patients, 95 % intervals, "
+        f"seed {protocol['seed']}",
+    ]
+    if document["n_missing"]:
+        listed = ", ".join(document["missing"][:5])
+        lines.append(
+            f"{document['n_missing']:,} WITHOUT A PREDICTION, each {protocol['missing_prediction']}"
+            f": {listed}{', ...' if document['n_missing'] > 5 else ''}"
+        )
+    if document["n_empty"]:
+        lines.append(f"{document['n_empty']:,} predictions are empty and count like missing ones")
+    return "\n".join(lines)
+
+
+def _reports(document: Mapping[str, Any]) -> str:
+    sets = [("these reports", document["report"]), ("references (ceiling)", document["oracle"])]
+    sets += [(_LABELS[name], scores) for name, scores in document["baselines"].items()]
+    rows = [["", *(title for _, title in _COLUMNS)]]
+    for label, scores in sets:
+        cells = [number(scores, key, with_range=key in _WITH_RANGE) for key, _ in _COLUMNS]
+        rows.append([label, *cells])
+    lines = [aligned(rows)]
+    if "above_trivial" in document["report"]:
+        above = number(document["report"], "above_trivial")
+        lines.append(f"macro-F1 above the best that never looks at an image: {above}")
+    return "\n".join(lines)
+
+
+def _protocols(document: Mapping[str, Any]) -> str:
+    """Write BLEU under every protocol, and the metrics that have a definition of their own."""
+    report, headline = document["report"], document["protocol"]["bleu"]
+    names = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "bleu_mean")
+    rows = [["BLEU by protocol", "B-1", "B-2", "B-3", "B-4", "mean"]]
+    protocols = {f"{headline} (headline)": report, **report["other_protocols"]}
+    for name, scores in protocols.items():
+        cells = [number(scores, key, with_range=key == "bleu_mean") for key in names]
+        rows.append([name, *cells])
+    lines = [aligned(rows), f"sacrebleu 13a, BLEU-4: {number(report, 'sacrebleu_13a')}"]
+    if report["meteor"]:
+        each = number(report["meteor"], "mean_over_reports")
+        lines.append(f"METEOR: {number(report['meteor'], 'corpus')}; mean over reports {each}")
+    else:
+        lines.append("METEOR: not asked for (--meteor)")
+    return "\n".join(lines)
+
+
+def _classes(document: Mapping[str, Any]) -> str:
+    rows = [["abnormality", "n", "precision", "recall", "F1"]]
+    for row in document["abnormalities"]:
+        cells = [number(row, f"report_{key}") for key in ("precision", "recall", "f1")]
+        rows.append([row["name"], str(row["support"]), *cells])
+    return aligned(rows)
+
+
+def _classifier(scores: Mapping[str, Any], thresholds: str) -> str:
+    lines = [["probabilities", ""]]
+    lines += [["macro-F1 at 0.5", number(scores, "macro_f1")]]
+    if thresholds != "0.5":
+        lines += [[f"macro-F1 at {thresholds}", number(scores, "macro_f1_tuned")]]
+    lines += [["macro-AUROC", number(scores, "macro_auroc")]]
+    lines += [["macro-AUPRC", number(scores, "macro_auprc")]]
+    return aligned(lines)
+
+
+def _collapse(audit: Mapping[str, Any]) -> str:
+    distinct, memorised, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
+    rows = [["collapse audit", "predictions", "references"]]
+    for title, section, key in (
+        ("different reports", distinct, "reports"),
+        ("different sentences", distinct, "sentences"),
+        ("different 4-grams, share", distinct, "share_of_4_grams"),
+        ("verbatim a training report, share", memorised, "report_share"),
+        ("sentences verbatim from training, share", memorised, "sentence_share"),
+        ("50 words in a row from training, share", memorised, "long_copy_share"),
+    ):
+        rows.append([title, f"{section[key]:,.6g}", f"{section[f'reference_{key}']:,.6g}"])
+    rows.append(["recall of the rarest third", number(audit["rare"], "macro_recall"), ""])
+    rows.append(["CTs exchanged: reports that change", f"{swapped['changed_share']:.3f}", ""])
+    rows.append(["CTs exchanged: macro-F1 lost", number(swapped, "macro_f1_lost"), ""])
+    return aligned(rows)
+
+
+def _compare(compare: Mapping[str, Any]) -> str:
+    rows = [["paired comparison", "these", "other", "difference", "p"]]
+    for name, scores in compare["metrics"].items():
+        p = _DASH if scores["p"] is None else f"{scores['p']:.3f}"
+        values = [f"{scores[key]:.3f}" for key in ("first", "second")]
+        rows.append([name, *values, number(scores, "difference"), p])
+    missing = compare["n_missing"]
+    return aligned(rows) + (f"\n{missing:,} without a prediction in the other" if missing else "")

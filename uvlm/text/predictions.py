@@ -1,0 +1,105 @@
+"""Predictions: one JSON object a line, in the order of the ids, so that anyone can score them.
+
+    case_id        which case; no id comes twice
+    report         the generated text; "" where the model wrote nothing
+    patient_id     whose CT it is; intervals resample patients ("" or left out: unknown)
+    probabilities  abnormality -> probability in [0, 1] (optional; all lines name the same ones)
+    model          first digits of the model's sha256 (optional)
+    seconds        what the case took (optional)
+
+`write_predictions` writes it and `load_predictions` reads it; other keys are left alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from uvlm.errors import DataError
+from uvlm.store import write_text_atomic
+
+_MOST_LISTED: Final = 5
+_REMEDY: Final = "correct the file or write it again"
+
+
+@dataclass(frozen=True)
+class CasePrediction:
+    """What a model said about one case: one line of the file."""
+
+    case_id: str
+    patient_id: str
+    report: str
+    probabilities: dict[str, float] = field(default_factory=dict)
+    model: str = ""
+    seconds: float = 0.0
+
+
+def write_predictions(path: Path, predictions: Iterable[CasePrediction]) -> None:
+    """Write JSON lines in case order."""
+    ordered = sorted(predictions, key=lambda prediction: prediction.case_id)
+    lines = [json.dumps(vars(p), ensure_ascii=False, allow_nan=False) for p in ordered]
+    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+
+
+def load_predictions(path: Path) -> list[CasePrediction]:
+    """Read JSON lines in the order of the file.
+
+    Raises:
+        DataError: the file is damaged, names a case twice, or a probability is none.
+    """
+    loaded: dict[str, CasePrediction] = {}
+    problems: list[str] = []
+    for number, line in _lines(path):
+        try:
+            prediction = _parse(line)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"{type(error).__name__}: {error}"
+            problems.append(f"line {number} is not a prediction ({reason})")
+            continue
+        if prediction.case_id in loaded:
+            problems.append(f"line {number}: second prediction for {prediction.case_id}")
+        loaded[prediction.case_id] = prediction
+    names = {frozenset(p.probabilities) for p in loaded.values() if p.probabilities}
+    if len(names) > 1:
+        differing = sorted(frozenset.union(*names) - frozenset.intersection(*names))
+        problems.append(f"not every line has a probability of {differing[0]}")
+    if problems:
+        more = len(problems) - _MOST_LISTED
+        listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
+        raise DataError(path, "; ".join(listed), _REMEDY)
+    return list(loaded.values())
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(path, "no such file", "run the stage generate") from None
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        fact = f"line {line} is not UTF-8 ({error.reason})"
+        raise DataError(path, fact, _REMEDY) from None
+    numbered = enumerate(text.split("\n"), start=1)
+    return [(number, line) for number, line in numbered if line.strip()]
+
+
+def _parse(line: str) -> CasePrediction:
+    row: dict[str, Any] = json.loads(line)
+    report, case_id = row["report"], row["case_id"]
+    if not isinstance(report, str) or not isinstance(case_id, str) or not case_id.strip():
+        raise TypeError("case_id and report must be texts, and case_id not empty")
+    probabilities = {str(k): float(v) for k, v in (row.get("probabilities") or {}).items()}
+    for name, value in probabilities.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"the probability of {name} is {value}")
+    return CasePrediction(
+        case_id=case_id,
+        patient_id=str(row.get("patient_id") or ""),
+        report=report,
+        probabilities=probabilities,
+        model=str(row.get("model") or ""),
+        seconds=float(row.get("seconds") or 0.0),
+    )
