@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 DATA_STAGES = (
     "download", "index", "preprocess", "pseudo_label@anatomy", "pseudo_label@airway",
-    "pseudo_label@vessel", "label_maps", "tokenizer",
+    "pseudo_label@vessel", "label_maps", "tokenizer", "audit",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from pipeline.stage import Stage, run_stage
 def report(stage: Stage) -> None:
     """Train on encoded tokens; write the model folder that stands alone, numbers, history."""
     from uvlm.evaluation.labeller import get_labeller
+    from uvlm.text.abnormalities import abnormality_names
     from uvlm.train.report import train_report
     from uvlm.train.report_sources import ReportPaths
 
@@ -20,12 +21,14 @@ def report(stage: Stage) -> None:
         cls=MODELS / "cls",
         preprocess=manifest("preprocess") if stage.params.train_report.encoder_lr_scale else None,
     )
+    names = abnormality_names(stage.params)
+    labeller = get_labeller(stage.params.evaluate.labeller, names)
     metrics = train_report(
         stage.params,
         paths=paths,
         out=MODELS / "report",
         tracker=stage.tracker,
-        label=get_labeller(stage.params.evaluate.labeller).label,
+        label=labeller.label,
         progress=stage.progress,
     )
     stage.write_training(REPORTS / "train_report", metrics)

@@ -173,6 +173,14 @@ def test_validation_is_carved_by_patient_in_the_share_asked_for(
     assert [c.case_id for c in carved] == [c.case_id for c in cases]
 
 
+def test_a_test_case_of_a_training_patient_stays_where_the_audit_finds_it() -> None:
+    cases = [case(f"train_{i}") for i in range(6)]
+    cases += [replace(c, case_id=f"{c.case_id}_again", split="test") for c in cases]
+    carved = carve_validation(cases, 0, 0.5)
+    assert [c.split for c in carved].count("val") == 3
+    assert {c.split for c in carved[6:]} == {"test"}
+
+
 def test_a_rare_abnormality_gets_positives_in_all_splits() -> None:
     rare = [tuple(int(k != 4 or i < 2) for k in range(18)) for i in range(40)]
     cases = [case(f"train_{i}", flags=flags) for i, flags in enumerate(rare)]

@@ -29,8 +29,8 @@ def carve_validation(cases: Sequence[Case], seed: int, fraction: float) -> list[
     best: tuple[int, list[Case]] | None = None
     for salt in range(_MOST_SALTS):
         ranked = sorted(patients, key=lambda patient: unit_interval(seed, "val", salt, patient))
-        chosen = set(ranked[:num_val])
-        carved = [replace(c, split="val") if c.patient_id in chosen else c for c in cases]
+        chosen = frozenset(ranked[:num_val])
+        carved = [_moved(case, chosen) for case in cases]
         gaps = len(missing_positives(carved))
         if best is None or gaps < best[0]:
             best = gaps, carved
@@ -39,6 +39,12 @@ def carve_validation(cases: Sequence[Case], seed: int, fraction: float) -> list[
     result = best[1] if best else list(cases)
     _check_not_empty(result)
     return result
+
+
+def _moved(case: Case, chosen: frozenset[str]) -> Case:
+    """Move a training case of a chosen patient; a test case stays, for the audit to find."""
+    is_moved = case.split == "train" and case.patient_id in chosen
+    return replace(case, split="val") if is_moved else case
 
 
 def missing_positives(cases: Iterable[Case]) -> list[str]:
