@@ -1,0 +1,83 @@
+"""Every number of a run, typed: frozen pydantic sections that mirror params.yaml.
+
+A section carries the name of the stage that reads it; `encoder`, `decoder` and `injection` are
+shared by the stages that build those modules. Unknown keys are refused with the nearest valid one.
+Device, workers, paths and tracking are environment variables, never parameters: changing them
+must not invalidate a stage.
+"""
+
+from uvlm.config.data import (
+    AbdomenAtlasConfig,
+    AuditConfig,
+    CtRateConfig,
+    DownloadConfig,
+    FolderConfig,
+    HubConfig,
+    IndexConfig,
+    LabellerConfig,
+    LabelMapsConfig,
+    Patients,
+    PhantomConfig,
+    PreprocessConfig,
+    PseudoLabelConfig,
+)
+from uvlm.config.evaluate import (
+    EncodeConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    SummarizeConfig,
+)
+from uvlm.config.model import (
+    ClassifierConfig,
+    DecoderConfig,
+    EncoderConfig,
+    InjectionConfig,
+    TokenizerConfig,
+)
+from uvlm.config.params import Params, load_params, parse_params
+from uvlm.config.section import Fraction, Grid, Section
+from uvlm.config.train import (
+    AugmentConfig,
+    OptimConfig,
+    TrainClsConfig,
+    TrainConfig,
+    TrainReportConfig,
+    TrainSegConfig,
+)
+
+__all__ = [
+    "AbdomenAtlasConfig",
+    "AuditConfig",
+    "AugmentConfig",
+    "ClassifierConfig",
+    "CtRateConfig",
+    "DecoderConfig",
+    "DownloadConfig",
+    "EncodeConfig",
+    "EncoderConfig",
+    "EvaluateConfig",
+    "FolderConfig",
+    "Fraction",
+    "GenerateConfig",
+    "Grid",
+    "HubConfig",
+    "IndexConfig",
+    "InjectionConfig",
+    "LabelMapsConfig",
+    "LabellerConfig",
+    "OptimConfig",
+    "Params",
+    "Patients",
+    "PhantomConfig",
+    "PreprocessConfig",
+    "PseudoLabelConfig",
+    "Section",
+    "SummarizeConfig",
+    "TokenizerConfig",
+    "TrainClsConfig",
+    "TrainConfig",
+    "TrainReportConfig",
+    "TrainSegConfig",
+    "load_params",
+    "parse_params",
+]

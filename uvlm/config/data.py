@@ -1,0 +1,152 @@
+"""Sections of the data stages: from raw files to label maps, and their audit."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from uvlm.config.section import Fraction, Grid, Section
+
+
+class PhantomConfig(Section):
+    """What the synthetic chest CT data set contains."""
+
+    train_patients: int = Field(ge=4)
+    test_patients: int = Field(ge=2)
+    shape: Grid
+    prevalence: Fraction = Field(gt=0, lt=1)
+    second_scan_fraction: Fraction = Field(ge=0, le=1)
+    second_reconstruction_fraction: Fraction = Field(ge=0, le=1)
+    noise_hu: float = Field(ge=0)
+    defects: bool
+
+
+Patients = int | tuple[str, ...] | None
+
+
+class HubConfig(Section):
+    """Which part of a data set on the Hugging Face hub is fetched.
+
+    `revision` is a commit, tag or branch of its repository. `train` and `test` choose patients of
+    the official parts: so many, or these, or all (null). Names in `exclude` (files, volumes, scans
+    or patients) are left out and counted.
+    """
+
+    revision: str = Field(min_length=1)
+    train: Patients
+    test: Patients
+    exclude: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _both_parts_have_patients(self) -> Self:
+        for name, choice in (("train", self.train), ("test", self.test)):
+            if choice is not None and (choice < 1 if isinstance(choice, int) else not choice):
+                raise ValueError(f"{name} chooses no patient")
+        return self
+
+
+class CtRateConfig(HubConfig):
+    """CT-RATE v2 and ReXGroundingCT."""
+
+    rexgrounding_revision: str = Field(min_length=1)
+    reconstructions: Literal["all", "first"]
+    anatomy_masks: bool
+    findings_masks: bool
+
+
+class AbdomenAtlasConfig(HubConfig):
+    """AbdomenAtlas 3.0 Mini."""
+
+    report: Literal["structured", "narrative", "fusion structured", "fusion narrative"]
+    masks: bool
+
+
+class FolderConfig(Section):
+    """A person's own CTs and reports; `$UVLM_OWN_DATA` names the folder that holds both.
+
+    `table` is a CSV file in it. `file_column` names each CT's file or DICOM folder; without it a
+    CT is called as its id. Without a patient column every row is a patient of its own; without a
+    split column, `test_fraction` of the patients are the test part.
+    """
+
+    table: str
+    id_column: str
+    findings_column: str
+    impression_column: str | None
+    file_column: str | None
+    patient_column: str | None
+    split_column: str | None
+    test_fraction: Fraction = Field(gt=0, lt=1)
+
+
+class DownloadConfig(Section):
+    """Where raw volumes, reports, labels and lesion masks come from: one section a source."""
+
+    source: Literal["phantom", "ct_rate", "abdomen_atlas", "folder"]
+    phantom: PhantomConfig | None
+    ct_rate: CtRateConfig | None
+    abdomen_atlas: AbdomenAtlasConfig | None
+    folder: FolderConfig | None
+
+    @model_validator(mode="after")
+    def _the_source_has_its_section(self) -> Self:
+        if getattr(self, self.source) is None:
+            raise ValueError(f"source is {self.source} but the section {self.source} is missing")
+        return self
+
+
+class IndexConfig(Section):
+    """How cases are split and how many may be refused before the run stops."""
+
+    val_fraction: Fraction = Field(gt=0, lt=1)
+    max_quarantined_share: Fraction = Field(ge=0, le=1)
+
+
+class PreprocessConfig(Section):
+    """The preprocessing contract that travels with every checkpoint."""
+
+    orientation: Literal["LPS"]
+    clip_hu: tuple[int, int]
+    grid: Grid
+    resize: Literal["stretch", "resample_pad"]
+    spacing_mm: tuple[float, float, float] | None = None
+    normalise: Literal["window", "zscore"]
+    window_hu: tuple[int, int]
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Self:
+        for name, (low, high) in (("clip_hu", self.clip_hu), ("window_hu", self.window_hu)):
+            if low >= high:
+                raise ValueError(f"{name} goes from {low} to {high}")
+        if self.resize == "resample_pad" and self.spacing_mm is None:
+            raise ValueError("resize is resample_pad but spacing_mm is missing")
+        return self
+
+
+class LabellerConfig(Section):
+    """One source of anatomical pseudo-labels."""
+
+    backend: str
+
+
+class PseudoLabelConfig(Section):
+    """The three kinds of anatomical pseudo-labels."""
+
+    anatomy: LabellerConfig
+    airway: LabellerConfig
+    vessel: LabellerConfig
+
+
+class LabelMapsConfig(Section):
+    """Which classes the segmentation network separates."""
+
+    dataset: Literal["chest", "abdomen"]
+    scheme: Literal["coarse", "coarse_lesion", "fine_lesion"]
+    priority: tuple[Literal["anatomy", "airway", "vessel", "lesion"], ...]
+
+
+class AuditConfig(Section):
+    """How alike two images on different sides of a split may be, in units of their own spread."""
+
+    near_duplicate: float = Field(gt=0, lt=1)

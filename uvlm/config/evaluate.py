@@ -1,0 +1,35 @@
+"""Sections of the stages that use a trained model."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from uvlm.config.section import Section
+
+
+class EncodeConfig(Section):
+    """How the frozen encoder's aligned tokens are stored."""
+
+    dtype: Literal["float16", "float32"]
+
+
+class GenerateConfig(Section):
+    """Decoding of test reports: `temperature: 0` is greedy."""
+
+    batch_size: int = Field(ge=1)
+    temperature: float = Field(ge=0)
+
+
+class EvaluateConfig(Section):
+    """Labeller and intervals."""
+
+    labeller: Literal["phantom", "rules", "radbert", "llm"]
+    bootstrap_samples: int = Field(ge=0)
+
+
+class SummarizeConfig(Section):
+    """What the summary page shows."""
+
+    num_examples: int = Field(ge=1)

@@ -1,0 +1,72 @@
+"""Sections of the modules that several stages build: encoder, classifier, language decoder."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from uvlm.config.section import Fraction, Section
+
+
+class TokenizerConfig(Section):
+    """Byte-pair encoding of the training reports, or Qwen3's vocabulary for parity."""
+
+    kind: Literal["bpe", "qwen3"]
+    vocabulary_size: int = Field(ge=300)
+
+
+class EncoderConfig(Section):
+    """ResidualEncoderUNet: one entry per stage, shallow to deep."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    blocks: tuple[int, ...]
+    decoder_convs: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _one_entry_per_stage(self) -> Self:
+        lengths = {len(self.channels), len(self.strides), len(self.blocks)}
+        if len(lengths) != 1:
+            raise ValueError(
+                f"{len(self.channels)} channels, {len(self.strides)} strides, "
+                f"{len(self.blocks)} blocks: one of each per stage"
+            )
+        return self
+
+
+class ClassifierConfig(Section):
+    """Query pooling over the deepest stage (paper eq. 2)."""
+
+    num_queries: int = Field(ge=1)
+    heads: int = Field(ge=1)
+    dropout: Fraction = Field(ge=0, lt=1)
+
+
+class DecoderConfig(Section):
+    """The language decoder."""
+
+    kind: Literal["scratch", "qwen3_lora", "qwen3_full"]
+    layers: int = Field(ge=1)
+    width: int = Field(ge=8)
+    heads: int = Field(ge=1)
+    ffn: int = Field(ge=8)
+    dropout: Fraction = Field(ge=0, lt=1)
+    max_report_tokens: int = Field(ge=8)
+
+    @model_validator(mode="after")
+    def _heads_divide_width(self) -> Self:
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is not a multiple of 2 x {self.heads} heads")
+        return self
+
+
+class InjectionConfig(Section):
+    """Alignment (eq. 4) and multi-layer injection (eq. 5); stages and layers count from 1."""
+
+    kind: Literal["multi_layer", "input_only"]
+    reference_stage: int = Field(ge=1)
+    layer_by_stage: dict[int, int]
+    pooling: Literal["average", "max"]
+    projection: Literal["linear", "mlp"]
+    input_tokens: Literal["reference", "zeros"]

@@ -1,0 +1,133 @@
+"""The whole params.yaml, read and validated."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import ValidationError, model_validator
+
+from uvlm.config.data import (
+    AuditConfig,
+    DownloadConfig,
+    IndexConfig,
+    LabelMapsConfig,
+    PreprocessConfig,
+    PseudoLabelConfig,
+)
+from uvlm.config.evaluate import (
+    EncodeConfig,
+    EvaluateConfig,
+    GenerateConfig,
+    SummarizeConfig,
+)
+from uvlm.config.model import (
+    ClassifierConfig,
+    DecoderConfig,
+    EncoderConfig,
+    InjectionConfig,
+    TokenizerConfig,
+)
+from uvlm.config.section import Section
+from uvlm.config.train import (
+    TrainClsConfig,
+    TrainReportConfig,
+    TrainSegConfig,
+)
+from uvlm.errors import ConfigError
+
+
+class Params(Section):
+    """The whole params.yaml."""
+
+    profile: str
+    seed: int
+    download: DownloadConfig
+    index: IndexConfig
+    preprocess: PreprocessConfig
+    pseudo_label: PseudoLabelConfig
+    label_maps: LabelMapsConfig
+    tokenizer: TokenizerConfig
+    audit: AuditConfig
+    encoder: EncoderConfig
+    classifier: ClassifierConfig
+    decoder: DecoderConfig
+    injection: InjectionConfig
+    train_seg: TrainSegConfig
+    train_cls: TrainClsConfig
+    encode: EncodeConfig
+    train_report: TrainReportConfig
+    generate: GenerateConfig
+    evaluate: EvaluateConfig
+    summarize: SummarizeConfig
+
+    @model_validator(mode="after")
+    def _every_supervised_resolution_exists(self) -> Self:
+        num_weights = len(self.train_seg.deep_supervision)
+        if num_weights >= len(self.encoder.channels):
+            raise ValueError(
+                f"train_seg.deep_supervision has {num_weights} weights but a U-Net of "
+                f"{len(self.encoder.channels)} stages has {len(self.encoder.channels) - 1} outputs"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _stages_and_layers_exist(self) -> Self:
+        num_stages = len(self.encoder.channels)
+        if self.injection.reference_stage > num_stages:
+            raise ValueError(
+                f"injection.reference_stage is {self.injection.reference_stage} "
+                f"but encoder has {num_stages} stages"
+            )
+        for stage, layer in self.injection.layer_by_stage.items():
+            if not 1 <= stage <= num_stages or not 1 <= layer <= self.decoder.layers:
+                raise ValueError(
+                    f"injection.layer_by_stage maps stage {stage} to layer {layer} but there are "
+                    f"{num_stages} stages and {self.decoder.layers} layers"
+                )
+        return self
+
+
+def load_params(path: Path) -> Params:
+    """Read and validate params.yaml; every problem is named in one ConfigError."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        document = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(path, "no such file", "run `uvlm use phantom` to compose it") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(path, f"not readable as YAML ({error})", "compose it again") from None
+    return parse_params(document, path)
+
+
+def parse_params(document: object, source: object) -> Params:
+    """Validate a parsed params document; `source` names it in the error."""
+    try:
+        return Params.model_validate(document)
+    except ValidationError as error:
+        facts = [_describe(problem) for problem in error.errors()]
+        raise ConfigError(source, "; ".join(facts)) from None
+
+
+def _describe(problem: Any) -> str:
+    """One problem of a ValidationError in words, with the nearest valid key for a typo."""
+    *parents, name = [str(part) for part in problem["loc"]] or ["params"]
+    key = ".".join([*parents, name])
+    if problem["type"] != "extra_forbidden":
+        return f"{key}: {problem['msg']}"
+    valid = sorted(_keys_under(parents))
+    nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
+    return f"unknown parameter {key}; nearest valid key is {'.'.join([*parents, *nearest])}"
+
+
+def _keys_under(parents: list[str]) -> set[str]:
+    """Names of the valid keys of the section at this path."""
+    section: Any = Params
+    for name in parents:
+        annotation = section.model_fields[name].annotation
+        candidates = [annotation, *getattr(annotation, "__args__", ())]
+        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
+    return set(section.model_fields)

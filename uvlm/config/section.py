@@ -1,0 +1,14 @@
+"""What every section of params.yaml is made of."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+Grid = tuple[int, int, int]
+Fraction = float
+
+
+class Section(BaseModel):
+    """A block of parameters: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
