@@ -9,14 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.phantom.abnormalities import (
-    CATEGORY_BY_ABNORMALITY,
-    Canvas,
-    Planted,
-    painting_order,
-    plant,
-)
+from uvlm.data.phantom.abnormalities import CATEGORY_BY_ABNORMALITY, painting_order, plant
 from uvlm.data.phantom.anatomy import Body, body_coordinates, paint_anatomy
+from uvlm.data.phantom.canvas import Canvas, Planted
 from uvlm.data.phantom.reports import PlantedFinding
 
 _MIN_INSTANCE_VOXELS: Final = 8
