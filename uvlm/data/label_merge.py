@@ -51,11 +51,8 @@ def merge(
         priority: kinds in the order of painting; `lesion` is the last.
         fine: the data set's classes.
     """
-    painted = merge_anatomy(parts, priority, fine)
-    if "lesion" in priority:
-        for finding in in_painting_order(findings, fine):
-            np.putmask(painted, finding.instances > 0, finding.class_id)
-    return painted
+    anatomy = merge_anatomy(parts, priority, fine)
+    return paint_findings(anatomy, findings if "lesion" in priority else [], fine)
 
 
 def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineClasses) -> Ids:
@@ -72,15 +69,18 @@ def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineC
     return painted
 
 
+def paint_findings(anatomy: Ids, findings: Sequence[Finding], fine: FineClasses) -> Ids:
+    """Paint findings over a map of fine ids, small categories last."""
+    painted = anatomy.copy()
+    for finding in sorted(findings, key=lambda f: fine.lesion_paint_order.index(f.class_id)):
+        np.putmask(painted, finding.instances > 0, finding.class_id)
+    return painted
+
+
 def fine_ids(kind: str, published: Ids, fine: FineClasses) -> Ids:
     """Replace the published ids of one kind by fine ids."""
     tables = {"anatomy": fine.anatomy, "airway": fine.airway, "vessel": fine.vessel}
     return look_up(tables[kind], published)
-
-
-def in_painting_order(findings: Sequence[Finding], fine: FineClasses) -> list[Finding]:
-    """Sort findings so that small categories come last."""
-    return sorted(findings, key=lambda finding: fine.lesion_paint_order.index(finding.class_id))
 
 
 def claims(

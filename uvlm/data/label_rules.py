@@ -1,0 +1,178 @@
+"""What is plausible in a label map, and what is not: rules as data, one flag for each breach.
+
+    volume      more or less of a structure than a body holds
+    side        left and right, above and below, or front and back are exchanged
+    density     the Hounsfield units under a structure are not its own
+    leak        too little of the airway is air
+    fragments   a structure that is one piece is in pieces
+    overlap     two kinds of labels claim the same voxels
+
+The tables are in schemes/plausible_*.json. A flag is a reason to look, never to leave a case out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any, Final, Literal, Self
+
+import numpy as np
+
+from uvlm.data.label_facts import LabelFacts, StructureFacts
+from uvlm.data.label_scheme import FineClasses
+
+Bodies = Literal["adult", "phantom"]
+Range = tuple[float, float]
+RULES: Final = ("volume", "side", "density", "leak", "fragments", "overlap")
+_RELATIONS: Final = {"left_of": (2, "left of"), "above": (0, "above"), "behind": (1, "behind")}
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One breach of a rule: by which structure, in words with numbers, and its fine ids."""
+
+    rule: str
+    structure: str
+    fact: str
+    class_ids: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what the report says of it."""
+        return {"rule": self.rule, "structure": self.structure, "fact": self.fact}
+
+
+@dataclass(frozen=True, eq=False)
+class Plausible:
+    """The rules for some bodies and one data set's classes; `ids` are the fine ids by structure."""
+
+    bodies: Bodies
+    document: Mapping[str, Any]
+    ids: Mapping[str, tuple[int, ...]]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(cls, bodies: Bodies, fine: FineClasses) -> Self:
+        """Read the rules and find their structures among the classes of a data set."""
+        document = _document(bodies)
+        ids = {
+            name: tuple(fine.names.index(member) for member in entry["of"] if member in fine.names)
+            for name, entry in document["structures"].items()
+        }
+        return cls(
+            bodies, document, {name: found for name, found in ids.items() if found}, fine.names
+        )
+
+    def volume(self, name: str, facts: LabelFacts) -> float | None:
+        """Give the volume of a structure in the unit of the rules; None where it is not there."""
+        found = self.find(name, facts)
+        if found is None:
+            return None
+        return found.ml if self.document["volume_in"] == "ml" else found.ml / facts.ct_ml
+
+    def find(self, name: str, facts: LabelFacts) -> StructureFacts | None:
+        """Join the classes of a structure; None where none of them is there."""
+        members = [facts.structures[i] for i in self.ids.get(name, ()) if i in facts.structures]
+        return _joined(members) if members else None
+
+    def judge(self, facts: LabelFacts) -> list[Flag]:
+        """List every breach, in the order of RULES."""
+        checks = (
+            self._volumes, self._sides, self._densities, self._leaks, self._fragments,
+            self._overlaps,
+        )  # fmt: skip
+        return [flag for check in checks for flag in check(facts)]
+
+    def _volumes(self, facts: LabelFacts) -> Iterator[Flag]:
+        for name in self.ids:
+            found, volume = self.find(name, facts), self.volume(name, facts)
+            if found is None or volume is None:
+                continue
+            low, high = self.document["structures"][name]["volume"]
+            is_whole = self.document["judges_cut_structures"] or not found.is_cut
+            if volume > high or (volume < low and is_whole):
+                limits = f"{self.number(low)} to {self.number(high)}"
+                fact = f"{self.number(volume)} {self.unit}, plausible are {limits}"
+                yield Flag("volume", name, fact, self.ids[name])
+
+    def _sides(self, facts: LabelFacts) -> Iterator[Flag]:
+        for key, (axis, words) in _RELATIONS.items():
+            for name, other in self.document[key]:
+                one, two = self.find(name, facts), self.find(other, facts)
+                if one is None or two is None:
+                    continue
+                ahead = one.centre_mm[axis] - two.centre_mm[axis]
+                if ahead <= 0:
+                    fact = f"not {words} {other.replace('_', ' ')}: {-ahead:.0f} mm the other way"
+                    yield Flag("side", name, fact, self.ids[name] + self.ids[other])
+
+    def _densities(self, facts: LabelFacts) -> Iterator[Flag]:
+        for name, (low, high) in self.document["hu"].items():
+            found = self.find(name, facts)
+            if found is not None and found.hu is not None and not low <= found.hu <= high:
+                fact = f"{found.hu:.0f} HU on average, plausible are {low} to {high} HU"
+                yield Flag("density", name, fact, self.ids[name])
+
+    def _leaks(self, facts: LabelFacts) -> Iterator[Flag]:
+        for name, least in self.document["least_air"].items():
+            found = self.find(name, facts)
+            if found is not None and found.air is not None and found.air < least:
+                fact = f"{found.air:.0%} of it is air, plausible is {least:.0%} or more"
+                yield Flag("leak", name, fact, self.ids[name])
+
+    def _fragments(self, facts: LabelFacts) -> Iterator[Flag]:
+        """Leave out what the border cuts: it may well be in two pieces."""
+        least = self.document["least_largest_piece"]
+        for number, found in facts.structures.items():
+            is_whole = self.document["judges_cut_structures"] or not found.is_cut
+            if is_whole and found.largest is not None and found.largest < least:
+                fact = f"in pieces: the largest is {found.largest:.0%} of it, less than {least:.0%}"
+                yield Flag("fragments", self.names[number], fact, (number,))
+
+    def _overlaps(self, facts: LabelFacts) -> Iterator[Flag]:
+        for pair, most in self.document["most_overlap"].items():
+            share = facts.overlaps.get(pair, 0.0)
+            if share > most:
+                fact = f"both claim {share:.0%} of the smaller one, plausible is {most:.0%} or less"
+                yield Flag("overlap", pair, fact, ())
+
+    @property
+    def unit(self) -> str:
+        """Say what volumes are given in."""
+        return "ml" if self.document["volume_in"] == "ml" else "% of the CT"
+
+    def number(self, volume: float) -> str:
+        """Write a volume without its unit."""
+        if self.document["volume_in"] == "ml":
+            return f"{volume:,.0f}" if volume >= 10 else f"{volume:.1f}"
+        return f"{100 * volume:.2f}"
+
+
+def _joined(members: list[StructureFacts]) -> StructureFacts:
+    """Treat several classes as one structure."""
+    if len(members) == 1:
+        return members[0]
+    weights = np.array([member.ml for member in members])
+    share = weights / weights.sum()
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return float(share @ np.array(known)) if len(known) == len(values) else None
+
+    z, y, x = (float(v) for v in share @ np.array([member.centre_mm for member in members]))
+    return StructureFacts(
+        ml=float(weights.sum()),
+        centre_mm=(z, y, x),
+        is_cut=any(member.is_cut for member in members),
+        hu=mean([member.hu for member in members]),
+        air=mean([member.air for member in members]),
+    )
+
+
+@cache
+def _document(bodies: str) -> dict[str, Any]:
+    path = files("uvlm.data").joinpath("schemes", f"plausible_{bodies}.json")
+    document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return document
