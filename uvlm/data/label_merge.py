@@ -166,16 +166,20 @@ def _within(mask: Flags, margin_mm: float, spacing: Sequence[float]) -> Flags:
 def to_grid(merged: Ids, findings: Sequence[Finding], geometry: Geometry, fine: FineClasses) -> Ids:
     """Sample fine ids on the network's grid; every instance of a finding keeps a voxel.
 
-    Only instances that later paint has covered completely are gone. What is put back covers
-    earlier paint alone: a nodule never loses its last voxel to the ground glass around it.
+    Only instances that later paint covers completely are gone. What is painted last comes first
+    here, so that a nodule never loses its last voxel to the ground glass around it.
     """
     grid = geometry.labels_to_grid(merged)
-    for class_id in fine.lesion_paint_order:
+    rank = np.zeros(256, np.uint8)
+    rank[list(fine.lesion_paint_order)] = np.arange(1, len(fine.lesion_paint_order) + 1)
+    for class_id in reversed(fine.lesion_paint_order):
         alike = [finding for finding in findings if finding.class_id == class_id]
         lost = [_lost_voxels(finding, merged, grid, geometry) for finding in alike]
         for voxels in lost:
             if voxels is not None:
-                _put_back(grid, class_id, voxels, geometry)
+                z, y, x = _nearest_on_grid(voxels, geometry)
+                is_free = rank[grid[z, y, x]] <= rank[class_id]
+                grid[z[is_free], y[is_free], x[is_free]] = class_id
     return grid
 
 
@@ -188,12 +192,11 @@ def _lost_voxels(finding: Finding, merged: Ids, grid: Ids, geometry: Geometry) -
     return None if seen.all() else ~seen[instances]
 
 
-def _put_back(grid: Ids, class_id: int, lost: Flags, geometry: Geometry) -> None:
-    """Mark the grid voxel nearest to each lost voxel, unless the grid ends before it."""
+def _nearest_on_grid(lost: Flags, geometry: Geometry) -> list[npt.NDArray[np.intp]]:
+    """Find the grid voxel nearest to each lost voxel, where the grid does not end before it."""
     back = [axis.inverse() for axis in geometry.axes]
     at = np.nonzero(lost)
     inside = ~np.logical_or.reduce(
         [axis.outside()[index] for axis, index in zip(back, at, strict=True)]
     )
-    z, y, x = (axis.nearest()[index[inside]] for axis, index in zip(back, at, strict=True))
-    grid[z, y, x] = class_id
+    return [axis.nearest()[index[inside]] for axis, index in zip(back, at, strict=True)]

@@ -7,7 +7,7 @@
     fragments   a structure that is one piece is in pieces
     overlap     two kinds of labels claim the same voxels
 
-The tables are in schemes/plausible_*.json. A flag is a reason to look, never to leave a case out.
+The tables are in plausible/*.json. A flag is a reason to look, never to leave a case out.
 """
 
 from __future__ import annotations
@@ -173,6 +173,6 @@ def _joined(members: list[StructureFacts]) -> StructureFacts:
 
 @cache
 def _document(bodies: str) -> dict[str, Any]:
-    path = files("uvlm.data").joinpath("schemes", f"plausible_{bodies}.json")
+    path = files("uvlm.data").joinpath("plausible", f"{bodies}.json")
     document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
