@@ -8,7 +8,7 @@ make a lobe small; the Hounsfield units under a structure on whatever grid holds
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -20,6 +20,7 @@ from uvlm.data.volume import Affine
 
 AIR_HU: Final = -900  # below it is air: lung tissue, even when emphysematous, is mostly above it
 Point = tuple[float, float, float]
+Areas = Sequence[npt.NDArray[np.int64]]  # of one structure across z, y and x, plane by plane
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,9 @@ class StructureFacts:
         ml: its volume.
         centre_mm: its centre of mass along z, y, x in LPS: up, backwards, to the left.
         is_cut: whether it touches the border of the CT, so that some of it may be missing.
+        flat_end: its area in the outermost plane of any side, as a share of its largest area
+            across that axis; organs taper off, what a knife or a tile has cut does not. Sides on
+            the border of the CT do not count.
         largest: the share of its largest connected piece, for classes that are one piece.
         hu: the mean under it.
         air: the share of it that is air.
@@ -38,6 +42,7 @@ class StructureFacts:
     ml: float
     centre_mm: Point
     is_cut: bool
+    flat_end: float = 0.0
     largest: float | None = None
     hu: float | None = None
     air: float | None = None
@@ -97,10 +102,12 @@ def measure(
         if window is None:
             continue
         mask = anatomy[window] == number
+        areas = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
         structures[number] = StructureFacts(
-            ml=round(float(np.count_nonzero(mask)) * voxel_ml, 3),
-            centre_mm=_centre(mask, window, affine),
-            is_cut=_touches_border(window, anatomy.shape),
+            ml=round(float(areas[0].sum()) * voxel_ml, 3),
+            centre_mm=_centre(areas, window, affine),
+            is_cut=any(_on_border(window, anatomy.shape)),
+            flat_end=_flat_end(areas, _on_border(window, anatomy.shape)),
             largest=_largest_share(mask) if number in one_piece else None,
             hu=hu.get(number),
             air=air.get(number),
@@ -119,19 +126,27 @@ def _densities(ids: Ids, hu: npt.NDArray[Any]) -> tuple[dict[int, float], dict[i
     return mean, {number: round(float(airy[number] / count[number]), 4) for number in present}
 
 
-def _centre(mask: npt.NDArray[np.bool_], window: tuple[slice, ...], affine: Affine) -> Point:
+def _centre(areas: Areas, window: tuple[slice, ...], affine: Affine) -> Point:
     """Centre of mass in LPS millimetres, as (z, y, x)."""
-    index = []
-    for axis, part in enumerate(window):
-        count = mask.sum(axis=tuple({0, 1, 2} - {axis}))
-        index.append(part.start + float(np.arange(len(count)) @ count) / float(count.sum()))
+    index = [
+        part.start + float(np.arange(len(area)) @ area) / float(area.sum())
+        for area, part in zip(areas, window, strict=True)
+    ]
     x, y, z = (round(float(v), 1) for v in affine[:3, :3] @ index + affine[:3, 3])
     return z, y, x
 
 
-def _touches_border(window: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+def _on_border(window: tuple[slice, ...], shape: tuple[int, ...]) -> list[bool]:
+    """Say of both sides along z, y and x whether they lie on the border of the CT."""
     ends = zip(window, shape, strict=True)
-    return any(part.start == 0 or part.stop == length for part, length in ends)
+    return [on for part, length in ends for on in (part.start == 0, part.stop == length)]
+
+
+def _flat_end(areas: Areas, on_border: Sequence[bool]) -> float:
+    """Share of the largest area in the flattest of the sides inside the CT."""
+    sides = [area[end] / area.max() for area in areas for end in (0, -1)]
+    inside = [side for side, on in zip(sides, on_border, strict=True) if not on]
+    return round(float(max(inside, default=0.0)), 4)
 
 
 def _largest_share(mask: npt.NDArray[np.bool_]) -> float:

@@ -1,6 +1,7 @@
 """What is plausible in a label map, and what is not: rules as data, one flag for each breach.
 
     volume      more or less of a structure than a body holds
+    flat        an organ ends in a plane, as if cut off
     side        left and right, above and below, or front and back are exchanged
     density     the Hounsfield units under a structure are not its own
     leak        too little of the airway is air
@@ -26,7 +27,7 @@ from uvlm.data.label_scheme import FineClasses
 
 Bodies = Literal["adult", "phantom"]
 Range = tuple[float, float]
-RULES: Final = ("volume", "side", "density", "leak", "fragments", "overlap")
+RULES: Final = ("volume", "flat", "side", "density", "leak", "fragments", "overlap")
 _RELATIONS: Final = {"left_of": (2, "left of"), "above": (0, "above"), "behind": (1, "behind")}
 
 
@@ -80,8 +81,8 @@ class Plausible:
     def judge(self, facts: LabelFacts) -> list[Flag]:
         """List every breach, in the order of RULES."""
         checks = (
-            self._volumes, self._sides, self._densities, self._leaks, self._fragments,
-            self._overlaps,
+            self._volumes, self._flat_ends, self._sides, self._densities, self._leaks,
+            self._fragments, self._overlaps,
         )  # fmt: skip
         return [flag for check in checks for flag in check(facts)]
 
@@ -96,6 +97,13 @@ class Plausible:
                 limits = f"{self.number(low)} to {self.number(high)}"
                 fact = f"{self.number(volume)} {self.unit}, plausible are {limits}"
                 yield Flag("volume", name, fact, self.ids[name])
+
+    def _flat_ends(self, facts: LabelFacts) -> Iterator[Flag]:
+        for name, most in self.document["most_flat"].items():
+            found = self.find(name, facts)
+            if found is not None and found.flat_end > most:
+                fact = f"ends in a plane of {found.flat_end:.0%} of its largest area, as if cut off"
+                yield Flag("flat", name, fact, self.ids[name])
 
     def _sides(self, facts: LabelFacts) -> Iterator[Flag]:
         for key, (axis, words) in _RELATIONS.items():
@@ -151,7 +159,7 @@ class Plausible:
 
 
 def _joined(members: list[StructureFacts]) -> StructureFacts:
-    """Treat several classes as one structure."""
+    """Treat several classes as one structure; whether their ends are flat is not known."""
     if len(members) == 1:
         return members[0]
     weights = np.array([member.ml for member in members])
