@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import nibabel
 import numpy as np
 import pytest
 
@@ -23,6 +23,7 @@ from uvlm.store import load_array, read_manifest, resolve, store_root
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages
 
+nibabel: Any = import_module("nibabel")
 GROUND_GLASS, NODULE = 43, 44
 
 
