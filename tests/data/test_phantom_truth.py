@@ -123,14 +123,14 @@ def test_what_resizing_costs_every_structure(maps: Maps) -> None:
 def test_a_segmentation_scores_the_same_against_the_label_map_and_the_exact_anatomy(
     maps: Maps,
 ) -> None:
-    """A network's masks, here moved by a voxel in every second case: Dice on either grid."""
+    """Masks as good as a network's, here the label map moved by a voxel: Dice on either grid."""
     on_grid, exact = [], []
-    for number, (truth, grid, geometry) in enumerate(maps.values()):
-        predicted = np.roll(grid, number % 2, axis=1)
+    for truth, grid, geometry in maps.values():
+        predicted = np.roll(grid, 1, axis=1)
         on_grid.append((predicted, grid))
         exact.append((geometry.labels_to_native(predicted).array, truth))
     for first, last in ((1, 34), (FIRST_LESION, 48)):
         one, other = (list(mean_by_class(p, first, last).values()) for p in (on_grid, exact))
         sys.stdout.write(f"Dice on the grid {np.mean(one):.4f}, exact {np.mean(other):.4f}\n")
-        assert 0.7 < np.mean(one) < 0.95
+        assert 0.7 < np.mean(one) < 0.9
         assert abs(np.mean(one) - np.mean(other)) < 0.01
