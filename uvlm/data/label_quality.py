@@ -127,21 +127,21 @@ def _judge(row: Row, rules: Plausible) -> JudgedCase:
 
 def _structures(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str, Any]]:
     """Give the least, median and greatest volume of every structure, and what is plausible."""
+    found = [(rules.find(case.facts), case.facts) for case in judged]
     rows = []
     for name in rules.ids:
-        volumes = [rules.volume(name, case.facts) for case in judged]
-        there = [volume for volume in volumes if volume is not None]
-        found = [rules.find(name, case.facts) for case in judged]
+        there = [(structures[name], facts) for structures, facts in found if name in structures]
         if there:
-            low, middle, high = np.percentile(there, [0, 50, 100])
+            volumes = [rules.volume(structure, facts) for structure, facts in there]
+            least, median, most = (round(float(v), 5) for v in np.percentile(volumes, [0, 50, 100]))
             rows.append(
                 {
                     "structure": name,
                     "cases": len(there),
-                    "cut": sum(facts is not None and facts.is_cut for facts in found),
-                    "least": round(float(low), 5),
-                    "median": round(float(middle), 5),
-                    "most": round(float(high), 5),
+                    "cut": sum(structure.is_cut for structure, _ in there),
+                    "least": least,
+                    "median": median,
+                    "most": most,
                     "plausible": list(rules.document["structures"][name]["volume"]),
                 }
             )

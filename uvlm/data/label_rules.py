@@ -26,7 +26,7 @@ from uvlm.data.label_facts import LabelFacts, StructureFacts
 from uvlm.data.label_scheme import FineClasses
 
 Bodies = Literal["adult", "phantom"]
-Range = tuple[float, float]
+Found = Mapping[str, StructureFacts]
 RULES: Final = ("volume", "flat", "side", "density", "leak", "fragments", "overlap")
 _RELATIONS: Final = {"left_of": (2, "left of"), "above": (0, "above"), "behind": (1, "behind")}
 
@@ -66,77 +66,79 @@ class Plausible:
             bodies, document, {name: found for name, found in ids.items() if found}, fine.names
         )
 
-    def volume(self, name: str, facts: LabelFacts) -> float | None:
-        """Give the volume of a structure in the unit of the rules; None where it is not there."""
-        found = self.find(name, facts)
-        if found is None:
-            return None
-        return found.ml if self.document["volume_in"] == "ml" else found.ml / facts.ct_ml
+    def find(self, facts: LabelFacts) -> dict[str, StructureFacts]:
+        """Join the classes of every structure that is there."""
+        members = {
+            name: [facts.structures[number] for number in ids if number in facts.structures]
+            for name, ids in self.ids.items()
+        }
+        return {name: _joined(known) for name, known in members.items() if known}
 
-    def find(self, name: str, facts: LabelFacts) -> StructureFacts | None:
-        """Join the classes of a structure; None where none of them is there."""
-        members = [facts.structures[i] for i in self.ids.get(name, ()) if i in facts.structures]
-        return _joined(members) if members else None
+    def volume(self, found: StructureFacts, facts: LabelFacts) -> float:
+        """Give the volume of a structure in the unit of the rules."""
+        return found.ml if self.document["volume_in"] == "ml" else found.ml / facts.ct_ml
 
     def judge(self, facts: LabelFacts) -> list[Flag]:
         """List every breach, in the order of RULES."""
-        checks = (
-            self._volumes, self._flat_ends, self._sides, self._densities, self._leaks,
-            self._fragments, self._overlaps,
-        )  # fmt: skip
-        return [flag for check in checks for flag in check(facts)]
+        found = self.find(facts)
+        return [
+            *self._volumes(facts, found),
+            *self._flat_ends(found),
+            *self._sides(found),
+            *self._densities(found),
+            *self._leaks(found),
+            *self._fragments(facts),
+            *self._overlaps(facts),
+        ]
 
-    def _volumes(self, facts: LabelFacts) -> Iterator[Flag]:
-        for name in self.ids:
-            found, volume = self.find(name, facts), self.volume(name, facts)
-            if found is None or volume is None:
-                continue
+    def _volumes(self, facts: LabelFacts, found: Found) -> Iterator[Flag]:
+        for name, structure in found.items():
+            volume = self.volume(structure, facts)
             low, high = self.document["structures"][name]["volume"]
-            is_whole = self.document["judges_cut_structures"] or not found.is_cut
+            is_whole = self.document["judges_cut_structures"] or not structure.is_cut
             if volume > high or (volume < low and is_whole):
                 limits = f"{self.number(low)} to {self.number(high)}"
                 fact = f"{self.number(volume)} {self.unit}, plausible are {limits}"
                 yield Flag("volume", name, fact, self.ids[name])
 
-    def _flat_ends(self, facts: LabelFacts) -> Iterator[Flag]:
+    def _flat_ends(self, found: Found) -> Iterator[Flag]:
         for name, most in self.document["most_flat"].items():
-            found = self.find(name, facts)
-            if found is not None and found.flat_end > most:
-                fact = f"ends in a plane of {found.flat_end:.0%} of its largest area, as if cut off"
+            if name in found and (share := found[name].flat_end) > most:
+                fact = f"ends in a plane of {share:.0%} of its largest area, as if cut off"
                 yield Flag("flat", name, fact, self.ids[name])
 
-    def _sides(self, facts: LabelFacts) -> Iterator[Flag]:
+    def _sides(self, found: Found) -> Iterator[Flag]:
         for key, (axis, words) in _RELATIONS.items():
             for name, other in self.document[key]:
-                one, two = self.find(name, facts), self.find(other, facts)
-                if one is None or two is None:
+                if name not in found or other not in found:
                     continue
-                ahead = one.centre_mm[axis] - two.centre_mm[axis]
+                ahead = found[name].centre_mm[axis] - found[other].centre_mm[axis]
                 if ahead <= 0:
                     fact = f"not {words} {other.replace('_', ' ')}: {-ahead:.0f} mm the other way"
                     yield Flag("side", name, fact, self.ids[name] + self.ids[other])
 
-    def _densities(self, facts: LabelFacts) -> Iterator[Flag]:
+    def _densities(self, found: Found) -> Iterator[Flag]:
         for name, (low, high) in self.document["hu"].items():
-            found = self.find(name, facts)
-            if found is not None and found.hu is not None and not low <= found.hu <= high:
-                fact = f"{found.hu:.0f} HU on average, plausible are {low} to {high} HU"
+            hu = found[name].hu if name in found else None
+            if hu is not None and not low <= hu <= high:
+                fact = f"{hu:.0f} HU on average, plausible are {low} to {high} HU"
                 yield Flag("density", name, fact, self.ids[name])
 
-    def _leaks(self, facts: LabelFacts) -> Iterator[Flag]:
+    def _leaks(self, found: Found) -> Iterator[Flag]:
         for name, least in self.document["least_air"].items():
-            found = self.find(name, facts)
-            if found is not None and found.air is not None and found.air < least:
-                fact = f"{found.air:.0%} of it is air, plausible is {least:.0%} or more"
+            air = found[name].air if name in found else None
+            if air is not None and air < least:
+                fact = f"{air:.0%} of it is air, plausible is {least:.0%} or more"
                 yield Flag("leak", name, fact, self.ids[name])
 
     def _fragments(self, facts: LabelFacts) -> Iterator[Flag]:
         """Leave out what the border cuts: it may well be in two pieces."""
         least = self.document["least_largest_piece"]
-        for number, found in facts.structures.items():
-            is_whole = self.document["judges_cut_structures"] or not found.is_cut
-            if is_whole and found.largest is not None and found.largest < least:
-                fact = f"in pieces: the largest is {found.largest:.0%} of it, less than {least:.0%}"
+        for number, structure in facts.structures.items():
+            is_whole = self.document["judges_cut_structures"] or not structure.is_cut
+            if is_whole and structure.largest is not None and structure.largest < least:
+                share = f"{structure.largest:.0%}"
+                fact = f"in pieces: the largest is {share} of it, less than {least:.0%}"
                 yield Flag("fragments", self.names[number], fact, (number,))
 
     def _overlaps(self, facts: LabelFacts) -> Iterator[Flag]:
