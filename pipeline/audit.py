@@ -27,6 +27,7 @@ def audit(stage: Stage) -> None:
         REPORTS / "labels",
     )
     stage.tracker.log({"label_maps.flagged": quality["flagged"]}, 0)
+    stage.tracker.artifact(REPORTS / "labels.html")
 
 
 if __name__ == "__main__":

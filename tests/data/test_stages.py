@@ -210,6 +210,21 @@ def test_lesions_that_nobody_drew_are_not_taught_as_background(
     assert stages.label_maps() == {"kept": 11, "unannotated": 0}
 
 
+def test_masks_of_the_abdomen_are_its_classes_and_bring_their_lesions(
+    stages: Stages, dataset: Dataset
+) -> None:
+    """Id 10 is the colon there, and nobody needs a findings mask; 51 is no class of it."""
+    dataset.without_findings_mask |= set(dataset.patients)
+    update = {"dataset": "abdomen", "scheme": "fine_lesion", "priority": ("anatomy", "lesion")}
+    section = stages.params.label_maps.model_copy(update=update)
+    stages.params = stages.params.model_copy(update={"label_maps": section})
+    stages.all()
+    assert stages.label_maps() == {"kept": 11, "unannotated": 0}
+    for row in read_manifest(stages.manifest("label_maps")):
+        assert set(row.extra["voxels"]) == {"0", "10"}
+        assert row.extra["annotated"] is True
+
+
 def test_labels_on_another_grid_are_brought_onto_the_ct_and_those_beside_it_refused(
     stages: Stages,
 ) -> None:

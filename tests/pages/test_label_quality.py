@@ -58,7 +58,7 @@ def quality(params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def facts(ids: Ids, hu: Any) -> dict[str, Any]:
-    return measure(ids, AFFINE, FINE.one_piece, (ids, hu), {}).to_json()
+    return measure(ids, AFFINE, FINE.one_piece, (ids, hu), {"airway+lesion": 0.25}).to_json()
 
 
 def stored(case: str, stage: str, array: Any, note: dict[str, Any], extra: dict[str, Any]) -> Row:
@@ -78,6 +78,10 @@ def test_implausible_cases_are_listed_with_their_flags(quality: Run) -> None:
     assert {"side"} == {f["rule"] for f in flags if f["structure"] == "lung_left"}
     (liver,) = (row for row in report["structures"] if row["structure"] == "liver")
     assert liver["cases"] == 7
+    assert report["overlaps"] == [
+        {"pair": "airway+lesion", "cases": 8, "median": 0.25, "most": 0.25, "plausible": None}
+    ]
+    assert "<td>airway and lesion</td>" in quality.html
     assert liver["least"] <= liver["median"] <= liver["most"]
     assert "not left of lung right" in quality.html
 
@@ -85,7 +89,7 @@ def test_implausible_cases_are_listed_with_their_flags(quality: Run) -> None:
 def test_the_page_shows_flagged_cases_and_some_plausible_ones_in_pictures(quality: Run) -> None:
     quality.report()
     headings = re.findall(r"<h2>(.*?)</h2>", quality.html)
-    assert headings == ["Flags", "Flagged", "Without a flag", "Volumes"]
+    assert headings == ["Flags", "Flagged", "Without a flag", "Volumes", "Claimed twice"]
     pictures = re.findall(r'<img src="data:image/png;base64,iVBOR', quality.html)
     assert len(pictures) == 2 + quality.params.audit.unflagged_shown
     assert "valid_1" not in quality.html  # nothing to see there

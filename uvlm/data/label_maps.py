@@ -137,8 +137,13 @@ def is_left_undrawn(case: Case, config: LabelMapsConfig) -> bool:
     """Whether lesions are to be taught and this case has some that nobody drew."""
     lesions = [flag for i, flag in enumerate(case.abnormalities) if i != _NOT_A_LESION]
     taught = bool(scheme(config.dataset, config.scheme).lesion_ids)
-    drawn = case.findings_mask is not None or fine_classes(config.dataset).lesions_come_with_anatomy
-    return taught and not drawn and any(lesions)
+    return taught and not _is_drawn(case, config) and any(lesions)
+
+
+def _is_drawn(case: Case, config: LabelMapsConfig) -> bool:
+    """Whether somebody has drawn the lesions of this case."""
+    drawn = fine_classes(config.dataset).lesions_come_with_anatomy
+    return drawn or case.findings_mask is not None
 
 
 def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
@@ -154,7 +159,7 @@ def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
         note = find_or_make(root / path, lambda: _made(job, config, root))
     except ReadError as error:
         return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
-    extra = {"voxels": note["voxels"], "annotated": case.findings_mask is not None}
+    extra = {"voxels": note["voxels"], "annotated": _is_drawn(case, config)}
     if note["ignored"]:
         extra["ignored"] = note["ignored"]
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)

@@ -19,7 +19,7 @@ from uvlm.data.label_facts import LabelFacts, measure
 from uvlm.data.label_merge import merge_anatomy
 from uvlm.data.label_rules import RULES, Bodies, Flag, Plausible
 from uvlm.data.label_scheme import Dataset, FineClasses, Ids, fine_classes
-from uvlm.data.regrid import onto_grid
+from uvlm.data.regrid import is_same_grid, onto_grid
 from uvlm.data.volume import LabelMap, ReadError, Spacing, axis_order, spacing_of, to_canonical
 from uvlm.errors import DataError
 from uvlm.store import Row, read_manifest, read_note, resolve
@@ -50,7 +50,7 @@ def judge_label_maps(label_maps: Path, rules: Plausible) -> list[JudgedCase]:
 
 
 def quality_report(judged: Sequence[JudgedCase], rules: Plausible) -> dict[str, Any]:
-    """Count flags and list flagged cases, and the range of every structure over all cases."""
+    """Count flags, list flagged cases, and give the range of every number over all cases."""
     flagged = [case for case in judged if case.flags]
     counts = Counter(rule for case in flagged for rule in {flag.rule for flag in case.flags})
     return {
@@ -60,6 +60,7 @@ def quality_report(judged: Sequence[JudgedCase], rules: Plausible) -> dict[str, 
         "flagged": len(flagged),
         "flagged_by_rule": {rule: counts[rule] for rule in RULES},
         "structures": _structures(judged, rules),
+        "overlaps": _overlaps(judged, rules),
         "flagged_cases": [
             {"case": case.case_id, "flags": [flag.to_json() for flag in case.flags]}
             for case in flagged
@@ -97,9 +98,7 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
     order = axis_order(drawn.affine)
     affine = order.canonical_affine(drawn.affine, drawn.array.shape)
     canonical = LabelMap(order.forward(drawn.array), affine)
-    same = canonical.array.shape == volume.array.shape and bool(
-        np.abs(affine - volume.affine).max() < 0.1
-    )
+    same = canonical.array.shape == volume.array.shape and is_same_grid(affine, volume.affine)
     array = canonical.array
     if not same:
         array = onto_grid(canonical, volume.array.shape, volume.affine, labels)
@@ -145,4 +144,22 @@ def _structures(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str
                     "plausible": list(rules.document["structures"][name]["volume"]),
                 }
             )
+    return rows
+
+
+def _overlaps(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str, Any]]:
+    """Give, by pair of kinds, in how many cases and how far both claim the same voxels."""
+    pairs = sorted({pair for case in judged for pair in case.facts.overlaps})
+    rows = []
+    for pair in pairs:
+        shares = [f.overlaps[pair] for f in (case.facts for case in judged) if pair in f.overlaps]
+        rows.append(
+            {
+                "pair": pair,
+                "cases": len(shares),
+                "median": round(float(np.median(shares)), 4),
+                "most": max(shares),
+                "plausible": rules.document["most_overlap"].get(pair),
+            }
+        )
     return rows
