@@ -21,18 +21,28 @@ from uvlm.errors import DataError
 from uvlm.store import load_array, read_manifest, resolve, store_root
 
 if TYPE_CHECKING:
-    from tests.data.conftest import Dataset, Stages
+    from tests.data.conftest import Stages
 
 nibabel: Any = import_module("nibabel")
 GROUND_GLASS, NODULE = 43, 44
 
 
-@pytest.mark.parametrize(("split", "is_ignored"), [("train", True), ("test", False)])
-def test_unsure_voxels_are_ignored_in_training_cases_only(
-    stages: Stages, dataset: Dataset, split: str, is_ignored: bool
+@pytest.mark.parametrize(
+    ("split", "scheme", "is_ignored"),
+    [
+        ("train", "fine_lesion", True),
+        ("train", "coarse_lesion", True),
+        ("train", "coarse", False),
+        ("test", "fine_lesion", False),
+    ],
+)
+def test_unsure_voxels_are_ignored_in_training_cases_that_teach_lesions(
+    stages: Stages, split: str, scheme: str, is_ignored: bool
 ) -> None:
     stages.all()
-    section = stages.params.label_maps.model_copy(update={"ignore_margin_mm": 20.0})
+    section = stages.params.label_maps.model_copy(
+        update={"ignore_margin_mm": 20.0, "scheme": scheme}
+    )
     stages.params = stages.params.model_copy(update={"label_maps": section})
     case = next(c for c in read_index(stages.manifest("index")) if c.split == split)
     mask = np.zeros((2, *SHAPE), np.uint8)

@@ -66,8 +66,12 @@ class _Job:
     parts: dict[str, Row]
 
     def margin_mm(self, config: LabelMapsConfig) -> float:
-        """How far around its findings this map ignores voxels: scores never see ignored ones."""
-        return config.ignore_margin_mm if self.case.split == "train" else 0.0
+        """Say how far around its findings this map ignores voxels.
+
+        Scores never see ignored voxels, and where lesions are no classes there is no doubt.
+        """
+        is_taught = self.case.split == "train" and scheme(config.dataset, config.scheme).lesion_ids
+        return config.ignore_margin_mm if is_taught else 0.0
 
 
 def run(

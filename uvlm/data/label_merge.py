@@ -136,7 +136,8 @@ def ignore_near_findings(
         return merged
     marked = merged.copy()
     for finding in findings:
-        if int(finding.instances.max()) < MOST_DRAWN:
+        drawn = np.bincount(finding.instances.ravel())[1:]
+        if np.count_nonzero(drawn) < MOST_DRAWN:
             continue
         window = _window(finding.instances > 0, margin_mm, spacing)
         near = _within(finding.instances[window] > 0, margin_mm, spacing)
