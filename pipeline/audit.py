@@ -1,14 +1,15 @@
-"""DVC stage `audit`: every row accounted for, and no leak between splits, before any training."""
+"""DVC stage `audit`: every row accounted for, no leak between splits, label maps looked at."""
 
 from __future__ import annotations
 
 from pipeline.paths import MODELS, QUARANTINE, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.data.audit import AuditInputs, run
+from uvlm.pages.label_quality import report_label_maps
 
 
 def audit(stage: Stage) -> None:
-    """Write reports/audit.json, or fail naming the pair that leaks."""
+    """Write reports/audit.json, or fail naming the pair that leaks; then reports/labels.*."""
     inputs = AuditInputs(
         index=manifest("index"),
         preprocess=manifest("preprocess"),
@@ -18,6 +19,15 @@ def audit(stage: Stage) -> None:
     )
     report = run(stage.params, inputs, REPORTS / "audit.json")
     stage.tracker.log({f"nearest.{split}": d for split, d in report["nearest"].items()}, 0)
+    quality = report_label_maps(
+        stage.params.label_maps,
+        stage.params.audit,
+        inputs.preprocess,
+        inputs.label_maps,
+        REPORTS / "labels",
+    )
+    stage.tracker.log({"label_maps.flagged": quality["flagged"]}, 0)
+    stage.tracker.artifact(REPORTS / "labels.html")
 
 
 if __name__ == "__main__":

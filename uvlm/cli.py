@@ -48,6 +48,26 @@ def check_ct(
         raise typer.Exit(DataError.exit_code)
 
 
+@app.command("check-labels")
+def check_labels(
+    ct: Annotated[Path, typer.Argument(metavar="CT", help=_CT_HELP)],
+    labels: Annotated[Path, typer.Argument(help="Its label map: one id a voxel, any grid.")],
+    scheme: Annotated[
+        str, typer.Option(help="Whose ids: total (TotalSegmentator), chest or abdomen.")
+    ] = "total",
+    plausible: Annotated[str, typer.Option(help="Whose anatomy: adult or phantom.")] = "adult",
+    page: Annotated[
+        Path | None, typer.Option(metavar="FILE.html", help="Show it in three planes.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Hold the labels of one CT against plausible anatomy; flags do not change the exit code."""
+    from uvlm.pages.check_labels import check_labels as check
+
+    request = check(ct, labels, scheme, plausible, page)
+    typer.echo(json.dumps(request.to_json(), allow_nan=False) if as_json else request.to_text())
+
+
 @app.command()
 def predict(
     context: typer.Context,

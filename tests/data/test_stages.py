@@ -210,14 +210,42 @@ def test_lesions_that_nobody_drew_are_not_taught_as_background(
     assert stages.label_maps() == {"kept": 11, "unannotated": 0}
 
 
-def test_labels_on_another_grid_are_refused(stages: Stages) -> None:
+def test_masks_of_the_abdomen_are_its_classes_and_bring_their_lesions(
+    stages: Stages, dataset: Dataset
+) -> None:
+    """Id 10 is the colon there, and nobody needs a findings mask; 51 is no class of it."""
+    dataset.without_findings_mask |= set(dataset.patients)
+    update = {"dataset": "abdomen", "scheme": "fine_lesion", "priority": ("anatomy", "lesion")}
+    section = stages.params.label_maps.model_copy(update=update)
+    stages.params = stages.params.model_copy(update={"label_maps": section})
     stages.all()
-    lines = stages.manifest("anatomy").read_text().splitlines()
-    moved = json.loads(lines[0])
-    moved["affine"][0][3] += 5.0
-    lines[0] = json.dumps(moved)
-    stages.manifest("anatomy").write_text("\n".join(lines) + "\n")
-    assert stages.label_maps() == {"kept": 10, "unannotated": 0, "grid_mismatch": 1}
+    assert stages.label_maps() == {"kept": 11, "unannotated": 0}
+    for row in read_manifest(stages.manifest("label_maps")):
+        assert set(row.extra["voxels"]) == {"0", "10"}
+        assert row.extra["annotated"] is True
+
+
+def test_labels_on_another_grid_are_brought_onto_the_ct_and_those_beside_it_refused(
+    stages: Stages,
+) -> None:
+    """One case's anatomy is said to lie one voxel to the left, another's half a metre away."""
+    stages.all()
+    before = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    lines = [json.loads(line) for line in stages.manifest("anatomy").read_text().splitlines()]
+    lines[0]["affine"][0][3] += 7.0
+    lines[1]["affine"][0][3] += 500.0
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    stages.manifest("anatomy").write_text(text)
+    assert stages.label_maps() == {"kept": 10, "unannotated": 0, "no_overlap": 1}
+    assert stages.reasons("label_maps") == {lines[1]["case"]: "no_overlap"}
+    moved = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    case = lines[0]["case"]
+    hearts = [
+        load_array(resolve(rows[case], "label_maps"), rows[case].sha256) == HEART
+        for rows in (before, moved)
+    ]
+    centres = [np.argwhere(heart)[:, 2].mean() * 14 / 12 for heart in hearts]  # voxels of the CT
+    assert centres[1] - centres[0] == pytest.approx(1.0, abs=0.6)
 
 
 def test_lesion_has_to_be_painted_last(stages: Stages) -> None:

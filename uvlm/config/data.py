@@ -139,14 +139,26 @@ class PseudoLabelConfig(Section):
 
 
 class LabelMapsConfig(Section):
-    """Which classes the segmentation network separates."""
+    """Which classes the segmentation network separates.
+
+    `ignore_margin_mm`: around a finding that may have instances nobody drew, voxels so near are no
+    part of the loss; 0 takes them as what they are labelled. Only training cases have such voxels.
+    """
 
     dataset: Literal["chest", "abdomen"]
     scheme: Literal["coarse", "coarse_lesion", "fine_lesion"]
     priority: tuple[Literal["anatomy", "airway", "vessel", "lesion"], ...]
+    ignore_margin_mm: float = Field(ge=0, le=100)
 
 
 class AuditConfig(Section):
-    """How alike two images on different sides of a split may be, in units of their own spread."""
+    """What is looked at before any training.
+
+    `near_duplicate`: how alike two images on different sides of a split may be, in units of their
+    own spread. `plausible`: whose anatomy label maps are held against. `unflagged_shown`: how many
+    label maps without a flag the page shows beside the flagged ones.
+    """
 
     near_duplicate: float = Field(gt=0, lt=1)
+    plausible: Literal["adult", "phantom"]
+    unflagged_shown: int = Field(ge=0, le=20)

@@ -6,17 +6,21 @@ and a reason slug. Arrays are (z, y, x) in the file's own axis order; F findings
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.data.formats.nifti import read_nifti, write_nifti
+from uvlm.data.formats.nifti_affine import affine_of
 from uvlm.data.formats.reader import read_image
 from uvlm.data.hounsfield import hounsfield
-from uvlm.data.volume import LabelMap, ReadError, Volume
+from uvlm.data.volume import Affine, LabelMap, ReadError, Volume
 from uvlm.store import array_sha256, write_bytes_atomic
+
+_IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def read_volume(path: Path) -> Volume:
@@ -38,18 +42,37 @@ def read_label_map(path: Path) -> LabelMap:
     return LabelMap(_class_ids(image.values, path), image.affine)
 
 
-def read_findings_mask(path: Path) -> npt.NDArray[np.uint8]:
-    """Read a ReXGroundingCT mask (F, z, y, x): value k marks the k-th instance of a finding.
+@dataclass(frozen=True, eq=False)
+class FindingsMask:
+    """Findings (F, z, y, x): value k marks the k-th instance of a finding.
 
-    The file's first axis is the finding and its affine is the identity, so the voxels follow the
-    index order of the CT it belongs to.
+    `affine` is None where the file gives none, or the identity: its voxels are then those of the
+    CT it belongs to.
+    """
+
+    array: npt.NDArray[np.uint8]
+    affine: Affine | None
+
+
+def read_findings(path: Path) -> FindingsMask:
+    """Read a ReXGroundingCT mask; the file's first axis is the finding.
+
+    As published, its affine is the identity. Another one belongs to the last three axes.
     """
     header, stored = read_nifti(path)
     if len(header.shape) != 4:
         raise ReadError(
             path, f"has the shape {header.shape}, not (F, x, y, z)", reason="dimensions"
         )
-    return np.ascontiguousarray(np.moveaxis(_class_ids(stored, path), -1, 0))
+    array = np.ascontiguousarray(np.moveaxis(_class_ids(stored, path), -1, 0))
+    has_none = header.sform_code <= 0 and header.qform_code <= 0
+    is_identity = header.sform_code > 0 and header.srow == _IDENTITY_ROWS
+    return FindingsMask(array, None if has_none or is_identity else affine_of(header, path))
+
+
+def read_findings_mask(path: Path) -> npt.NDArray[np.uint8]:
+    """Read the findings (F, z, y, x) of a mask as published, on the voxels of its CT."""
+    return read_findings(path).array
 
 
 def write_volume(path: Path, volume: Volume) -> None:

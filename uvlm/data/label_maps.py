@@ -1,32 +1,39 @@
 """Label maps for training: anatomy, airways, vessels and lesions in one map on the network's grid.
 
-    anatomy < airway < vessel < lesion        later paint covers earlier paint
+Every case whose volume and pseudo-labels exist gets one; how they are merged is in `label_merge`.
+Labels that were drawn on another grid are brought onto the CT's, and refused where the two do not
+meet. What is measured of each map (see `label_facts`) is kept beside its array.
 
-Airways and vessels cover only lung, background and each other: where they would cut into heart or
-great vessels, those stay. Lesions cover everything, small categories on top of spread-out ones,
-and a finding that falls between the sampling points of a coarser grid is put back.
-
-F findings, (z, y, x) canonical order.
+(z, y, x) canonical order.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
-from uvlm.data.io import read_findings_mask
-from uvlm.data.label_scheme import FineClasses, Ids, LabelScheme, fine_classes, look_up, scheme
+from uvlm.data.findings import read_case_findings
+from uvlm.data.label_facts import measure
+from uvlm.data.label_merge import (
+    claims,
+    ignore_near_findings,
+    merge_anatomy,
+    overlaps,
+    paint_findings,
+    to_grid,
+)
+from uvlm.data.label_scheme import IGNORE_ID, Ids, fine_classes, scheme
 from uvlm.data.preprocess import Geometry
-from uvlm.data.volume import ReadError
+from uvlm.data.regrid import is_same_grid, onto_grid
+from uvlm.data.volume import Affine, LabelMap, ReadError, spacing_of
 from uvlm.errors import ConfigError
 from uvlm.store import (
     CaseProgress,
@@ -46,16 +53,8 @@ from uvlm.store import (
 )
 from uvlm.text.abnormalities import ABNORMALITIES
 
-VERSION: Final = 1
+VERSION: Final = 2
 _NOT_A_LESION: Final = ABNORMALITIES.index("Cardiomegaly")
-
-
-@dataclass(frozen=True, eq=False)
-class Finding:
-    """The voxels of one finding: 0 elsewhere, k its k-th instance; `class_id` is a fine id."""
-
-    class_id: int
-    instances: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -66,61 +65,13 @@ class _Job:
     volume: Row
     parts: dict[str, Row]
 
+    def margin_mm(self, config: LabelMapsConfig) -> float:
+        """Say how far around its findings this map ignores voxels.
 
-def merge(
-    parts: Mapping[str, Ids],
-    findings: Sequence[Finding],
-    priority: Sequence[str],
-    fine: FineClasses,
-) -> Ids:
-    """Paint published ids of each kind, then the findings, into one map of fine ids.
-
-    Args:
-        parts: by kind (anatomy, airway, vessel), the ids as published; (z, y, x) each.
-        findings: in the order of painting; they may overlap.
-        priority: kinds in the order of painting; `lesion` is the last.
-        fine: the data set's classes.
-    """
-    tables = {"anatomy": fine.total, "airway": fine.airway, "vessel": fine.vessel}
-    painted = np.zeros_like(next(iter(parts.values())))
-    for kind in priority:
-        if kind == "lesion" or kind not in parts:
-            continue
-        ids = look_up(tables[kind], parts[kind])
-        covers = ids > 0
-        if kind != "anatomy":
-            covers &= fine.tubes_paint_over.take(painted)
-        np.copyto(painted, ids, where=covers)
-    if "lesion" in priority:
-        for finding in findings:
-            np.putmask(painted, finding.instances > 0, finding.class_id)
-    return painted
-
-
-def to_grid(merged: Ids, findings: Sequence[Finding], geometry: Geometry) -> Ids:
-    """Sample fine ids on the network's grid; every instance of a finding keeps a voxel.
-
-    Only instances that later paint has covered completely are gone.
-    """
-    grid = geometry.labels_to_grid(merged)
-    for finding in findings:
-        instances = np.where(merged == finding.class_id, finding.instances, 0)
-        count = int(instances.max())
-        seen = np.bincount(geometry.labels_to_grid(instances).ravel(), minlength=count + 1) > 0
-        if not seen[1:].all():
-            _put_back(grid, finding.class_id, ~seen[instances], geometry)
-    return grid
-
-
-def _put_back(grid: Ids, class_id: int, lost: npt.NDArray[np.bool_], geometry: Geometry) -> None:
-    """Mark the grid voxel nearest to each lost voxel, unless the grid ends before it."""
-    back = [axis.inverse() for axis in geometry.axes]
-    at = np.nonzero(lost)
-    inside = ~np.logical_or.reduce(
-        [axis.outside()[index] for axis, index in zip(back, at, strict=True)]
-    )
-    z, y, x = (axis.nearest()[index[inside]] for axis, index in zip(back, at, strict=True))
-    grid[z, y, x] = class_id
+        Scores never see ignored voxels, and where lesions are no classes there is no doubt.
+        """
+        is_taught = self.case.split == "train" and scheme(config.dataset, config.scheme).lesion_ids
+        return config.ignore_margin_mm if is_taught else 0.0
 
 
 def run(
@@ -190,7 +141,13 @@ def is_left_undrawn(case: Case, config: LabelMapsConfig) -> bool:
     """Whether lesions are to be taught and this case has some that nobody drew."""
     lesions = [flag for i, flag in enumerate(case.abnormalities) if i != _NOT_A_LESION]
     taught = bool(scheme(config.dataset, config.scheme).lesion_ids)
-    return taught and case.findings_mask is None and any(lesions)
+    return taught and not _is_drawn(case, config) and any(lesions)
+
+
+def _is_drawn(case: Case, config: LabelMapsConfig) -> bool:
+    """Whether somebody has drawn the lesions of this case."""
+    drawn = fine_classes(config.dataset).lesions_come_with_anatomy
+    return drawn or case.findings_mask is not None
 
 
 def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
@@ -198,71 +155,51 @@ def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
     case = job.case
     digest = case.mask_sha256.get("findings", case.findings_mask)
     made_by = [(row.sha256, row.extra["affine"]) for _, row in sorted(job.parts.items())]
-    native = job.volume.extra["native"]
-    settings = config.model_dump(mode="json")
-    key = key_of("label_maps", VERSION, made_by, digest, case.finding_categories, native, settings)
+    volume = job.volume.sha256, job.volume.extra["native"]
+    settings = config.model_dump(mode="json") | {"ignore_margin_mm": job.margin_mm(config)}
+    key = key_of("label_maps", VERSION, made_by, digest, case.finding_categories, volume, settings)
     path = array_path("label_maps", key)
     try:
-        note = find_or_make(root / path, lambda: _counted(job, config, root))
+        note = find_or_make(root / path, lambda: _made(job, config, root))
     except ReadError as error:
         return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
-    extra = {"voxels": note["voxels"], "annotated": case.findings_mask is not None}
+    extra = {"voxels": note["voxels"], "annotated": _is_drawn(case, config)}
+    if note["ignored"]:
+        extra["ignored"] = note["ignored"]
     return Row(case.case_id, key, path, note["sha256"], case.source, extra)
 
 
-def _counted(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[str, Any]]:
-    """Make one label map; also count the voxels of each class present."""
-    chosen = scheme(config.dataset, config.scheme)
-    grid = _label_map(job, config, chosen, Geometry.from_json(job.volume.extra["native"]), root)
-    counts = np.bincount(grid.ravel(), minlength=chosen.num_classes)
-    return grid, {"voxels": {str(i): int(n) for i, n in enumerate(counts) if n}}
-
-
-def _label_map(
-    job: _Job, config: LabelMapsConfig, chosen: LabelScheme, geometry: Geometry, root: Path
-) -> Ids:
-    fine = fine_classes(config.dataset)
-    shape = geometry.order.canonical_shape(geometry.shape)
+def _made(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[str, Any]]:
+    """Make one label map; also count the voxels of each class, and measure the anatomy."""
+    chosen, fine = scheme(config.dataset, config.scheme), fine_classes(config.dataset)
+    geometry = Geometry.from_json(job.volume.extra["native"])
     affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
+    parts = _read_parts(job, geometry, affine)
+    findings = []
+    if "lesion" in config.priority:
+        findings = read_case_findings(job.case, geometry, fine, root)
+    anatomy = merge_anatomy(parts, config.priority, fine)
+    merged = paint_findings(anatomy, findings, fine)
+    margin = job.margin_mm(config)
+    merged = ignore_near_findings(merged, findings, margin, spacing_of(affine), fine)
+    grid = chosen.fold(to_grid(merged, findings, geometry, fine))
+    hu = load_array(resolve(job.volume, "preprocess"), job.volume.sha256)
+    tissue = geometry.labels_to_grid(anatomy), hu
+    both = overlaps(claims(parts, findings, fine))
+    facts = measure(anatomy, affine, fine.one_piece, tissue, both)
+    counts = np.bincount(grid.ravel(), minlength=256)
+    voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
+    return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts.to_json()}
+
+
+def _read_parts(job: _Job, geometry: Geometry, affine: Affine) -> dict[str, Ids]:
+    """Read the pseudo-labels of a case on the CT's own voxels, in canonical order."""
+    shape = geometry.order.canonical_shape(geometry.shape)
     parts: dict[str, Ids] = {}
     for kind, row in job.parts.items():
-        parts[kind] = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        if parts[kind].shape != shape or not _same_grid(affine, row.extra["affine"]):
-            raise ReadError(
-                row.path,
-                f"the {kind} labels {parts[kind].shape} lie on another grid than the CT {shape}",
-                "resample them onto the CT",
-                reason="grid_mismatch",
-            )
-    findings = _read_findings(job.case, geometry, fine, root)
-    merged = merge(parts, findings, config.priority, fine)
-    grid: Ids = chosen.lut[to_grid(merged, findings, geometry)]
-    return grid
-
-
-def _same_grid(one: npt.NDArray[np.float64], other: Any) -> bool:
-    """Whether two affines agree to a tenth of a millimetre."""
-    return bool(np.abs(one - np.asarray(other)).max() < 0.1)
-
-
-def _read_findings(case: Case, geometry: Geometry, fine: FineClasses, root: Path) -> list[Finding]:
-    """Read the findings of a case in canonical axes, in the order of painting."""
-    if case.findings_mask is None:
-        return []
-    mask = read_findings_mask(root / case.findings_mask)
-    channels = {str(channel) for channel in range(len(mask))}
-    if mask.shape[1:] != geometry.shape or channels != set(case.finding_categories):
-        raise ReadError(
-            case.findings_mask,
-            f"has {len(mask)} findings on {mask.shape[1:]} voxels, expected "
-            f"{sorted(case.finding_categories)} on {geometry.shape}",
-            "get it again",
-            reason="grid_mismatch",
-        )
-    canonical = geometry.order.forward(mask)
-    ids = fine.lesion_id_by_category
-    findings = [
-        Finding(ids[category], canonical[int(channel)])
-        for channel, category in case.finding_categories.items()
-    ]
-    return sorted(findings, key=lambda finding: fine.lesion_paint_order.index(finding.class_id))
+        array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
+        drawn = np.asarray(row.extra["affine"], float)
+        if array.shape != shape or not is_same_grid(affine, drawn):
+            array = onto_grid(LabelMap(array, drawn), shape, affine, row.path)
+        parts[kind] = array
+    return parts

@@ -7,7 +7,8 @@ merges them:
     coarse_lesion   organs, and every lesion category of its own       chest 30, abdomen 16
     fine_lesion     every fine class                                   chest 49, abdomen 42
 
-The tables are in schemes/*.json; ids follow from the order there.
+The tables are in schemes/*.json; ids follow from the order there. Voxels of which nobody knows
+what they are carry IGNORE_ID in every scheme: no class, and no part of any loss or score.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ Dataset = Literal["chest", "abdomen"]
 SchemeName = Literal["coarse", "coarse_lesion", "fine_lesion"]
 Ids = npt.NDArray[np.uint8]
 _BACKGROUND = "background"
+IGNORE_ID: Final = 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +36,9 @@ class FineClasses:
     """The fine classes of a data set and the published ids that fold into them.
 
     `total`, `airway` and `vessel` are tables over the ids of TotalSegmentator's tasks `total` and
-    `lung_vessels`: the fine id of each, 0 for what is not wanted.
+    `lung_vessels`: the fine id of each, 0 for what is not wanted. `anatomy` is the table of the
+    anatomy labels: `total`, or for a set that is published with masks of its own (and with its
+    lesions among them), every fine id itself.
     """
 
     names: tuple[str, ...]
@@ -43,9 +47,13 @@ class FineClasses:
     lesion_id_by_category: dict[str, int]
     lesion_paint_order: tuple[int, ...]
     total: Ids
+    anatomy: Ids
     airway: Ids
     vessel: Ids
     tubes_paint_over: npt.NDArray[np.bool_]
+    lesions_hide_in: npt.NDArray[np.bool_]
+    one_piece: frozenset[int]
+    lesions_come_with_anatomy: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +71,14 @@ class LabelScheme:
     def num_classes(self) -> int:
         """Count the classes, background included."""
         return len(self.names)
+
+    def fold(self, fine_ids: Ids) -> Ids:
+        """Fold fine ids into this scheme; what is ignored stays ignored."""
+        table = np.zeros(256, np.uint8)
+        table[: len(self.lut)] = self.lut
+        table[IGNORE_ID] = IGNORE_ID
+        folded: Ids = table.take(fine_ids)
+        return folded
 
     def fold_total(self, array: npt.NDArray[Any]) -> Ids:
         """Fold TotalSegmentator `total` ids into this scheme."""
@@ -116,20 +132,31 @@ def fine_classes(dataset: Dataset) -> FineClasses:
     id_by_category = {
         lesion["category"]: number for number, lesion in enumerate(lesions, 1 + len(anatomy))
     }
-    paint_over = np.zeros(256, bool)
-    paint_over[[0, *(names.index(name) for name in document["tubes_paint_over"])]] = True
+    own = document["published_anatomy"] == "own"
     name_by_total = {source: entry["name"] for entry in anatomy for source in entry["total"]}
+    total = _table(published["total"], name_by_total, names)
     return FineClasses(
         names=names,
         coarse=(_BACKGROUND, *(entry["coarse"] for entry in (*anatomy, *lesions))),
         anatomy_ids=frozenset(range(1, 1 + len(anatomy))),
         lesion_id_by_category=id_by_category,
         lesion_paint_order=tuple(id_by_category[c] for c in document["lesion_paint_order"]),
-        total=_table(published["total"], name_by_total, names),
+        total=total,
+        anatomy=np.arange(len(names), dtype=np.uint8) if own else total,
         airway=_table(published["lung_vessels"], document["airway"], names),
         vessel=_table(published["lung_vessels"], document["vessel"], names),
-        tubes_paint_over=paint_over,
+        tubes_paint_over=_marked([_BACKGROUND, *document["tubes_paint_over"]], names),
+        lesions_hide_in=_marked(document["lesions_hide_in"], names),
+        one_piece=frozenset(names.index(name) for name in document["one_piece"]),
+        lesions_come_with_anatomy=own,
     )
+
+
+def _marked(wanted: list[str], names: tuple[str, ...]) -> npt.NDArray[np.bool_]:
+    """Mark the ids of some classes in a table over all ids."""
+    table = np.zeros(256, bool)
+    table[[names.index(name) for name in wanted]] = True
+    return table
 
 
 def _table(published: list[str], wanted: dict[str, str], names: tuple[str, ...]) -> Ids:

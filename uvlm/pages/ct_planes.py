@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_CTS: Final = 20
-_NAMES: Final = ("axial", "coronal", "sagittal")
+NAMES: Final = ("axial", "coronal", "sagittal")
 # Letters at the left, right, top and bottom edge of each plane.
-_EDGES: Final = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
+EDGES: Final = (("R", "L", "A", "P"), ("R", "L", "S", "I"), ("A", "P", "S", "I"))
 _INCHES: Final = 3.0
 _PLACES: Final = ((0.02, 0.5), (0.98, 0.5), (0.5, 0.98), (0.5, 0.02))
 _SIDES: Final = (("left", "center"), ("right", "center"), ("center", "top"), ("center", "bottom"))
@@ -73,7 +73,7 @@ def draw_planes(shown: Sequence[Planes], path: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3 * _INCHES, (_INCHES + 0.35) * len(shown)), layout="constrained")
-    panels = figure.subplots(len(shown), len(_NAMES), squeeze=False)
+    panels = figure.subplots(len(shown), len(NAMES), squeeze=False)
     for row, planes in zip(panels, shown, strict=True):
         for number, axes in enumerate(row):
             image = planes.images[number]
@@ -81,7 +81,7 @@ def draw_planes(shown: Sequence[Planes], path: Path) -> None:
             axes.imshow(image, cmap="gray", vmin=lowest, vmax=1.0, interpolation="nearest")
             axes.set_title(_title(planes, number), fontsize=8)
             axes.set_axis_off()
-            _letter(axes, _EDGES[number])
+            letter_edges(axes, EDGES[number])
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         figure.savefig(
@@ -108,11 +108,11 @@ def _check_picture(path: Path, num_cts: int, config: PreprocessConfig | None) ->
 def _title(planes: Planes, number: int) -> str:
     """Name the CT above its first plane, and the size of every plane."""
     (down, across), (mm_down, mm_across) = planes.images[number].shape, planes.sizes_mm[number]
-    text = f"{_NAMES[number]}, {down} x {across} voxels of {mm_down:.3g} x {mm_across:.3g} mm"
+    text = f"{NAMES[number]}, {down} x {across} voxels of {mm_down:.3g} x {mm_across:.3g} mm"
     return f"{planes.name[:56] if number == 0 else ''}\n{text}"
 
 
-def _letter(axes: Axes, letters: Sequence[str]) -> None:
+def letter_edges(axes: Axes, letters: Sequence[str]) -> None:
     """Write the sides of the patient at the edges, readable on black and on white."""
     style: dict[str, Any] = {"color": "#f0a030", "fontsize": 8, "transform": axes.transAxes}
     box = {"facecolor": "black", "alpha": 0.5, "edgecolor": "none", "pad": 1}

@@ -1,0 +1,76 @@
+"""What `uvlm check-labels` says of one CT and its labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from uvlm.data.label_quality import CheckedLabels
+from uvlm.data.label_quality import check_labels as judge
+from uvlm.data.label_rules import Bodies, Plausible
+from uvlm.errors import ConfigError
+from uvlm.pages.label_quality import checked_page
+
+SCHEMES: Final = ("total", "chest", "abdomen")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelCheck:
+    """One checked label map, for a person or a program."""
+
+    ct: Path
+    labels: Path
+    checked: CheckedLabels
+    rules: Plausible
+
+    def to_json(self) -> dict[str, Any]:
+        """Give flags, structures and overlaps."""
+        facts = self.checked.judged.facts
+        structures = facts.to_json()["structures"]
+        return {
+            "ct": str(self.ct),
+            "labels": str(self.labels),
+            "rules": self.rules.bodies,
+            "regridded": self.checked.regridded,
+            "flagged": bool(self.checked.judged.flags),
+            "flags": [flag.to_json() for flag in self.checked.judged.flags],
+            "structures": {self.rules.names[int(i)]: found for i, found in structures.items()},
+        }
+
+    def to_text(self) -> str:
+        """Give a few lines for the terminal."""
+        judged = self.checked.judged
+        found = judged.facts.structures
+        cut = sum(facts.is_cut for facts in found.values())
+        lines = [
+            f"{self.labels}: {len(found)} structures, {cut} of them cut by the border of the CT"
+        ]
+        if self.checked.regridded:
+            lines.append("  brought onto the grid of the CT")
+        flags = [f"  {flag.rule:10}{_words(flag.structure)}: {flag.fact}" for flag in judged.flags]
+        nothing = "  no structure is labelled" if not found else "  nothing implausible"
+        return "\n".join([*lines, *(flags or [nothing])])
+
+
+def check_labels(ct: Path, labels: Path, scheme: str, bodies: str, page: Path | None) -> LabelCheck:
+    """Judge one label map; also write its page.
+
+    Raises:
+        ConfigError: an option is wrong; said before the CT is read.
+    """
+    if scheme not in SCHEMES:
+        raise ConfigError("--scheme", f"there is no {scheme!r}", f"use {', '.join(SCHEMES)}")
+    if bodies not in get_args(Bodies):
+        raise ConfigError("--plausible", f"there is no {bodies!r}", "use adult or phantom")
+    if page is not None and not page.parent.is_dir():
+        raise ConfigError(page, "lies in no folder that exists", "make the folder first")
+    whose: Bodies = "phantom" if bodies == "phantom" else "adult"
+    checked = judge(ct, labels, scheme, whose)
+    if page is not None:
+        checked_page(checked, whose, page)
+    return LabelCheck(ct, labels, checked, Plausible.of(whose, checked.fine))
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")

@@ -1,0 +1,120 @@
+"""A CT in three planes with the outlines of its labels; what is in question is drawn boldly.
+
+Planes run where most of the structures in question lie, else through the middle. Rows run up the
+page as radiologists look, the patient's right on the left; a millimetre is as long down as across.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.data.label_scheme import IGNORE_ID
+from uvlm.pages.ct_planes import EDGES, NAMES, letter_edges
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Ids = npt.NDArray[np.uint8]
+WINDOW_HU: Final = (-1000, 400)
+_INCHES: Final = 3.1
+_COLOURS: Final = (
+    "#ff3b30", "#ffcc00", "#34c759", "#00c7ff", "#ff9500", "#bf5af2", "#a8e05f", "#ff2d92",
+    "#00e5c3", "#5e9bff", "#ff7b54", "#d4ff3a", "#e08cff", "#3ddc97", "#ffa3d1", "#7dd3fc",
+    "#f4a261", "#c0ca33", "#8c9eff", "#ff8a80",
+)  # fmt: skip
+_IGNORED_COLOUR: Final = "#9ca3af"
+
+
+@dataclass(frozen=True, eq=False)
+class Outlined:
+    """A CT and its labels on one grid (z, y, x), and the classes in question."""
+
+    hu: npt.NDArray[Any]
+    ids: Ids
+    spacing: Sequence[float]
+    names: Sequence[str]
+    marked: Collection[int] = ()
+
+    def centre(self) -> tuple[int, int, int]:
+        """Choose where the planes cross: along each axis where most marked voxels lie."""
+        marked = np.isin(self.ids, sorted(self.marked))
+        if not marked.any():
+            z, y, x = (length // 2 for length in self.ids.shape)
+            return z, y, x
+        z, y, x = (int(marked.sum(axis=tuple({0, 1, 2} - {a})).argmax()) for a in range(3))
+        return z, y, x
+
+
+def draw_outlines(shown: Outlined) -> bytes:
+    """Draw the three planes; returns a PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    planes = _planes(shown)
+    present = sorted({int(i) for _, ids, _ in planes for i in np.unique(ids)} - {0})
+    heights = [ids.shape[0] * down / (ids.shape[1] * across) for _, ids, (down, across) in planes]
+    figure = Figure(
+        figsize=(3 * _INCHES, _INCHES * max(heights) + 0.5 + 0.17 * (len(present) // 6)),
+        layout="constrained",
+    )
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 3)
+    for number, (axes, (image, ids, (down, across))) in enumerate(zip(panels, planes, strict=True)):
+        low, high = WINDOW_HU
+        axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=down / across)
+        axes.set_title(NAMES[number], fontsize=8)
+        axes.set_axis_off()
+        _outline(axes, ids, shown)
+        letter_edges(axes, EDGES[number])
+    handles = [
+        Line2D([], [], color=_colour(i), lw=_width(i, shown), label=_name(i, shown))
+        for i in sorted(present, key=lambda i: (i not in shown.marked, i))
+    ]
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7.5,
+                      frameon=False)  # fmt: skip
+    buffer = io.BytesIO()
+    figure.savefig(buffer, dpi=110, facecolor="white", format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _planes(shown: Outlined) -> list[tuple[Any, Ids, tuple[float, float]]]:
+    """Cut image and ids; z runs up in the last two planes. Each with its voxel's height, width."""
+    z, y, x = shown.centre()
+    mm_z, mm_y, mm_x = shown.spacing
+    cuts: list[tuple[Any, ...]] = [
+        (z,), (slice(None, None, -1), y), (slice(None, None, -1), slice(None), x),
+    ]  # fmt: skip
+    sizes = ((mm_y, mm_x), (mm_z, mm_x), (mm_z, mm_y))
+    return [(shown.hu[cut], shown.ids[cut], size) for cut, size in zip(cuts, sizes, strict=True)]
+
+
+def _outline(axes: Axes, ids: Ids, shown: Outlined) -> None:
+    """Draw every class; the marked ones last and thick."""
+    present = [int(i) for i in np.unique(ids) if i]
+    rows, columns = np.arange(-1, ids.shape[0] + 1), np.arange(-1, ids.shape[1] + 1)
+    for number in sorted(present, key=lambda i: (i in shown.marked, i)):
+        mask = np.pad(ids == number, 1).astype(np.float32)
+        axes.contour(
+            columns, rows, mask, levels=[0.5], colors=_colour(number),
+            linewidths=_width(number, shown),
+        )  # fmt: skip
+
+
+def _colour(number: int) -> str:
+    return _IGNORED_COLOUR if number == IGNORE_ID else _COLOURS[number % len(_COLOURS)]
+
+
+def _width(number: int, shown: Outlined) -> float:
+    return 2.6 if number in shown.marked else 1.1
+
+
+def _name(number: int, shown: Outlined) -> str:
+    return "ignored" if number == IGNORE_ID else shown.names[number].replace("_", " ")
