@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ from uvlm.errors import SetupError
 
 CHILD: Final = "uvlm.data.pseudo_labels.totalsegmentator_child"
 _LARGEST_ID: Final = {"total": 117, "lung_vessels": 4}
+_PATIENCE_S: Final = 1.0
 _NO_NETWORK: Final = ("unshare", "--map-root-user", "--net", "--")
 _KEPT_VARIABLES: Final = (
     *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "UVLM_DEVICE"),
@@ -90,6 +92,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env=child_environment(),
+            start_new_session=True,
             text=True,
         )
         self._folder = Path(self._answer()["ready"])
@@ -136,6 +139,9 @@ class Child:
             if request is not None:
                 self._process.stdin.write(json.dumps(request) + "\n")
                 self._process.stdin.flush()
+            while not select.select([self._process.stdout], [], [], _PATIENCE_S)[0]:
+                if self._process.poll() is not None:  # what it has forked may keep the pipe open
+                    raise BrokenPipeError
             answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         except (BrokenPipeError, ValueError):
             code = self._process.wait()

@@ -10,12 +10,16 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pkgutil
 import shutil
+import signal
 import sys
 import tempfile
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TextIO
@@ -29,11 +33,12 @@ class LoadError(Exception):
 
 def main(arguments: list[str]) -> None:
     """Label the CTs that stdin names, one JSON object a line, until it ends."""
-    answers = os.fdopen(os.dup(1), "w")
+    stdin, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the package prints is a log
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 - forks of nnU-Net close it, and would wait
     sys.addaudithook(refuse_connections)
     home = Path(tempfile.mkdtemp(prefix="uvlm_totalsegmentator_"))
-    requests = _requests(home)
+    requests = _requests(stdin, home)
     prepare_home(home)
     try:
         label = load(arguments[0], fast="--fast" in arguments)
@@ -98,8 +103,32 @@ def load(task: str, *, fast: bool) -> Label:
         )
 
     python_api.download_pretrained_weights = already_checked
+    _skip_trainers_that_cannot_be_imported()
     _keep_models_loaded()
     return label
+
+
+def _skip_trainers_that_cannot_be_imported() -> None:
+    """Find a model's trainer though others need torchvision, which is not installed here.
+
+    nnU-Net imports its trainers one by one until it meets the name, and fails at the first that
+    lacks something.
+    """
+    from nnunetv2.inference import predict_from_raw_data
+    from nnunetv2.training import nnUNetTrainer as trainers
+    from totalsegmentator.nnunet import custom_trainers
+
+    def find(name: str) -> Any:
+        if name in custom_trainers:
+            return custom_trainers[name]
+        prefix = f"{trainers.__name__}."
+        for found in pkgutil.walk_packages(trainers.__path__, prefix, onerror=lambda _: None):
+            with suppress(ImportError):
+                if trainer := getattr(import_module(found.name), name, None):
+                    return trainer
+        raise LoadError(f"nnU-Net has no trainer {name}")
+
+    predict_from_raw_data.recursive_find_trainer_class_by_name = find
 
 
 def _keep_models_loaded() -> None:
@@ -156,14 +185,16 @@ def _one_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
-def _requests(home: Path) -> SimpleQueue[dict[str, str]]:
+def _requests(lines: TextIO, home: Path) -> SimpleQueue[dict[str, str]]:
     """Read requests beside the work; when their end comes, everything ends and is swept up."""
     queue: SimpleQueue[dict[str, str]] = SimpleQueue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in lines:
             queue.put(json.loads(line))
         shutil.rmtree(home, ignore_errors=True)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with all that nnU-Net has started
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
