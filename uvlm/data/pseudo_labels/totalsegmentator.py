@@ -161,7 +161,8 @@ class Child:
 def child_environment() -> dict[str, str]:
     """Keep what the package needs and no token or password."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES}
-    return kept | {WEIGHTS_VARIABLE: str(weights_folder().resolve())}
+    one_ct_at_a_time = {"nnUNet_def_n_proc": "1"}
+    return kept | one_ct_at_a_time | {WEIGHTS_VARIABLE: str(weights_folder().resolve())}
 
 
 @cache
