@@ -22,6 +22,7 @@ import pytest
 
 from pipeline.profiles import write_params
 from uvlm.config import AirwayLabellerConfig, AnatomyLabellerConfig, VesselLabellerConfig
+from uvlm.data.cases import read_index, write_index
 from uvlm.data.pseudo_labels import Kind
 from uvlm.data.pseudo_labels import totalsegmentator as backend
 from uvlm.data.pseudo_labels.totalsegmentator import Child, child_environment
@@ -35,6 +36,7 @@ from uvlm.data.pseudo_labels.totalsegmentator_weights import (
 )
 from uvlm.data.volume import AxisOrder, ReadError, Volume
 from uvlm.errors import SetupError
+from uvlm.store import load_array, read_manifest, resolve
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -107,8 +109,8 @@ def test_without_weights_one_line_names_the_command_and_nothing_is_written(
     stages.index()
     use(stages, kind)
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    task = "total_fast" if kind == "anatomy" else "lung_vessels"
-    with pytest.raises(SetupError, match=f"run `totalseg_download_weights -t {task}") as caught:
+    wanted = "total_fast" if kind == "anatomy" else "lung_vessels"
+    with pytest.raises(SetupError, match=f"run `totalseg_download_weights -t {wanted}") as caught:
         stages.pseudo_label(kind)
     assert caught.value.exit_code == 4
     assert str(weights) in str(caught.value)
@@ -284,9 +286,51 @@ def test_the_child_gives_what_a_plain_call_of_the_package_gives(
 
 
 @pytest.mark.slow
-def test_a_ct_that_the_package_fails_on_is_refused_and_the_next_one_labelled(child: Child) -> None:
-    pixel = Volume(blocks(SHAPE)[:, :1, :1], AFFINE)  # one voxel wide: no network can take it
-    with pytest.raises(ReadError, match="TotalSegmentator fails on it") as caught:
-        child.label(pixel, "pixel")
+def test_a_ct_that_the_package_fails_on_is_refused_and_the_next_one_labelled(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = Volume(blocks(SHAPE), AFFINE)
+    with monkeypatch.context() as patch:
+        patch.setattr(backend, "write_volume", lambda path, _: path.write_bytes(b"no CT at all"))
+        with pytest.raises(ReadError, match="TotalSegmentator fails on it") as caught:
+            child.label(volume, "case")
     assert caught.value.reason == "labeller_failed"
-    assert child.label(Volume(blocks(SHAPE), AFFINE), "case").array.any()
+    assert child.label(volume, "case").array.any()
+
+
+@pytest.mark.slow
+def test_airways_and_vessels_come_from_one_run_and_a_dead_child_is_named(
+    stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.data.pseudo_labels.totalsegmentator_models import write_models
+
+    write_models(tmp_path / "weights", "lung_vessels", fast=False)
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path / "weights"))
+    monkeypatch.setenv("UVLM_DEVICE", "cpu")
+    stages.index()
+    cases = read_index(stages.manifest("index"))
+    write_index(stages.manifest("index"), cases[:2])
+    children: list[Child] = []
+
+    class Watched(Child):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            children.append(self)
+
+    monkeypatch.setattr(backend, "Child", Watched)
+    for kind in ("airway", "vessel"):
+        use(stages, kind)
+        assert stages.pseudo_label(kind) == {"kept": 2}
+    assert len(children) == 1
+    airway, vessel = (read_manifest(stages.manifest(kind)) for kind in ("airway", "vessel"))
+    assert [row.path for row in airway] == [row.path for row in vessel]
+    for row in airway:
+        assert row.extra["licence"] == "Apache-2.0"
+        assert row.extra["options"] == {"task": "lung_vessels", "fast": False}
+        ids = np.unique(load_array(resolve(row, "pseudo_label@airway"), row.sha256))
+        assert set(ids) <= {0, 1, 2, 3, 4}
+        assert len(ids) > 1
+    children[0]._process.kill()
+    with pytest.raises(SetupError, match=r"has ended with -9 \(killed"):
+        children[0].label(Volume(blocks(SHAPE), AFFINE), "case")
+    children[0].close()

@@ -84,11 +84,14 @@ def _converted(checkpoint: Path) -> bytes:
 def _read(path: Path) -> dict[str, Tensor]:
     """Read a state dict without running what else a pickle may hold."""
     import pickle
+    import warnings
 
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:

@@ -128,8 +128,10 @@ class Child:
     def close(self) -> None:
         """End the process."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
         self._log.close()
 
     def _answer(self, request: dict[str, str] | None = None) -> dict[str, Any]:
