@@ -58,7 +58,7 @@ def indexed(tmp_path: Path, params: Params, monkeypatch: pytest.MonkeyPatch) -> 
     config = PhantomConfig(
         train_patients=PHANTOMS - PHANTOMS // 5,
         test_patients=PHANTOMS // 5,
-        shape=(20, 28, 28),
+        shape=(24, 36, 36),
         prevalence=0.25,
         second_scan_fraction=0.0,
         second_reconstruction_fraction=0.0,

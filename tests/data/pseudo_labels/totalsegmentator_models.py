@@ -1,7 +1,7 @@
 """Tiny random nnU-Nets in the folders in which TotalSegmentator keeps its models.
 
 Files and formats are those that the real package reads, pickles among them; only the networks are
-small: two resolutions, four channels, patches of 16^3.
+small: two resolutions, four channels.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _network(num_classes: int, seed: int, always: int | None) -> dict[str, torch
         if name.startswith("decoder.seg_layers") and name.endswith("bias"):
             weights[name] *= 0.1  # let the image decide, not the bias
             if always is not None:
-                weights[name][always] = 1e4
+                weights[name][always] = 200.0  # sums of half precision stay finite
     return weights
 
 
@@ -96,7 +96,7 @@ def _plans(model: Model) -> dict[str, Any]:
         "data_identifier": "nnUNetPlans_3d_fullres",
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": 2,
-        "patch_size": [16, 16, 16],
+        "patch_size": [48, 48, 48],
         "median_image_size_in_voxels": [16.0, 16.0, 16.0],
         "spacing": spacing,
         "normalization_schemes": ["CTNormalization"],
