@@ -1,15 +1,24 @@
-"""DVC stage `pseudo_label`: one kind of anatomical label for every case, in the CT's own grid."""
+"""DVC stage `pseudo_label`: one kind of anatomical label for every case, in the CT's own grid.
+
+Of a job array, each job takes its share into the common store, and `dvc repro` of the stage then
+assembles the manifest:
+
+    python -m pipeline.pseudo_label anatomy --shard ${SLURM_ARRAY_TASK_ID}/16
+"""
 
 from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import get_args
+from typing import NoReturn, get_args
 
 from pipeline.paths import manifest, quarantine
-from pipeline.stage import Stage, run_stage
-from uvlm.data.pseudo_labels import Kind, run
+from pipeline.progress import ProgressBar
+from pipeline.stage import Stage, run_share, run_stage
+from uvlm.config import Params
+from uvlm.data.pseudo_labels import Kind, run, run_shard
 from uvlm.errors import ConfigError
+from uvlm.store import Shard
 
 
 def label(stage: Stage, kind: Kind) -> None:
@@ -26,13 +35,27 @@ def label(stage: Stage, kind: Kind) -> None:
     stage.tracker.log(counts, 0)
 
 
-def main(arguments: list[str]) -> None:
-    """Run the kind that the command line names."""
+def share(kind: Kind, text: str) -> NoReturn:
+    """Label the share that `--shard i/n` names."""
+
+    def work(params: Params, progress: ProgressBar) -> None:
+        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases)
+
+    run_share(f"pseudo_label@{kind}", work)
+
+
+def main(arguments: list[str]) -> NoReturn:
+    """Run the kind that the command line names, or a share of it."""
     for kind in get_args(Kind):
-        if arguments == [kind]:
-            run_stage(f"pseudo_label@{kind}", partial(label, kind=kind))
+        match arguments:
+            case [name] if name == kind:
+                run_stage(f"pseudo_label@{kind}", partial(label, kind=kind))
+            case [name, "--shard", text] if name == kind:
+                share(kind, text)
     error = ConfigError(
-        "pseudo_label", f"{arguments} is no kind", f"name one of {', '.join(get_args(Kind))}"
+        "pseudo_label",
+        f"{arguments} is no kind",
+        f"name one of {', '.join(get_args(Kind))}, and --shard i/n for a share",
     )
     sys.stderr.write(f"{error}\n")
     sys.exit(error.exit_code)

@@ -151,6 +151,18 @@ def import_radbert(
     typer.echo(f"Written to {out}; now export UVLM_RADBERT_WEIGHTS={out.resolve()}")
 
 
+@app.command("import-atm22")
+def import_atm22(
+    checkpoint: Annotated[Path, typer.Argument(help="weight.pth of the challenge's baseline.")],
+    out: Annotated[Path, typer.Option(help="New .safetensors file, for UVLM_ATM22_WEIGHTS.")],
+) -> None:
+    """Turn the airway challenge's network into safetensors for the backend `atm22`."""
+    from uvlm.data.pseudo_labels.atm22_weights import import_atm22 as import_checkpoint
+
+    import_checkpoint(checkpoint, out)
+    typer.echo(f"Written to {out}; now export UVLM_ATM22_WEIGHTS={out.resolve()}")
+
+
 @app.command()
 def score(  # noqa: PLR0913 - one parameter an option
     references: Annotated[Path, typer.Option(help="CSV of the true reports.")],

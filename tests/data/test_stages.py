@@ -14,7 +14,7 @@ from uvlm.data.io import read_volume
 from uvlm.data.label_scheme import scheme
 from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
 from uvlm.data.pseudo_labels import KINDS, Kind
-from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.errors import ConfigError, DataError
 from uvlm.store import load_array, read_manifest, resolve, save_array, store_root
 
 if TYPE_CHECKING:
@@ -136,22 +136,11 @@ def test_a_case_without_a_mask_is_refused_by_name(stages: Stages, dataset: Datas
     assert stages.reasons("pseudo_label_airway") == {"train_3_a_1": "missing_file"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "error", "fact"),
-    [
-        ("anatomy", "totalsegmentator", SetupError, "not part of this release; use ct_rate_masks"),
-        ("airway", "atm22", SetupError, "not part of this release; use none, phantom"),
-        ("vessel", "masks", SetupError, "pseudo_label.vessel.backend"),
-        ("vessel", "ct_rate_masks", ConfigError, "there is no backend ct_rate_masks"),
-        ("anatomy", "magic", ConfigError, "there is no backend magic"),
-    ],
-)
-def test_a_backend_that_is_not_there_is_named(
-    stages: Stages, kind: Kind, name: str, error: type[Exception], fact: str
-) -> None:
+@pytest.mark.parametrize(("kind", "name"), [("vessel", "ct_rate_masks"), ("anatomy", "magic")])
+def test_a_backend_that_is_not_there_is_named(stages: Stages, kind: Kind, name: str) -> None:
     labellers = stages.params.pseudo_label.model_copy(update={kind: LabellerConfig(backend=name)})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
-    with pytest.raises(error, match=fact):
+    with pytest.raises(ConfigError, match=f"{kind}.backend: there is no backend {name}; use"):
         stages.pseudo_label(kind)
 
 

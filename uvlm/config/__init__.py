@@ -8,6 +8,8 @@ must not invalidate a stage.
 
 from uvlm.config.data import (
     AbdomenAtlasConfig,
+    AirwayLabellerConfig,
+    AnatomyLabellerConfig,
     AuditConfig,
     CtRateConfig,
     DownloadConfig,
@@ -20,6 +22,7 @@ from uvlm.config.data import (
     PhantomConfig,
     PreprocessConfig,
     PseudoLabelConfig,
+    VesselLabellerConfig,
 )
 from uvlm.config.evaluate import (
     EncodeConfig,
@@ -47,6 +50,8 @@ from uvlm.config.train import (
 
 __all__ = [
     "AbdomenAtlasConfig",
+    "AirwayLabellerConfig",
+    "AnatomyLabellerConfig",
     "AuditConfig",
     "AugmentConfig",
     "ClassifierConfig",
@@ -78,6 +83,7 @@ __all__ = [
     "TrainConfig",
     "TrainReportConfig",
     "TrainSegConfig",
+    "VesselLabellerConfig",
     "load_params",
     "parse_params",
 ]

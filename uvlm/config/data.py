@@ -130,12 +130,34 @@ class LabellerConfig(Section):
     backend: str
 
 
+class AnatomyLabellerConfig(LabellerConfig):
+    """`fast` is TotalSegmentator's model at 3 mm instead of the five at 1.5 mm."""
+
+    backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
+    fast: bool
+
+
+class AirwayLabellerConfig(LabellerConfig):
+    """`spacing_mm` is the grid on which `atm22` works; null is the CT's own."""
+
+    backend: Literal["totalsegmentator", "atm22", "phantom", "none"]
+    spacing_mm: float | None = Field(gt=0)
+
+
+class VesselLabellerConfig(LabellerConfig):
+    """What arteries and veins are called in the files of the backend `masks`."""
+
+    backend: Literal["totalsegmentator", "masks", "phantom", "none"]
+    artery_id: int = Field(ge=1, le=255)
+    vein_id: int = Field(ge=1, le=255)
+
+
 class PseudoLabelConfig(Section):
     """The three kinds of anatomical pseudo-labels."""
 
-    anatomy: LabellerConfig
-    airway: LabellerConfig
-    vessel: LabellerConfig
+    anatomy: AnatomyLabellerConfig
+    airway: AirwayLabellerConfig
+    vessel: VesselLabellerConfig
 
 
 class LabelMapsConfig(Section):

@@ -13,9 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.formats.nifti import read_nifti, write_nifti
+from uvlm.data.formats.nifti import read_nifti, read_nifti_header, write_nifti
 from uvlm.data.formats.nifti_affine import affine_of
 from uvlm.data.formats.reader import read_image
+from uvlm.data.formats.stored import volume_shape
 from uvlm.data.hounsfield import hounsfield
 from uvlm.data.volume import Affine, LabelMap, ReadError, Volume
 from uvlm.store import array_sha256, write_bytes_atomic
@@ -40,6 +41,15 @@ def read_label_map(path: Path) -> LabelMap:
         fact = f"scales its class ids by {image.slope:g} and {image.inter:g}"
         raise ReadError(path, fact, "write the ids themselves", reason="scaling")
     return LabelMap(_class_ids(image.values, path), image.affine)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
+    """Read shape (z, y, x) and affine of a volume; of a NIfTI file, from its header alone."""
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        header = read_nifti_header(path)
+        return volume_shape(header.shape, path)[::-1], affine_of(header, path)
+    image = read_image(path)
+    return image.values.shape, image.affine
 
 
 @dataclass(frozen=True, eq=False)

@@ -82,6 +82,16 @@ def read_nifti(path: Path) -> tuple[Header, npt.NDArray[Any]]:
     return header, header.layout.array(payload, header.offset)
 
 
+def read_nifti_header(path: Path) -> Header:
+    """Read only the header; the voxels are neither read nor verified."""
+    with opened(path) as file:
+        if file.read(2) == GZIP_MAGIC:
+            file.seek(0)
+            return parse_header(peek_gzip(file, _HEADER_BYTES, path), path)
+        file.seek(0)
+        return parse_header(file.read(_HEADER_BYTES), path)
+
+
 def parse_header(raw: bytes, path: Path) -> Header:
     """Read and check the 348 bytes of a NIfTI-1 header."""
     order = _byte_order(raw, path)

@@ -1,0 +1,111 @@
+"""Which of TotalSegmentator's models a task needs, and whether they are here; nothing is fetched.
+
+    <weights>/Dataset297_TotalSegmentator_total_3mm_1559subj/<trainer>__<plans>__3d_fullres/
+        dataset.json  plans.json  fold_0/checkpoint_final.pth
+
+The package's own tables say which data sets a task uses. <weights> is $TOTALSEG_WEIGHTS_PATH, else
+where the package keeps them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from uvlm.errors import SetupError
+
+Task = Literal["total", "lung_vessels"]
+WEIGHTS_VARIABLE: Final = "TOTALSEG_WEIGHTS_PATH"
+_DOWNLOADS: Final = {
+    ("total", False): ("total",),
+    ("total", True): ("total_fast",),
+    ("lung_vessels", False): ("lung_vessels", "total_fast"),  # the second one crops to the lungs
+}
+
+
+@dataclass(frozen=True)
+class Model:
+    """One trained nnU-Net; `folder` is relative to the folder of the weights."""
+
+    dataset_id: int
+    folder: Path
+    folds: tuple[int, ...]
+
+    def files(self) -> list[Path]:
+        """List what is read of it."""
+        names = ["dataset.json", "plans.json"]
+        names += [f"fold_{fold}/checkpoint_final.pth" for fold in self.folds]
+        return [self.folder / name for name in names]
+
+
+def weights_folder() -> Path:
+    """Find the folder as the package does."""
+    if named := os.environ.get(WEIGHTS_VARIABLE):
+        return Path(named)
+    home = os.environ.get("TOTALSEG_HOME_DIR")
+    return (Path(home) if home else Path.home() / ".totalsegmentator") / "nnunet/results"
+
+
+def models_of(task: Task, fast: bool = False) -> list[Model]:
+    """Look up the models of a task, and of the one that crops for it."""
+    tables = _tables()
+    configs = {**tables.DEFAULT_CONFIG, **tables.TASK_CONFIGS[task]}
+    if "sub_modes" in configs:
+        configs |= configs["sub_modes"]["fast" if fast else "default"]
+    models = _models(configs, tables)
+    if configs["crop"] is not None:
+        mode = "fast" if configs["robust_crop"] else "fastest"
+        cropper = tables.DEFAULT_CONFIG | tables.TASK_CONFIGS["total"]["sub_modes"][mode]
+        models += _models(cropper, tables)
+    return models
+
+
+def check_weights(task: Task, fast: bool = False) -> str:
+    """Check that every file is there; returns one digest of them all.
+
+    Raises:
+        SetupError: the package or a file is missing.
+    """
+    root, models = weights_folder(), models_of(task, fast)
+    files = [file for model in models for file in model.files()]
+    missing = [file for file in files if not (root / file).is_file()]
+    if missing:
+        number = f" and {len(missing) - 1} more files" if missing[1:] else ""
+        commands = " && ".join(
+            f"totalseg_download_weights -t {name}" for name in _DOWNLOADS[task, fast]
+        )
+        raise SetupError(
+            WEIGHTS_VARIABLE,
+            f"{root} lacks {missing[0]}{number}",
+            f"run `{commands}` where there is a network, and name the folder here",
+        )
+    whole = hashlib.sha256()
+    for file in files:
+        with (root / file).open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        whole.update(f"{file.as_posix()} {digest}\n".encode())
+    return whole.hexdigest()
+
+
+def _models(config: dict[str, Any], tables: Any) -> list[Model]:
+    ids = config["task_id"] if isinstance(config["task_id"], list) else [config["task_id"]]
+    plans = config["plans"] or "nnUNetPlans"
+    name = f"{config['trainer']}__{plans}__{config['model']}"
+    folders = (tables.TASK_ID_WEIGHTS_CONFIGS[number]["foldername"] for number in ids)
+    return [
+        Model(number, Path(folder) / name, tuple(config["folds"]))
+        for number, folder in zip(ids, folders, strict=True)
+    ]
+
+
+def _tables() -> Any:
+    """Import the package's tables of tasks and weights; no network and no torch is in them."""
+    try:
+        return import_module("totalsegmentator.map_tasks_config")
+    except ImportError:
+        remedy = "pip install 'uvlm[pseudo]'"
+        raise SetupError("totalsegmentator", "the package is not installed", remedy) from None
