@@ -57,25 +57,41 @@ def mask_pair_scores(
 ) -> dict[str, float]:
     """Dice, mean surface distance and 95 % Hausdorff distance of one structure.
 
+    MONAI has a function for each distance, and each looks for the two surfaces anew, which is what
+    takes the time; here both are read off the same distances.
+
     Args:
         reference: (D, H, W), not empty.
         predicted: (D, H, W).
         spacing: of a voxel in mm, (z, y, x).
     """
     import torch
-    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
     from monai.metrics.meandice import compute_dice
-    from monai.metrics.surface_distance import compute_average_surface_distance
+    from monai.metrics.utils import get_edge_surface_distance
 
-    written, wanted = (torch.from_numpy(mask)[None, None] for mask in (predicted, reference))
-    scores = {"dice": float(compute_dice(written, wanted)), "surface_distance": np.nan}
-    scores["hausdorff_95"] = np.nan
-    if predicted.any():
-        distance: dict[str, Any] = {"include_background": True, "spacing": list(spacing)}
-        with warnings.catch_warnings():
-            # MONAI 1.6 warns of an argument that only its own code passes.
-            warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-            mean = compute_average_surface_distance(written, wanted, symmetric=True, **distance)
-            far = compute_hausdorff_distance(written, wanted, percentile=PERCENTILE, **distance)
-        scores |= {"surface_distance": float(mean), "hausdorff_95": float(far)}
-    return scores
+    place = _bounding_box(reference | predicted)
+    wanted, written = (torch.from_numpy(mask[place]) for mask in (reference, predicted))
+    dice = float(compute_dice(written[None, None], wanted[None, None]))
+    if not predicted.any():
+        return {"dice": dice, "surface_distance": np.nan, "hausdorff_95": np.nan}
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that only its own code passes.
+        warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        _, directions, _ = get_edge_surface_distance(
+            written, wanted, spacing=[*spacing], symmetric=True
+        )
+    return {
+        "dice": dice,
+        "surface_distance": float(torch.cat(directions).mean()),
+        "hausdorff_95": max(float(torch.quantile(d, PERCENTILE / 100)) for d in directions),
+    }
+
+
+def _bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Cut away what neither mask reaches; beyond the cut is as empty as beyond the grid."""
+    kept = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        places = np.flatnonzero(mask.any(axis=others))
+        kept.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(kept)
