@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from tests.evaluation.conftest import golden
-from uvlm.data.label_scheme import scheme
+from uvlm.data.label_scheme import Dataset, SchemeName, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.detection import (
     CANDIDATES_MM3,
@@ -91,12 +91,51 @@ def test_cubes_worked_by_hand() -> None:
         assert detected_volume(tumour, organ, (case["spacing"],) * 3) == case["expected"], case
 
 
-def test_every_lesion_of_the_abdomen_has_its_volume() -> None:
+def test_a_lesion_counts_where_it_is_connected_to_the_tissue_of_its_organ() -> None:
     classes = scheme("abdomen", "fine_lesion")
-    label_map = np.zeros((9, 9, 9), dtype=np.uint8)
+    sites = lesion_sites(classes)
+    assert [site.organ for site in sites] == ["liver", "kidney", "pancreas"]
+    label_map = np.zeros((9, 9, 24), dtype=np.uint8)
     label_map[2:7, 2:7, 2:7] = classes.names.index("kidney_lesion")
-    volumes = detected_volumes(label_map, (1.0, 1.0, 1.0), classes)
-    assert volumes == {"liver_lesion": 0, "kidney_lesion": 27, "pancreatic_lesion": 0}
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 0, 0]  # no kidney near
+    label_map[:, :, 7] = classes.names.index("kidney_left")
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 27, 0]
+    label_map[:, :, 10:12] = classes.names.index("spleen")
+    label_map[2:7, 2:7, 12:17] = classes.names.index("kidney_lesion")  # in the spleen
+    label_map[2:7, 2:7, 19:] = classes.names.index("pancreatic_lesion")
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 27, 0]
+
+
+def test_a_lesion_around_another_one_lies_in_the_organ_too() -> None:
+    classes = scheme("chest", "fine_lesion")
+    sites = {site.name: site for site in lesion_sites(classes)}
+    label_map = np.zeros((11, 11, 11), dtype=np.uint8)
+    label_map[0] = classes.names.index("lung_upper_lobe_left")
+    label_map[1:] = classes.names.index("ground_glass")
+    label_map[3:8, 3:8, 3:8] = classes.names.index("nodule_or_mass")
+    nodule, other = sites["nodule_or_mass"], sites["other_focal"]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == [27]
+    label_map[:3] = 0
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == [0]
+    label_map[label_map > 0] = other.class_id  # may lie anywhere in the body
+    assert other.organ == ""
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [other]) == [6 * 9 * 9]
+
+
+@pytest.mark.parametrize("name", ["coarse", "coarse_lesion", "fine_lesion"])
+@pytest.mark.parametrize("dataset", ["chest", "abdomen"])
+def test_the_classes_of_an_organ_are_its_tissue_and_its_lesions(
+    dataset: Dataset, name: SchemeName
+) -> None:
+    classes = scheme(dataset, name)
+    sites = lesion_sites(classes)
+    assert {site.class_id for site in sites} == classes.lesion_ids
+    for site in sites:
+        assert site.name == classes.names[site.class_id]
+        assert site.organ_ids <= classes.anatomy_ids
+        assert bool(site.organ_ids) == bool(site.organ)
+        assert (site.class_id in site.organ_lesion_ids) == bool(site.organ)
+        assert site.organ_lesion_ids <= classes.lesion_ids
 
 
 def test_the_threshold_of_each_organ_has_the_best_f1_of_all_candidates() -> None:

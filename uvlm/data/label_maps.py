@@ -26,7 +26,7 @@ from uvlm.data.cases import Case, read_index
 from uvlm.data.io import read_findings_mask
 from uvlm.data.label_scheme import FineClasses, Ids, LabelScheme, fine_classes, look_up, scheme
 from uvlm.data.preprocess import Geometry
-from uvlm.data.volume import ReadError
+from uvlm.data.volume import LabelMap, ReadError
 from uvlm.errors import ConfigError
 from uvlm.store import (
     CaseProgress,
@@ -221,23 +221,39 @@ def _counted(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[
 def _label_map(
     job: _Job, config: LabelMapsConfig, chosen: LabelScheme, geometry: Geometry, root: Path
 ) -> Ids:
+    merged, findings = _painted(job.case, job.parts, config, geometry, root)
+    grid: Ids = chosen.lut[to_grid(merged, findings, geometry)]
+    return grid
+
+
+def native_label_map(
+    case: Case, parts: Mapping[str, Row], config: LabelMapsConfig, geometry: Geometry, root: Path
+) -> LabelMap:
+    """Paint the label map of a case on the voxels and axes of its CT, nothing sampled."""
+    merged, _ = _painted(case, parts, config, geometry, root)
+    ids = scheme(config.dataset, config.scheme).lut[merged]
+    return LabelMap(geometry.order.backward(ids), geometry.affine)
+
+
+def _painted(
+    case: Case, parts: Mapping[str, Row], config: LabelMapsConfig, geometry: Geometry, root: Path
+) -> tuple[Ids, list[Finding]]:
+    """Merge the masks of a case in canonical order: fine ids, and the findings among them."""
     fine = fine_classes(config.dataset)
     shape = geometry.order.canonical_shape(geometry.shape)
     affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
-    parts: dict[str, Ids] = {}
-    for kind, row in job.parts.items():
-        parts[kind] = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        if parts[kind].shape != shape or not _same_grid(affine, row.extra["affine"]):
+    arrays: dict[str, Ids] = {}
+    for kind, row in parts.items():
+        arrays[kind] = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
+        if arrays[kind].shape != shape or not _same_grid(affine, row.extra["affine"]):
             raise ReadError(
                 row.path,
-                f"the {kind} labels {parts[kind].shape} lie on another grid than the CT {shape}",
+                f"the {kind} labels {arrays[kind].shape} lie on another grid than the CT {shape}",
                 "resample them onto the CT",
                 reason="grid_mismatch",
             )
-    findings = _read_findings(job.case, geometry, fine, root)
-    merged = merge(parts, findings, config.priority, fine)
-    grid: Ids = chosen.lut[to_grid(merged, findings, geometry)]
-    return grid
+    findings = _read_findings(case, geometry, fine, root)
+    return merge(arrays, findings, config.priority, fine), findings
 
 
 def _same_grid(one: npt.NDArray[np.float64], other: Any) -> bool:
