@@ -6,21 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.label_scheme import scheme
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.store import Row, array_path, key_of, save_array, store_root, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 
 PROJECT = Path(__file__).parents[2]
-NUM_TEST = 12
+NUM_TRAIN, NUM_VAL, NUM_TEST = 52, 8, 12
 BASELINES = [
     "constant_normal",
     "constant_abnormal",
@@ -34,7 +35,7 @@ BASELINES = [
 @pytest.fixture(scope="module")
 def params() -> Params:
     loaded = load_params(PROJECT / "params.yaml")
-    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 50})
+    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 50, "meteor": False})
     return loaded.model_copy(update={"evaluate": section})
 
 
@@ -42,13 +43,13 @@ def params() -> Params:
 def cases() -> list[Case]:
     rng = np.random.default_rng(0)
     made = []
-    for number in range(60 + NUM_TEST):
+    for number in range(NUM_TRAIN + NUM_VAL + NUM_TEST):
         planted = rng.random(len(ABNORMALITIES)) < 0.3
         findings = [
             PlantedFinding(name) for name, p in zip(ABNORMALITIES, planted, strict=True) if p
         ]
         text = write_report(findings, rng)
-        is_test = number >= 60
+        is_test = number >= NUM_TRAIN + NUM_VAL
         patient = f"{'valid' if is_test else 'train'}_{number // 2}"
         scan = f"{patient}_{'ab'[number % 2]}"
         made.append(
@@ -56,7 +57,7 @@ def cases() -> list[Case]:
                 case_id=f"{scan}_1",
                 scan_id=scan,
                 patient_id=patient,
-                split="test" if is_test else "train",
+                split="test" if is_test else "val" if number >= NUM_TRAIN else "train",
                 volume="v",
                 findings_mask=None,
                 finding_categories={},
@@ -72,23 +73,29 @@ def cases() -> list[Case]:
 def root(tmp_path_factory: pytest.TempPathFactory, cases: list[Case]) -> Path:
     """The files of a model that does everything right."""
     root = tmp_path_factory.mktemp("evaluate")
-    write_index(root / "index.jsonl", cases)
     write_predictions(root / "predictions.jsonl", [perfect(c) for c in cases if c.split == "test"])
     (root / "thresholds.json").write_text(json.dumps(dict.fromkeys(ABNORMALITIES, 0.4)))
-    lesion = min(scheme("chest", "fine_lesion").lesion_ids)
-    rows: dict[str, list[Row]] = {"label_maps": [], "generate": []}
+    files = MaskFiles()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
-        for case in cases[60:]:
-            labels = np.zeros((4, 4, 4), np.uint8)
-            labels[0], labels[1] = 5, lesion
-            for stage, manifest in rows.items():
-                path = array_path(stage, key_of(stage, case.case_id))
-                digest = save_array(store_root() / path, labels)
-                manifest.append(Row(case.case_id, "k", path, digest, "test"))
-    for stage, manifest in rows.items():
-        write_manifest(root / f"{stage}.jsonl", manifest)
+        masked = [
+            files.add(case, masks(number), masks(number))
+            for number, case in enumerate(cases)
+            if case.split != "train"
+        ]
+    files.write(root)
+    write_index(root / "index.jsonl", [c for c in cases if c.split == "train"] + masked)
     return root
+
+
+def masks(number: int) -> npt.NDArray[np.uint8]:
+    """A lung, and in every second case a nodule of 320 mm3 after the erosion in it."""
+    names = scheme("chest", "fine_lesion").names
+    labels = np.zeros((4, 6, 6), np.uint8)
+    labels[1:, 1:] = names.index("lung_upper_lobe_left")
+    if number % 2:
+        labels[1:3, 2:5, 2:4] = names.index("nodule_or_mass")
+    return labels
 
 
 @pytest.fixture
@@ -104,6 +111,8 @@ def evaluator(root: Path, params: Params, out: Path) -> Callable[..., dict[str, 
         inputs: dict[str, Any] = {
             "index": root / "index.jsonl",
             "predictions": root / "predictions.jsonl",
+            "preprocess": root / "preprocess.jsonl",
+            "parts": {kind: root / f"{kind}.jsonl" for kind in PARTS},
             "label_maps": root / "label_maps.jsonl",
             "generated_masks": root / "generate.jsonl",
             "thresholds": root / "thresholds.json",
@@ -122,6 +131,7 @@ def perfect(case: Case) -> dict[str, Any]:
         "patient_id": case.patient_id,
         "report": case.report.text,
         "probabilities": dict(zip(ABNORMALITIES, case.abnormalities, strict=True)),
+        "nearest": "train_0_a_1",
         "model": "0" * 12,
         "seconds": 0.1,
     }
@@ -217,7 +227,7 @@ def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     out = tmp_path_factory.mktemp("deleted")
-    rows = [perfect(case) for case in cases[60:]]
+    rows = [perfect(case) for case in cases[-NUM_TEST:]]
     kept = [row for number, row in enumerate(rows) if number not in deleted]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
@@ -238,7 +248,8 @@ def test_deleting_masks_never_raises_dice(
 ) -> None:
     lines = (root / "generate.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     fewer = tmp_path / "generate.jsonl"
-    fewer.write_text("".join(lines[3:]), encoding="utf-8")
+    kept = [line for line in lines if '"valid_30_a_1"' not in line]
+    fewer.write_text("".join(kept[:-2]), encoding="utf-8")
     seg = run(generated_masks=fewer)["seg"]
     assert seg["dice"] == pytest.approx(1 - 3 / NUM_TEST)
     assert seg["n"] == NUM_TEST
@@ -260,7 +271,7 @@ def test_predictions_that_do_not_fit_the_test_split_are_refused(
     damage: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
     fact: str,
 ) -> None:
-    rows = damage([perfect(case) for case in cases[60:]])
+    rows = damage([perfect(case) for case in cases[-NUM_TEST:]])
     with pytest.raises(DataError, match=fact):
         run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
     assert not (tmp_path / "metrics.json").exists()
@@ -279,8 +290,8 @@ def test_a_class_nobody_finds_is_listed_as_not_learned(
     run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
 ) -> None:
     number = ABNORMALITIES.index("Emphysema")
-    assert any(case.abnormalities[number] for case in cases[60:])
-    rows = [perfect(case) for case in cases[60:]]
+    assert any(case.abnormalities[number] for case in cases[-NUM_TEST:])
+    rows = [perfect(case) for case in cases[-NUM_TEST:]]
     for row in rows:
         row["report"] = row["report"].replace("mphysema", "-")
         row["probabilities"]["Emphysema"] = 0.5

@@ -43,11 +43,13 @@ from uvlm.text.report import parse_report
 CASES: dict[str, Split] = {
     "train_1_a_1": "train",
     "train_2_a_1": "val",
+    "train_3_a_1": "val",
     "valid_1_a_1": "test",
     "valid_1_a_2": "test",
     "valid_1_b_1": "test",
     "valid_2_a_1": "test",
 }
+MASKED = ["train_2_a_1", "valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]  # nobody drew train_3
 SCANS = ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]
 
 
@@ -71,6 +73,7 @@ def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path)
         "index": tmp_path / "index.jsonl",
         "preprocess": tmp_path / "preprocess.jsonl",
         "encodings": tmp_path / "encode.jsonl",
+        "label_maps": tmp_path / "label_maps.jsonl",
         "model": report_folder,
         "seg": seg_folder,
         "predictions": tmp_path / "generated" / "predictions.jsonl",
@@ -78,6 +81,8 @@ def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path)
     }
     write_index(made["index"], cases)
     write_manifest(made["preprocess"], rows)
+    drawn = [row for row in rows if row.case != "train_3_a_1"]
+    write_manifest(made["label_maps"], drawn)
     encode(params, made)
     return made
 
@@ -107,7 +112,7 @@ def test_every_test_scan_is_described_once_from_its_first_reconstruction(
     model = load_report_model(paths["model"])
     for row in rows:
         assert set(row) == {
-            "case_id", "patient_id", "report", "probabilities", "model", "seconds"
+            "case_id", "patient_id", "report", "probabilities", "nearest", "model", "seconds"
         }  # fmt: skip
         assert list(row["probabilities"]) == list(ABNORMALITIES)
         assert row["model"] == model.sha256[:12]
@@ -142,7 +147,7 @@ def test_masks_are_the_likeliest_classes_of_the_stage_1_network(
 ) -> None:
     generate_reports(params, **paths)
     rows = read_manifest(paths["masks"])
-    assert [row.case for row in rows] == SCANS
+    assert [row.case for row in rows] == MASKED
     unet = load_segmenter(paths["seg"]).unet
     volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
     for row in rows:
@@ -185,7 +190,7 @@ def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths)
             seen.append((step, total))
 
     generate_reports(params, progress=Bar(), **paths)
-    assert seen[-1] == (6, 6)
+    assert seen[-1] == (8, 8)  # three reports, one training case, four masks
     assert [step for step, _ in seen] == sorted(step for step, _ in seen)
 
 

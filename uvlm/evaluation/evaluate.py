@@ -100,7 +100,7 @@ def evaluate(
         "report": {
             **reference.report_scores(texts, claimed),
             "other_protocols": reference.other_protocols(texts),
-            "meteor": reference.meteor(texts),
+            "meteor": _meteor(params, reference, texts),
             **reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL]),
         },
         "oracle": reference.oracle_scores(label),
@@ -113,6 +113,12 @@ def evaluate(
     write_json_atomic(paths["out"], metrics)
     write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
     return metrics
+
+
+def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
+    if not params.evaluate.meteor:
+        return {"not_computed": "evaluate.meteor is false"}
+    return reference.meteor(texts)
 
 
 def _masks(
