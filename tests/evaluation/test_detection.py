@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import floor
@@ -9,15 +10,19 @@ import numpy.typing as npt
 import pytest
 
 from tests.evaluation.conftest import golden
+from uvlm.data.cases import Case
 from uvlm.data.label_scheme import Dataset, SchemeName, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.detection import (
     CANDIDATES_MM3,
+    LABELLED_ORGANS,
     choose_thresholds,
     detected_volume,
     detected_volumes,
     detection_scores,
+    lesion_labels,
 )
+from uvlm.text.abnormalities import ABDOMEN_LESIONS
 
 Flags = npt.NDArray[np.bool_]
 KINDS = ("blobs", "one voxel", "on the border", "outside the organ", "nothing")
@@ -153,6 +158,37 @@ def test_the_threshold_of_each_organ_has_the_best_f1_of_all_candidates() -> None
         best = max(f1(candidate) for candidate in CANDIDATES_MM3)
         assert f1(int(chosen[organ])) == pytest.approx(best)
         assert chosen[organ] == min(c for c in CANDIDATES_MM3 if f1(c) == best)
+
+
+def test_a_missing_mask_is_wrong_about_every_lesion() -> None:
+    labels = np.array([[True, False], [True, False], [False, True]])
+    volumes = np.array([[50.0, 0.0], [np.nan, np.nan], [0.0, 90.0]])
+    resamples = draw_resamples(["a", "b", "c"], 0, np.random.default_rng(0))
+    scores = detection_scores(["x", "y"], labels, volumes, np.array([10, 10]), resamples)
+    assert scores["lesions"]["x"]["recall"] == 0.5
+    assert scores["lesions"]["y"]["precision"] == 0.5
+
+
+def test_a_lesion_that_no_test_case_has_is_not_in_the_mean() -> None:
+    labels, volumes = np.array([[True, False], [False, False]]), np.array([[50.0, 0], [0, 90.0]])
+    resamples = draw_resamples(["a", "b"], 0, np.random.default_rng(0))
+    scores = detection_scores(["x", "y"], labels, volumes, np.array([10, 10]), resamples)
+    assert (scores["macro_f1"], scores["n_lesions"]) == (1.0, 1)
+    assert scores["lesions"]["y"] == {"support": 0, "threshold_mm3": 10}
+
+
+def test_lesions_of_the_abdomen_are_those_of_its_table_and_of_the_chest_those_drawn() -> None:
+    abdomen = lesion_sites(scheme("abdomen", "coarse_lesion"))
+    assert tuple(site.name.replace("_", " ").capitalize() for site in abdomen) == ABDOMEN_LESIONS
+    assert tuple(site.organ for site in abdomen) == LABELLED_ORGANS
+    case = Case("a", "a", "a", "test", "", None, {}, (1, 0, 1), "", "")
+    assert lesion_labels([case], abdomen).tolist() == [[True, False, True]]
+    chest = lesion_sites(scheme("chest", "fine_lesion"))
+    drawn = replace(case, abnormalities=(1,) * 18, finding_categories={"0": "2d", "1": "2d"})
+    found = lesion_labels([drawn], chest)[0]
+    assert [site.name for site, flag in zip(chest, found, strict=True) if flag] == [
+        "nodule_or_mass"
+    ]
 
 
 def test_a_volume_equal_to_the_threshold_is_no_detection() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from tests.inference.conftest import GRID, body, lps
 from uvlm.config import Params
-from uvlm.data.cases import Case, Split, write_index
+from uvlm.data.cases import Case, Split, read_index, write_index
 from uvlm.data.io import write_volume
 from uvlm.data.preprocess import (
     contract_sha256,
@@ -119,6 +120,40 @@ def test_every_test_scan_is_described_once_from_its_first_reconstruction(
         assert row["seconds"] > 0
     assert len({json.dumps(row["probabilities"]) for row in rows}) == 3
     assert len({row["report"] for row in rows}) == numbers["distinct_reports"] == 3
+
+
+def test_each_scan_names_the_training_case_that_the_classifier_takes_for_it(
+    params: Params, paths: GeneratePaths
+) -> None:
+    cases = [
+        replace(case, split="train") if case.case_id in ("train_2_a_1", "train_3_a_1") else case
+        for case in read_index(paths["index"])
+    ]
+    write_index(paths["index"], cases)
+    generate_reports(params, **paths)
+    model = load_report_model(paths["model"])
+    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+
+    def pooled(case: str) -> torch.Tensor:
+        voxels = normalise(load_array(resolve(volumes[case], "preprocess")), params.preprocess)
+        deepest = model.encoder(torch.from_numpy(voxels)[None, None])[-1]
+        seen: list[torch.Tensor] = []
+        hook = model.classifier.linear.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0][0])
+        )
+        model.classifier.eval()(deepest)
+        hook.remove()
+        return seen[0]
+
+    with torch.no_grad():
+        embedded = {case: pooled(case) for case in CASES}
+    training = [case for case in CASES if case.startswith("train")]
+    for row in rows_of(paths["predictions"]):
+        query = embedded[row["case_id"]]
+        similarity = [
+            float(torch.cosine_similarity(query, embedded[case], dim=0)) for case in training
+        ]
+        assert row["nearest"] == training[int(np.argmax(similarity))]
 
 
 def test_the_evaluation_can_read_the_predictions(params: Params, paths: GeneratePaths) -> None:

@@ -26,6 +26,13 @@ LABEL_SETS: Final = {"chest": ABNORMALITIES, "abdomen": ABDOMEN_LESIONS}
 LabelSet = Literal["chest", "abdomen"]
 
 
+def label_set_named(name: str) -> tuple[str, ...]:
+    """Look up the abnormalities that `--label-set` names."""
+    if name not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {name!r}", f"use {' or '.join(LABEL_SETS)}")
+    return LABEL_SETS[name]
+
+
 @dataclass(frozen=True)
 class LabelSummary:
     """What was written, for the line that the command prints."""

@@ -133,6 +133,7 @@ def _page(
     rows = per_class["abnormalities"]
     for number, row in enumerate(rows):
         row["positives"] = tables.positives_by_split(cases, number)
+        row["numbers"] = tables.class_numbers(row)
     return {
         "profile": params.profile,
         "disclaimer": DISCLAIMER,
@@ -144,6 +145,7 @@ def _page(
         "meteor": tables.meteor_line(metrics["report"]),
         "classifier": tables.classifier_numbers(metrics),
         "collapse": tables.collapse_rows(metrics["collapse"]),
+        "class_columns": [label for _, label in tables.CLASS_COLUMNS],
         "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
         "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],

@@ -40,13 +40,21 @@ CLASSIFIER_COLUMNS: Final[Columns] = (
     ("macro_auroc", "AUROC"),
     ("macro_auprc", "AUPRC"),
 )
+CLASS_COLUMNS: Final[Columns] = (
+    ("report_precision", "Report P"),
+    ("report_recall", "Report R"),
+    ("report_f1", "Report F1"),
+    ("cls_f1_tuned", "Classifier F1"),
+    ("cls_auroc", "AUROC"),
+    ("cls_auprc", "AUPRC"),
+)
 _BLEU_COLUMNS: Final[Columns] = TEXT_COLUMNS[:5]
 _BASELINE_LABELS: Final = {
     "constant_normal": "Constant report, all normal",
     "constant_abnormal": "Constant report, everything abnormal",
     "most_frequent": "Most frequent training report",
     "random": "Random training report",
-    "nearest": "Training report nearest to the classifier",
+    "nearest": "Report of the nearest training case",
     "classifier_sentences": "Classifier decisions as sentences",
 }
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
@@ -233,6 +241,11 @@ def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         *rows,
         ("reports that change with the CT", f"{swapped['changed_share']:.3f}", ""),
     ]
+
+
+def class_numbers(row: Mapping[str, Any]) -> list[Number]:
+    """Scores of one abnormality, in the order of CLASS_COLUMNS."""
+    return [number_at(row, key) for key, _ in CLASS_COLUMNS]
 
 
 def count_splits(cases: Sequence[Case]) -> list[SplitCounts]:
