@@ -102,13 +102,13 @@ def test_a_lesion_counts_where_it_is_connected_to_the_tissue_of_its_organ() -> N
     assert [site.organ for site in sites] == ["liver", "kidney", "pancreas"]
     label_map = np.zeros((9, 9, 24), dtype=np.uint8)
     label_map[2:7, 2:7, 2:7] = classes.names.index("kidney_lesion")
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 0, 0]  # no kidney near
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 0, 0)  # no kidney near
     label_map[:, :, 7] = classes.names.index("kidney_left")
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 27, 0]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 27, 0)
     label_map[:, :, 10:12] = classes.names.index("spleen")
     label_map[2:7, 2:7, 12:17] = classes.names.index("kidney_lesion")  # in the spleen
     label_map[2:7, 2:7, 19:] = classes.names.index("pancreatic_lesion")
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == [0, 27, 0]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 27, 0)
 
 
 def test_a_lesion_around_another_one_lies_in_the_organ_too() -> None:
@@ -119,12 +119,12 @@ def test_a_lesion_around_another_one_lies_in_the_organ_too() -> None:
     label_map[1:] = classes.names.index("ground_glass")
     label_map[3:8, 3:8, 3:8] = classes.names.index("nodule_or_mass")
     nodule, other = sites["nodule_or_mass"], sites["other_focal"]
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == [27]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == (27,)
     label_map[:3] = 0
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == [0]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == (0,)
     label_map[label_map > 0] = other.class_id  # may lie anywhere in the body
     assert other.organ == ""
-    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [other]) == [6 * 9 * 9]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [other]) == (6 * 9 * 9,)
 
 
 @pytest.mark.parametrize("name", ["coarse", "coarse_lesion", "fine_lesion"])
@@ -195,7 +195,7 @@ def test_a_volume_equal_to_the_threshold_is_no_detection() -> None:
     labels, volumes = np.array([[True], [True]]), np.array([[30], [31]])
     resamples = draw_resamples(["a", "b"], 10, np.random.default_rng(0))
     scores = detection_scores(["liver"], labels, volumes, np.array([30]), resamples)
-    assert scores["organs"]["liver"]["recall"] == scores["macro_recall"] == 0.5
-    assert scores["organs"]["liver"]["precision"] == 1.0
-    assert scores["organs"]["liver"]["support"] == scores["n"] == 2
-    assert scores["organs"]["liver"]["recall_ci"] == [0.0, 1.0]
+    assert scores["lesions"]["liver"]["recall"] == scores["macro_recall"] == 0.5
+    assert scores["lesions"]["liver"]["precision"] == 1.0
+    assert scores["lesions"]["liver"]["support"] == scores["n"] == 2
+    assert scores["lesions"]["liver"]["recall_ci"] == [0.0, 1.0]

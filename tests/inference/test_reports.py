@@ -44,11 +44,11 @@ from uvlm.text.report import parse_report
 CASES: dict[str, Split] = {
     "train_1_a_1": "train",
     "train_2_a_1": "val",
-    "train_3_a_1": "val",
     "valid_1_a_1": "test",
     "valid_1_a_2": "test",
     "valid_1_b_1": "test",
     "valid_2_a_1": "test",
+    "train_3_a_1": "val",
 }
 MASKED = ["train_2_a_1", "valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]  # nobody drew train_3
 SCANS = ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]
