@@ -88,12 +88,17 @@ def detected_volumes(
     label_map: npt.NDArray[np.uint8], spacing: Sequence[float], sites: Sequence[LesionSite]
 ) -> tuple[int, ...]:
     """Volume in mm3 of each of the L lesions in a label map (D, H, W)."""
-    organs = {site.organ: organ_mask(label_map, site) for site in sites if site.organ}
+    present = set(np.unique(label_map).tolist())
+    organs: dict[str, Flags] = {}  # lesions share them
     volumes = []
     for site in sites:
-        tumour = label_map == site.class_id
-        organ = organs.get(site.organ, tumour)
-        volumes.append(detected_volume(tumour, organ, spacing) if tumour.any() else 0)
+        volume = 0
+        if site.class_id in present:
+            tumour = label_map == site.class_id
+            if site.organ and site.organ not in organs:
+                organs[site.organ] = organ_mask(label_map, site)
+            volume = detected_volume(tumour, organs.get(site.organ, tumour), spacing)
+        volumes.append(volume)
     return tuple(volumes)
 
 
