@@ -17,7 +17,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
 from uvlm.data.pseudo_labels import KINDS, Kind
 from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.store import load_array, read_manifest, resolve, save_array, store_root
+from uvlm.store import Row, load_array, read_manifest, resolve, save_array, store_root
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages
@@ -204,8 +204,9 @@ def test_the_native_label_map_lies_on_the_ct_and_is_what_the_grid_samples(stages
     )
     for case in read_index(stages.manifest("index")):
         geometry = Geometry.from_json(volumes[case.case_id].extra["native"])
-        rows = {kind: row[case.case_id] for kind, row in zip(KINDS, parts, strict=True)}
-        native = native_label_map(case, rows, config, geometry, store_root())
+        of_case = [rows[case.case_id] for rows in parts]
+        kinds: dict[str, Row] = dict(zip(KINDS, of_case, strict=True))
+        native = native_label_map(case, kinds, config, geometry, store_root())
         ct = read_volume(store_root() / case.volume)
         assert native.array.shape == ct.array.shape
         np.testing.assert_allclose(native.affine, ct.affine, atol=1e-4)

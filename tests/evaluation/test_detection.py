@@ -147,7 +147,7 @@ def test_the_threshold_of_each_organ_has_the_best_f1_of_all_candidates() -> None
     rng = np.random.default_rng(1)
     labels = rng.random((60, 3)) < 0.5
     volumes = rng.integers(0, 250, (60, 3)) + labels * rng.integers(0, 300, (60, 3))
-    chosen = choose_thresholds(volumes, labels)
+    chosen = choose_thresholds(volumes.astype(np.float64), labels)
     for organ in range(3):
 
         def f1(threshold: int, organ: int = organ) -> float:

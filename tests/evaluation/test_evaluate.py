@@ -360,10 +360,12 @@ def test_deleting_masks_never_improves_a_number(
             paths["generate"],
             {kind: paths[kind] for kind in PARTS},
         )
-        splits = [[c for c in test if c.split == split] for split in ("test", "val")]
+        scored, judges = ([c for c in test if c.split == split] for split in ("test", "val"))
         once = Resamples(np.ones((1, NUM_TEST)))
         whole, fewer = (
-            mask_scores(params.label_maps, *splits, replace(manifests, generated=path), once)[0]
+            mask_scores(
+                params.label_maps, scored, judges, replace(manifests, generated=path), once
+            )[0]
             for path in (paths["generate"], out / "fewer.jsonl")
         )
     assert_none_better(whole, fewer)

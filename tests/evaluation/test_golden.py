@@ -116,7 +116,9 @@ def test_a_missing_report() -> None:
 
 def test_distances_between_surfaces() -> None:
     case = golden("surface")
-    masks = (np.asarray(case[key], dtype=bool)[None, None] for key in ("reference", "predicted"))
-    scores = mask_pair_scores(*masks, case["spacing"])
+    reference, predicted = (
+        np.asarray(case[key], dtype=bool)[None, None] for key in ("reference", "predicted")
+    )
+    scores = mask_pair_scores(reference, predicted, case["spacing"])
     for name, formula in case["expected"].items():
         assert scores[name] == pytest.approx(worked_out(formula)), name

@@ -63,15 +63,15 @@ def test_both_distances_are_those_of_monais_own_functions() -> None:
         reference, predicted = rng.random(shape) < 0.3, rng.random(shape) < 0.3
         reference[tuple(rng.integers(0, shape))] = predicted[tuple(rng.integers(0, shape))] = True
         scores = mask_pair_scores(reference, predicted, SPACING)
-        pair = [torch.from_numpy(mask)[None, None] for mask in (predicted, reference)]
+        written, wanted = (torch.from_numpy(m)[None, None] for m in (predicted, reference))
         options: dict[str, Any] = {"include_background": True, "spacing": list(SPACING)}
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
-            mean = compute_average_surface_distance(*pair, symmetric=True, **options)
-            far = compute_hausdorff_distance(*pair, percentile=95, **options)
+            mean = compute_average_surface_distance(written, wanted, symmetric=True, **options)
+            far = compute_hausdorff_distance(written, wanted, percentile=95, **options)
         assert scores["surface_distance"] == pytest.approx(float(mean), rel=1e-6)
         assert scores["hausdorff_95"] == pytest.approx(float(far), rel=1e-6)
-        assert scores["dice"] == pytest.approx(float(compute_dice(*pair)), rel=1e-6)
+        assert scores["dice"] == pytest.approx(float(compute_dice(written, wanted)), rel=1e-6)
 
 
 def test_a_box_one_slice_too_long_is_half_a_slice_away_at_most() -> None:
