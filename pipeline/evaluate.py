@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.paths import GENERATED, MODELS, REPORTS, manifest
+from pipeline.paths import GENERATED, MODELS, PSEUDO_LABELS, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.data.fits import check_fits
 from uvlm.evaluation.evaluate import evaluate
@@ -14,12 +14,15 @@ def score(stage: Stage) -> None:
     evaluate(
         stage.params,
         index=manifest("index"),
-        predictions=GENERATED / "predictions.jsonl",
+        preprocess=manifest("preprocess"),
+        parts={kind: manifest(f"pseudo_label_{kind}") for kind in PSEUDO_LABELS},
         label_maps=manifest("label_maps"),
         generated_masks=manifest("generate"),
+        predictions=GENERATED / "predictions.jsonl",
         thresholds=MODELS / "cls" / "thresholds.json",
         out=REPORTS / "metrics.json",
         per_class=REPORTS / "per_class.json",
+        progress=stage.progress.cases,
     )
 
 

@@ -15,6 +15,7 @@ def generate(stage: Stage) -> None:
         index=manifest("index"),
         encodings=manifest("encode"),
         preprocess=manifest("preprocess"),
+        label_maps=manifest("label_maps"),
         model=MODELS / "report",
         seg=MODELS / "seg",
         predictions=GENERATED / "predictions.jsonl",

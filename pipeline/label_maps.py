@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.paths import manifest, quarantine
+from pipeline.paths import PSEUDO_LABELS, manifest, quarantine
 from pipeline.stage import Stage, run_stage
 from uvlm.data.label_maps import run
-
-KINDS = ("anatomy", "airway", "vessel")
 
 
 def merge(stage: Stage) -> None:
@@ -15,7 +13,7 @@ def merge(stage: Stage) -> None:
         stage.params,
         manifest("index"),
         manifest("preprocess"),
-        {kind: manifest(f"pseudo_label_{kind}") for kind in KINDS},
+        {kind: manifest(f"pseudo_label_{kind}") for kind in PSEUDO_LABELS},
         manifest("label_maps"),
         stage.progress.cases,
         quarantine("label_maps"),

@@ -66,6 +66,7 @@ TINY: dict[str, Any] = {
     "decoder.max_report_tokens": 64,
     "train_seg.patch": [16, 16, 16],
     "evaluate.bootstrap_samples": 20,
+    "evaluate.meteor": False,
     "summarize.num_examples": 1,
 }
 TINY |= {

@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from uvlm.errors import DataError
+
+if TYPE_CHECKING:
+    from uvlm.evaluation.score import ScoreRequest
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
@@ -117,14 +120,11 @@ def label(  # noqa: PLR0913 - one argument an option
     as_json: Json = False,
 ) -> None:
     """Read the abnormalities out of a table of reports: one 0/1 column each."""
-    from uvlm.errors import ConfigError
-    from uvlm.evaluation.label_table import LABEL_SETS, label_table
+    from uvlm.evaluation.label_table import label_set_named, label_table
     from uvlm.evaluation.labeller import get_labeller
     from uvlm.text.report_table import read_report_table
 
-    if label_set not in LABEL_SETS:
-        raise ConfigError("--label-set", f"there is no {label_set!r}", "use chest or abdomen")
-    abnormalities = LABEL_SETS[label_set]
+    abnormalities = label_set_named(label_set)
     reader = get_labeller(labeller, abnormalities)
     reports = read_report_table(table, text_column, id_column, allow_empty=allow_empty)
     summary = label_table(reports, reader, abnormalities, out, keep_uncertain=keep_uncertain)
@@ -163,78 +163,99 @@ def import_atm22(
     typer.echo(f"Written to {out}; now export UVLM_ATM22_WEIGHTS={out.resolve()}")
 
 
+# Options of `score`, one type each, so that its signature reads as a list of them.
+References = Annotated[Path, typer.Option(help="CSV of the true reports.")]
+Predictions = Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")]
+IdColumn = Annotated[
+    str | None, typer.Option(help="Column of the ids in every table; else the first.")
+]
+TextColumns = Annotated[
+    list[str] | None, typer.Option(help="Column of the reports; several are joined in order.")
+]
+PredictionTextColumns = Annotated[
+    list[str] | None, typer.Option(help="The same in the predictions; else --text-column.")
+]
+TrainingTextColumns = Annotated[
+    list[str] | None, typer.Option(help="The same in --training; else --text-column.")
+]
+PatientColumn = Annotated[
+    str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
+]
+Labels = Annotated[
+    Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
+]
+LabelSet = Annotated[str, typer.Option(help="Without --labels: chest (18) or abdomen (3).")]
+Labeller = Annotated[str, typer.Option(help="What reads abnormalities in texts.")]
+Thresholds = Annotated[Path | None, typer.Option(help="JSON of thresholds tuned on validation.")]
+Training = Annotated[
+    Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
+]
+Compare = Annotated[Path | None, typer.Option(help="Second predictions: paired differences.")]
+Samples = Annotated[int, typer.Option(min=0, help="0: no intervals.")]
+Seed = Annotated[int, typer.Option(help="Of every draw.")]
+Meteor = Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java and minutes.")]
+AllowMissing = Annotated[
+    bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")
+]
+JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")]
+
+
 @app.command()
 def score(  # noqa: PLR0913 - one parameter an option
-    references: Annotated[Path, typer.Option(help="CSV of the true reports.")],
-    predictions: Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")],
-    id_column: Annotated[
-        str | None, typer.Option(help="Column of the ids in every table; else the first.")
-    ] = None,
-    text_column: Annotated[
-        list[str] | None, typer.Option(help="Column of the reports; several are joined in order.")
-    ] = None,
-    prediction_text_column: Annotated[
-        list[str] | None, typer.Option(help="The same in the predictions; else --text-column.")
-    ] = None,
-    patient_column: Annotated[
-        str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
-    ] = None,
-    labels: Annotated[
-        Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
-    ] = None,
-    label_set: Annotated[
-        str, typer.Option(help="Without --labels: chest (18) or abdomen (3).")
-    ] = "chest",
-    labeller: Annotated[str, typer.Option(help="What reads abnormalities in texts.")] = "rules",
-    thresholds: Annotated[
-        Path | None, typer.Option(help="JSON of thresholds tuned on validation.")
-    ] = None,
-    training: Annotated[
-        Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
-    ] = None,
-    training_text_column: Annotated[
-        list[str] | None, typer.Option(help="The same in --training; else --text-column.")
-    ] = None,
-    compare: Annotated[
-        Path | None, typer.Option(help="Second predictions: paired differences.")
-    ] = None,
-    bootstrap_samples: Annotated[int, typer.Option(min=0, help="0: no intervals.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of every draw.")] = 0,
-    meteor: Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java.")] = False,
-    allow_missing: Annotated[
-        bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")
-    ] = False,
-    json_out: Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")] = None,
+    references: References,
+    predictions: Predictions,
+    id_column: IdColumn = None,
+    text_column: TextColumns = None,
+    prediction_text_column: PredictionTextColumns = None,
+    patient_column: PatientColumn = None,
+    labels: Labels = None,
+    label_set: LabelSet = "chest",
+    labeller: Labeller = "rules",
+    thresholds: Thresholds = None,
+    training: Training = None,
+    training_text_column: TrainingTextColumns = None,
+    compare: Compare = None,
+    bootstrap_samples: Samples = 1000,
+    seed: Seed = 0,
+    meteor: Meteor = False,
+    allow_missing: AllowMissing = False,
+    json_out: JsonFile = None,
 ) -> None:
     """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
-    from uvlm.errors import ConfigError
-    from uvlm.evaluation.label_table import LABEL_SETS
-    from uvlm.evaluation.score import ScoreRequest, check_complete
-    from uvlm.evaluation.score import score as score_reports
+    from uvlm.evaluation.label_table import label_set_named
+    from uvlm.evaluation.score import ScoreRequest
     from uvlm.evaluation.score_inputs import Columns
-    from uvlm.evaluation.score_page import score_page
-    from uvlm.store import write_json_atomic
 
-    if label_set not in LABEL_SETS:
-        raise ConfigError("--label-set", f"there is no {label_set!r}", "use chest or abdomen")
-    texts = tuple(text_column or ())
+    def columns(own: list[str] | None) -> Columns:
+        return Columns(id_column, tuple(own or text_column or ()))
+
     request = ScoreRequest(
         references,
         predictions,
-        columns=Columns(id_column, texts),
-        prediction_columns=Columns(id_column, tuple(prediction_text_column or ()) or texts),
+        columns=columns(None),
+        prediction_columns=columns(prediction_text_column),
         patient_column=patient_column,
         labels=labels,
-        names=LABEL_SETS[label_set],
+        names=label_set_named(label_set),
         labeller=labeller,
         thresholds=thresholds,
         compare=compare,
         training=training,
-        training_columns=Columns(id_column, tuple(training_text_column or ()) or texts),
+        training_columns=columns(training_text_column),
         samples=bootstrap_samples,
         seed=seed,
         with_meteor=meteor,
     )
+    _score(request, json_out, allow_missing=allow_missing)
+
+
+def _score(request: ScoreRequest, json_out: Path | None, *, allow_missing: bool) -> None:
+    """Print the page, write the JSON, and only then fail for missing predictions."""
+    from uvlm.evaluation.score import check_complete
+    from uvlm.evaluation.score import score as score_reports
+    from uvlm.evaluation.score_page import score_page
+    from uvlm.store import write_json_atomic
+
     document = score_reports(request)
     typer.echo(score_page(document))
     if json_out is not None:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from uvlm.config import LabellerConfig
+from uvlm.data.cases import read_index
 from uvlm.data.io import read_volume
+from uvlm.data.label_maps import native_label_map
 from uvlm.data.label_scheme import scheme
 from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
 from uvlm.data.pseudo_labels import KINDS, Kind
 from uvlm.errors import ConfigError, DataError
-from uvlm.store import load_array, read_manifest, resolve, save_array, store_root
+from uvlm.store import Row, load_array, read_manifest, resolve, save_array, store_root
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages
@@ -180,6 +182,28 @@ def test_other_schemes_are_the_fine_map_folded(stages: Stages, name: str) -> Non
     for row in read_manifest(stages.manifest("label_maps")):
         folded = lut[load_array(resolve(fine[row.case], "label_maps"))]
         np.testing.assert_array_equal(load_array(resolve(row, "label_maps")), folded)
+
+
+def test_the_native_label_map_lies_on_the_ct_and_is_what_the_grid_samples(stages: Stages) -> None:
+    stages.all()
+    config = stages.params.label_maps
+    volumes, grids, *parts = (
+        {row.case: row for row in read_manifest(stages.manifest(name))}
+        for name in ("preprocess", "label_maps", *KINDS)
+    )
+    for case in read_index(stages.manifest("index")):
+        geometry = Geometry.from_json(volumes[case.case_id].extra["native"])
+        of_case = [rows[case.case_id] for rows in parts]
+        kinds: dict[str, Row] = dict(zip(KINDS, of_case, strict=True))
+        native = native_label_map(case, kinds, config, geometry, store_root())
+        ct = read_volume(store_root() / case.volume)
+        assert native.array.shape == ct.array.shape
+        np.testing.assert_allclose(native.affine, ct.affine, atol=1e-4)
+        sampled = geometry.labels_to_grid(geometry.order.forward(native.array))
+        grid = load_array(resolve(grids[case.case_id], "label_maps"))
+        put_back = sampled != grid
+        assert put_back.mean() < 0.01
+        assert np.isin(grid[put_back], sorted(scheme("chest", "fine_lesion").lesion_ids)).all()
 
 
 def test_lesions_that_nobody_drew_are_not_taught_as_background(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from math import floor
@@ -9,15 +10,19 @@ import numpy.typing as npt
 import pytest
 
 from tests.evaluation.conftest import golden
-from uvlm.data.label_scheme import scheme
+from uvlm.data.cases import Case
+from uvlm.data.label_scheme import Dataset, SchemeName, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.detection import (
     CANDIDATES_MM3,
+    LABELLED_ORGANS,
     choose_thresholds,
     detected_volume,
     detected_volumes,
     detection_scores,
+    lesion_labels,
 )
+from uvlm.text.abnormalities import ABDOMEN_LESIONS
 
 Flags = npt.NDArray[np.bool_]
 KINDS = ("blobs", "one voxel", "on the border", "outside the organ", "nothing")
@@ -91,19 +96,58 @@ def test_cubes_worked_by_hand() -> None:
         assert detected_volume(tumour, organ, (case["spacing"],) * 3) == case["expected"], case
 
 
-def test_every_lesion_of_the_abdomen_has_its_volume() -> None:
+def test_a_lesion_counts_where_it_is_connected_to_the_tissue_of_its_organ() -> None:
     classes = scheme("abdomen", "fine_lesion")
-    label_map = np.zeros((9, 9, 9), dtype=np.uint8)
+    sites = lesion_sites(classes)
+    assert [site.organ for site in sites] == ["liver", "kidney", "pancreas"]
+    label_map = np.zeros((9, 9, 24), dtype=np.uint8)
     label_map[2:7, 2:7, 2:7] = classes.names.index("kidney_lesion")
-    volumes = detected_volumes(label_map, (1.0, 1.0, 1.0), classes)
-    assert volumes == {"liver_lesion": 0, "kidney_lesion": 27, "pancreatic_lesion": 0}
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 0, 0)  # no kidney near
+    label_map[:, :, 7] = classes.names.index("kidney_left")
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 27, 0)
+    label_map[:, :, 10:12] = classes.names.index("spleen")
+    label_map[2:7, 2:7, 12:17] = classes.names.index("kidney_lesion")  # in the spleen
+    label_map[2:7, 2:7, 19:] = classes.names.index("pancreatic_lesion")
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), sites) == (0, 27, 0)
+
+
+def test_a_lesion_around_another_one_lies_in_the_organ_too() -> None:
+    classes = scheme("chest", "fine_lesion")
+    sites = {site.name: site for site in lesion_sites(classes)}
+    label_map = np.zeros((11, 11, 11), dtype=np.uint8)
+    label_map[0] = classes.names.index("lung_upper_lobe_left")
+    label_map[1:] = classes.names.index("ground_glass")
+    label_map[3:8, 3:8, 3:8] = classes.names.index("nodule_or_mass")
+    nodule, other = sites["nodule_or_mass"], sites["other_focal"]
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == (27,)
+    label_map[:3] = 0
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [nodule]) == (0,)
+    label_map[label_map > 0] = other.class_id  # may lie anywhere in the body
+    assert other.organ == ""
+    assert detected_volumes(label_map, (1.0, 1.0, 1.0), [other]) == (6 * 9 * 9,)
+
+
+@pytest.mark.parametrize("name", ["coarse", "coarse_lesion", "fine_lesion"])
+@pytest.mark.parametrize("dataset", ["chest", "abdomen"])
+def test_the_classes_of_an_organ_are_its_tissue_and_its_lesions(
+    dataset: Dataset, name: SchemeName
+) -> None:
+    classes = scheme(dataset, name)
+    sites = lesion_sites(classes)
+    assert {site.class_id for site in sites} == classes.lesion_ids
+    for site in sites:
+        assert site.name == classes.names[site.class_id]
+        assert site.organ_ids <= classes.anatomy_ids
+        assert bool(site.organ_ids) == bool(site.organ)
+        assert (site.class_id in site.organ_lesion_ids) == bool(site.organ)
+        assert site.organ_lesion_ids <= classes.lesion_ids
 
 
 def test_the_threshold_of_each_organ_has_the_best_f1_of_all_candidates() -> None:
     rng = np.random.default_rng(1)
     labels = rng.random((60, 3)) < 0.5
     volumes = rng.integers(0, 250, (60, 3)) + labels * rng.integers(0, 300, (60, 3))
-    chosen = choose_thresholds(volumes, labels)
+    chosen = choose_thresholds(volumes.astype(np.float64), labels)
     for organ in range(3):
 
         def f1(threshold: int, organ: int = organ) -> float:
@@ -116,11 +160,42 @@ def test_the_threshold_of_each_organ_has_the_best_f1_of_all_candidates() -> None
         assert chosen[organ] == min(c for c in CANDIDATES_MM3 if f1(c) == best)
 
 
+def test_a_missing_mask_is_wrong_about_every_lesion() -> None:
+    labels = np.array([[True, False], [True, False], [False, True]])
+    volumes = np.array([[50.0, 0.0], [np.nan, np.nan], [0.0, 90.0]])
+    resamples = draw_resamples(["a", "b", "c"], 0, np.random.default_rng(0))
+    scores = detection_scores(["x", "y"], labels, volumes, np.array([10, 10]), resamples)
+    assert scores["lesions"]["x"]["recall"] == 0.5
+    assert scores["lesions"]["y"]["precision"] == 0.5
+
+
+def test_a_lesion_that_no_test_case_has_is_not_in_the_mean() -> None:
+    labels, volumes = np.array([[True, False], [False, False]]), np.array([[50.0, 0], [0, 90.0]])
+    resamples = draw_resamples(["a", "b"], 0, np.random.default_rng(0))
+    scores = detection_scores(["x", "y"], labels, volumes, np.array([10, 10]), resamples)
+    assert (scores["macro_f1"], scores["n_lesions"]) == (1.0, 1)
+    assert scores["lesions"]["y"] == {"support": 0, "threshold_mm3": 10}
+
+
+def test_lesions_of_the_abdomen_are_those_of_its_table_and_of_the_chest_those_drawn() -> None:
+    abdomen = lesion_sites(scheme("abdomen", "coarse_lesion"))
+    assert tuple(site.name.replace("_", " ").capitalize() for site in abdomen) == ABDOMEN_LESIONS
+    assert tuple(site.organ for site in abdomen) == LABELLED_ORGANS
+    case = Case("a", "a", "a", "test", "", None, {}, (1, 0, 1), "", "")
+    assert lesion_labels([case], abdomen).tolist() == [[True, False, True]]
+    chest = lesion_sites(scheme("chest", "fine_lesion"))
+    drawn = replace(case, abnormalities=(1,) * 18, finding_categories={"0": "2d", "1": "2d"})
+    found = lesion_labels([drawn], chest)[0]
+    assert [site.name for site, flag in zip(chest, found, strict=True) if flag] == [
+        "nodule_or_mass"
+    ]
+
+
 def test_a_volume_equal_to_the_threshold_is_no_detection() -> None:
     labels, volumes = np.array([[True], [True]]), np.array([[30], [31]])
     resamples = draw_resamples(["a", "b"], 10, np.random.default_rng(0))
     scores = detection_scores(["liver"], labels, volumes, np.array([30]), resamples)
-    assert scores["organs"]["liver"]["recall"] == scores["macro_recall"] == 0.5
-    assert scores["organs"]["liver"]["precision"] == 1.0
-    assert scores["organs"]["liver"]["support"] == scores["n"] == 2
-    assert scores["organs"]["liver"]["recall_ci"] == [0.0, 1.0]
+    assert scores["lesions"]["liver"]["recall"] == scores["macro_recall"] == 0.5
+    assert scores["lesions"]["liver"]["precision"] == 1.0
+    assert scores["lesions"]["liver"]["support"] == scores["n"] == 2
+    assert scores["lesions"]["liver"]["recall_ci"] == [0.0, 1.0]

@@ -2,25 +2,32 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
-from uvlm.data.cases import Case, write_index
+from uvlm.data.cases import Case, read_index, write_index
 from uvlm.data.label_scheme import scheme
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
+from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.store import Row, array_path, key_of, save_array, store_root, write_manifest
+from uvlm.evaluation.masks import mask_scores
+from uvlm.evaluation.native import MaskManifests
+from uvlm.evaluation.overlap import why_no_meteor
+from uvlm.store import write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 
 PROJECT = Path(__file__).parents[2]
-NUM_TEST = 12
+NUM_TRAIN, NUM_VAL, NUM_TEST = 52, 8, 12
 BASELINES = [
     "constant_normal",
     "constant_abnormal",
@@ -34,7 +41,7 @@ BASELINES = [
 @pytest.fixture(scope="module")
 def params() -> Params:
     loaded = load_params(PROJECT / "params.yaml")
-    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 50})
+    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 50, "meteor": False})
     return loaded.model_copy(update={"evaluate": section})
 
 
@@ -42,13 +49,13 @@ def params() -> Params:
 def cases() -> list[Case]:
     rng = np.random.default_rng(0)
     made = []
-    for number in range(60 + NUM_TEST):
+    for number in range(NUM_TRAIN + NUM_VAL + NUM_TEST):
         planted = rng.random(len(ABNORMALITIES)) < 0.3
         findings = [
             PlantedFinding(name) for name, p in zip(ABNORMALITIES, planted, strict=True) if p
         ]
         text = write_report(findings, rng)
-        is_test = number >= 60
+        is_test = number >= NUM_TRAIN + NUM_VAL
         patient = f"{'valid' if is_test else 'train'}_{number // 2}"
         scan = f"{patient}_{'ab'[number % 2]}"
         made.append(
@@ -56,7 +63,7 @@ def cases() -> list[Case]:
                 case_id=f"{scan}_1",
                 scan_id=scan,
                 patient_id=patient,
-                split="test" if is_test else "train",
+                split="test" if is_test else "val" if number >= NUM_TRAIN else "train",
                 volume="v",
                 findings_mask=None,
                 finding_categories={},
@@ -72,23 +79,29 @@ def cases() -> list[Case]:
 def root(tmp_path_factory: pytest.TempPathFactory, cases: list[Case]) -> Path:
     """The files of a model that does everything right."""
     root = tmp_path_factory.mktemp("evaluate")
-    write_index(root / "index.jsonl", cases)
     write_predictions(root / "predictions.jsonl", [perfect(c) for c in cases if c.split == "test"])
     (root / "thresholds.json").write_text(json.dumps(dict.fromkeys(ABNORMALITIES, 0.4)))
-    lesion = min(scheme("chest", "fine_lesion").lesion_ids)
-    rows: dict[str, list[Row]] = {"label_maps": [], "generate": []}
+    files = MaskFiles()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
-        for case in cases[60:]:
-            labels = np.zeros((4, 4, 4), np.uint8)
-            labels[0], labels[1] = 5, lesion
-            for stage, manifest in rows.items():
-                path = array_path(stage, key_of(stage, case.case_id))
-                digest = save_array(store_root() / path, labels)
-                manifest.append(Row(case.case_id, "k", path, digest, "test"))
-    for stage, manifest in rows.items():
-        write_manifest(root / f"{stage}.jsonl", manifest)
+        masked = [
+            files.add(case, masks(number), masks(number))
+            for number, case in enumerate(cases)
+            if case.split != "train"
+        ]
+    files.write(root)
+    write_index(root / "index.jsonl", [c for c in cases if c.split == "train"] + masked)
     return root
+
+
+def masks(number: int) -> npt.NDArray[np.uint8]:
+    """A lung, and in every second case a nodule of 320 mm3 after the erosion in it."""
+    names = scheme("chest", "fine_lesion").names
+    labels = np.zeros((4, 6, 6), np.uint8)
+    labels[1:, 1:] = names.index("lung_upper_lobe_left")
+    if number % 2:
+        labels[1:3, 2:5, 2:4] = names.index("nodule_or_mass")
+    return labels
 
 
 @pytest.fixture
@@ -104,6 +117,8 @@ def evaluator(root: Path, params: Params, out: Path) -> Callable[..., dict[str, 
         inputs: dict[str, Any] = {
             "index": root / "index.jsonl",
             "predictions": root / "predictions.jsonl",
+            "preprocess": root / "preprocess.jsonl",
+            "parts": {kind: root / f"{kind}.jsonl" for kind in PARTS},
             "label_maps": root / "label_maps.jsonl",
             "generated_masks": root / "generate.jsonl",
             "thresholds": root / "thresholds.json",
@@ -122,6 +137,7 @@ def perfect(case: Case) -> dict[str, Any]:
         "patient_id": case.patient_id,
         "report": case.report.text,
         "probabilities": dict(zip(ABNORMALITIES, case.abnormalities, strict=True)),
+        "nearest": "train_0_a_1",
         "model": "0" * 12,
         "seconds": 0.1,
     }
@@ -217,7 +233,7 @@ def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     out = tmp_path_factory.mktemp("deleted")
-    rows = [perfect(case) for case in cases[60:]]
+    rows = [perfect(case) for case in cases[-NUM_TEST:]]
     kept = [row for number, row in enumerate(rows) if number not in deleted]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("UVLM_DATA_ROOT", str(root / "store"))
@@ -233,14 +249,149 @@ def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
                 assert value <= whole[section][name] + 1e-9, (section, name)
 
 
+def test_masks_are_measured_in_the_grid_of_the_ct(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    seg = run()["seg"]
+    assert seg["native"]["dice"] == seg["native"]["lesion_dice"] == 1.0
+    assert seg["native"]["surface_distance"] == seg["native"]["hausdorff_95"] == 0.0
+    assert (seg["native"]["n"], seg["native"]["lesion_n"]) == (NUM_TEST, NUM_TEST / 2)
+    rows = json.loads((tmp_path / "per_class.json").read_text(encoding="utf-8"))["structures"]
+    lung, nodule = rows
+    assert (lung["name"], nodule["name"]) == ("lung_upper_lobe_left", "nodule_or_mass")
+    assert nodule["n"] == nodule["n_native"] == nodule["n_distance"] == NUM_TEST / 2
+    for name in ("dice", "native_dice", "surface_distance", "hausdorff_95"):
+        low, high = nodule[f"{name}_ci"]
+        assert low <= nodule[name] <= high
+
+
+def test_lesions_are_detected_above_a_threshold_that_validation_chose(
+    run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    detection = run()["seg"]["detection"]
+    assert (detection["n"], detection["n_val"], detection["n_lesions"]) == (NUM_TEST, NUM_VAL, 1)
+    nodule = detection["lesions"]["nodule_or_mass"]
+    assert nodule["organ"] == "lung"
+    assert (nodule["support"], nodule["val_support"]) == (NUM_TEST / 2, NUM_VAL / 2)
+    assert nodule["threshold_mm3"] == 10
+    assert nodule["f1"] == detection["macro_f1"] == 1.0
+    assert nodule["f1_ci"] == [1.0, 1.0]
+    lines = (root / "generate.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    fewer = tmp_path / "generate.jsonl"
+    fewer.write_text("".join(line for line in lines if "valid_30_b_1" not in line), "utf-8")
+    partly = run(generated_masks=fewer)["seg"]["detection"]
+    assert partly["lesions"]["nodule_or_mass"]["recall"] == pytest.approx(5 / 6, abs=1e-6)
+    assert partly["n"] == NUM_TEST
+
+
+def test_the_nearest_training_case_lends_its_report(
+    run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
+) -> None:
+    rows = [perfect(case) for case in cases[-NUM_TEST:]]
+    same = run()["baselines"]["nearest"]
+    assert same["distinct_share"] == pytest.approx(1 / NUM_TEST, abs=1e-6)
+    rows[0]["nearest"] = "train_1_b_1"
+    changed = run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
+    assert changed["baselines"]["nearest"]["distinct_share"] == pytest.approx(2 / 12, abs=1e-6)
+    for row in rows:
+        del row["nearest"]
+    without = run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
+    assert "nearest" not in without["baselines"]
+    rows[0]["nearest"] = "valid_30_a_1"
+    with pytest.raises(DataError, match="not in the training split"):
+        run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
+
+
+def test_metrics_say_why_meteor_is_not_computed(
+    run: Callable[..., dict[str, Any]],
+    root: Path,
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert run()["report"]["meteor"] == {"not_computed": "evaluate.meteor is false"}
+    wanted = params.evaluate.model_copy(update={"meteor": True, "bootstrap_samples": 0})
+    asking = evaluator(root, params.model_copy(update={"evaluate": wanted}), tmp_path)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert asking()["report"]["meteor"] == {"not_computed": "no Java"}
+
+
+@pytest.mark.skipif(bool(why_no_meteor()), reason=why_no_meteor() or "there is Java")
+def test_metrics_have_meteor_where_java_is(
+    run: Callable[..., dict[str, Any]], root: Path, params: Params, tmp_path: Path
+) -> None:
+    wanted = params.evaluate.model_copy(update={"meteor": True, "bootstrap_samples": 20})
+    asking = evaluator(root, params.model_copy(update={"evaluate": wanted}), tmp_path)
+    meteor = asking()["report"]["meteor"]
+    assert meteor["corpus"] == meteor["mean_over_reports"] == pytest.approx(1.0)
+    assert meteor["mean_over_reports_ci"] == [1.0, 1.0]
+
+
+@settings(max_examples=8, deadline=None)
+@given(deleted=st.sets(st.integers(0, NUM_TEST - 1), min_size=1), shift=st.integers(0, 3))
+def test_deleting_masks_never_improves_a_number(
+    deleted: set[int],
+    shift: int,
+    root: Path,
+    params: Params,
+    cases: list[Case],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """Masks that are right, somewhat wrong and altogether wrong."""
+    out = tmp_path_factory.mktemp("masks")
+    test = [case for case in read_index(root / "index.jsonl") if case.split != "train"]
+    test_ids = [case.case_id for case in test if case.split == "test"]
+    files = MaskFiles()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UVLM_DATA_ROOT", str(out / "store"))
+        for number, case in enumerate(test):
+            right = masks(len(cases) - len(test) + number)
+            files.add(case, right, np.roll(right, shift * (number % 3), axis=1))
+        paths = files.write(out)
+        kept = [
+            row
+            for row in files.rows["generate"]
+            if row.case not in {test_ids[number] for number in deleted}
+        ]
+        write_manifest(out / "fewer.jsonl", kept)
+        manifests = MaskManifests(
+            paths["preprocess"],
+            paths["label_maps"],
+            paths["generate"],
+            {kind: paths[kind] for kind in PARTS},
+        )
+        scored, judges = ([c for c in test if c.split == split] for split in ("test", "val"))
+        once = Resamples(np.ones((1, NUM_TEST)))
+        whole, fewer = (
+            mask_scores(
+                params.label_maps, scored, judges, replace(manifests, generated=path), once
+            )[0]
+            for path in (paths["generate"], out / "fewer.jsonl")
+        )
+    assert_none_better(whole, fewer)
+
+
+def assert_none_better(whole: dict[str, Any], fewer: dict[str, Any]) -> None:
+    for name, value in whole.items():
+        if isinstance(value, dict):
+            assert_none_better(value, fewer[name])
+        elif isinstance(value, float) and ("distance" in name or "hausdorff" in name):
+            assert fewer[name] >= value - 1e-6, name
+        elif isinstance(value, float):
+            assert fewer[name] <= value + 1e-6, name
+
+
 def test_deleting_masks_never_raises_dice(
     run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
 ) -> None:
     lines = (root / "generate.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     fewer = tmp_path / "generate.jsonl"
-    fewer.write_text("".join(lines[3:]), encoding="utf-8")
+    kept = [line for line in lines if '"valid_30_a_1"' not in line]
+    fewer.write_text("".join(kept[:-2]), encoding="utf-8")
     seg = run(generated_masks=fewer)["seg"]
     assert seg["dice"] == pytest.approx(1 - 3 / NUM_TEST)
+    assert seg["native"]["dice"] == pytest.approx(1 - 3 / NUM_TEST)
+    assert seg["native"]["surface_distance"] > 5.0
     assert seg["n"] == NUM_TEST
 
 
@@ -260,7 +411,7 @@ def test_predictions_that_do_not_fit_the_test_split_are_refused(
     damage: Callable[[list[dict[str, Any]]], list[dict[str, Any]]],
     fact: str,
 ) -> None:
-    rows = damage([perfect(case) for case in cases[60:]])
+    rows = damage([perfect(case) for case in cases[-NUM_TEST:]])
     with pytest.raises(DataError, match=fact):
         run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
     assert not (tmp_path / "metrics.json").exists()
@@ -279,8 +430,8 @@ def test_a_class_nobody_finds_is_listed_as_not_learned(
     run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
 ) -> None:
     number = ABNORMALITIES.index("Emphysema")
-    assert any(case.abnormalities[number] for case in cases[60:])
-    rows = [perfect(case) for case in cases[60:]]
+    assert any(case.abnormalities[number] for case in cases[-NUM_TEST:])
+    rows = [perfect(case) for case in cases[-NUM_TEST:]]
     for row in rows:
         row["report"] = row["report"].replace("mphysema", "-")
         row["probabilities"]["Emphysema"] = 0.5

@@ -22,6 +22,7 @@ from uvlm.evaluation.scores import (
     ranking_samples,
     text_samples,
 )
+from uvlm.evaluation.surface import mask_pair_scores
 
 _OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -111,3 +112,13 @@ def test_a_missing_report() -> None:
     samples |= text_samples(case["references"], case["predictions"], once(3))
     for name, formula in case["expected"].items():
         assert samples[name] == pytest.approx(worked_out(formula)), name
+
+
+def test_distances_between_surfaces() -> None:
+    case = golden("surface")
+    reference, predicted = (
+        np.asarray(case[key], dtype=bool)[None, None] for key in ("reference", "predicted")
+    )
+    scores = mask_pair_scores(reference, predicted, case["spacing"])
+    for name, formula in case["expected"].items():
+        assert scores[name] == pytest.approx(worked_out(formula)), name

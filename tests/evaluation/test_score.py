@@ -142,6 +142,31 @@ def test_predictions_may_be_json_lines_with_probabilities(
     assert "macro-AUROC" in score_page(document)
 
 
+def test_predictions_that_tell_what_the_classifier_says_bring_its_baselines(
+    request_: ScoreRequest,
+    reports: dict[str, tuple[str, list[int]]],
+    tables: Path,
+    tmp_path: Path,
+) -> None:
+    path, first = tmp_path / "predictions.jsonl", next(iter(reports))
+    rows = [
+        CasePrediction(
+            case, "", text, dict(zip(ABNORMALITIES, map(float, labels), strict=True)), first
+        )
+        for case, (text, labels) in reports.items()
+    ]
+    write_predictions(path, rows)
+    asked = replace(request_, predictions=path, training=tables / "references.csv")
+    baselines = score(asked)["baselines"]
+    assert list(baselines)[-2:] == ["nearest", "classifier_sentences"]
+    assert baselines["nearest"]["most_common_share"] == 1.0
+    write_predictions(path, [replace(row, nearest="a case of other training") for row in rows])
+    document = score(asked)
+    assert list(document["baselines"])[-2:] == ["random", "classifier_sentences"]
+    assert "classifier in sentences" in score_page(document)
+    assert "METEOR: not computed (" in score_page(document)
+
+
 def test_columns_of_findings_and_impressions_become_one_report(
     request_: ScoreRequest, reports: dict[str, tuple[str, list[int]]], tmp_path: Path
 ) -> None:

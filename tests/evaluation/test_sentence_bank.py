@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.errors import DataError
 from uvlm.evaluation.baselines import (
+    Seen,
     TrainingReports,
     baseline_reports,
     constant_normal_report,
@@ -120,18 +123,25 @@ def test_random_reports_depend_on_seed_and_case_only(training: TrainingReports) 
     assert len(set(drawn)) > 15
 
 
-def test_nearest_report_has_the_likeliest_labels(training: TrainingReports) -> None:
-    probabilities = np.where(training.labels[:5], 0.9, 0.1)
-    texts = nearest_reports(training, probabilities)
-    np.testing.assert_array_equal(label(texts), training.labels[:5])
+def test_the_nearest_report_is_that_of_the_training_case_named(training: TrainingReports) -> None:
+    by_case = {f"train_{n}": report.text for n, report in enumerate(training.reports)}
+    known = replace(training, by_case=by_case)
+    texts = nearest_reports(known, ["train_7", "", "train_2"])
+    assert texts == [by_case["train_7"], most_frequent_report(training.reports), by_case["train_2"]]
+    seen = Seen(None, np.full(18, 0.5), ("train_7", "", "train_2"))
+    assert baseline_reports(known, ["a", "b", "c"], label, 1, seen)["nearest"] == texts
+    with pytest.raises(DataError, match=r"valid_1 is not in the training split"):
+        nearest_reports(known, ["train_7", "valid_1"])
 
 
 def test_classifier_sentences_say_what_the_classifier_decides(training: TrainingReports) -> None:
     rng = np.random.default_rng(2)
     probabilities, thresholds = rng.random((10, 18)), np.full(18, 0.7)
+    probabilities[3] = np.nan  # a case without a prediction is classified as normal
     cases = [str(n) for n in range(10)]
-    texts = baseline_reports(training, cases, label, 1, probabilities, thresholds)
+    texts = baseline_reports(training, cases, label, 1, Seen(probabilities, thresholds))
     np.testing.assert_array_equal(label(texts["classifier_sentences"]), probabilities >= thresholds)
+    assert "nearest" not in texts
     assert not label(texts["constant_normal"]).any()
     assert label(texts["constant_abnormal"]).all()
 

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
@@ -50,6 +56,24 @@ def test_distances_equal_those_between_all_pairs_of_surface_voxels() -> None:
     assert scores["dice"] == pytest.approx(overlap)
 
 
+def test_both_distances_are_those_of_monais_own_functions() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        shape = tuple(int(size) for size in rng.integers(3, 12, 3))
+        reference, predicted = rng.random(shape) < 0.3, rng.random(shape) < 0.3
+        reference[tuple(rng.integers(0, shape))] = predicted[tuple(rng.integers(0, shape))] = True
+        scores = mask_pair_scores(reference, predicted, SPACING)
+        written, wanted = (torch.from_numpy(m)[None, None] for m in (predicted, reference))
+        options: dict[str, Any] = {"include_background": True, "spacing": list(SPACING)}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+            mean = compute_average_surface_distance(written, wanted, symmetric=True, **options)
+            far = compute_hausdorff_distance(written, wanted, percentile=95, **options)
+        assert scores["surface_distance"] == pytest.approx(float(mean), rel=1e-6)
+        assert scores["hausdorff_95"] == pytest.approx(float(far), rel=1e-6)
+        assert scores["dice"] == pytest.approx(float(compute_dice(written, wanted)), rel=1e-6)
+
+
 def test_a_box_one_slice_too_long_is_half_a_slice_away_at_most() -> None:
     reference, predicted = (np.zeros((10, 10, 10), np.uint8) for _ in range(2))
     reference[2:6, 2:8, 2:8] = predicted[2:7, 2:8, 2:8] = 1
@@ -69,6 +93,14 @@ def test_a_structure_that_is_not_predicted_has_dice_zero_and_no_distance() -> No
     assert lost["name"] == "lost"
     assert lost["dice"] == 0.0
     assert np.isnan(lost["surface_distance"])
+
+
+def test_a_missing_mask_is_infinitely_far_from_every_structure() -> None:
+    reference = np.zeros((6, 6, 6), np.uint8)
+    reference[1:3], reference[4] = 1, 3
+    rows = structure_scores(label_map(reference), None, NAMES)
+    assert [row["name"] for row in rows] == ["box", "lost"]
+    assert all(row["dice"] == 0.0 and row["surface_distance"] == np.inf for row in rows)
 
 
 def test_masks_on_two_grids_are_refused() -> None:

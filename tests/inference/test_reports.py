@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 
 from tests.inference.conftest import GRID, body, lps
 from uvlm.config import Params
-from uvlm.data.cases import Case, Split, write_index
+from uvlm.data.cases import Case, Split, read_index, write_index
 from uvlm.data.io import write_volume
 from uvlm.data.preprocess import (
     contract_sha256,
@@ -47,7 +48,9 @@ CASES: dict[str, Split] = {
     "valid_1_a_2": "test",
     "valid_1_b_1": "test",
     "valid_2_a_1": "test",
+    "train_3_a_1": "val",
 }
+MASKED = ["train_2_a_1", "valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]  # nobody drew train_3
 SCANS = ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]
 
 
@@ -71,6 +74,7 @@ def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path)
         "index": tmp_path / "index.jsonl",
         "preprocess": tmp_path / "preprocess.jsonl",
         "encodings": tmp_path / "encode.jsonl",
+        "label_maps": tmp_path / "label_maps.jsonl",
         "model": report_folder,
         "seg": seg_folder,
         "predictions": tmp_path / "generated" / "predictions.jsonl",
@@ -78,6 +82,8 @@ def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path)
     }
     write_index(made["index"], cases)
     write_manifest(made["preprocess"], rows)
+    drawn = [row for row in rows if row.case != "train_3_a_1"]
+    write_manifest(made["label_maps"], drawn)
     encode(params, made)
     return made
 
@@ -107,13 +113,47 @@ def test_every_test_scan_is_described_once_from_its_first_reconstruction(
     model = load_report_model(paths["model"])
     for row in rows:
         assert set(row) == {
-            "case_id", "patient_id", "report", "probabilities", "model", "seconds"
+            "case_id", "patient_id", "report", "probabilities", "nearest", "model", "seconds"
         }  # fmt: skip
         assert list(row["probabilities"]) == list(ABNORMALITIES)
         assert row["model"] == model.sha256[:12]
         assert row["seconds"] > 0
     assert len({json.dumps(row["probabilities"]) for row in rows}) == 3
     assert len({row["report"] for row in rows}) == numbers["distinct_reports"] == 3
+
+
+def test_each_scan_names_the_training_case_that_the_classifier_takes_for_it(
+    params: Params, paths: GeneratePaths
+) -> None:
+    cases = [
+        replace(case, split="train") if case.case_id in ("train_2_a_1", "train_3_a_1") else case
+        for case in read_index(paths["index"])
+    ]
+    write_index(paths["index"], cases)
+    generate_reports(params, **paths)
+    model = load_report_model(paths["model"])
+    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+
+    def pooled(case: str) -> torch.Tensor:
+        voxels = normalise(load_array(resolve(volumes[case], "preprocess")), params.preprocess)
+        deepest = model.encoder(torch.from_numpy(voxels)[None, None])[-1]
+        seen: list[torch.Tensor] = []
+        hook = model.classifier.linear.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0][0])
+        )
+        model.classifier.eval()(deepest)
+        hook.remove()
+        return seen[0]
+
+    with torch.no_grad():
+        embedded = {case: pooled(case) for case in CASES}
+    training = [case for case in CASES if case.startswith("train")]
+    for row in rows_of(paths["predictions"]):
+        query = embedded[row["case_id"]]
+        similarity = [
+            float(torch.cosine_similarity(query, embedded[case], dim=0)) for case in training
+        ]
+        assert row["nearest"] == training[int(np.argmax(similarity))]
 
 
 def test_the_evaluation_can_read_the_predictions(params: Params, paths: GeneratePaths) -> None:
@@ -142,7 +182,7 @@ def test_masks_are_the_likeliest_classes_of_the_stage_1_network(
 ) -> None:
     generate_reports(params, **paths)
     rows = read_manifest(paths["masks"])
-    assert [row.case for row in rows] == SCANS
+    assert [row.case for row in rows] == MASKED
     unet = load_segmenter(paths["seg"]).unet
     volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
     for row in rows:
@@ -185,7 +225,7 @@ def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths)
             seen.append((step, total))
 
     generate_reports(params, progress=Bar(), **paths)
-    assert seen[-1] == (6, 6)
+    assert seen[-1] == (8, 8)  # three reports, one training case, four masks
     assert [step for step, _ in seen] == sorted(step for step, _ in seen)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
+from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
 from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.label_scheme import scheme
@@ -18,17 +18,7 @@ from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.evaluation.evaluate import evaluate
 from uvlm.evaluation.labelling.phantom import highlight_spans
 from uvlm.pages.summary import StageCost, SummaryInputs
-from uvlm.store import (
-    Refusal,
-    Row,
-    array_path,
-    key_of,
-    save_array,
-    store_root,
-    write_json_atomic,
-    write_manifest,
-    write_quarantine,
-)
+from uvlm.store import Refusal, write_json_atomic, write_quarantine
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.tracking import JsonlTracker
 
@@ -41,7 +31,7 @@ NEVER_FOUND = ABNORMALITIES.index("Lung nodule")
 @pytest.fixture(scope="session")
 def params() -> Params:
     loaded = load_params(PROJECT / "params.yaml")
-    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 200})
+    section = loaded.evaluate.model_copy(update={"bootstrap_samples": 200, "meteor": False})
     return loaded.model_copy(update={"evaluate": section})
 
 
@@ -57,16 +47,18 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
     rng = np.random.default_rng(0)
     cases = [make_case(split, n, rng) for split, size in SIZES.items() for n in range(size)]
     test = [case for case in cases if case.split == "test"]
-    write_index(root / "index.jsonl", cases)
     write_predictions(root / "predictions.jsonl", test, rng)
-    write_arrays(root, test, rng)
+    masked = write_arrays(root, [case for case in cases if case.split != "train"], rng)
+    write_index(root / "index.jsonl", [case for case in cases if case.split == "train"] + masked)
     write_json_atomic(root / "thresholds.json", dict.fromkeys(ABNORMALITIES, 0.45))
     evaluate(
         params,
         index=root / "index.jsonl",
-        predictions=root / "predictions.jsonl",
+        preprocess=root / "preprocess.jsonl",
+        parts={kind: root / f"{kind}.jsonl" for kind in PARTS},
         label_maps=root / "label_maps.jsonl",
         generated_masks=root / "generate.jsonl",
+        predictions=root / "predictions.jsonl",
         thresholds=root / "thresholds.json",
         out=root / "metrics.json",
         per_class=root / "per_class.json",
@@ -143,6 +135,7 @@ def write_predictions(path: Path, cases: Sequence[Case], rng: np.random.Generato
             "patient_id": case.patient_id,
             "report": f"Findings: {text.findings} Impressions: {text.impression}",
             "probabilities": dict(zip(ABNORMALITIES, probabilities.tolist(), strict=True)),
+            "nearest": f"train_{rng.integers(SIZES['train'])}_a_1",
             "model": "0123456789ab",
             "seconds": 0.2,
         }
@@ -150,11 +143,11 @@ def write_predictions(path: Path, cases: Sequence[Case], rng: np.random.Generato
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def write_arrays(root: Path, cases: Sequence[Case], rng: np.random.Generator) -> None:
+def write_arrays(root: Path, cases: Sequence[Case], rng: np.random.Generator) -> list[Case]:
     """A chest of ellipses per case: image, true labels, labels predicted one voxel off."""
     names = scheme("chest", "fine_lesion").names
     lesions = sorted(scheme("chest", "fine_lesion").lesion_ids)
-    rows: dict[str, list[Row]] = {"preprocess": [], "label_maps": [], "generate": []}
+    files, masked = MaskFiles(), []
     z, y, x = np.indices(SHAPE)
     for case in cases:
         labels = np.zeros(SHAPE, np.uint8)
@@ -173,19 +166,9 @@ def write_arrays(root: Path, cases: Sequence[Case], rng: np.random.Generator) ->
             labels[ball < rng.integers(9, 40)] = lesion
         image += rng.normal(0, 25, SHAPE).astype(np.int16)
         image[labels >= min(lesions)] = -300
-        arrays: dict[str, npt.NDArray[Any]] = {
-            "preprocess": image,
-            "label_maps": labels,
-            "generate": np.roll(labels, 1, axis=2),
-        }
-        for stage, array in arrays.items():
-            key = key_of(stage, case.case_id)
-            path = array_path(stage, key)
-            digest = save_array(store_root() / path, array)
-            voxels = {str(n): int((labels == n).sum()) for n in np.unique(labels)}
-            rows[stage].append(Row(case.case_id, key, path, digest, "test", {"voxels": voxels}))
-    for stage, manifest in rows.items():
-        write_manifest(root / f"{stage}.jsonl", manifest)
+        masked.append(files.add(case, labels, np.roll(labels, 1, axis=2), image))
+    files.write(root)
+    return masked
 
 
 def write_history(root: Path, stage: str, steps: int) -> Path:

@@ -23,9 +23,10 @@ class GenerateConfig(Section):
 
 
 class EvaluateConfig(Section):
-    """Labeller and intervals."""
+    """Labeller and intervals; METEOR is computed where there is also a Java that runs it."""
 
     labeller: Literal["phantom", "rules", "radbert", "llm"]
+    meteor: bool
     bootstrap_samples: int = Field(ge=0)
 
 

@@ -54,14 +54,14 @@ def read_index(path: Path) -> list[Case]:
     return [_from_row(path, row) for row in read_manifest(path)]
 
 
-def scored_cases(cases: Iterable[Case]) -> list[Case]:
-    """Choose what the test split is scored on: the first reconstruction of each of its scans.
+def scored_cases(cases: Iterable[Case], split: Split = "test") -> list[Case]:
+    """Choose what a split is scored on: the first reconstruction of each of its scans.
 
     Reports and labels belong to scans, so a second reconstruction would count a scan twice.
     """
     first: dict[str, Case] = {}
     for case in cases:
-        if case.split == "test":
+        if case.split == split:
             first.setdefault(case.scan_id, case)
     return list(first.values())
 

@@ -23,6 +23,7 @@ from uvlm.data.cases import Case, read_index
 from uvlm.data.findings import read_case_findings
 from uvlm.data.label_facts import measure
 from uvlm.data.label_merge import (
+    Finding,
     claims,
     ignore_near_findings,
     merge_anatomy,
@@ -30,7 +31,7 @@ from uvlm.data.label_merge import (
     paint_findings,
     to_grid,
 )
-from uvlm.data.label_scheme import IGNORE_ID, Ids, fine_classes, scheme
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes, scheme
 from uvlm.data.preprocess import Geometry
 from uvlm.data.regrid import is_same_grid, onto_grid
 from uvlm.data.volume import Affine, LabelMap, ReadError, spacing_of
@@ -171,35 +172,66 @@ def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
 
 def _made(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[str, Any]]:
     """Make one label map; also count the voxels of each class, and measure the anatomy."""
-    chosen, fine = scheme(config.dataset, config.scheme), fine_classes(config.dataset)
     geometry = Geometry.from_json(job.volume.extra["native"])
-    affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
-    parts = _read_parts(job, geometry, affine)
-    findings = []
-    if "lesion" in config.priority:
-        findings = read_case_findings(job.case, geometry, fine, root)
-    anatomy = merge_anatomy(parts, config.priority, fine)
-    merged = paint_findings(anatomy, findings, fine)
-    margin = job.margin_mm(config)
-    merged = ignore_near_findings(merged, findings, margin, spacing_of(affine), fine)
-    grid = chosen.fold(to_grid(merged, findings, geometry, fine))
+    said = _read_claims(job.case, job.parts, config, geometry, root)
+    fine, findings = said.fine, said.findings
+    spacing, margin = spacing_of(said.affine), job.margin_mm(config)
+    merged = ignore_near_findings(said.painted(), findings, margin, spacing, fine)
+    grid = scheme(config.dataset, config.scheme).fold(to_grid(merged, findings, geometry, fine))
     hu = load_array(resolve(job.volume, "preprocess"), job.volume.sha256)
-    tissue = geometry.labels_to_grid(anatomy), hu
-    both = overlaps(claims(parts, findings, fine))
-    facts = measure(anatomy, affine, fine.one_piece, tissue, both)
+    tissue = geometry.labels_to_grid(said.anatomy), hu
+    both = overlaps(claims(said.parts, findings, fine))
+    facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, both)
     counts = np.bincount(grid.ravel(), minlength=256)
     voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
     return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts.to_json()}
 
 
-def _read_parts(job: _Job, geometry: Geometry, affine: Affine) -> dict[str, Ids]:
+def native_label_map(
+    case: Case, parts: Mapping[str, Row], config: LabelMapsConfig, geometry: Geometry, root: Path
+) -> LabelMap:
+    """Paint the label map of a case on the voxels and axes of its CT, nothing sampled."""
+    painted = _read_claims(case, parts, config, geometry, root).painted()
+    ids = scheme(config.dataset, config.scheme).fold(painted)
+    return LabelMap(geometry.order.backward(ids), geometry.affine)
+
+
+@dataclass(frozen=True, eq=False)
+class _Claims:
+    """What each kind says about the voxels of one CT, in canonical order."""
+
+    fine: FineClasses
+    affine: Affine
+    parts: dict[str, Ids]
+    findings: list[Finding]
+    anatomy: Ids
+
+    def painted(self) -> Ids:
+        """Merge everything into one map of fine ids."""
+        return paint_findings(self.anatomy, self.findings, self.fine)
+
+
+def _read_claims(
+    case: Case, parts: Mapping[str, Row], config: LabelMapsConfig, geometry: Geometry, root: Path
+) -> _Claims:
+    """Read the pseudo-labels and findings of a case, and merge its anatomy."""
+    fine = fine_classes(config.dataset)
+    affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
+    arrays = _read_parts(parts, geometry, affine)
+    findings = []
+    if "lesion" in config.priority:
+        findings = read_case_findings(case, geometry, fine, root)
+    return _Claims(fine, affine, arrays, findings, merge_anatomy(arrays, config.priority, fine))
+
+
+def _read_parts(parts: Mapping[str, Row], geometry: Geometry, affine: Affine) -> dict[str, Ids]:
     """Read the pseudo-labels of a case on the CT's own voxels, in canonical order."""
     shape = geometry.order.canonical_shape(geometry.shape)
-    parts: dict[str, Ids] = {}
-    for kind, row in job.parts.items():
+    arrays: dict[str, Ids] = {}
+    for kind, row in parts.items():
         array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
         drawn = np.asarray(row.extra["affine"], float)
         if array.shape != shape or not is_same_grid(affine, drawn):
             array = onto_grid(LabelMap(array, drawn), shape, affine, row.path)
-        parts[kind] = array
-    return parts
+        arrays[kind] = array
+    return arrays

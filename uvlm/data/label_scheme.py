@@ -35,10 +35,11 @@ IGNORE_ID: Final = 255
 class FineClasses:
     """The fine classes of a data set and the published ids that fold into them.
 
-    `total`, `airway` and `vessel` are tables over the ids of TotalSegmentator's tasks `total` and
-    `lung_vessels`: the fine id of each, 0 for what is not wanted. `anatomy` is the table of the
-    anatomy labels: `total`, or for a set that is published with masks of its own (and with its
-    lesions among them), every fine id itself.
+    `coarse` is the organ of every class; a lesion lies in its organ, unless it is one of
+    `lesions_anywhere`. `total`, `airway` and `vessel` are tables over the ids of TotalSegmentator's
+    tasks `total` and `lung_vessels`: the fine id of each, 0 for what is not wanted. `anatomy` is
+    the table of the anatomy labels: `total`, or for a set that is published with masks of its own
+    (and with its lesions among them), every fine id itself.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class FineClasses:
     anatomy_ids: frozenset[int]
     lesion_id_by_category: dict[str, int]
     lesion_paint_order: tuple[int, ...]
+    lesions_anywhere: frozenset[int]
     total: Ids
     anatomy: Ids
     airway: Ids
@@ -88,6 +90,42 @@ class LabelScheme:
                 f"label scheme {self.dataset}", "has no counterpart of TotalSegmentator's classes"
             )
         return look_up(self.lut, look_up(table, array))
+
+
+@dataclass(frozen=True)
+class LesionSite:
+    """A lesion class of a scheme, and where a voxel of it has to lie to be believed.
+
+    `organ_ids` are the classes of the organ's own tissue, `organ_lesion_ids` those of all lesions
+    in it; both are empty for a lesion that may lie anywhere. `category` names it in the source.
+    """
+
+    class_id: int
+    name: str
+    category: str
+    organ: str
+    organ_ids: frozenset[int]
+    organ_lesion_ids: frozenset[int]
+
+
+def lesion_sites(classes: LabelScheme) -> list[LesionSite]:
+    """List the lesions that a scheme keeps apart, in the order of the data set's label columns."""
+    fine = fine_classes(classes.dataset)
+    if not classes.lesion_ids:
+        return []
+
+    def ids(fine_ids: frozenset[int], organ: str) -> frozenset[int]:
+        return frozenset(int(classes.lut[n]) for n in fine_ids if fine.coarse[n] == organ)
+
+    inside = frozenset(fine.lesion_id_by_category.values()) - fine.lesions_anywhere
+    sites = []
+    for category, number in fine.lesion_id_by_category.items():
+        organ = fine.coarse[number] if number in inside else ""
+        organs = (ids(fine.anatomy_ids, organ), ids(inside, organ))
+        sites.append(
+            LesionSite(int(classes.lut[number]), fine.names[number], category, organ, *organs)
+        )
+    return sites
 
 
 def look_up(table: Ids, array: npt.NDArray[Any]) -> Ids:
@@ -141,6 +179,7 @@ def fine_classes(dataset: Dataset) -> FineClasses:
         anatomy_ids=frozenset(range(1, 1 + len(anatomy))),
         lesion_id_by_category=id_by_category,
         lesion_paint_order=tuple(id_by_category[c] for c in document["lesion_paint_order"]),
+        lesions_anywhere=frozenset(id_by_category[c] for c in document["lesions_anywhere"]),
         total=total,
         anatomy=np.arange(len(names), dtype=np.uint8) if own else total,
         airway=_table(published["lung_vessels"], document["airway"], names),

@@ -4,7 +4,7 @@
     constant_abnormal     one report that claims every abnormality
     most_frequent         the training report written most often
     random                another training report for each case
-    nearest               the training report whose labels the classifier finds likeliest
+    nearest               the report of the training case nearest by the classifier's embedding
     classifier_sentences  the classifier's decisions, in the most frequent sentences
 
 The first four never look at the image.
@@ -15,13 +15,14 @@ N test cases, M training reports, A abnormalities.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.errors import DataError
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.sentence_bank import Label, SentenceBank, learn_sentences, split_sentences
 from uvlm.seeding import generator
@@ -38,12 +39,30 @@ TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "rand
 class TrainingReports:
     """Reports of the training split, one per scan, with their (M, A) labels.
 
-    `validation` chooses among constants; without any, the training reports do.
+    `validation` chooses among constants; without any, the training reports do. `by_case` finds the
+    text of every training case.
     """
 
     reports: tuple[Report, ...]
     labels: Flags
     validation: tuple[Report, ...] = ()
+    by_case: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What the classifier makes of N test cases, for the baselines that look at the image.
+
+    Args:
+        probabilities: (N, A); a row of NaN is classified as normal.
+        thresholds: (A,) probability from which an abnormality is claimed.
+        nearest: the training case whose embedding has the largest cosine similarity; where it is
+            empty, the most frequent report stands in.
+    """
+
+    probabilities: Floats | None
+    thresholds: Floats
+    nearest: tuple[str, ...] = ()
 
 
 def baseline_reports(
@@ -51,8 +70,7 @@ def baseline_reports(
     case_ids: Sequence[str],
     label: Label,
     seed: int,
-    probabilities: Floats | None = None,
-    thresholds: Floats | None = None,
+    seen: Seen | None = None,
 ) -> dict[str, list[str]]:
     """Texts of every baseline for every test case.
 
@@ -61,8 +79,7 @@ def baseline_reports(
         case_ids: the N test cases.
         label: reads abnormalities out of texts.
         seed: of the random baseline.
-        probabilities: (N, A) of the classifier; without them the informed baselines are left out.
-        thresholds: (A,) probability from which an abnormality is claimed.
+        seen: what the classifier says; a baseline that lacks what it needs is left out.
     """
     num_cases, num_classes = len(case_ids), training.labels.shape[1]
     bank = learn_sentences(training.reports, training.labels, label)
@@ -72,9 +89,10 @@ def baseline_reports(
         "most_frequent": [most_frequent_report(training.reports)] * num_cases,
         "random": random_reports(training.reports, case_ids, seed),
     }
-    if probabilities is not None and thresholds is not None:
-        texts["nearest"] = nearest_reports(training, probabilities)
-        decided = probabilities >= thresholds
+    if seen is not None and any(seen.nearest):
+        texts["nearest"] = nearest_reports(training, seen.nearest)
+    if seen is not None and seen.probabilities is not None:
+        decided = np.nan_to_num(seen.probabilities, nan=0.0) >= seen.thresholds
         texts["classifier_sentences"] = [bank.compose(present) for present in decided]
     return texts
 
@@ -84,16 +102,10 @@ def baseline_claims(
     case_ids: Sequence[str],
     label: Label,
     seed: int,
-    probabilities: Floats | None = None,
-    thresholds: Floats | None = None,
+    seen: Seen | None = None,
 ) -> dict[str, tuple[list[str], Flags]]:
-    """Texts of every baseline, and what the labeller reads in them; see `baseline_reports`.
-
-    A case without probabilities, a row of NaN, is classified as normal.
-    """
-    if probabilities is not None:
-        probabilities = np.nan_to_num(probabilities, nan=0.0)
-    texts = baseline_reports(training, case_ids, label, seed, probabilities, thresholds)
+    """Texts of every baseline, and what the labeller reads in them; see `baseline_reports`."""
+    texts = baseline_reports(training, case_ids, label, seed, seen)
     return {name: (reports, label(reports)) for name, reports in texts.items()}
 
 
@@ -140,9 +152,15 @@ def random_reports(reports: Sequence[Report], case_ids: Sequence[str], seed: int
     return [reports[index].text for index in drawn]
 
 
-def nearest_reports(training: TrainingReports, probabilities: Floats) -> list[str]:
-    """For each case the training report whose label set has the highest likelihood."""
-    likely = np.clip(probabilities, 1e-6, 1 - 1e-6)
-    positive = training.labels.astype(np.float64)
-    log_likelihood = np.log(likely) @ positive.T + np.log1p(-likely) @ (1 - positive).T  # (N, M)
-    return [training.reports[index].text for index in log_likelihood.argmax(axis=1)]
+def nearest_reports(training: TrainingReports, nearest: Sequence[str]) -> list[str]:
+    """Look up the report of the training case that each of N cases is nearest to.
+
+    Raises:
+        DataError: a case is none of training.
+    """
+    strangers = [case for case in nearest if case and case not in training.by_case]
+    if strangers:
+        fact = f"the nearest training case {strangers[0]} is not in the training split"
+        raise DataError("predictions", fact, "force the stage generate")
+    common = most_frequent_report(training.reports)
+    return [training.by_case[case] if case else common for case in nearest]

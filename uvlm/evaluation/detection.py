@@ -8,42 +8,69 @@
 The threshold of each organ is chosen on validation among the published candidates. A lesion of
 fewer than 3 voxels in any direction of the 1 mm grid is eroded away and never found.
 
-N cases, V validation cases, O organs, (D, H, W) = (z, y, x).
+AbdomenAtlas has one lesion for each of three organs, as in Table 3. In the chest every category of
+ReXGroundingCT is a lesion of its own, in the lung or, for what the categories call other, anywhere.
+
+N cases, V validation cases, L lesions, (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.label_scheme import LabelScheme
+from uvlm.data.cases import Case
+from uvlm.data.label_scheme import LesionSite
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import per_class_f1
+from uvlm.evaluation.missing import wrong_claims
 from uvlm.evaluation.scores import per_class_samples
+from uvlm.evaluation.segmentation import bounding_box, mean_over_classes
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 CANDIDATES_MM3: Final = (*range(10, 101, 10), 150, 200, 250, 300, 500)
 GRID_MM: Final = 1.0
+LABELLED_ORGANS: Final = ("liver", "kidney", "pancreas")  # in the order of ABDOMEN_LESIONS
 
 
 def detected_volume(tumour: Flags, organ: Flags, spacing: Sequence[float]) -> int:
     """Volume in mm3 that steps 1 to 3 leave of a lesion.
+
+    The grid of 1 mm is never made: along each axis, voxels of it whose neighbourhoods of three come
+    from the same places are looked at once and counted as often as they occur.
 
     Args:
         tumour: (D, H, W) voxels of the lesion.
         organ: (D, H, W) voxels of the organ, its lesions among them.
         spacing: of a voxel in mm, (z, y, x).
     """
-    from scipy.ndimage import binary_erosion
+    inside = tumour & organ
+    if not inside.any():
+        return 0
+    box = bounding_box(inside)
+    survives: Flags = np.pad(inside[box], 1)
+    times = []
+    for axis, (part, size, mm) in enumerate(zip(box, inside.shape, spacing, strict=True)):
+        sources = np.clip(_neighbourhoods(size, mm) - part.start, 0, survives.shape[axis] - 1)
+        places, counts = np.unique(sources, axis=0, return_counts=True)
+        survives = np.asarray(survives.take(places, axis).all(axis + 1))
+        times.append(counts)
+    z, y, x = times
+    return int(z @ (survives @ x @ y))
 
-    z, y, x = (_nearest(size, mm) for size, mm in zip(tumour.shape, spacing, strict=True))
-    inside = (tumour & organ)[np.ix_(z, y, x)]
-    return int(binary_erosion(inside, np.ones((3, 3, 3), dtype=bool)).sum())
+
+def _neighbourhoods(size: int, mm: float) -> npt.NDArray[np.intp]:
+    """For each of S voxels of the 1 mm grid, where it and its two neighbours come from: (S, 3).
+
+    0 and size + 1 are beyond the border.
+    """
+    sources = np.concatenate([[0], 1 + _nearest(size, mm), [size + 1]])
+    return np.lib.stride_tricks.sliding_window_view(sources, 3)
 
 
 def _nearest(size: int, mm: float) -> npt.NDArray[np.intp]:
@@ -58,26 +85,60 @@ def _nearest(size: int, mm: float) -> npt.NDArray[np.intp]:
 
 
 def detected_volumes(
-    label_map: npt.NDArray[np.uint8], spacing: Sequence[float], classes: LabelScheme
-) -> dict[str, int]:
-    """Volume of each lesion of a label map in mm3.
+    label_map: npt.NDArray[np.uint8], spacing: Sequence[float], sites: Sequence[LesionSite]
+) -> tuple[int, ...]:
+    """Volume in mm3 of each of the L lesions in a label map (D, H, W)."""
+    present = set(np.unique(label_map).tolist())
+    organs: dict[str, Flags] = {}  # lesions share them
+    volumes = []
+    for site in sites:
+        volume = 0
+        if site.class_id in present:
+            tumour = label_map == site.class_id
+            if site.organ and site.organ not in organs:
+                organs[site.organ] = organ_mask(label_map, site)
+            volume = detected_volume(tumour, organs.get(site.organ, tumour), spacing)
+        volumes.append(volume)
+    return tuple(volumes)
 
-    A label map gives a voxel one class and a lesion's class belongs to its organ, so that step 1
-    takes nothing away; masks of separate files go through `detected_volume`.
+
+def organ_mask(label_map: npt.NDArray[np.uint8], site: LesionSite) -> Flags:
+    """Find the organ of a lesion with all lesions in it, (D, H, W).
+
+    A label map gives a voxel one class, so a lesion is a hole in its organ. The organ is what is
+    connected of its own tissue and its lesions; a part without any tissue of it is not the organ.
     """
-    volumes = {}
-    for number in sorted(classes.lesion_ids):
-        tumour = label_map == number
-        volumes[classes.names[number]] = detected_volume(tumour, tumour, spacing)
-    return volumes
+    from scipy.ndimage import label
+
+    tissue = np.isin(label_map, sorted(site.organ_ids))
+    parts, count = label(
+        tissue | np.isin(label_map, sorted(site.organ_lesion_ids)), np.ones((3,) * 3)
+    )
+    has_tissue = np.zeros(count + 1, dtype=bool)
+    has_tissue[parts[tissue]] = True
+    mask: Flags = has_tissue[parts]
+    return mask
 
 
-def choose_thresholds(volumes: Counts, labels: Flags) -> Counts:
-    """Threshold of each organ with the best F1 on validation, (O,); the lowest of equal ones.
+def lesion_labels(cases: Sequence[Case], sites: Sequence[LesionSite]) -> Flags:
+    """Which lesions N cases have, (N, L): flags of their label table, or findings that were drawn.
+
+    AbdomenAtlas' table has a flag for each of its lesions, the one that reports are judged by, too.
+    CT-RATE's 18 abnormalities are other classes than ReXGroundingCT's categories, which only the
+    drawings tell.
+    """
+    if [site.category for site in sites] == [*LABELLED_ORGANS]:
+        return np.asarray([case.abnormalities for case in cases], dtype=bool)
+    drawn = [set(case.finding_categories.values()) for case in cases]
+    return np.asarray([[site.category in found for site in sites] for found in drawn], dtype=bool)
+
+
+def choose_thresholds(volumes: Floats, labels: Flags) -> Counts:
+    """Threshold of each lesion with the best F1 on validation, (L,); the lowest of equal ones.
 
     Args:
-        volumes: (V, O) mm3 as `detected_volume` gives them.
-        labels: (V, O) whether the organ has a lesion.
+        volumes: (V, L) mm3 as `detected_volume` gives them.
+        labels: (V, L) whether the case has the lesion.
     """
     candidates = np.asarray(CANDIDATES_MM3)
     scores = [per_class_f1(labels, volumes > threshold)[2] for threshold in candidates]
@@ -86,32 +147,38 @@ def choose_thresholds(volumes: Counts, labels: Flags) -> Counts:
 
 
 def detection_scores(
-    organs: Sequence[str],
+    names: Sequence[str],
     labels: Flags,
-    volumes: Counts,
+    volumes: Floats,
     thresholds: Counts,
     resamples: Resamples,
 ) -> dict[str, Any]:
-    """Precision, recall and F1 of each organ, and their means over organs.
+    """Precision, recall and F1 of each lesion, and their means over the lesions that occur.
 
     Args:
-        organs: the O organs.
-        labels: (N, O) whether the organ has a lesion.
-        volumes: (N, O) mm3.
-        thresholds: (O,) mm3, chosen on validation.
+        names: of the L lesions.
+        labels: (N, L) whether the case has the lesion.
+        volumes: (N, L) mm3; a row of NaN is a missing mask, which is wrong about every lesion.
+        thresholds: (L,) mm3, chosen on validation.
         resamples: of the N cases.
     """
-    samples = per_class_samples(labels, volumes > thresholds, resamples)
-    by_organ: dict[str, Mapping[str, Any]] = {}
-    for number, organ in enumerate(organs):
+    missing = np.asarray(np.isnan(volumes).any(axis=1))
+    claimed = wrong_claims(labels, volumes > thresholds, missing)
+    samples = per_class_samples(labels, claimed, resamples)
+    support = labels.sum(axis=0)
+    by_lesion: dict[str, dict[str, Any]] = {}
+    for number, name in enumerate(names):
         scores: dict[str, Any] = {
-            "support": int(labels[:, number].sum()),
+            "support": int(support[number]),
             "threshold_mm3": int(thresholds[number]),
         }
-        for name, values in samples.items():
-            scores |= with_interval(name, values[:, number])
-        by_organ[organ] = scores
-    macro: dict[str, Any] = {"n": len(labels)}
-    for name, values in samples.items():
-        macro |= with_interval(f"macro_{name}", values.mean(axis=1))
-    return {**macro, "organs": by_organ}
+        if support[number]:
+            for metric, values in samples.items():
+                scores |= with_interval(metric, values[:, number])
+        by_lesion[name] = scores
+    macro: dict[str, Any] = {"n": len(labels), "n_lesions": int((support > 0).sum())}
+    for metric, values in samples.items():
+        macro |= with_interval(
+            f"macro_{metric}", mean_over_classes(values, np.flatnonzero(support))
+        )
+    return {**macro, "lesions": by_lesion}

@@ -4,10 +4,11 @@ reports/metrics.json
 
     n, n_patients, n_missing      test cases, patients, cases without a prediction
     protocol.*                    which rules gave the numbers
-    seg.*                         Dice on anatomy and lesions
+    seg.*                         masks: Dice, distances, lesions detected; see masks.py
     cls.*                         the classifier, at 0.5 and at thresholds tuned on validation
     report.*                      the generated reports; above_trivial is macro-F1 minus that of
-                                  the best baseline that never looks at the image
+                                  the best baseline that never looks at the image; meteor.* says
+                                  why where it is not computed
     oracle.*                      the reference reports through the labeller: the ceiling
     baselines.<name>.*            what costs nothing
     collapse.*                    whether the reports depend on the CT; see collapse.py
@@ -21,100 +22,119 @@ N test cases, A abnormalities.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import Params
-from uvlm.data.cases import Case, read_index, scored_cases
+from uvlm.data.cases import Case, Split, read_index, scored_cases
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
+from uvlm.evaluation.native import MaskManifests
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.rows import abnormality_rows, not_learned
 from uvlm.seeding import generator
-from uvlm.store import write_json_atomic
+from uvlm.store import CaseProgress, write_json_atomic
 from uvlm.text.abnormalities import abnormality_names
 
 Flags = npt.NDArray[np.bool_]
+_MASKED: Final[tuple[Split, Split]] = ("test", "val")
+
+
+class EvaluatePaths(TypedDict):
+    """Manifests of the stages before, what `generate` and `train_cls` left, and the two outputs.
+
+    `parts` has the manifest of each kind of pseudo-label; `thresholds` is a JSON of the threshold
+    by abnormality that the classifier was given on validation, None for 0.5.
+    """
+
+    index: Path
+    preprocess: Path
+    parts: Mapping[str, Path]
+    label_maps: Path
+    generated_masks: Path
+    predictions: Path
+    thresholds: Path | None
+    out: Path
+    per_class: Path
 
 
 def evaluate(
-    params: Params,
-    *,
-    index: Path,
-    predictions: Path,
-    label_maps: Path,
-    generated_masks: Path,
-    thresholds: Path | None,
-    out: Path,
-    per_class: Path,
+    params: Params, *, progress: CaseProgress | None = None, **paths: Unpack[EvaluatePaths]
 ) -> dict[str, Any]:
     """Score the test split; write `out` (numbers) and `per_class` (one row a class).
 
     Args:
         params: the run's parameters.
-        index: manifest of the stage `index`.
-        predictions: predictions JSONL of the stage `generate`.
-        label_maps: manifest of the reference label maps on the network grid.
-        generated_masks: manifest of the predicted label maps on the same grid.
-        thresholds: JSON of the classifier's threshold by abnormality, tuned on validation, as
-            `train_cls` leaves it in data/models/cls/thresholds.json; None for 0.5.
-        out: the metrics JSON.
-        per_class: the per-class JSON.
+        progress: told how many masks are measured.
+        **paths: see EvaluatePaths.
     """
-    cases = read_index(index)
-    reference = _reference(params, cases, index)
+    cases = read_index(paths["index"])
+    reference = _reference(params, cases, paths["index"])
     training = _training(cases)
-    predicted = read_predictions(predictions, reference.case_ids)
+    predicted = read_predictions(paths["predictions"], reference.case_ids)
     texts = predicted.reports
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
-    probabilities = predicted.probabilities(reference.names)
-    tuned = read_thresholds(thresholds, reference.names)
+    tuned = read_thresholds(paths["thresholds"], reference.names)
+    seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
     claimed = reference.claims(texts, label)
-    seg, structures = mask_scores(
-        params.label_maps, reference.case_ids, label_maps, generated_masks, reference.resamples
-    )
-    baselines = baseline_claims(
-        training, reference.case_ids, label, params.seed, probabilities, tuned
-    )
-    rows = abnormality_rows(reference, claimed, probabilities, tuned)
+    baselines = baseline_claims(training, reference.case_ids, label, params.seed, seen)
+    rows = abnormality_rows(reference, claimed, seen.probabilities, tuned)
+    seg, structures = _masks(params, cases, reference, paths, progress)
+    known = ([report.text for report in training.reports], training.labels)
     metrics = {
         **reference.size(predicted.num_missing),
-        "protocol": _protocol(params, index),
+        "protocol": _protocol(params, paths["index"]),
         "seg": seg,
-        "cls": reference.classifier_scores(probabilities, tuned),
+        "cls": reference.classifier_scores(seen.probabilities, tuned),
         "report": {
             **reference.report_scores(texts, claimed),
             "other_protocols": reference.other_protocols(texts),
+            "meteor": _meteor(params, reference, texts),
             **reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL]),
         },
         "oracle": reference.oracle_scores(label),
         "baselines": {
             name: reference.report_scores(*of_baseline) for name, of_baseline in baselines.items()
         },
-        "collapse": collapse_audit(
-            reference,
-            texts,
-            claimed,
-            label,
-            ([report.text for report in training.reports], training.labels),
-            params.seed,
-        ),
+        "collapse": collapse_audit(reference, texts, claimed, label, known, params.seed),
         "not_learned": not_learned(rows),
     }
-    write_json_atomic(out, metrics)
-    write_json_atomic(per_class, {"abnormalities": rows, "structures": structures})
+    write_json_atomic(paths["out"], metrics)
+    write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
     return metrics
+
+
+def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
+    if not params.evaluate.meteor:
+        return {"not_computed": "evaluate.meteor is false"}
+    return reference.meteor(texts)
+
+
+def _masks(
+    params: Params,
+    cases: Sequence[Case],
+    reference: Reference,
+    paths: EvaluatePaths,
+    progress: CaseProgress | None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    manifests = MaskManifests(
+        paths["preprocess"], paths["label_maps"], paths["generated_masks"], paths["parts"]
+    )
+    test, validation = (scored_cases(cases, split) for split in _MASKED)
+    return mask_scores(
+        params.label_maps, test, validation, manifests, reference.resamples, progress
+    )
 
 
 def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
@@ -148,6 +168,7 @@ def _training(cases: Sequence[Case]) -> TrainingReports:
         tuple(case.report for case in by_split["train"]),
         _labels(by_split["train"]),
         tuple(case.report for case in by_split["val"]),
+        {case.case_id: case.report.text for case in cases if case.split == "train"},
     )
 
 

@@ -11,7 +11,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,13 @@ from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.report_table import ReportTable
 
 LABEL_SETS: Final = {"chest": ABNORMALITIES, "abdomen": ABDOMEN_LESIONS}
-LabelSet = Literal["chest", "abdomen"]
+
+
+def label_set_named(name: str) -> tuple[str, ...]:
+    """Look up the abnormalities that `--label-set` names."""
+    if name not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {name!r}", f"use {' or '.join(LABEL_SETS)}")
+    return LABEL_SETS[name]
 
 
 @dataclass(frozen=True)

@@ -1,62 +1,93 @@
-"""Predicted masks against the reference label maps of the test split, both on the network grid.
+"""Predicted masks against the reference label maps of the test split.
 
-N cases, C classes.
+    dice, lesion_dice       on the network's grid
+    native.*                Dice and distances in mm on the CT's own grid; see surface.py
+    detection.*             lesions found by their volume, as RadGPT finds them; see detection.py
+
+N test cases, C classes (0 is background), L lesions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import LabelMapsConfig
-from uvlm.data.label_scheme import LabelScheme, scheme
+from uvlm.data.cases import Case
+from uvlm.data.label_scheme import LabelScheme, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.detection import choose_thresholds, detection_scores, lesion_labels
+from uvlm.evaluation.native import MaskManifests, NativeMasks, measure_masks
 from uvlm.evaluation.segmentation import (
     DICE_RULE,
     dice_of_present,
     mean_over_classes,
     overlap_counts,
 )
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import CaseProgress, Row, load_array, read_manifest, resolve
 
 Floats = npt.NDArray[np.float64]
+_NATIVE: Final = ("dice", "surface_distance", "hausdorff_95")
 
 
 def mask_scores(
     config: LabelMapsConfig,
-    case_ids: Sequence[str],
-    label_maps: Path,
-    generated_masks: Path,
+    test: Sequence[Case],
+    validation: Sequence[Case],
+    manifests: MaskManifests,
     resamples: Resamples,
+    progress: CaseProgress | None = None,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Mean Dice on anatomy and lesions, and one row per structure.
+    """Score masks: the numbers of the split, and one row per structure.
 
-    Cases without a reference label map do not count; cases without a predicted one score 0.
+    Cases without a reference label map do not count; cases without a predicted one score 0, lie as
+    far away as two voxels of a test CT can, and are wrong about every lesion.
+
+    Args:
+        config: the data set and the scheme of its classes.
+        test: the N cases that are scored.
+        validation: the cases that choose the thresholds of detection.
+        manifests: of references and predictions.
+        resamples: of the N cases.
+        progress: told how many cases are measured.
     """
     classes = scheme(config.dataset, config.scheme)
-    dice = _dice_by_case(classes, case_ids, label_maps, generated_masks)
-    anatomy = mean_over_classes(dice, classes.anatomy_ids - {0})
-    lesion = mean_over_classes(dice, classes.lesion_ids)
+    dice = _dice_by_case(classes, [case.case_id for case in test], manifests)
+    measured = measure_masks(config, [*test, *validation], manifests, progress)
+    native = {name: _native_table(classes, test, measured, name) for name in _NATIVE}
     scores = {
-        **with_interval("dice", resamples.means(anatomy)),
-        **with_interval("lesion_dice", resamples.means(lesion)),
-        "n": int(np.isfinite(anatomy).sum()),
-        "lesion_n": int(np.isfinite(lesion).sum()),
+        **_means(classes, {"dice": dice}, resamples),
+        "native": _means(classes, native, resamples),
+        "detection": _detection(classes, (test, validation), measured, resamples),
         "rule": DICE_RULE,
     }
-    return scores, _structure_rows(classes, dice)
+    return scores, _structure_rows(classes, dice, native, resamples)
+
+
+def _means(
+    classes: LabelScheme, tables: Mapping[str, Floats], resamples: Resamples
+) -> dict[str, Any]:
+    """Average (N, C) tables over anatomy and over lesions, with the cases that have any."""
+    scores: dict[str, Any] = {}
+    kinds = {"": classes.anatomy_ids - {0}, "lesion_": classes.lesion_ids}
+    for name, table in tables.items():
+        for prefix, ids in kinds.items():
+            means = mean_over_classes(table, ids)
+            scores |= with_interval(f"{prefix}{name}", resamples.means(means))
+            count = f"{prefix}n" if name == "dice" else f"{prefix}{name}_n"
+            scores[count] = int(np.isfinite(means).sum())
+    return scores
 
 
 def _dice_by_case(
-    classes: LabelScheme, case_ids: Sequence[str], label_maps: Path, generated_masks: Path
+    classes: LabelScheme, case_ids: Sequence[str], manifests: MaskManifests
 ) -> Floats:
-    """(N, C) Dice, NaN where a case has no such structure or no reference."""
-    references = {row.case: row for row in read_manifest(label_maps)}
-    predictions = {row.case: row for row in read_manifest(generated_masks)}
+    """(N, C) Dice on the network's grid, NaN without the structure or without a reference."""
+    references = {row.case: row for row in read_manifest(manifests.label_maps)}
+    predictions = {row.case: row for row in read_manifest(manifests.generated)}
     dice = np.full((len(case_ids), len(classes.names)), np.nan)
     for number, case_id in enumerate(case_ids):
         if case_id in references:
@@ -72,13 +103,73 @@ def _load(row: Row, stage: str) -> npt.NDArray[np.uint8]:
     return np.asarray(load_array(resolve(row, stage), row.sha256), dtype=np.uint8)
 
 
-def _structure_rows(classes: LabelScheme, dice: Floats) -> list[dict[str, Any]]:
+def _native_table(
+    classes: LabelScheme, test: Sequence[Case], measured: Mapping[str, NativeMasks], name: str
+) -> Floats:
+    """(N, C) of one score on the CT's own grid, NaN where it is not defined."""
+    table = np.full((len(test), len(classes.names)), np.nan)
+    for number, case in enumerate(test):
+        if case.case_id in measured:
+            for row in measured[case.case_id].structures:
+                table[number, row["id"]] = row[name]
+    furthest = max((masks.diagonal_mm for masks in measured.values()), default=np.nan)
+    return np.where(np.isinf(table), furthest, table)
+
+
+def _detection(
+    classes: LabelScheme,
+    splits: tuple[Sequence[Case], Sequence[Case]],
+    measured: Mapping[str, NativeMasks],
+    resamples: Resamples,
+) -> dict[str, Any]:
+    """Choose thresholds on validation and detect lesions on test; empty without lesion classes."""
+    sites = lesion_sites(classes)
+    test, validation = ([case for case in cases if case.case_id in measured] for cases in splits)
+    if not sites or not test:
+        return {}
+    judges = [case for case in validation if measured[case.case_id].volumes is not None]
+    truth = lesion_labels(judges, sites).reshape(len(judges), len(sites))
+    sizes = _volumes(judges, measured, len(sites))
+    thresholds = choose_thresholds(sizes, truth)
+    is_scored = np.isin([case.case_id for case in splits[0]], [case.case_id for case in test])
+    scores = detection_scores(
+        [site.name for site in sites],
+        lesion_labels(test, sites),
+        _volumes(test, measured, len(sites)),
+        thresholds,
+        Resamples(resamples.weights[:, is_scored]),
+    )
+    for site, support in zip(sites, truth.sum(axis=0), strict=True):
+        scores["lesions"][site.name] |= {"organ": site.organ, "val_support": int(support)}
+    return {**scores, "n_val": len(judges)}
+
+
+def _volumes(
+    cases: Iterable[Case], measured: Mapping[str, NativeMasks], num_lesions: int
+) -> Floats:
+    """Predicted mm3 of each lesion, a row of NaN for a case without a mask: (cases, L)."""
+    unknown = (np.nan,) * num_lesions
+    rows = [measured[case.case_id].volumes or unknown for case in cases]
+    return np.asarray(rows, dtype=np.float64).reshape(-1, num_lesions)
+
+
+def _structure_rows(
+    classes: LabelScheme, dice: Floats, native: Mapping[str, Floats], resamples: Resamples
+) -> list[dict[str, Any]]:
+    """One row for each class that a reference has; `n` says how many cases a mean is over."""
     rows = []
     for number, name in enumerate(classes.names):
-        known = dice[np.isfinite(dice[:, number]), number]
-        if number == 0 or not len(known):
+        count = int(np.isfinite(dice[:, number]).sum())
+        count_native = int(np.isfinite(native["dice"][:, number]).sum())
+        if number == 0 or not (count or count_native):
             continue
         kind = "lesion" if number in classes.lesion_ids else "anatomy"
-        score = round(float(known.mean()), 6)
-        rows.append({"id": number, "name": name, "kind": kind, "n": len(known), "dice": score})
+        row: dict[str, Any] = {"id": number, "name": name, "kind": kind, "n": count}
+        row |= with_interval("dice", resamples.means(dice[:, number]))
+        row |= {"n_native": count_native}
+        row |= with_interval("native_dice", resamples.means(native["dice"][:, number]))
+        row |= {"n_distance": int(np.isfinite(native["surface_distance"][:, number]).sum())}
+        for key in ("surface_distance", "hausdorff_95"):
+            row |= with_interval(key, resamples.means(native[key][:, number]))
+        rows.append(row)
     return rows

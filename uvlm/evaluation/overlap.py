@@ -26,7 +26,7 @@ from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, clean_pairs
 
 Floats = npt.NDArray[np.float64]
 ROUGE_BETA: Final = 1.2
-_NO_JAVA: Final = "METEOR is a Java program, and there is no java on the PATH"
+_NO_JAVA: Final = "no Java"
 
 
 def rouge_l(
@@ -107,7 +107,7 @@ def sacrebleu_score(counts: Floats) -> Floats:
 
 
 def why_no_meteor() -> str:
-    """Say what METEOR lacks here; empty where it runs."""
+    """Say what METEOR, a Java program, lacks here; empty where it runs."""
     return "" if shutil.which("java") else _NO_JAVA
 
 
@@ -119,14 +119,27 @@ def meteor(
     Raises:
         SetupError: there is no Java.
     """
-    if reason := why_no_meteor():
-        raise SetupError("METEOR", reason, "install a Java runtime or leave METEOR out")
-    from pycocoevalcap.meteor.meteor import Meteor
-
+    if why_no_meteor():
+        fact = "is a Java program, and there is no java on the PATH"
+        raise SetupError("METEOR", fact, "install a Java runtime or leave METEOR out")
     cleaned = clean_pairs(references, predictions, protocol)
     pairs = [[" ".join(text.split()) for text in pair] for pair in cleaned]
     wanted = {number: [reference] for number, (reference, _) in enumerate(pairs)}
     written = {number: [prediction] for number, (_, prediction) in enumerate(pairs)}
+    try:
+        corpus, each = _meteor_program(wanted, written)
+    except (OSError, ValueError) as error:
+        fact = f"its Java program failed ({type(error).__name__}: {error})"
+        raise SetupError("METEOR", fact, "it needs 2 GB of memory") from None
+    return corpus, np.asarray(each, dtype=np.float64)
+
+
+def _meteor_program(
+    wanted: dict[int, list[str]], written: dict[int, list[str]]
+) -> tuple[float, list[float]]:
+    """Run METEOR, and end its process."""
+    from pycocoevalcap.meteor.meteor import Meteor
+
     program = Meteor()
     try:
         corpus, each = program.compute_score(wanted, written)
@@ -135,4 +148,4 @@ def meteor(
             stream.close()
         program.meteor_p.kill()
         program.meteor_p.wait()
-    return float(corpus), np.asarray(each, dtype=np.float64)
+    return float(corpus), each

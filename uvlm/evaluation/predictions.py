@@ -34,6 +34,11 @@ class AlignedPredictions:
         """Generated texts, empty where there is no prediction."""
         return [prediction.report if prediction else "" for prediction in self.predictions]
 
+    @property
+    def nearest(self) -> tuple[str, ...]:
+        """Ids of the training cases nearest to the cases; empty ones where none is given."""
+        return tuple(p.nearest if p else "" for p in self.predictions)
+
     def probabilities(self, abnormalities: Sequence[str]) -> npt.NDArray[np.float64] | None:
         """(N, A) classifier probabilities, NaN where a case has none; None if no case has any.
 

@@ -14,15 +14,17 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.errors import DataError
+from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
+from uvlm.evaluation.overlap import why_no_meteor
 from uvlm.evaluation.scores import (
     Samples,
     bleu_of_other_protocols,
     label_samples,
     label_scores,
+    meteor_scores,
     ranking_scores,
     text_samples,
     text_scores,
@@ -92,6 +94,15 @@ class Reference:
     def other_protocols(self, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         """BLEU of N reports under the protocols that are not the headline's."""
         return bleu_of_other_protocols(self.texts, texts, self.resamples)
+
+    def meteor(self, texts: Sequence[str]) -> dict[str, Any]:
+        """METEOR of N reports where there is a Java that runs it; else why it is not computed."""
+        if reason := why_no_meteor():
+            return {"not_computed": reason}
+        try:
+            return meteor_scores(self.texts, texts, self.resamples)
+        except SetupError as error:
+            return {"not_computed": error.fact}
 
     def classifier_scores(self, probabilities: Floats | None, thresholds: Floats) -> dict[str, Any]:
         """Score (N, A) probabilities at 0.5 and at tuned thresholds, (A,).

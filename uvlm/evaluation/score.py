@@ -4,9 +4,10 @@
     n_missing        references without a prediction; missing, the first of them by id
     n_empty          predictions that are there and say nothing
     protocol.*       how the numbers came about
-    report.*         the predictions; other_protocols.*, and meteor where it was asked for
+    report.*         the predictions; other_protocols.*, and meteor.* or why it is not computed
     oracle.*         the reference reports through the labeller: the ceiling
-    baselines.*      constant claims; with training reports, every trivial baseline
+    baselines.*      constant claims; with training reports, every trivial baseline, and those that
+                     use the classifier where the predictions tell what it says
     collapse.*       with training reports only; see collapse.py
     cls.*            with probabilities only
     abnormalities    one row a class
@@ -27,14 +28,14 @@ from typing import Any, Final
 import numpy as np
 
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TRIVIAL, TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import draw_resamples, with_interval
+from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.comparison import paired_differences
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.missing import RULE, is_missing
-from uvlm.evaluation.overlap import meteor
+from uvlm.evaluation.overlap import why_no_meteor
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
 from uvlm.evaluation.rows import abnormality_rows
@@ -47,7 +48,7 @@ from uvlm.evaluation.score_inputs import (
     read_labels,
     read_texts,
 )
-from uvlm.evaluation.scores import label_scores
+from uvlm.evaluation.scores import label_scores, meteor_scores
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
@@ -114,9 +115,11 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     thresholds = read_thresholds(request.thresholds, names)
     claimed = reference.claims(texts, label)
     training = _training(request, names, label)
-    baselines = (
-        baseline_claims(training, reference.case_ids, label, request.seed) if training else {}
-    )
+    baselines = {}
+    if training:
+        is_known = {*predicted.nearest} <= {*training.by_case, ""}
+        seen = Seen(probabilities, thresholds, predicted.nearest if is_known else ())
+        baselines = baseline_claims(training, reference.case_ids, label, request.seed, seen)
     trivial = [claims for name, (_, claims) in baselines.items() if name in TRIVIAL]
     return {
         **reference.size(predicted.num_missing),
@@ -126,7 +129,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
         "report": {
             **reference.report_scores(texts, claimed),
             "other_protocols": reference.other_protocols(texts),
-            "meteor": _meteor(reference, texts) if request.with_meteor else None,
+            "meteor": _meteor(request, reference, texts),
             **(reference.above_trivial(claimed, trivial) if trivial else {}),
         },
         "oracle": reference.oracle_scores(label),
@@ -177,6 +180,7 @@ def read_training(
         tuple(report for report, judge in zip(reports, is_judge, strict=True) if not judge),
         labels[~is_judge],
         tuple(report for report, judge in zip(reports, is_judge, strict=True) if judge),
+        {case: report.text for case, report in zip(texts.by_id, reports, strict=True)},
     )
 
 
@@ -219,18 +223,11 @@ def _missing(reference: Reference, predicted: AlignedPredictions) -> list[str]:
     return [case for case, prediction in pairs if prediction is None][:_LISTED_MISSING]
 
 
-def _meteor(reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
-    """METEOR of the corpus, and the mean over reports, which alone can be resampled.
-
-    Nothing can be charged to the corpus value for a missing report, so it is not given then.
-    """
-    missing = is_missing(texts)
-    corpus, each = meteor(reference.texts, texts)
-    each = np.where(missing, 0.0, each)
-    return {
-        "corpus": None if missing.any() else round(corpus, 6),
-        **with_interval("mean_over_reports", reference.resamples.means(each)),
-    }
+def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
+    """METEOR where it is asked for, else why it is not there."""
+    if request.with_meteor:
+        return meteor_scores(reference.texts, texts, reference.resamples)
+    return {"not_computed": why_no_meteor() or "not asked for (--meteor)"}
 
 
 def _constant_claims(reference: Reference) -> dict[str, Any]:

@@ -24,6 +24,8 @@ _LABELS: Final = {
     "constant_abnormal": "constant, all abnormal",
     "most_frequent": "most frequent report",
     "random": "random report",
+    "nearest": "nearest training report",
+    "classifier_sentences": "classifier in sentences",
 }
 
 
@@ -106,11 +108,11 @@ def _protocols(document: Mapping[str, Any]) -> str:
         cells = [number(scores, key, with_range=key == "bleu_mean") for key in names]
         rows.append([name, *cells])
     lines = [aligned(rows), f"sacrebleu 13a, BLEU-4: {number(report, 'sacrebleu_13a')}"]
-    if report["meteor"]:
+    if reason := report["meteor"].get("not_computed"):
+        lines.append(f"METEOR: not computed ({reason})")
+    else:
         each = number(report["meteor"], "mean_over_reports")
         lines.append(f"METEOR: {number(report['meteor'], 'corpus')}; mean over reports {each}")
-    else:
-        lines.append("METEOR: not asked for (--meteor)")
     return "\n".join(lines)
 
 

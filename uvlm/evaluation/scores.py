@@ -19,7 +19,7 @@ from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bl
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
-from uvlm.evaluation.overlap import cider, rouge_l, sacrebleu_counts, sacrebleu_score
+from uvlm.evaluation.overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
 from uvlm.evaluation.segmentation import mean_over_classes
 
 Flags = npt.NDArray[np.bool_]
@@ -105,6 +105,24 @@ def text_scores(
     return with_intervals(text_samples(references, texts, resamples)) | {
         "distinct_share": round(len(copies) / len(texts), 6),
         "most_common_share": round(copies.most_common(1)[0][1] / len(texts), 6),
+    }
+
+
+def meteor_scores(
+    references: Sequence[str], texts: Sequence[str], resamples: Resamples
+) -> dict[str, Any]:
+    """METEOR of the corpus, and the mean over reports, which alone can be resampled.
+
+    Nothing can be charged to the corpus value for a missing report, so it is not given then.
+
+    Raises:
+        SetupError: there is no Java, or its program fails.
+    """
+    missing = is_missing(texts)
+    corpus, each = meteor(references, texts)
+    return {
+        "corpus": None if missing.any() else round(corpus, 6),
+        **with_interval("mean_over_reports", resamples.means(np.where(missing, 0.0, each))),
     }
 
 

@@ -65,3 +65,13 @@ def mean_over_classes(dice: Floats, class_ids: Iterable[int]) -> Floats:
     totals, counts = np.where(known, chosen, 0.0).sum(axis=1), known.sum(axis=1)
     means: Floats = np.divide(totals, counts, out=np.full(len(dice), np.nan), where=counts > 0)
     return means
+
+
+def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
+    """Find the smallest part of a grid that holds all of a mask that is not empty."""
+    kept = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        places = np.flatnonzero(mask.any(axis=others))
+        kept.append(slice(int(places[0]), int(places[-1]) + 1))
+    return tuple(kept)

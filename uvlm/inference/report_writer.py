@@ -1,6 +1,7 @@
 """From visual tokens to probabilities and report texts: what `generate` and `predict` share.
 
-B batch, K visual tokens, C_i channels of encoder stage i, A abnormalities.
+B batch, K visual tokens, C_i channels of encoder stage i, A abnormalities, E numbers of the
+classifier's embedding.
 """
 
 from __future__ import annotations
@@ -53,14 +54,25 @@ class ReportWriter:
 
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Classify by f_N: the deepest stage keeps all its own tokens, whatever the reference."""
+        """Classify: one row a case."""
+        with autocast(self.device):
+            logits: Tensor = self.model.classifier(self._deepest(visual))  # (B, A)
+        rows = torch.sigmoid(logits.float()).tolist()
+        names = self.model.config.abnormalities
+        return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
+
+    @torch.no_grad()
+    def embeddings(self, visual: Sequence[Tensor]) -> Tensor:
+        """Give what the classifier's last layer looks at: (B, E)."""
+        with autocast(self.device):
+            embedded: Tensor = self.model.classifier.embed(self._deepest(visual))
+        return embedded.float()
+
+    def _deepest(self, visual: Sequence[Tensor]) -> Tensor:
+        """f_N as tokens: the deepest stage keeps all its own, whatever the reference."""
         config = self.model.config
         counts = token_counts(config.grid, config.encoder.strides, config.injection.reference_stage)
-        with autocast(self.device):
-            logits: Tensor = self.model.classifier(visual[-1][:, : counts[-1]])  # (B, A)
-        rows = torch.sigmoid(logits.float()).tolist()
-        names = config.abnormalities
-        return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
+        return visual[-1][:, : counts[-1]]
 
     def texts(
         self,

@@ -1,49 +1,53 @@
 """Stage `generate`: a report, probabilities and a label map for every scan of the test split.
 
-data/generated/predictions.jsonl    case_id, patient_id, report, probabilities, model, seconds
+data/generated/predictions.jsonl    one line a scan; its keys are in text/predictions.py
 data/manifests/generate.jsonl       label maps on the network's grid, in the store
 
-A scan is read once, from its first reconstruction: reports and labels belong to scans.
+A scan is read once, from its first reconstruction: reports and labels belong to scans. Validation
+scans with a reference label map are segmented too, for `evaluate` to choose thresholds on.
 
-B batch, K visual tokens, C_i channels of encoder stage i.
+B batch, K visual tokens, C_i channels of encoder stage i, E numbers of the classifier's embedding.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Final, TypedDict, Unpack
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from uvlm.config import Params, PreprocessConfig
-from uvlm.data.cases import read_index, scored_cases
+from uvlm.config import Params
+from uvlm.data.cases import Split, read_index, scored_cases
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, normalise
 from uvlm.errors import DataError
 from uvlm.inference.device import set_threads
 from uvlm.inference.encode import encode_volumes, read_encodings
+from uvlm.inference.nearest import nearest_cases
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.checkpoint import check_contract, load_report_model, load_segmenter
 from uvlm.seeding import torch_generator
-from uvlm.store import Row, load_array, resolve, write_manifest
+from uvlm.store import Row, load_array, read_manifest, resolve, write_manifest
 from uvlm.text.predictions import CasePrediction, write_predictions
 from uvlm.tracking import Progress
 
 Tokens = Callable[[Example], Tensor]
+_SPLITS: Final[tuple[Split, ...]] = ("test", "train", "val")
 
 
 class GeneratePaths(TypedDict):
-    """Manifests of `index`, `encode` and `preprocess`, model folders, and the two outputs."""
+    """Manifests of the stages before, model folders, and the two outputs."""
 
     index: Path
     encodings: Path
     preprocess: Path
+    label_maps: Path
     model: Path
     seg: Path
     predictions: Path
@@ -53,12 +57,12 @@ class GeneratePaths(TypedDict):
 def generate_reports(
     params: Params, *, progress: Progress | None = None, **paths: Unpack[GeneratePaths]
 ) -> dict[str, float]:
-    """Write predictions and label maps of the test split.
+    """Write predictions of the test split, and label maps of it and of validation.
 
     Args:
         params: reads `seed` and the sections preprocess, encoder, injection, train_seg (patch),
             train_report (whether the encoder trained along) and generate.
-        progress: shows the cases done, each counted for its report and for its label map.
+        progress: shows the reports, the training cases compared with, and the label maps done.
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
@@ -67,23 +71,22 @@ def generate_reports(
     set_threads()
     for folder in (paths["model"], paths["seg"]):
         check_contract(folder, contract(params.preprocess))
-    examples = first_reconstructions(paths["index"], paths["preprocess"], params.preprocess)
-    steps = _Steps(progress, 2 * len(examples))
+    test, training, masked = _chosen(params, paths)
+    steps = _Steps(progress, len(test) + len(training) + len(masked))
     writer = ReportWriter.of(load_report_model(paths["model"]))
     tokens = _token_source(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
-    for batch in _batches(examples, params.generate.batch_size):
+    for batch in _batches(test, params.generate.batch_size):
         predictions += _predict(params, writer, batch, tokens)
         steps.done(len(predictions))
+    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
+    candidates = _embedded(params, writer, training, tokens, steps.after(len(test)))
+    nearest = nearest_cases(queries, candidates)
     loaded = load_segmenter(paths["seg"])
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
-    rows = segment_cases(
-        segmenter,
-        examples,
-        params.preprocess,
-        loaded.config.weights["unet"],
-        lambda count: steps.done(len(examples) + count),
-    )
+    done = steps.after(len(test) + len(training))
+    rows = segment_cases(segmenter, masked, params.preprocess, loaded.config.weights["unet"], done)
+    predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
     write_predictions(paths["predictions"], predictions)
     write_manifest(paths["masks"], rows)
     return {
@@ -93,14 +96,30 @@ def generate_reports(
     }
 
 
-def first_reconstructions(index: Path, preprocess: Path, config: PreprocessConfig) -> list[Example]:
-    """Read the first case of every test scan; one that was refused later stays out."""
-    chosen = {case.case_id for case in scored_cases(read_index(index))}
-    examples = read_examples(index, preprocess, config, "test")
-    kept = [example for example in examples if example.case.case_id in chosen]
-    if not kept:
-        raise DataError(preprocess, "has no first reconstruction of a test scan", "see quarantine")
-    return kept
+def _chosen(
+    params: Params, paths: GeneratePaths
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """Read the first case of every scan: to describe, to compare with, and to segment.
+
+    A case that was refused later stays out, and no other stands in for it.
+
+    Raises:
+        DataError: there is no test case.
+    """
+    examples = {
+        example.case.case_id: example
+        for example in read_examples(paths["index"], paths["preprocess"], params.preprocess)
+    }
+    index = read_index(paths["index"])
+    test, training, validation = (
+        [examples[c.case_id] for c in scored_cases(index, split) if c.case_id in examples]
+        for split in _SPLITS
+    )
+    if not test:
+        fact = "has no first reconstruction of a test scan"
+        raise DataError(paths["preprocess"], fact, "see quarantine")
+    known = {row.case for row in read_manifest(paths["label_maps"])}
+    return test, training, [*test, *(e for e in validation if e.case.case_id in known)]
 
 
 @dataclass(frozen=True)
@@ -112,6 +131,10 @@ class _Steps:
         """Show that so many steps are done."""
         if self.progress is not None:
             self.progress.update(count, self.total)
+
+    def after(self, earlier: int) -> Callable[[int], None]:
+        """Count on from what was done before."""
+        return lambda count: self.done(earlier + count)
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
@@ -134,9 +157,32 @@ def _predict(
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     cases = [example.case for example in batch]
     return [
-        CasePrediction(case.case_id, case.patient_id, text, row, writer.model.sha256[:12], seconds)
+        CasePrediction(
+            case.case_id,
+            case.patient_id,
+            text,
+            row,
+            model=writer.model.sha256[:12],
+            seconds=seconds,
+        )
         for case, text, row in zip(cases, texts, probabilities, strict=True)
     ]
+
+
+def _embedded(
+    params: Params,
+    writer: ReportWriter,
+    examples: Sequence[Example],
+    tokens: Tokens,
+    done: Callable[[int], None] = lambda count: None,
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Embed cases a batch at a time, as the classifier sees them: ids and (B, E)."""
+    count = 0
+    for batch in _batches(examples, params.generate.batch_size):
+        visual = writer.visual(torch.stack([tokens(example) for example in batch]))
+        yield [example.case.case_id for example in batch], writer.embeddings(visual)
+        count += len(batch)
+        done(count)
 
 
 def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:

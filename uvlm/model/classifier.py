@@ -6,6 +6,7 @@ Additions to eq. 2, listed in docs/faithfulness.md: layer norms before and after
 learned positions on its keys, so that a query can look at one side of the body.
 
 B batch, C channels, (D, H, W) grid of f_N, K = D * H * W tokens, M queries, A abnormalities.
+M * C numbers are the embedding of a case.
 """
 
 from __future__ import annotations
@@ -39,10 +40,15 @@ class Classifier(nn.Module):
 
     def forward(self, deepest: Tensor) -> Tensor:
         """Logits (B, A) from f_N, given as (B, C, D, H, W) or as tokens (B, K, C)."""
+        logits: Tensor = self.linear(self.dropout(self.embed(deepest)))
+        return logits
+
+    def embed(self, deepest: Tensor) -> Tensor:
+        """Pool f_N by the queries: (B, M * C), all that the linear layer sees of a case."""
         tokens = deepest.flatten(2).transpose(1, 2) if deepest.dim() == 5 else deepest
         values = self.norm(tokens)  # (B, K, C)
         queries = self.queries.expand(len(values), -1, -1)
         keys = values + self.positions
         pooled, _ = self.attention(queries, keys, values, need_weights=False)  # (B, M, C)
-        logits: Tensor = self.linear(self.dropout(self.pooled_norm(pooled)).flatten(1))
-        return logits
+        embedding: Tensor = self.pooled_norm(pooled).flatten(1)
+        return embedding

@@ -18,7 +18,7 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError
-from uvlm.pages import tables
+from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
 from uvlm.pages.figures import (
     f1_bars,
@@ -133,19 +133,27 @@ def _page(
     rows = per_class["abnormalities"]
     for number, row in enumerate(rows):
         row["positives"] = tables.positives_by_split(cases, number)
+        row["numbers"] = tables.class_numbers(row)
     return {
         "profile": params.profile,
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
         "headlines": tables.headlines(metrics, inputs.goals),
-        "columns": [label for _, label in tables.REPORT_COLUMNS],
-        "scores": tables.score_rows(metrics),
+        "score_tables": tables.score_tables(metrics),
+        "bleu": tables.bleu_table(metrics),
+        "meteor": tables.meteor_line(metrics["report"]),
+        "classifier": tables.classifier_numbers(metrics),
         "collapse": tables.collapse_rows(metrics["collapse"]),
+        "class_columns": [label for _, label in tables.CLASS_COLUMNS],
         "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
         "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],
-        "structures": per_class["structures"],
+        "detection": mask_tables.detection_rows(metrics["seg"]["detection"]),
+        "structures": {
+            kind: mask_tables.structure_rows(per_class["structures"], kind)
+            for kind in ("lesion", "anatomy")
+        },
         "splits": tables.count_splits(cases),
         "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
         "quarantine": tables.read_quarantine(inputs.quarantine),

@@ -12,24 +12,49 @@ from typing import Any, Final
 from uvlm.data.cases import SPLITS, Case
 
 _DASH: Final = "\u2013"
-REPORT_COLUMNS: Final = (
+Columns = tuple[tuple[str, str], ...]
+CLAIM_COLUMNS: Final[Columns] = (
     ("macro_f1", "F1"),
     ("macro_precision", "Precision"),
     ("macro_recall", "Recall"),
     ("crg", "CRG"),
+    ("distinct_share", "Distinct"),
+    ("most_common_share", "Most common"),
+)
+TEXT_COLUMNS: Final[Columns] = (
     ("bleu_mean", "BLEU-mean"),
     ("bleu_1", "B-1"),
+    ("bleu_2", "B-2"),
+    ("bleu_3", "B-3"),
     ("bleu_4", "B-4"),
+    ("sacrebleu_13a", "sacreBLEU"),
     ("rouge_l", "ROUGE-L"),
     ("cider", "CIDEr"),
-    ("distinct_share", "Distinct"),
 )
+CLASSIFIER_COLUMNS: Final[Columns] = (
+    ("macro_f1", "F1 at 0.5"),
+    ("macro_precision", "Precision at 0.5"),
+    ("macro_recall", "Recall at 0.5"),
+    ("crg", "CRG at 0.5"),
+    ("macro_f1_tuned", "F1, tuned thresholds"),
+    ("macro_auroc", "AUROC"),
+    ("macro_auprc", "AUPRC"),
+)
+CLASS_COLUMNS: Final[Columns] = (
+    ("report_precision", "Report P"),
+    ("report_recall", "Report R"),
+    ("report_f1", "Report F1"),
+    ("cls_f1_tuned", "Classifier F1"),
+    ("cls_auroc", "AUROC"),
+    ("cls_auprc", "AUPRC"),
+)
+_BLEU_COLUMNS: Final[Columns] = TEXT_COLUMNS[:5]
 _BASELINE_LABELS: Final = {
     "constant_normal": "Constant report, all normal",
     "constant_abnormal": "Constant report, everything abnormal",
     "most_frequent": "Most frequent training report",
     "random": "Random training report",
-    "nearest": "Training report nearest to the classifier",
+    "nearest": "Report of the nearest training case",
     "classifier_sentences": "Classifier decisions as sentences",
 }
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
@@ -81,11 +106,20 @@ class Headline:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One way of writing reports and its scores, in the order of REPORT_COLUMNS."""
+    """One way of writing reports and its scores, in the order of the table's columns."""
 
     label: str
     kind: str  # ours | ceiling | trivial | informed
     numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Rows under a title; `columns` name their numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: list[ScoreRow]
 
 
 @dataclass(frozen=True)
@@ -125,17 +159,60 @@ def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[He
     return found
 
 
-def score_rows(metrics: Mapping[str, Any]) -> list[ScoreRow]:
-    """Line up the model, every baseline and the ceiling."""
+def score_rows(metrics: Mapping[str, Any], columns: Columns) -> list[ScoreRow]:
+    """Line up the model, every baseline and, where it has such scores, the ceiling."""
     rows = [("This model", "ours", metrics["report"])]
     for name, scores in metrics["baselines"].items():
         kind = "trivial" if name in TRIVIAL else "informed"
         rows.append((_BASELINE_LABELS[name], kind, scores))
-    rows.append(("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"]))
+    if any(key in metrics["oracle"] for key, _ in columns):
+        rows.append(("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"]))
     return [
-        ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in REPORT_COLUMNS))
+        ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in columns))
         for label, kind, scores in rows
     ]
+
+
+def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
+    """Make the two tables of reports: what they claim, and how near their words are."""
+    protocol, names = metrics["protocol"], (CLAIM_COLUMNS, TEXT_COLUMNS)
+    titles = (
+        f"Abnormalities claimed, as read by the labeller {protocol['labeller']}",
+        f"Overlap with the reference's words; BLEU, ROUGE-L, CIDEr by protocol {protocol['bleu']}",
+    )
+    return [
+        ScoreTable(title, tuple(label for _, label in columns), score_rows(metrics, columns))
+        for title, columns in zip(titles, names, strict=True)
+    ]
+
+
+def bleu_table(metrics: Mapping[str, Any]) -> ScoreTable:
+    """Show what the cleaning protocol does to the model's BLEU."""
+    report = metrics["report"]
+    protocols = {f"{metrics['protocol']['bleu']} (headline)": report, **report["other_protocols"]}
+    rows = [
+        ScoreRow(name, "trivial", tuple(number_at(scores, key) for key, _ in _BLEU_COLUMNS))
+        for name, scores in protocols.items()
+    ]
+    title = "BLEU of this model by cleaning protocol"
+    return ScoreTable(title, tuple(label for _, label in _BLEU_COLUMNS), rows)
+
+
+def classifier_numbers(metrics: Mapping[str, Any]) -> list[tuple[str, Number]]:
+    """Every number of the classifier; none without one."""
+    if not metrics["cls"]:
+        return []
+    return [(label, number_at(metrics["cls"], key)) for key, label in CLASSIFIER_COLUMNS]
+
+
+def meteor_line(report: Mapping[str, Any]) -> str:
+    """Say what METEOR is, or why it is not computed."""
+    meteor = report["meteor"]
+    if reason := meteor.get("not_computed"):
+        return f"METEOR: not computed ({reason})."
+    each = number_at(meteor, "mean_over_reports")
+    corpus = number_at(meteor, "corpus").text
+    return f"METEOR of this model: {corpus}; mean over reports {each.text} ({each.range})."
 
 
 def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -164,6 +241,11 @@ def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         *rows,
         ("reports that change with the CT", f"{swapped['changed_share']:.3f}", ""),
     ]
+
+
+def class_numbers(row: Mapping[str, Any]) -> list[Number]:
+    """Scores of one abnormality, in the order of CLASS_COLUMNS."""
+    return [number_at(row, key) for key, _ in CLASS_COLUMNS]
 
 
 def count_splits(cases: Sequence[Case]) -> list[SplitCounts]:

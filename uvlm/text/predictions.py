@@ -4,6 +4,7 @@
     report         the generated text; "" where the model wrote nothing
     patient_id     whose CT it is; intervals resample patients ("" or left out: unknown)
     probabilities  abnormality -> probability in [0, 1] (optional; all lines name the same ones)
+    nearest        the training case that looks most like this one to the classifier (optional)
     model          first digits of the model's sha256 (optional)
     seconds        what the case took (optional)
 
@@ -33,6 +34,7 @@ class CasePrediction:
     patient_id: str
     report: str
     probabilities: dict[str, float] = field(default_factory=dict)
+    nearest: str = ""
     model: str = ""
     seconds: float = 0.0
 
@@ -100,6 +102,7 @@ def _parse(line: str) -> CasePrediction:
         patient_id=str(row.get("patient_id") or ""),
         report=report,
         probabilities=probabilities,
+        nearest=str(row.get("nearest") or ""),
         model=str(row.get("model") or ""),
         seconds=float(row.get("seconds") or 0.0),
     )
