@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from uvlm.train import losses
+from uvlm.train import dice_cross_entropy as fused
 from uvlm.train.losses import (
     class_weights,
     deep_supervision_loss,
@@ -47,7 +47,7 @@ def test_loss_and_gradient_equal_a_naive_loop(
     memory: torch.memory_format,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(losses, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
+    monkeypatch.setattr(fused, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
     logits, target, weights = example(0)
     logits = logits.to(memory_format=memory).requires_grad_()
     dice, cross_entropy = dice_cross_entropy(logits, target, weights, mode)

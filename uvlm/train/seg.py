@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from uvlm.config import Grid, Params, PreprocessConfig
 from uvlm.data.examples import Example, choose_cases, read_examples
-from uvlm.data.label_scheme import LabelScheme, scheme
+from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
 from uvlm.data.preprocess import contract
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.device import launch
@@ -98,7 +98,7 @@ def _fit(
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(3 * prod(example.shape) for example in [*train, *val]))
-    voxels = _voxels_per_class(train, len(labels.names))
+    voxels = voxels_per_class(train, len(labels.names))
     weights = class_weights(voxels, config.ce_weight_power, config.ce_weight_cap)
     source = SegSource(
         train,
@@ -134,12 +134,13 @@ def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> No
     save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
 
 
-def _voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
-    """(C,) voxels of all cases together; background is what no other class has."""
+def voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
+    """(C,) known voxels of all cases together; background is what no other class has."""
     counts = torch.zeros(num_classes, dtype=torch.float64)
     for example in examples:
         for class_id, voxels in example.voxels_by_class.items():
-            counts[class_id] += voxels
+            if class_id != IGNORE_ID:
+                counts[class_id] += voxels
         foreground = sum(v for c, v in example.voxels_by_class.items() if c != 0)
         counts[0] += prod(example.shape) - foreground - example.voxels_by_class.get(0, 0)
     return counts
