@@ -15,6 +15,15 @@ from torch import Tensor
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.train.dice_cross_entropy import dice_cross_entropy
 
+__all__ = [
+    "class_weights",
+    "deep_supervision_loss",
+    "dice_cross_entropy",
+    "pool_labels",
+    "positive_weights",
+    "token_cross_entropy",
+]
+
 
 def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
     """Cross-entropy weight (1 / frequency) ^ power, at most `cap`; background and unseen are 1."""
@@ -22,6 +31,18 @@ def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
     weights = frequency.clamp(min=1e-12).pow(-power).clamp(max=cap)
     weights[voxels_per_class == 0] = 1.0
     weights[0] = 1.0
+    return weights.float()
+
+
+def positive_weights(abnormalities: Tensor, cap: float) -> Tensor:
+    """BCE weight of a positive (A,): negatives per positive in (N, A), at most `cap`.
+
+    An abnormality that no case shows, or every case, keeps 1.
+    """
+    positives = abnormalities.sum(dim=0).double()
+    negatives = len(abnormalities) - positives
+    weights = (negatives / positives.clamp(min=1)).clamp(max=cap)
+    weights[(positives == 0) | (negatives == 0)] = 1.0
     return weights.float()
 
 

@@ -33,6 +33,7 @@ from uvlm.train.loop import Scores, Task, Watch, fit
 from uvlm.train.losses import class_weights
 from uvlm.train.objectives import SegObjective
 from uvlm.train.optim import build_optimizer
+from uvlm.train.recompute import recompute_blocks
 from uvlm.train.resume import ResumeFolder, fingerprint
 from uvlm.train.scores import Floats, dice_scores
 from uvlm.train.sources import SegSource, case_sampler, read_voxels
@@ -71,6 +72,8 @@ def train_seg(
     seed_everything(params.seed)
     unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
     unet = unet.to(memory_format=torch.channels_last_3d)
+    if params.train_seg.gradient_checkpointing:
+        recompute_blocks(unet.encoder)
     metrics: dict[str, float] = {}
     if params.train_seg.steps:
         inputs = [index, preprocess, label_maps]
