@@ -15,6 +15,7 @@ from uvlm.train.losses import (
     deep_supervision_loss,
     dice_cross_entropy,
     pool_labels,
+    positive_weights,
     token_cross_entropy,
 )
 
@@ -136,3 +137,9 @@ def test_token_loss_is_the_mean_negative_log_probability() -> None:
     assert token_cross_entropy(logits, torch.tensor([2, 1])).item() == pytest.approx(
         expected.item()
     )
+
+
+def test_a_positive_weighs_its_negatives_per_positive_up_to_a_cap() -> None:
+    table = torch.zeros(10, 5, dtype=torch.int64)
+    table[:5, 0], table[:2, 1], table[:1, 2], table[:, 4] = 1, 1, 1, 1  # none has number 3
+    assert positive_weights(table, cap=6.0).tolist() == [1.0, 4.0, 6.0, 1.0, 1.0]
