@@ -96,7 +96,8 @@ class TokenInputs:
         if count == 1:
             return self.arrays.whole(path)
         number = 0 if rng is None else int(rng.integers(count))
-        return self.arrays.region(path, (slice(number, number + 1),))[0]
+        tokens: npt.NDArray[np.floating] = self.arrays.region(path, (slice(number, number + 1),))[0]
+        return tokens
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
+from uvlm.train.initial_weights import start_from
 from uvlm.train.loop import Scores, Task, Watch, fit
 from uvlm.train.losses import class_weights
 from uvlm.train.objectives import SegObjective
@@ -54,7 +55,7 @@ def train_seg(
     tracker: Tracker,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train the U-Net and write the model folder `out`; `steps: 0` writes the seeded start.
+    """Train the U-Net and write the model folder `out`; `steps: 0` writes the start.
 
     Args:
         params: reads `seed` and the sections preprocess, label_maps, encoder and train_seg.
@@ -71,6 +72,9 @@ def train_seg(
     labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
     seed_everything(params.seed)
     unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
+    start = start_from(unet, params, labels.names)
+    if start:
+        tracker.params(start)
     unet = unet.to(memory_format=torch.channels_last_3d)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
