@@ -44,7 +44,7 @@ def target_of(seed: int, ignored: float) -> Tensor:
 
 
 def monai_loss(logits: Tensor, target: Tensor) -> Tensor:
-    from monai.losses import DiceCELoss
+    from monai.losses.dice import DiceCELoss
 
     loss = DiceCELoss(
         include_background=False,

@@ -175,7 +175,7 @@ def test_frozen_stages_are_byte_identical_and_the_others_train(chain: Chain, sta
     chain.cls(steps=0)
     start = chain.tensors("cls/encoder")
     chain.encode()
-    changes = {"encoder_lr_scale": 0.5, "frozen_stages": (1, 2, 5), "steps": 2}
+    changes: dict[str, Any] = {"encoder_lr_scale": 0.5, "frozen_stages": (1, 2, 5), "steps": 2}
     if stage == "cls":
         chain.cls(head_warmup_steps=0, **changes)
     else:
