@@ -21,14 +21,15 @@ from uvlm.config import Params
 from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted
 from uvlm.inference.encode import encode_cases
-from uvlm.model.checkpoint import load_report_model
+from uvlm.model.checkpoint import load_classifier, load_report_model
 from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.text.tokenizer import Tokenizer
 from uvlm.tracking import NullTracker
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
-from uvlm.train.report_sources import ReportPaths
+from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.seg import train_seg
 
 
@@ -295,3 +296,22 @@ def test_projections_standardise_the_training_tokens(chain: Chain) -> None:
         mean, std = (decoder[f"projections.{stage}.{name}"].numpy() for name in ("mean", "std"))
         np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-3)
         np.testing.assert_allclose(std, own.std(axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_balancing_draws_from_the_training_split_and_leaves_validation_alone(
+    chain: Chain, fraction: float
+) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    params = changed(chain.params, "train_report", balanced_fraction=fraction, val_cases=9)
+    folders = [chain.project.tokenizer, chain.models / "seg", chain.models / "cls"]
+    paths = ReportPaths(chain.project.index, chain.encodings, *folders)
+    sha256 = load_classifier(chain.models / "cls").config.weights["encoder"]
+    data = read_report_data(params, paths, Tokenizer.load(chain.project.tokenizer), sha256)
+    splits = {case.case_id: case.split for case in read_index(chain.project.index)}
+    drawn = {case_id for index in range(40) for case_id in data.train(index).case_ids}
+    assert drawn == {case_id for case_id, split in splits.items() if split == "train"}
+    validated = [case.case_id for case in data.val.cases]
+    assert validated == [case_id for case_id, split in splits.items() if split == "val"]
