@@ -104,8 +104,8 @@ class Eight:
             labels[lesion.instances > 0] = class_id
         paths = [f"{stage}/{number}.b2nd" for stage in ("preprocess", "label_maps")]
         digests = [
-            save_array(store_root() / path, array)
-            for path, array in zip(paths, (hu, labels), strict=True)
+            save_array(store_root() / paths[0], hu),
+            save_array(store_root() / paths[1], labels),
         ]
         mean, std = volume_statistics(hu)
         volume = {"shape": list(GRID), "mean": mean, "std": std}

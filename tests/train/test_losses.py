@@ -68,6 +68,25 @@ def test_loss_and_gradient_equal_a_naive_loop(
     assert logits.grad.stride() == logits.stride()
 
 
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
+def test_bf16_logits_are_summed_in_fp32_and_get_a_bf16_gradient(
+    memory: torch.memory_format,
+) -> None:
+    logits, target, weights = example(4)
+    low = logits.bfloat16().to(memory_format=memory).requires_grad_()
+    high = low.detach().float().requires_grad_()
+    for leaf in (low, high):
+        torch.stack(dice_cross_entropy(leaf, target, weights)).sum().backward()
+    found, expected = (
+        torch.stack(dice_cross_entropy(leaf.detach(), target, weights)) for leaf in (low, high)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert low.grad is not None
+    assert high.grad is not None
+    assert low.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(low.grad.float(), high.grad.bfloat16().float(), rtol=1e-2, atol=1e-7)
+
+
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), shift=st.floats(-50, 50))
 def test_adding_a_constant_to_all_logits_changes_nothing(seed: int, shift: float) -> None:
