@@ -9,6 +9,7 @@ from pipeline.stage import Stage, run_stage
 def encode(stage: Stage) -> None:
     """Store the aligned tokens of every case under the encoder's hash."""
     from uvlm.inference.encode import encode_cases
+    from uvlm.train.views import CachedViews
 
     encode_cases(
         stage.params,
@@ -17,6 +18,7 @@ def encode(stage: Stage) -> None:
         model=MODELS / "cls",
         out=manifest("encode"),
         progress=stage.progress,
+        view=CachedViews(stage.params.train_report.augment, stage.params.seed),
     )
 
 

@@ -161,6 +161,11 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
         ("preprocess", "window_hu", [100, 100], "from 100 to 100"),
         ("encoder", "strides", [1, 2], "2 strides"),
         ("decoder", "width", 66, "not a multiple"),
+        ("train_cls", "frozen_stages", [1, 7], "train_cls.frozen_stages has stage 7"),
+        ("train_report", "frozen_stages", [0], "train_report.frozen_stages has stage 0"),
+        ("train_seg", "initial_weights", "abc", "train_seg.initial_weights"),
+        ("train_cls", "ema_decay", 1.0, "train_cls.ema_decay"),
+        ("train_cls", "pos_weight", "yes", "train_cls.pos_weight"),
     ],
 )
 def test_numbers_that_contradict_each_other_are_quoted(

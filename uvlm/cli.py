@@ -163,6 +163,26 @@ def import_atm22(
     typer.echo(f"Written to {out}; now export UVLM_ATM22_WEIGHTS={out.resolve()}")
 
 
+@app.command("import-nnunet")
+def import_nnunet(
+    checkpoint: Annotated[Path, typer.Argument(help="checkpoint_final.pth of nnU-Net v2.")],
+    out: Annotated[Path, typer.Option(help="New model folder, for UVLM_INITIAL_WEIGHTS.")],
+    plans: Annotated[
+        Path | None, typer.Option(help="plans.json, if the checkpoint holds none.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Turn a ResEnc U-Net that nnU-Net trained into a model folder to start stage 1 from."""
+    from uvlm.inference.nnunet_import import import_nnunet as import_checkpoint
+
+    sha256 = import_checkpoint(checkpoint, out, plans)
+    if as_json:
+        typer.echo(json.dumps({"out": str(out), "sha256": sha256}))
+        return
+    typer.echo(f"Written to {out}; now export UVLM_INITIAL_WEIGHTS={out.resolve()}")
+    typer.echo(f"and set train_seg.initial_weights to sha256:{sha256}")
+
+
 # Options of `score`, one type each, so that its signature reads as a list of them.
 References = Annotated[Path, typer.Option(help="CSV of the true reports.")]
 Predictions = Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.errors import DataError
 from uvlm.evaluation.segmentation import dice_of_present, mean_over_classes, overlap_counts
 
@@ -46,3 +47,12 @@ def test_a_mask_on_another_grid_is_refused_with_the_case() -> None:
 def test_a_label_that_is_no_class_is_refused() -> None:
     with pytest.raises(DataError, match="label 7 but the scheme has 3 classes"):
         overlap_counts("case", np.zeros((1, 1, 2), np.uint8), np.full((1, 1, 2), 7, np.uint8), 3)
+
+
+def test_voxels_that_nobody_labelled_are_not_scored() -> None:
+    reference = np.array([[[0, 1, 1, IGNORE_ID, IGNORE_ID, 2]]], dtype=np.uint8)
+    predicted = np.array([[[0, 1, 2, 1, 2, 2]]], dtype=np.uint8)
+    counts = overlap_counts("case", reference, predicted, 3)
+    assert counts.tolist() == [[1, 1, 1], [1, 2, 1], [1, 1, 2]]
+    missing = overlap_counts("case", reference, None, 3)
+    assert missing.tolist() == [[1, 0, 0], [1, 2, 1], [4, 0, 0]]

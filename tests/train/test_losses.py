@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from uvlm.train import losses
+from uvlm.train import dice_cross_entropy as fused
 from uvlm.train.losses import (
     class_weights,
     deep_supervision_loss,
     dice_cross_entropy,
     pool_labels,
+    positive_weights,
     token_cross_entropy,
 )
 
@@ -47,7 +48,7 @@ def test_loss_and_gradient_equal_a_naive_loop(
     memory: torch.memory_format,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(losses, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
+    monkeypatch.setattr(fused, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
     logits, target, weights = example(0)
     logits = logits.to(memory_format=memory).requires_grad_()
     dice, cross_entropy = dice_cross_entropy(logits, target, weights, mode)
@@ -65,6 +66,25 @@ def test_loss_and_gradient_equal_a_naive_loop(
     scale = exact.grad.abs().max()
     assert (logits.grad.double() - exact.grad).abs().max() < 1e-5 * scale
     assert logits.grad.stride() == logits.stride()
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
+def test_bf16_logits_are_summed_in_fp32_and_get_a_bf16_gradient(
+    memory: torch.memory_format,
+) -> None:
+    logits, target, weights = example(4)
+    low = logits.bfloat16().to(memory_format=memory).requires_grad_()
+    high = low.detach().float().requires_grad_()
+    for leaf in (low, high):
+        torch.stack(dice_cross_entropy(leaf, target, weights)).sum().backward()
+    found, expected = (
+        torch.stack(dice_cross_entropy(leaf.detach(), target, weights)) for leaf in (low, high)
+    )
+    torch.testing.assert_close(found, expected, rtol=1e-6, atol=0)
+    assert low.grad is not None
+    assert high.grad is not None
+    assert low.grad.dtype == torch.bfloat16
+    torch.testing.assert_close(low.grad.float(), high.grad.bfloat16().float(), rtol=1e-2, atol=1e-7)
 
 
 @settings(max_examples=15, deadline=None)
@@ -136,3 +156,9 @@ def test_token_loss_is_the_mean_negative_log_probability() -> None:
     assert token_cross_entropy(logits, torch.tensor([2, 1])).item() == pytest.approx(
         expected.item()
     )
+
+
+def test_a_positive_weighs_its_negatives_per_positive_up_to_a_cap() -> None:
+    table = torch.zeros(10, 5, dtype=torch.int64)
+    table[:5, 0], table[:2, 1], table[:1, 2], table[:, 4] = 1, 1, 1, 1  # none has number 3
+    assert positive_weights(table, cap=6.0).tolist() == [1.0, 4.0, 6.0, 1.0, 1.0]

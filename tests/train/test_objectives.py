@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from uvlm.config import Params, TrainConfig
@@ -80,6 +82,19 @@ def test_classification_overfits_one_batch(params: Params) -> None:
     )
     terms = overfit(net, ClsObjective(), ClsBatch(["a", "b"], x, truth), params.train_cls, 40)
     assert terms["bce"] < 0.02
+
+
+def test_positive_weights_multiply_the_loss_of_positives_only() -> None:
+    logits = torch.tensor([[1.0, -2.0], [0.5, 3.0]])
+    truth = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    weight = torch.tensor([3.0, 7.0])
+    batch = ClsBatch(["a", "b"], logits, truth)
+    loss = ClsObjective(pos_weight=weight).loss(nn.Identity(), batch)["bce"]
+    p = logits.sigmoid()
+    terms = [-3 * p[0, 0].log(), -(1 - p[0, 1]).log(), -(1 - p[1, 0]).log(), -7 * p[1, 1].log()]
+    assert loss.item() == pytest.approx(float(sum(terms)) / 4, rel=1e-6)
+    plain = ClsObjective().loss(nn.Identity(), batch)["bce"]
+    assert torch.equal(plain, F.binary_cross_entropy_with_logits(logits, truth))
 
 
 def test_report_generation_overfits_one_batch_and_writes_it_back(

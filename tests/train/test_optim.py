@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from uvlm.config import Params
-from uvlm.model.build import build_classifier
+from uvlm.model.build import build_classifier, build_uvlm
 from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.uvlm import SpecialIds
 from uvlm.train.cls import ClassifierNet
 from uvlm.train.optim import build_optimizer, parameter_groups, set_learning_rate
+from uvlm.train.report_batches import ReportNet
 
 
 class Toy(nn.Module):
@@ -23,6 +27,23 @@ class Toy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x
+
+
+def classifier_net(params: Params) -> ClassifierNet:
+    head = build_classifier(params.encoder, params.classifier, params.preprocess.grid, 18)
+    return ClassifierNet(build_encoder(params.encoder), head)
+
+
+def report_net(params: Params) -> ReportNet:
+    uvlm = build_uvlm(
+        params.encoder,
+        params.decoder,
+        params.injection,
+        params.preprocess.grid,
+        300,
+        SpecialIds(pad=0, start_of_image=1, end_of_image=2, bos=3, eos=4),
+    )
+    return ReportNet(uvlm, params.injection, build_encoder(params.encoder))
 
 
 def names_of(model: nn.Module, parameters: list[nn.Parameter]) -> set[str]:
@@ -49,10 +70,7 @@ def test_every_parameter_is_in_exactly_one_group(params: Params) -> None:
 
 
 def test_the_encoder_learns_at_its_own_fraction_of_the_rate(params: Params) -> None:
-    net = ClassifierNet(
-        build_encoder(params.encoder),
-        build_classifier(params.encoder, params.classifier, params.preprocess.grid, 18),
-    )
+    net = classifier_net(params)
     config = params.train_cls.optim
     optimizer = build_optimizer(net, config, encoder_lr_scale=0.1)
     set_learning_rate(optimizer, 0, 100, config.model_copy(update={"warmup_steps": 2}))
@@ -70,3 +88,63 @@ def test_scale_zero_freezes_the_encoder(params: Params) -> None:
     assert not any(name.startswith("encoder.") for name in grouped)
     assert not any(p.requires_grad for p in toy.encoder.parameters())
     assert "queries" in grouped
+
+
+def independent_groups(model: nn.Module) -> dict[str, bool]:
+    """Whether each parameter decays, told by the module that owns it instead of by its name."""
+    kinds = (nn.Linear, nn.Conv3d, nn.ConvTranspose3d)
+    decays: dict[str, bool] = {}
+    for path, module in model.named_modules():
+        for name, _ in module.named_parameters(recurse=False):
+            full = f"{path}.{name}" if path else name
+            is_projection = isinstance(module, nn.MultiheadAttention) and name == "in_proj_weight"
+            decays[full] = (isinstance(module, kinds) and name == "weight") or is_projection
+    known = dict(model.named_parameters())  # without the second names of shared modules
+    return {name: flag for name, flag in decays.items() if name in known}
+
+
+@pytest.mark.parametrize("kind", ["unet", "classifier", "report"])
+def test_decay_and_rate_of_every_parameter_of_the_real_networks(params: Params, kind: str) -> None:
+    networks: dict[str, Callable[[], nn.Module]] = {
+        "unet": lambda: build_unet(params.encoder, 5),
+        "classifier": lambda: classifier_net(params),
+        "report": lambda: report_net(params),
+    }
+    net = networks[kind]()
+    config = params.train_report.optim.model_copy(update={"weight_decay": 0.3, "lr": 0.01})
+    optimizer = build_optimizer(net, config, encoder_lr_scale=0.25)
+    held = {
+        name: (group["weight_decay"], group["lr"])
+        for group in optimizer.param_groups
+        for name in names_of(net, group["params"])
+    }
+    expected = {
+        name: (0.3 if decays else 0.0, 0.0025 if name.startswith("encoder.") else 0.01)
+        for name, decays in independent_groups(net).items()
+    }
+    assert held == expected
+    undecayed = {name for name, (decay, _) in held.items() if decay == 0}
+    if kind == "classifier":
+        assert {"classifier.queries", "classifier.positions"} <= undecayed
+    if kind == "report":
+        tied = {name for name, module in net.named_modules() if isinstance(module, nn.Embedding)}
+        assert {f"{name}.weight" for name in tied} <= undecayed
+        assert tied
+    assert {name for name in held if name.endswith("bias")} <= undecayed
+
+
+@pytest.mark.parametrize("frozen", [(1,), (2, 6)])
+def test_frozen_stages_are_held_by_no_group_and_get_no_gradient(
+    params: Params, frozen: tuple[int, ...]
+) -> None:
+    net = classifier_net(params)
+    optimizer = build_optimizer(net, params.train_cls.optim, 0.1, frozen_stages=frozen)
+    grouped = names_of(net, [p for g in optimizer.param_groups for p in g["params"]])
+    prefixes = tuple(f"encoder.stages.{stage - 1}." for stage in frozen)
+    prefixes += ("encoder.stem.",) if 1 in frozen else ()
+    expected = {name for name, _ in net.named_parameters() if name.startswith(prefixes)}
+    assert len(expected) > 2
+    assert grouped == {name for name, _ in net.named_parameters()} - expected
+    net(torch.randn(1, 1, *params.preprocess.grid)).sum().backward()
+    without = {name for name, p in net.named_parameters() if p.grad is None}
+    assert without == expected

@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.seeding import generator
 from uvlm.train.patches import choose_class, patch_around, random_patch, random_voxel
 
@@ -55,3 +56,7 @@ def test_lesions_come_half_of_the_time_and_rare_anatomy_more_often() -> None:
 
 def test_a_case_of_background_has_no_class_to_choose() -> None:
     assert choose_class({0: 1000}, np.ones(3), {2}, generator(0)) is None
+
+
+def test_a_case_that_is_ignored_but_for_background_has_no_class_either() -> None:
+    assert choose_class({0: 10, IGNORE_ID: 1000}, np.ones(3), {2}, generator(0)) is None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +18,18 @@ import torch
 from safetensors.torch import load_file
 
 from uvlm.config import Params
+from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted
 from uvlm.inference.encode import encode_cases
-from uvlm.model.checkpoint import load_report_model
+from uvlm.model.checkpoint import load_classifier, load_report_model
 from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.text.tokenizer import Tokenizer
 from uvlm.tracking import NullTracker
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
-from uvlm.train.report_sources import ReportPaths
+from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.seg import train_seg
 
 
@@ -141,6 +145,85 @@ def test_with_a_rate_of_its_own_the_encoder_learns_from_reports(chain: Chain) ->
     assert all(same_tensors(chain.tensors("cls/classifier"), chain.tensors("report/classifier")))
 
 
+def digests(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
+    return {n: hashlib.sha256(t.numpy().tobytes()).hexdigest() for n, t in tensors.items()}
+
+
+def test_every_tensor_of_the_encoder_arrives_from_stage_to_stage(chain: Chain) -> None:
+    """Training changes every digest; between the stages none changes."""
+    chain.seg(steps=2)
+    chain.cls(steps=0)
+    from_seg = digests(chain.tensors("seg/encoder"))
+    assert digests(chain.tensors("cls/encoder")) == from_seg
+    chain.cls(steps=2, head_warmup_steps=0)
+    from_cls = digests(chain.tensors("cls/encoder"))
+    assert from_cls.keys() == from_seg.keys()
+    assert not any(from_cls[name] == from_seg[name] for name in from_seg)
+    chain.encode()
+    chain.report(steps=2, encoder_lr_scale=0.0)
+    assert digests(chain.tensors("report/encoder")) == from_cls
+    unet = {
+        name.removeprefix("encoder."): digest
+        for name, digest in digests(chain.tensors("report/unet")).items()
+        if name.startswith("encoder.")
+    }
+    assert unet == from_seg  # masks keep the encoder that their decoder was trained with
+
+
+@pytest.mark.parametrize("stage", ["cls", "report"])
+def test_frozen_stages_are_byte_identical_and_the_others_train(chain: Chain, stage: str) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    start = chain.tensors("cls/encoder")
+    chain.encode()
+    changes: dict[str, Any] = {"encoder_lr_scale": 0.5, "frozen_stages": (1, 2, 5), "steps": 2}
+    if stage == "cls":
+        chain.cls(head_warmup_steps=0, **changes)
+    else:
+        chain.report(**changes)
+    frozen = ("stem.", "stages.0.", "stages.1.", "stages.4.")
+    for name, tensor in chain.tensors(f"{stage}/encoder").items():
+        assert torch.equal(tensor, start[name]) == name.startswith(frozen), name
+
+
+@pytest.mark.parametrize("option", [{"ema_decay": 0.9}, {"gradient_checkpointing": True}])
+def test_options_of_every_training_change_what_they_should(
+    chain: Chain, option: dict[str, Any]
+) -> None:
+    """A moving average gives other weights; recomputed blocks the same ones."""
+    same = "gradient_checkpointing" in option
+
+    def weights(**changes: Any) -> list[bytes]:
+        chain.seg(**changes)
+        chain.cls(head_warmup_steps=0, **changes)
+        chain.encode()
+        chain.report(encoder_lr_scale=0.5, steps=2, val_every=2, **changes)
+        return [chain.bytes_of(f) for f in ("seg/unet", "cls/encoder", "report/decoder")]
+
+    plain, changed = weights(), weights(**option)
+    assert [one == other for one, other in zip(plain, changed, strict=True)] == [same] * 3
+
+
+def test_balanced_positives_change_both_trainings_of_stage_2(chain: Chain) -> None:
+    cases = read_index(chain.project.index)
+    rare = [replace(c, abnormalities=(int(c.case_id == "case_00"),) + (0,) * 17) for c in cases]
+    write_index(chain.project.index, rare)
+    chain.seg(steps=0)
+
+    def classifier(**changes: Any) -> list[bytes]:
+        chain.cls(steps=1, **changes)
+        return [chain.bytes_of("cls/classifier"), chain.bytes_of("cls/encoder")]
+
+    joint = {"head_warmup_steps": 0}
+    head = {"head_warmup_steps": 2, "encoder_lr_scale": 0.0}
+    for changes, moved in ((joint, [True, True]), (head, [True, False])):
+        plain = classifier(**changes)
+        weighted = classifier(pos_weight="balanced", **changes)
+        assert [one != other for one, other in zip(plain, weighted, strict=True)] == moved
+        capped = classifier(pos_weight="balanced", pos_weight_cap=1.0, **changes)
+        assert capped == plain
+
+
 def test_an_encoder_that_trains_along_needs_volumes(chain: Chain) -> None:
     chain.seg(steps=0)
     chain.cls(steps=0)
@@ -213,3 +296,22 @@ def test_projections_standardise_the_training_tokens(chain: Chain) -> None:
         mean, std = (decoder[f"projections.{stage}.{name}"].numpy() for name in ("mean", "std"))
         np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-3)
         np.testing.assert_allclose(std, own.std(axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0])
+def test_balancing_draws_from_the_training_split_and_leaves_validation_alone(
+    chain: Chain, fraction: float
+) -> None:
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    params = changed(chain.params, "train_report", balanced_fraction=fraction, val_cases=9)
+    folders = [chain.project.tokenizer, chain.models / "seg", chain.models / "cls"]
+    paths = ReportPaths(chain.project.index, chain.encodings, *folders)
+    sha256 = load_classifier(chain.models / "cls").config.weights["encoder"]
+    data = read_report_data(params, paths, Tokenizer.load(chain.project.tokenizer), sha256)
+    splits = {case.case_id: case.split for case in read_index(chain.project.index)}
+    drawn = {case_id for index in range(40) for case_id in data.train(index).case_ids}
+    assert drawn == {case_id for case_id, split in splits.items() if split == "train"}
+    validated = [case.case_id for case in data.val.cases]
+    assert validated == [case_id for case_id, split in splits.items() if split == "val"]

@@ -10,9 +10,13 @@ from uvlm.config.section import Section
 
 
 class EncodeConfig(Section):
-    """How the frozen encoder's aligned tokens are stored."""
+    """How the frozen encoder's aligned tokens are stored.
+
+    Training cases have `views`: the first as they are, the others with `train_report.augment`.
+    """
 
     dtype: Literal["float16", "float32"]
+    views: int = Field(ge=1, le=8)
 
 
 class GenerateConfig(Section):

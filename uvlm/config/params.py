@@ -73,6 +73,26 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _frozen_stages_exist(self) -> Self:
+        num_stages = len(self.encoder.channels)
+        for name, section in (("train_cls", self.train_cls), ("train_report", self.train_report)):
+            for stage in section.frozen_stages:
+                if not 1 <= stage <= num_stages:
+                    raise ValueError(
+                        f"{name}.frozen_stages has stage {stage} but encoder has {num_stages} "
+                        "stages, from 1"
+                    )
+        return self
+
+    @model_validator(mode="after")
+    def _views_differ(self) -> Self:
+        if self.encode.views > 1 and self.train_report.augment.is_identity():
+            raise ValueError(
+                f"encode.views is {self.encode.views} but train_report.augment changes nothing"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_and_layers_exist(self) -> Self:
         num_stages = len(self.encoder.channels)
         if self.injection.reference_stage > num_stages:

@@ -30,13 +30,25 @@ class AugmentConfig(Section):
     gamma_std: float = Field(ge=0)
     roll_voxels: Grid
 
+    def is_identity(self) -> bool:
+        """Whether nothing is ever changed."""
+        numbers = (self.noise_std, self.shift_std, self.scale_std, self.gamma_std)
+        return not any((*numbers, *self.roll_voxels))
+
 
 class TrainConfig(Section):
-    """What the three trainings share. `steps: 0` writes the starting weights unchanged."""
+    """What the three trainings share. `steps: 0` writes the starting weights unchanged.
+
+    `ema_decay` above 0 validates and saves a moving average of the weights.
+    `gradient_checkpointing` computes the encoder's blocks again on the way back, to save memory.
+    `balanced_fraction` is the share of training cases drawn so that abnormalities come alike.
+    """
 
     steps: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     accumulate: int = Field(ge=1)
+    gradient_checkpointing: bool
+    ema_decay: float = Field(ge=0, lt=1)
     optim: OptimConfig
     augment: AugmentConfig
     balanced_fraction: Fraction = Field(ge=0, le=1)
@@ -50,8 +62,10 @@ class TrainSegConfig(TrainConfig):
     """Stage 1: Dice + cross-entropy on patches of the whole volume.
 
     `deep_supervision` weighs the resolutions, full first; one entry switches it off.
+    `initial_weights` is the digest of the model folder in $UVLM_INITIAL_WEIGHTS to start from.
     """
 
+    initial_weights: str | None = Field(pattern=r"^sha256:[0-9a-f]{12,64}$")
     patch: Grid
     foreground_fraction: Fraction = Field(ge=0, le=1)
     deep_supervision: tuple[float, ...] = Field(min_length=1)
@@ -61,18 +75,30 @@ class TrainSegConfig(TrainConfig):
 
 
 class TrainClsConfig(TrainConfig):
-    """Stage 2: query classifier on whole volumes; the head is warmed up on cached features."""
+    """Stage 2: query classifier on whole volumes; the head is warmed up on cached features.
+
+    `pos_weight: balanced` weighs a positive by the training cases' negatives per positive, at most
+    `pos_weight_cap`. `frozen_stages` of the encoder, from 1, keep their weights.
+    """
 
     head_warmup_steps: int = Field(ge=0)
     head_warmup_lr: float = Field(gt=0)
     head_warmup_batch_size: int = Field(ge=1)
     encoder_lr_scale: float = Field(ge=0)
+    frozen_stages: tuple[int, ...]
+    pos_weight: Literal["none", "balanced"]
+    pos_weight_cap: float = Field(ge=1)
 
 
 class TrainReportConfig(TrainConfig):
-    """Stage 3: report generation; `encoder_lr_scale: 0` trains on cached features."""
+    """Stage 3: report generation; `encoder_lr_scale: 0` trains on cached features.
+
+    `augment` is for the volumes that the encoder reads: in every step if it trains along, else in
+    the cached views beyond the first. `frozen_stages` of the encoder, from 1, keep their weights.
+    """
 
     encoder_lr_scale: float = Field(ge=0)
+    frozen_stages: tuple[int, ...]
     feature_noise_std: float = Field(ge=0)
     standardise_features: bool
     adam_beta2: float = Field(gt=0, lt=1)

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.errors import DataError
 
 Floats = npt.NDArray[np.float64]
@@ -29,6 +30,8 @@ def overlap_counts(
 ) -> Counts:
     """Voxels per class in the intersection, the reference and the prediction: (3, C).
 
+    Voxels where the reference is IGNORE_ID are not looked at.
+
     Raises:
         DataError: the two grids differ, or a label is not a class.
     """
@@ -40,6 +43,9 @@ def overlap_counts(
             f"predicted mask has grid {predicted.shape}, the label map {reference.shape}",
             "force the stage generate",
         )
+    ignored = reference == IGNORE_ID
+    if ignored.any():
+        reference, predicted = reference[~ignored], predicted[~ignored]
     parts = [
         np.bincount(labels, minlength=num_classes)
         for labels in (reference[reference == predicted], reference.ravel(), predicted.ravel())

@@ -1,13 +1,14 @@
 """Stage `encode`: a frozen encoder reads every volume once; its aligned tokens are stored.
 
-Pooling and padding (eq. 4) have no weights, so stage 3 trains on these tokens alone.
+Pooling and padding (eq. 4) have no weights, so stage 3 trains on these tokens alone. With
+`encode.views` above 1 a training case is also stored as augmented views, one array for all.
 
-K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
+V views, K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from math import prod
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from uvlm.config import InjectionConfig, Params, PreprocessConfig
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, contract_sha256, normalise
-from uvlm.errors import DataError
+from uvlm.errors import ConfigError, DataError
 from uvlm.inference.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.model.align import encode_visual
 from uvlm.model.checkpoint import check_contract, load_encoder
@@ -38,6 +39,8 @@ from uvlm.store import (
 from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
+Voxels = npt.NDArray[np.float32]
+View = Callable[[Voxels, str, int], Voxels]  # normalised voxels, case id, number of the view
 
 
 def encode_cases(
@@ -48,17 +51,21 @@ def encode_cases(
     model: Path,
     out: Path,
     progress: Progress | None = None,
+    view: View | None = None,
 ) -> list[Row]:
     """Store the tokens of every case and write the manifest; what is stored already is kept.
 
     Args:
-        params: reads the sections preprocess, injection and encode.
+        params: reads `seed`, the sections preprocess, injection and encode, and with several views
+            train_report.augment.
         index: manifest of the stage `index`.
         preprocess: manifest of the stage `preprocess`.
         model: model folder whose encoder is frozen, data/models/cls.
         out: manifest to write. One (K, sum C_i) array a case; the row's extras are `channels`,
-            `encoder_sha256`, `reference_stage` and `pooling`.
+            `encoder_sha256`, `reference_stage` and `pooling`. With several views the array of a
+            training case is (V, K, sum C_i), and its row has `views`.
         progress: shows the cases done.
+        view: gives the views of a training case beyond the first, from number 1 on.
 
     Returns:
         The rows of the manifest.
@@ -76,6 +83,12 @@ def encode_cases(
         "reference_stage": params.injection.reference_stage,
         "pooling": params.injection.pooling,
     }
+
+    def encode(voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
+        """Return the tokens of some volumes, (B, K, sum C_i)."""
+        x = torch.from_numpy(np.stack(voxels))[:, None].to(device)
+        return _numpy(encode_volumes(encoder, x, params.injection), params.encode.dtype)
+
     rows: list[Row] = []
     size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # faster than one by one
     for start in range(0, len(examples), size):
@@ -83,16 +96,16 @@ def encode_cases(
         keys = [_key(e, params, encoder_sha256, choose_precision(device)) for e in batch]
         paths = [array_path("encode", key) for key in keys]
         if any(read_note(store_root() / path) is None for path in paths):
-            voxels = np.stack([_voxels(example, params.preprocess) for example in batch])
-            tokens = encode_volumes(
-                encoder, torch.from_numpy(voxels)[:, None].to(device), params.injection
-            )
-            for path, array in zip(paths, _numpy(tokens, params.encode.dtype), strict=True):
-                save_array(store_root() / path, array)
+            voxels = [_voxels(example, params.preprocess) for example in batch]
+            for example, x, path, array in zip(batch, voxels, paths, encode(voxels), strict=True):
+                views = _further_views(example, x, params, view)
+                every = np.stack([array, *(encode([v])[0] for v in views)]) if views else array
+                save_array(store_root() / path, every)
         for example, key, path in zip(batch, keys, paths, strict=True):
             sha256 = str((read_note(store_root() / path) or {})["sha256"])
             source = f"encoder:{encoder_sha256[:12]}"
-            rows.append(Row(example.case.case_id, key, path, sha256, source, extra))
+            several = {"views": count} if (count := _num_views(example, params)) > 1 else {}
+            rows.append(Row(example.case.case_id, key, path, sha256, source, extra | several))
         if progress is not None:
             progress.update(len(rows), len(examples))
     write_manifest(out, rows)
@@ -130,12 +143,33 @@ def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) 
     return {row.case: row for row in rows}
 
 
-def _voxels(example: Example, preprocess: PreprocessConfig) -> npt.NDArray[np.float32]:
+def _num_views(example: Example, params: Params) -> int:
+    """Count the views of a case; only training draws from several."""
+    return params.encode.views if example.case.split == "train" else 1
+
+
+def _further_views(
+    example: Example, x: Voxels, params: Params, view: View | None
+) -> Iterator[Voxels] | None:
+    """Give the views of a case beyond the first, one at a time; None without any."""
+    count = _num_views(example, params)
+    if count == 1:
+        return None
+    if view is None:
+        raise ConfigError("encode.views", f"is {count} but nothing makes the views")
+    return (view(x, example.case.case_id, number) for number in range(1, count))
+
+
+def _voxels(example: Example, preprocess: PreprocessConfig) -> Voxels:
     array = load_array(example.volume, example.volume_sha256)
     return normalise(array, preprocess, example.statistics)
 
 
 def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:
+    views: list[object] = []
+    if (count := _num_views(example, params)) > 1:
+        views = [count, params.train_report.augment.model_dump(mode="json"), params.seed]
+        views.append(example.case.case_id)
     return key_of(
         "encode",
         example.volume_sha256,
@@ -145,6 +179,7 @@ def _key(example: Example, params: Params, encoder_sha256: str, precision: str) 
         params.injection.pooling,
         params.encode.dtype,
         precision,
+        *views,
     )
 
 

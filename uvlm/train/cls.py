@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import Params
+from uvlm.config import Params, TrainClsConfig
 from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.fits import FITTED_ON, Fits, fits_text
 from uvlm.data.preprocess import contract
@@ -32,10 +32,12 @@ from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
 from uvlm.train.loop import Task, Watch, fit
+from uvlm.train.losses import positive_weights
 from uvlm.train.objectives import ClsObjective
 from uvlm.train.optim import build_optimizer
+from uvlm.train.recompute import recompute_blocks
 from uvlm.train.resume import Best, ResumeFolder, fingerprint, snapshot
-from uvlm.train.sources import VolumeSource, case_sampler
+from uvlm.train.sources import VolumeSource, abnormality_table, case_sampler
 
 SECTIONS = {"preprocess", "label_maps", "encoder", "classifier", "train_cls"}
 THRESHOLDS = "thresholds.json"
@@ -92,6 +94,8 @@ def train_cls(
         params.encoder, params.classifier, params.preprocess.grid, len(abnormality_names(params))
     )
     net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
+    if params.train_cls.gradient_checkpointing:
+        recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
         _save(params, net, {}, {}, out)
         return {}
@@ -120,16 +124,29 @@ def _fit(
     volumes = [Volumes(cases, arrays, params.preprocess, fabric) for cases in (train, val)]
     names = abnormality_names(params)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
+    objective = ClsObjective(pos_weight=_pos_weight(config, train))
+    if objective.pos_weight is not None:
+        weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
+        watch.tracker.params({"pos_weight": weights})
     initial = None
     if config.head_warmup_steps and not watch.resume.exists():
         initial = _warm_up(params, net, volumes, watch, digest)
     sampler = case_sampler(train, config.balanced_fraction)
     source = VolumeSource(train, arrays, params.preprocess, config, sampler, params.seed)
-    task = Task(ClsObjective(), source, ClsValidation(volumes[1], val, names), params.seed)
-    optimizer = build_optimizer(net, config.optim, config.encoder_lr_scale)
+    task = Task(objective, source, ClsValidation(volumes[1], val, names), params.seed)
+    optimizer = build_optimizer(
+        net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
+    )
     best = fit(fabric, net, optimizer, task, config, watch, initial)
     load_weights(net, best.weights, "the best weights")
     return {**best.metrics, "best_step": float(best.step)}
+
+
+def _pos_weight(config: TrainClsConfig, examples: Sequence[Example]) -> Tensor | None:
+    """BCE weights of a positive (A,), from the training cases; None weighs all alike."""
+    if config.pos_weight == "none":
+        return None
+    return positive_weights(torch.from_numpy(abnormality_table(examples)), config.pos_weight_cap)
 
 
 def _warm_up(
@@ -159,7 +176,8 @@ def _warm_up(
         source = FeatureSource(features, case_ids, config, sampler, params.seed)
         val_features = val.fabric.to_device(deepest_features(net.encoder, val).float())
         validate = ClsValidation([val_features], val.examples, abnormality_names(params))
-        task = Task(ClsObjective("cls_head"), source, validate, params.seed)
+        objective = ClsObjective("cls_head", _pos_weight(config, train.examples))
+        task = Task(objective, source, validate, params.seed)
         optimizer = build_optimizer(net.classifier, head_config.optim)
         head = Watch(watch.tracker, watch.progress, state, prefix="head_")
         best = fit(val.fabric, net.classifier, optimizer, task, head_config, head)

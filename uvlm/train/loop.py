@@ -20,6 +20,7 @@ from uvlm.seeding import generator
 from uvlm.store import write_text_atomic
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import iterate, loader_workers
+from uvlm.train.ema import Ema
 from uvlm.train.objectives import Objective
 from uvlm.train.optim import set_learning_rate
 from uvlm.train.resume import Best, ResumeFolder, snapshot
@@ -81,6 +82,7 @@ def fit(
     wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
     start, best = watch.resume.load(model, optimizer)
     best = best or initial
+    ema = Ema(optimizer, config.ema_decay)
     stream = _stream(fabric, task, config, start)
     window = _Window()
     with _Signals() as signals:
@@ -88,6 +90,7 @@ def fit(
             _seed_torch(task.seed, task.objective.name, step, fabric.global_rank)
             factor = set_learning_rate(optimizer, step, config.steps, config.optim)
             terms = _step(fabric, wrapped, wrapped_optimizer, task.objective, stream, config, watch)
+            ema.update(step)
             window.add({**terms, "lr": factor * config.optim.lr})
             done = step + 1
             is_last = done == config.steps
@@ -96,7 +99,8 @@ def fit(
             if is_last or done % config.log_every == 0:
                 watch.log(window.means(), done)
             if is_last or done % config.val_every == 0:
-                best = _validate(fabric, model, task, watch, done, best)
+                with ema.applied():
+                    best = _validate(fabric, model, task, watch, done, best)
             if signals.received or done % config.checkpoint_every == 0:
                 _checkpoint(fabric, model, optimizer, watch, done, best)
             if signals.received:

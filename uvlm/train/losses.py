@@ -1,24 +1,28 @@
-"""Losses of the three objectives: Dice + cross-entropy with deep supervision, BCE, token loss.
+"""Losses of the objectives: Dice + cross-entropy over several resolutions, and the token loss.
 
-The segmentation loss never builds a one-hot map: the volume is walked in slabs, each slab's
-softmax gives the class sums on the way forward and, once the sums are known, the gradient on the
-way back. Extra memory is the gradient itself.
-
-B batch, C classes, (D, H, W) = (z, y, x), N voxels of a slab or report tokens, V vocabulary.
+B batch, C classes, (D, H, W) = (z, y, x), N report tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SMOOTH = 1e-5
-SLAB_ELEMENTS = 1 << 18
+from uvlm.data.label_scheme import IGNORE_ID
+from uvlm.train.dice_cross_entropy import dice_cross_entropy
+
+__all__ = [
+    "class_weights",
+    "deep_supervision_loss",
+    "dice_cross_entropy",
+    "pool_labels",
+    "positive_weights",
+    "token_cross_entropy",
+]
 
 
 def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
@@ -30,28 +34,16 @@ def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
     return weights.float()
 
 
-def dice_cross_entropy(
-    logits: Tensor,
-    target: Tensor,
-    weights: Tensor,
-    dice_classes: Literal["all", "present"] = "present",
-) -> tuple[Tensor, Tensor]:
-    """Soft Dice loss and weighted cross-entropy of one resolution.
+def positive_weights(abnormalities: Tensor, cap: float) -> Tensor:
+    """BCE weight of a positive (A,): negatives per positive in (N, A), at most `cap`.
 
-    Dice sums a class over the whole batch and averages over foreground classes: all of them, or
-    those present in `target`. Cross-entropy is the mean of -w[y] log p[y] over the mean of w[y].
-
-    Args:
-        logits: (B, C, D, H, W), any memory format; channels_last_3d is fastest.
-        target: (B, D, H, W) integer class ids.
-        weights: (C,) cross-entropy weights.
-        dice_classes: which foreground classes the Dice term averages over.
-
-    Returns:
-        The Dice loss in [0, 1] and the cross-entropy, both scalar.
+    An abnormality that no case shows, or every case, keeps 1.
     """
-    apply: Callable[..., tuple[Tensor, Tensor]] = _DiceCrossEntropy.apply
-    return apply(logits, target, weights, dice_classes == "all")
+    positives = abnormalities.sum(dim=0).double()
+    negatives = len(abnormalities) - positives
+    weights = (negatives / positives.clamp(min=1)).clamp(max=cap)
+    weights[(positives == 0) | (negatives == 0)] = 1.0
+    return weights.float()
 
 
 def deep_supervision_loss(
@@ -67,7 +59,7 @@ def deep_supervision_loss(
 
     Args:
         outputs: logits (B, C, D_i, H_i, W_i), full resolution first.
-        target: (B, D, H, W) integer class ids at full resolution.
+        target: (B, D, H, W) integer class ids at full resolution; IGNORE_ID counts in no term.
         weights: (C,) cross-entropy weights.
         level_weights: one per resolution, full first; outputs beyond them do not count.
         dice_classes: which foreground classes the Dice term averages over.
@@ -84,99 +76,17 @@ def deep_supervision_loss(
 
 
 def pool_labels(target: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Label maps (B, D, H, W) at a lower resolution; the highest id of a block wins."""
+    """Label maps (B, D, H, W) at a lower resolution; the highest known id of a block wins.
+
+    Only a block without a known voxel is IGNORE_ID.
+    """
     if tuple(target.shape[1:]) == shape:
         return target
-    return F.adaptive_max_pool3d(target.float(), shape).to(target.dtype)
+    known = target.float().masked_fill(target == IGNORE_ID, -1.0)
+    pooled = F.adaptive_max_pool3d(known, shape)
+    return pooled.masked_fill(pooled < 0, IGNORE_ID).to(target.dtype)
 
 
 def token_cross_entropy(logits: Tensor, target_ids: Tensor) -> Tensor:
     """Mean -log p of the tokens to predict; logits (N, V), ids (N,)."""
     return F.cross_entropy(logits.float(), target_ids)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """Class sums over a batch, all (C,) but the last."""
-
-    overlap: Tensor  # sum of p where the class is true
-    predicted: Tensor  # sum of p
-    truth: Tensor  # voxels of the class
-    counted: Tensor  # 1 / number of Dice classes for those, 0 elsewhere
-    weight: Tensor  # scalar, sum of w[y]
-
-
-class _DiceCrossEntropy(torch.autograd.Function):
-    """Both losses in one walk over the voxels, with the analytic gradient.
-
-    With p = softmax(z), y the true class, d_c = P_c + T_c the Dice denominator and m_c = 1/M:
-        dDice/dz_c = p_c (b_c + a_y p_y - sum_k b_k p_k) - [c = y] a_y p_y
-        dCE/dz_c   = w_y (p_c - [c = y]) / W
-    where a_c = 2 m_c / d_c and b_c = m_c (2 I_c + s) / d_c^2.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, target: Tensor, weights: Tensor, every_class: bool
-    ) -> tuple[Tensor, Tensor]:
-        sums, log_loss = _class_sums(logits, target, weights, every_class)
-        dice = (2 * sums.overlap + SMOOTH) / (sums.predicted + sums.truth + SMOOTH)
-        ctx.sums = sums
-        ctx.save_for_backward(logits, target, weights)
-        dice_loss = (sums.counted * (1 - dice)).sum()
-        return dice_loss.float(), (log_loss / sums.weight).float()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Any) -> tuple[Tensor, None, None, None]:
-        logits, target, weights = ctx.saved_tensors
-        sums: _Sums = ctx.sums
-        denominator = sums.predicted + sums.truth + SMOOTH
-        a = (grads[0] * 2 * sums.counted / denominator).float()
-        b = (grads[0] * sums.counted * (2 * sums.overlap + SMOOTH) / denominator**2).float()
-        w = (grads[1] * weights / sums.weight).float()
-        gradient = torch.empty_like(logits)
-        for rows, truth, slab in _slabs(logits, target, gradient):
-            p = rows.softmax(dim=1)  # (N, C)
-            truth_column = truth.unsqueeze(1)
-            attraction = a[truth] * p.gather(1, truth_column).squeeze(1)
-            weight = w[truth]
-            offset = attraction + weight - p @ b
-            p *= b + offset.unsqueeze(1)
-            p.scatter_add_(1, truth_column, -(attraction + weight).unsqueeze(1))
-            slab.copy_(p.view(slab.shape))
-        return gradient, None, None, None
-
-
-def _class_sums(
-    logits: Tensor, target: Tensor, weights: Tensor, every_class: bool
-) -> tuple[_Sums, Tensor]:
-    """Add up what Dice and its gradient need, and the sum of -w[y] log p[y]."""
-    num_classes = logits.shape[1]
-    overlap, predicted, truth_count = torch.zeros(
-        3, num_classes, dtype=torch.float64, device=logits.device
-    )
-    log_loss = torch.zeros((), dtype=torch.float64, device=logits.device)
-    for rows, truth, _ in _slabs(logits, target, logits):
-        log_p = rows.log_softmax(dim=1)  # (N, C)
-        log_p_true = log_p.gather(1, truth.unsqueeze(1)).squeeze(1)
-        log_loss -= (weights[truth] * log_p_true).sum()
-        predicted += log_p.exp_().sum(dim=0)
-        overlap += torch.bincount(truth, log_p_true.exp(), minlength=num_classes)
-        truth_count += torch.bincount(truth, minlength=num_classes)
-    counted = torch.ones_like(truth_count) if every_class else (truth_count > 0).double()
-    counted[0] = 0.0
-    counted /= counted.sum().clamp(min=1)
-    weight = (truth_count * weights).sum()
-    return _Sums(overlap, predicted, truth_count, counted, weight), log_loss
-
-
-def _slabs(logits: Tensor, target: Tensor, out: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Slabs of a few slices: float rows (N, C), their true classes (N,), a view of `out`."""
-    num_classes, depth, height, width = logits.shape[1:]
-    thickness = max(1, SLAB_ELEMENTS // (num_classes * height * width))
-    for sample in range(logits.shape[0]):
-        for start in range(0, depth, thickness):
-            slab = slice(start, start + thickness)
-            rows = logits[sample, :, slab].permute(1, 2, 3, 0).reshape(-1, num_classes).float()
-            truth = target[sample, slab].reshape(-1).long()
-            yield rows, truth, out[sample, :, slab].permute(1, 2, 3, 0)

@@ -47,15 +47,18 @@ class SegObjective:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClsObjective:
-    """Stage 2 (eq. 2): binary cross-entropy of every abnormality."""
+    """Stage 2 (eq. 2): binary cross-entropy of every abnormality; positives may weigh more."""
 
     name: str = "cls"
+    pos_weight: Tensor | None = None  # (A,)
 
     def loss(self, model: nn.Module, batch: ClsBatch) -> dict[str, Tensor]:
         logits = model(batch.x)  # (B, A)
-        return {"bce": F.binary_cross_entropy_with_logits(logits, batch.abnormalities)}
+        weight = None if self.pos_weight is None else self.pos_weight.to(logits.device)
+        bce = F.binary_cross_entropy_with_logits(logits, batch.abnormalities, pos_weight=weight)
+        return {"bce": bce}
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,13 @@
 """Optimiser and its parameter groups: encoder or rest, decayed or not.
 
 Weight decay acts on the weights of linear and convolution layers only: not on biases, norms,
-embeddings, learned queries or positions. `encoder_lr_scale: 0` freezes the encoder.
+embeddings (the tied output layer is one), learned queries or positions. `encoder_lr_scale: 0`
+freezes the encoder, `frozen_stages` some of its stages; stage 1 includes the stem.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -18,14 +20,18 @@ ENCODER = "encoder."
 
 
 def parameter_groups(
-    model: nn.Module, config: OptimConfig, encoder_lr_scale: float = 1.0
+    model: nn.Module,
+    config: OptimConfig,
+    encoder_lr_scale: float = 1.0,
+    frozen_stages: Collection[int] = (),
 ) -> list[dict[str, Any]]:
-    """Group parameters for an optimiser; those of a frozen encoder stop requiring gradients.
+    """Group parameters for an optimiser; frozen ones are in none and stop requiring gradients.
 
     Args:
         model: parameters whose name starts with `encoder.` form the encoder.
         config: base learning rate and weight decay.
-        encoder_lr_scale: factor on the encoder's learning rate; 0 leaves it out.
+        encoder_lr_scale: factor on the encoder's learning rate; 0 freezes all of it.
+        frozen_stages: stages of the encoder to freeze, from 1.
 
     Returns:
         Up to four groups, each with `lr`, `base_lr` and `weight_decay`.
@@ -34,7 +40,7 @@ def parameter_groups(
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         in_encoder = name.startswith(ENCODER)
-        if in_encoder and encoder_lr_scale == 0:
+        if in_encoder and (encoder_lr_scale == 0 or _stage_of(name) in frozen_stages):
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
@@ -52,9 +58,10 @@ def build_optimizer(
     config: OptimConfig,
     encoder_lr_scale: float = 1.0,
     beta2: float = 0.999,
+    frozen_stages: Collection[int] = (),
 ) -> torch.optim.Optimizer:
     """SGD with Nesterov momentum or AdamW, over `parameter_groups`."""
-    groups = parameter_groups(model, config, encoder_lr_scale)
+    groups = parameter_groups(model, config, encoder_lr_scale, frozen_stages)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
@@ -69,3 +76,9 @@ def set_learning_rate(
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     return factor
+
+
+def _stage_of(name: str) -> int:
+    """Stage (from 1) of a parameter `encoder.stages.<index>...` or `encoder.stem...`."""
+    part, index, *_ = name.removeprefix(ENCODER).split(".")
+    return int(index) + 1 if part == "stages" else 1

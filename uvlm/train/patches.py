@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import Grid
+from uvlm.data.label_scheme import IGNORE_ID
 
 LESION_SHARE = 0.5
 Slices = tuple[slice, slice, slice]
@@ -44,12 +45,13 @@ def choose_class(
     in proportion to `rarity`, so small organs come as often as their cross-entropy weight says.
 
     Args:
-        voxels_by_class: voxel counts of the case's label map.
+        voxels_by_class: voxel counts of the case's label map; IGNORE_ID is never chosen.
         rarity: (C,) weight of each class.
         lesion_ids: classes that are lesions.
         rng: source of the draw.
     """
-    present = [c for c, voxels in sorted(voxels_by_class.items()) if c > 0 and voxels > 0]
+    known = (c for c, voxels in sorted(voxels_by_class.items()) if voxels > 0 and c != IGNORE_ID)
+    present = [c for c in known if c > 0]
     lesions = [c for c in present if c in lesion_ids]
     anatomy = [c for c in present if c not in lesion_ids]
     coin = rng.random()

@@ -39,6 +39,7 @@ from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop import Task, Watch, fit
 from uvlm.train.objectives import ReportObjective
 from uvlm.train.optim import build_optimizer
+from uvlm.train.recompute import recompute_blocks
 from uvlm.train.report_batches import ReportNet, TokenStatistics
 from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.report_validation import Label, ReportValidation
@@ -161,6 +162,8 @@ def _fit(
     encoder = parts.classifier.encoder if config.encoder_lr_scale > 0 else None
     if encoder is not None:
         encoder.to(memory_format=torch.channels_last_3d)
+        if config.gradient_checkpointing:
+            recompute_blocks(encoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)
     limit = params.decoder.max_report_tokens
     cut = sum(ids[-1] != parts.tokenizer.eos_id for ids in data.train.reports)
@@ -177,7 +180,9 @@ def _fit(
     )
     validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
     task = Task(ReportObjective(), data.train, validate, params.seed)
-    optimizer = build_optimizer(net, config.optim, config.encoder_lr_scale, config.adam_beta2)
+    optimizer = build_optimizer(
+        net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
+    )
     best = fit(fabric, net, optimizer, task, config, watch)
     load_weights(net, best.weights, "the best weights")
     return {**best.metrics, "best_step": float(best.step)}

@@ -23,9 +23,9 @@ from uvlm.model.align import encode_visual
 from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
 from uvlm.text.tokenizer import Tokenizer
-from uvlm.train.augment import augment_intensity, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
+from uvlm.train.views import augmented
 
 Floats = npt.NDArray[np.float64]
 
@@ -72,19 +72,32 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class TokenInputs:
-    """Cached aligned tokens, one (B, K, C_i) per stage; noise is relative to each channel."""
+    """Cached aligned tokens, one (B, K, C_i) per stage; noise is relative to each channel.
+
+    Of a case with several views, training draws one; without a generator it is the first.
+    """
 
     paths: Sequence[Path]
+    views: Sequence[int]  # of each case
     arrays: Arrays
     channels: Sequence[int]
     noise: npt.NDArray[np.float32]  # (sum C_i,)
 
     def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
         """Read tokens."""
-        tokens = np.stack([self.arrays.whole(self.paths[i]) for i in chosen]).astype(np.float32)
+        tokens = np.stack([self._view(i, rng) for i in chosen]).astype(np.float32)
         if rng is not None and self.noise.any():
             tokens += self.noise * rng.standard_normal(tokens.shape, dtype=np.float32)
         return split_stages(torch.from_numpy(tokens), self.channels)
+
+    def _view(self, index: int, rng: np.random.Generator | None) -> npt.NDArray[np.floating]:
+        """Read one view of a case, (K, sum C_i)."""
+        path, count = self.paths[index], self.views[index]
+        if count == 1:
+            return self.arrays.whole(path)
+        number = 0 if rng is None else int(rng.integers(count))
+        tokens: npt.NDArray[np.floating] = self.arrays.region(path, (slice(number, number + 1),))[0]
+        return tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,10 +113,7 @@ class VolumeInputs:
         """Read volumes."""
         volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
         if rng is not None:
-            augment = self.config.augment
-            volumes = [
-                augment_intensity(roll(x, draw_roll(augment, rng)), augment, rng) for x in volumes
-            ]
+            volumes = [augmented(x, self.config.augment, rng) for x in volumes]
         return torch.from_numpy(np.stack(volumes)[:, None])
 
 

@@ -116,9 +116,11 @@ def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]
         params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
     )
     size = num_tokens * sum(channels) * np.dtype(params.encode.dtype).itemsize
-    paths = [resolve(rows[case.case_id], "encode") for case in cases]
+    chosen = [rows[case.case_id] for case in cases]
+    paths = [resolve(row, "encode") for row in chosen]
+    views = [int(row.extra.get("views", 1)) for row in chosen]
     silence = np.zeros(sum(channels), dtype=np.float32)
-    return TokenInputs(paths, Arrays.sized(size * len(cases)), channels, silence)
+    return TokenInputs(paths, views, Arrays.sized(size * sum(views)), channels, silence)
 
 
 def _volume_inputs(params: Params, paths: ReportPaths, cases: Sequence[Case]) -> VolumeInputs:

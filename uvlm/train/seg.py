@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from uvlm.config import Grid, Params, PreprocessConfig
 from uvlm.data.examples import Example, choose_cases, read_examples
-from uvlm.data.label_scheme import LabelScheme, scheme
+from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
 from uvlm.data.preprocess import contract
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.device import launch
@@ -29,10 +29,12 @@ from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
+from uvlm.train.initial_weights import start_from
 from uvlm.train.loop import Scores, Task, Watch, fit
 from uvlm.train.losses import class_weights
 from uvlm.train.objectives import SegObjective
 from uvlm.train.optim import build_optimizer
+from uvlm.train.recompute import recompute_blocks
 from uvlm.train.resume import ResumeFolder, fingerprint
 from uvlm.train.scores import Floats, dice_scores
 from uvlm.train.sources import SegSource, case_sampler, read_voxels
@@ -53,7 +55,7 @@ def train_seg(
     tracker: Tracker,
     progress: Progress | None = None,
 ) -> dict[str, float]:
-    """Train the U-Net and write the model folder `out`; `steps: 0` writes the seeded start.
+    """Train the U-Net and write the model folder `out`; `steps: 0` writes the start.
 
     Args:
         params: reads `seed` and the sections preprocess, label_maps, encoder and train_seg.
@@ -70,7 +72,12 @@ def train_seg(
     labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
     seed_everything(params.seed)
     unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
+    start = start_from(unet, params, labels.names)
+    if start:
+        tracker.params(start)
     unet = unet.to(memory_format=torch.channels_last_3d)
+    if params.train_seg.gradient_checkpointing:
+        recompute_blocks(unet.encoder)
     metrics: dict[str, float] = {}
     if params.train_seg.steps:
         inputs = [index, preprocess, label_maps]
@@ -98,7 +105,7 @@ def _fit(
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(3 * prod(example.shape) for example in [*train, *val]))
-    voxels = _voxels_per_class(train, len(labels.names))
+    voxels = voxels_per_class(train, len(labels.names))
     weights = class_weights(voxels, config.ce_weight_power, config.ce_weight_cap)
     source = SegSource(
         train,
@@ -134,12 +141,13 @@ def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> No
     save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
 
 
-def _voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
-    """(C,) voxels of all cases together; background is what no other class has."""
+def voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
+    """(C,) known voxels of all cases together; background is what no other class has."""
     counts = torch.zeros(num_classes, dtype=torch.float64)
     for example in examples:
         for class_id, voxels in example.voxels_by_class.items():
-            counts[class_id] += voxels
+            if class_id != IGNORE_ID:
+                counts[class_id] += voxels
         foreground = sum(v for c, v in example.voxels_by_class.items() if c != 0)
         counts[0] += prod(example.shape) - foreground - example.voxels_by_class.get(0, 0)
     return counts

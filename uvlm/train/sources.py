@@ -21,6 +21,7 @@ from uvlm.seeding import generator
 from uvlm.train.augment import Voxels, augment_intensity, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch, SegBatch
 from uvlm.train.patches import Slices, choose_class, patch_around, random_patch, random_voxel
+from uvlm.train.views import augmented
 
 
 def read_voxels(
@@ -119,5 +120,4 @@ class VolumeSource:
 
     def _volume(self, example: Example, rng: np.random.Generator) -> Voxels:
         x = read_voxels(example, self.arrays, self.preprocess)
-        shifted = roll(x, draw_roll(self.config.augment, rng))
-        return augment_intensity(shifted, self.config.augment, rng)
+        return augmented(x, self.config.augment, rng)

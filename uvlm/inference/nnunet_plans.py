@@ -1,0 +1,143 @@
+"""What nnU-Net's plans and dataset.json say about a network, in this project's terms.
+
+Only what `EncoderConfig` can say is taken over: a 3D residual-encoder U-Net with one stride a
+stage, kernels of 3, instance norm and leaky ReLU, on axes in the order (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from uvlm.config import EncoderConfig
+from uvlm.errors import DataError
+
+_NETWORK: Final = "ResidualEncoderUNet"
+# The last part of each dotted name; `initialize` and dropout are no part of a trained network.
+_OPERATIONS: Final = {
+    "conv_op": "Conv3d",
+    "norm_op": "InstanceNorm3d",
+    "nonlin": "LeakyReLU",
+    "dropout_op": None,
+}
+_NUMBERS: Final[dict[str, Any]] = {
+    "conv_bias": True,
+    "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+    "nonlin_kwargs": {"inplace": True},
+}
+_SIZES: Final = {
+    "n_stages", "features_per_stage", "strides", "kernel_sizes", "n_blocks_per_stage",
+    "n_conv_per_stage_decoder", "dropout_op_kwargs", "deep_supervision",
+}  # fmt: skip
+
+
+def encoder_config(plans: Mapping[str, Any], configuration: str, source: object) -> EncoderConfig:
+    """Translate the architecture of one configuration.
+
+    Args:
+        plans: nnU-Net's plans.json.
+        configuration: such as `3d_fullres`.
+        source: names the file in an error.
+
+    Raises:
+        DataError: the network has a part that this project's encoder has not.
+    """
+    order = plans.get("transpose_forward", [0, 1, 2])
+    if list(order) != [0, 1, 2]:
+        raise DataError(
+            source,
+            f"its network reads the axes in the order {list(order)}, not (z, y, x)",
+            "plan and train it with `suppress_transpose`",
+        )
+    architecture = settings(plans, configuration, source).get("architecture")
+    if not isinstance(architecture, Mapping):
+        raise DataError(
+            source,
+            "its plans have no `architecture`",
+            "plan it with nnU-Net 2.4 or newer",
+        )
+    name = str(architecture.get("network_class_name")).rpartition(".")[2]
+    arguments = dict(architecture.get("arch_kwargs", {}))
+    problems = [] if name == _NETWORK else [f"network is {name}, not {_NETWORK}"]
+    problems += _other_operations(arguments)
+    if problems:
+        raise DataError(source, "; ".join(problems), "use a checkpoint of a ResEnc preset")
+    try:
+        return EncoderConfig(
+            channels=arguments["features_per_stage"],
+            strides=tuple(_one(stride, "strides", source) for stride in arguments["strides"]),
+            blocks=arguments["n_blocks_per_stage"],
+            decoder_convs=_one(arguments["n_conv_per_stage_decoder"], "decoder blocks", source),
+        )
+    except (KeyError, ValidationError) as error:
+        raise DataError(source, f"its architecture is incomplete ({error!r})") from None
+
+
+def class_names(dataset: Mapping[str, Any], num_classes: int, source: object) -> tuple[str, ...]:
+    """Order the labels of dataset.json by their number; without any, number the classes."""
+    labels = {name: n for name, n in dataset.get("labels", {}).items() if name != "ignore"}
+    if not labels:
+        return tuple(f"class_{number}" for number in range(num_classes))
+    if any(isinstance(number, list | tuple) for number in labels.values()):
+        raise DataError(
+            source, "its labels are overlapping regions", "use a network with one label a voxel"
+        )
+    numbers = {int(number): name for name, number in labels.items()}
+    if sorted(numbers) != list(range(num_classes)):
+        raise DataError(
+            source,
+            f"its labels are {sorted(numbers)} but the network has {num_classes} classes",
+            "give the plans and labels it was trained with",
+        )
+    return tuple(numbers[number] for number in range(num_classes))
+
+
+def settings(plans: Mapping[str, Any], configuration: str, source: object) -> dict[str, Any]:
+    """Read a configuration with what it inherits from others."""
+    configurations = plans.get("configurations", {})
+    if configuration not in configurations:
+        raise DataError(
+            source,
+            f"its plans have no configuration {configuration!r}",
+            f"they have {', '.join(configurations) or 'none'}",
+        )
+    own = dict(configurations[configuration])
+    parent = own.pop("inherits_from", None)
+    return {**settings(plans, parent, source), **own} if parent else own
+
+
+def _other_operations(arguments: Mapping[str, Any]) -> list[str]:
+    """Name what differs from this project's encoder."""
+    problems = []
+    for key, expected in _OPERATIONS.items():
+        value = arguments.get(key)
+        found = None if value is None else str(value).rpartition(".")[2]
+        if found != expected:
+            problems.append(f"{key} is {found}, not {expected}")
+    for key, number in _NUMBERS.items():
+        if arguments.get(key) != number:
+            problems.append(f"{key} is {arguments.get(key)}, not {number}")
+    kernels = arguments.get("kernel_sizes", 3)
+    sizes = {size for kernel in _listed(kernels) for size in _listed(kernel)}
+    if sizes != {3}:
+        problems.append(f"kernel sizes are {kernels}, not 3")
+    unknown = sorted(arguments.keys() - _OPERATIONS.keys() - _NUMBERS.keys() - _SIZES)
+    return problems + [f"unknown setting {key}" for key in unknown if arguments[key] is not None]
+
+
+def _one(value: Any, what: str, source: object) -> int:
+    """Return the number that a list repeats."""
+    numbers = {int(number) for number in _listed(value)}
+    if len(numbers) != 1:
+        raise DataError(
+            source,
+            f"its {what} are {value}, which differ by axis or stage",
+            "use a network with one number for all, as the ResEnc presets plan for isotropic data",
+        )
+    return numbers.pop()
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]

@@ -1,0 +1,61 @@
+"""Exponential moving average of the trained weights, for validation and for what is saved.
+
+    e <- d e + (1 - d) w     after every step, d = min(decay, (1 + step) / (10 + step))
+
+so that a short training is not dominated by its first weights. The averages lie in the optimiser's
+state beside its moments: whoever saves, shards or restores the optimiser does the same to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+SLOT = "ema"
+
+
+@dataclass(frozen=True, eq=False)
+class Ema:
+    """Averages of the parameters that an optimiser trains; `decay: 0` keeps none."""
+
+    optimizer: torch.optim.Optimizer
+    decay: float
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after step number `step`, from 0; the first are the start."""
+        if self.decay == 0:
+            return
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for parameter in self._parameters():
+            state = self.optimizer.state[parameter]
+            if SLOT in state:
+                state[SLOT].lerp_(parameter, 1 - decay)
+            else:
+                state[SLOT] = parameter.detach().clone()
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Put the averages in the place of the weights, and the weights back at the end."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for parameter in self._parameters():
+            average: Tensor | None = self.optimizer.state[parameter].get(SLOT)
+            if average is not None:
+                weights = parameter.clone()
+                parameter.copy_(average)
+                average.copy_(weights)
+
+    def _parameters(self) -> list[nn.Parameter]:
+        groups = self.optimizer.param_groups if self.decay else []
+        return [parameter for group in groups for parameter in group["params"]]
