@@ -23,13 +23,25 @@ def model() -> UVLM:
     torch.manual_seed(3)
     encoder = EncoderConfig(channels=CHANNELS, strides=(1, 2, 2), blocks=(1, 1, 1), decoder_convs=1)
     decoder = DecoderConfig(
-        kind="scratch", layers=4, width=16, heads=2, ffn=32, dropout=0.3, max_report_tokens=30
+        kind="scratch",
+        layers=4,
+        width=16,
+        heads=2,
+        ffn=32,
+        dropout=0.3,
+        lora_rank=4,
+        lora_alpha=8.0,
+        lora_dropout=0.0,
+        max_report_tokens=30,
     )
     injection = InjectionConfig(
         kind="multi_layer",
         reference_stage=3,
         layer_by_stage={3: 1, 2: 2, 1: 3},
         pooling="max",
+        deeper="zeros",
+        position="before_layer",
+        gate="none",
         projection="linear",
         input_tokens="reference",
     )

@@ -16,7 +16,7 @@ from uvlm.errors import DataError
 from uvlm.inference.device import autocast, choose_device
 from uvlm.inference.encode import split_stages
 from uvlm.inference.generate import generate
-from uvlm.model.align import token_counts
+from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.checkpoint import ReportModel
 from uvlm.text.tokenizer import Tokenizer
 
@@ -53,11 +53,12 @@ class ReportWriter:
 
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Classify by f_N: the deepest stage keeps all its own tokens, whatever the reference."""
-        config = self.model.config
-        counts = token_counts(config.grid, config.encoder.strides, config.injection.reference_stage)
+        """Classify by f_N: its own tokens are among the aligned ones, whatever the reference."""
+        config, injection = self.model.config, self.model.config.injection
+        grids = feature_grids(config.grid, config.encoder.strides)
+        deepest = deepest_tokens(visual[-1], grids, injection.reference_stage, injection.deeper)
         with autocast(self.device):
-            logits: Tensor = self.model.classifier(visual[-1][:, : counts[-1]])  # (B, A)
+            logits: Tensor = self.model.classifier(deepest)  # (B, A)
         rows = torch.sigmoid(logits.float()).tolist()
         names = config.abnormalities
         return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
