@@ -246,7 +246,7 @@ def test_qwen3_learns_to_write_and_its_folder_predicts(
     assert not [p for p in folder.iterdir() if p.suffix not in (".safetensors", ".json")]
     tokens = torch.randn(2, 32, sum(chain.params.encoder.channels))
     visual = predictor.writer.visual(tokens)
-    assert len(predictor.writer.texts(visual)) == 2
+    assert len(predictor.writer.write(visual)) == 2
     assert np.isfinite(list(predictor.writer.probabilities(visual)[0].values())).all()
 
 

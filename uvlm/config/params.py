@@ -82,6 +82,16 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _reports_fit_the_decoder(self) -> Self:
+        limit = self.decoder.max_report_tokens
+        longest = max(self.generate.max_tokens or 0, self.generate.min_tokens)
+        if longest > limit:
+            raise ValueError(
+                f"generate asks for {longest} tokens but decoder.max_report_tokens is {limit}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_and_layers_exist(self) -> Self:
         num_stages = len(self.encoder.channels)
         if self.injection.reference_stage > num_stages:
