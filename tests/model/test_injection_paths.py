@@ -52,7 +52,8 @@ def build(
 
 
 def eager(model: UVLM, visual: list[Tensor], token_ids: Tensor) -> Tensor:
-    return UVLM.__call__(model, visual, token_ids)
+    logits: Tensor = model(visual, token_ids)
+    return logits
 
 
 def cached(model: UVLM, visual: list[Tensor], token_ids: Tensor) -> Tensor:

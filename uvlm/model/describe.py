@@ -44,6 +44,8 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
         specials = SpecialIds(0, 1, 2, 3, 4)
         uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
+    decoder = count_parameters(uvlm.decoder)
+    wider = (QWEN3_VOCABULARY_SIZE - vocabulary_size) * params.decoder.width
     return [
         ("visual tokens K", num_visual_tokens(grid, encoder.strides, reference)),
         ("reference stage", reference),
@@ -55,7 +57,8 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
         ("encoder parameters", count_parameters(unet.encoder)),
         ("unet parameters", count_parameters(unet)),
         ("classifier parameters", count_parameters(classifier)),
-        ("decoder parameters", count_parameters(uvlm.decoder)),
+        ("decoder parameters", decoder),
+        ("with Qwen3's vocabulary", decoder if qwen else decoder + wider),
         ("decoder trained", sum(p.numel() for p in uvlm.decoder.parameters() if p.requires_grad)),
         ("projection parameters", count_parameters(uvlm.projections)),
     ]
