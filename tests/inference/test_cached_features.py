@@ -40,7 +40,7 @@ def params(tiny_document: dict[Any, Any]) -> Params:
     return parse_params(tiny_document, "tests")
 
 
-def write_project(folder: Path, params: Params) -> dict[str, Path]:
+def write_project(folder: Path, params: Params) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     rows, cases = [], []
     for name in CASES:
@@ -69,7 +69,7 @@ def write_project(folder: Path, params: Params) -> dict[str, Path]:
     return {key: folder / name for key, name in names.items()} | {"out": folder / "encode.jsonl"}
 
 
-def uncached(params: Params, paths: dict[str, Path]) -> list[Tensor]:
+def uncached(params: Params, paths: dict[str, Any]) -> list[Tensor]:
     """The encoder in front of the decoder, as in a training that moves it."""
     volumes = [load_array(store_root() / f"preprocess/{name}.b2nd") for name in CASES]
     x = torch.from_numpy(np.stack([normalise(v, params.preprocess) for v in volumes])[:, None])
@@ -79,7 +79,7 @@ def uncached(params: Params, paths: dict[str, Path]) -> list[Tensor]:
         return encode_visual(encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
 
 
-def cached(params: Params, paths: dict[str, Path], dtype: str) -> list[Tensor]:
+def cached(params: Params, paths: dict[str, Any], dtype: str) -> list[Tensor]:
     encode = params.encode.model_copy(update={"dtype": dtype})
     rows = encode_cases(params.model_copy(update={"encode": encode}), **paths)
     stored = np.stack([load_array(resolve(row, "encode"), row.sha256) for row in rows])
