@@ -104,6 +104,50 @@ def test_cached_steps_equal_the_full_forward(decoder: LanguageDecoder) -> None:
     torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_half_precision_keeps_exact_rotations_and_a_cache_that_a_cpu_reads_fast(
+    decoder: LanguageDecoder,
+) -> None:
+    cos, signed_sin = decoder.cos.clone(), decoder.signed_sin.clone()
+    hidden = torch.randn(3, 12, 16)
+    exact = decoder(hidden, {}, hybrid_mask(5, 7))
+    decoder.bfloat16()
+    assert torch.equal(decoder.cos, cos)
+    assert torch.equal(decoder.signed_sin, signed_sin)
+    half = hidden.bfloat16()
+    cache = decoder.new_cache(12)
+    outputs = [decoder(half[:, :5], {}, cache=cache)]
+    outputs += [decoder(half[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
+    written = torch.cat(outputs, dim=1)
+    assert written.dtype == torch.bfloat16
+    assert cache[0].dtype == torch.float32
+    torch.testing.assert_close(written.float(), exact, atol=0.15, rtol=0.05)
+
+
+def test_a_decoder_made_on_the_meta_device_has_its_tables_when_it_gets_memory(
+    decoder_config: DecoderConfig,
+) -> None:
+    with torch.device("meta"):
+        empty = LanguageDecoder(40, decoder_config, max_positions=20)
+    filled = empty.to_empty(device="cpu")
+    cos, signed_sin = rotary_tables(20, 8)
+    assert torch.equal(filled.cos, cos)
+    assert torch.equal(filled.signed_sin, signed_sin)
+
+
+@torch.no_grad()
+def test_cached_steps_under_autocast_equal_the_full_forward_under_autocast(
+    decoder: LanguageDecoder,
+) -> None:
+    hidden = torch.randn(3, 12, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        full = decoder(hidden, {}, hybrid_mask(5, 7))
+        cache = decoder.new_cache(12)
+        outputs = [decoder(hidden[:, :5], {}, cache=cache)]
+        outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
+    torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=0.1, rtol=0.05)
+
+
 def test_logits_are_products_with_the_embedding(decoder: LanguageDecoder) -> None:
     hidden = torch.randn(2, 3, 16)
     torch.testing.assert_close(decoder.logits(hidden), hidden @ decoder.embedding.weight.T)

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
 class LayerCache:
-    """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left."""
+    """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left.
 
-    def __init__(self, capacity: int) -> None:
+    Without a `dtype` they are kept as they come.
+    """
+
+    def __init__(self, capacity: int, dtype: torch.dtype | None = None) -> None:
         self.capacity = capacity
+        self.dtype = dtype
         self.length = 0
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -23,8 +28,9 @@ class LayerCache:
         """Append (B, H, L, d) keys and values; return all of them so far."""
         if self._keys is None or self._values is None:
             batch, heads, _, head_dim = keys.shape
-            self._keys = keys.new_empty(batch, heads, self.capacity, head_dim)
-            self._values = values.new_empty(batch, heads, self.capacity, head_dim)
+            shape, dtype = (batch, heads, self.capacity, head_dim), self.dtype or keys.dtype
+            self._keys = keys.new_empty(shape, dtype=dtype)
+            self._values = values.new_empty(shape, dtype=dtype)
         end = self.length + keys.shape[2]
         self._keys[:, :, self.length : end] = keys
         self._values[:, :, self.length : end] = values
