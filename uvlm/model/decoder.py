@@ -175,7 +175,12 @@ class LanguageDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., E) -> logits (..., V), with the embedding as weights."""
-        return F.linear(hidden, self.embedding.weight)
+        return F.linear(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) of the output layer: the embedding's."""
+        return self.embedding.weight
 
     def _rotation(self, start: int, end: int) -> Rotation:
         if end > len(self.cos):

@@ -70,8 +70,8 @@ class UVLM(nn.Module):
         """
         return self.decoder.logits(self.text_hidden(visual, token_ids))
 
-    def loss_logits(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, V) and targets (N,) of the N report tokens and <eos>s to predict (eq. 3).
+    def target_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, E) and targets (N,) of the N report tokens and <eos>s (eq. 3).
 
         Args:
             visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
@@ -79,8 +79,7 @@ class UVLM(nn.Module):
         """
         inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
         is_target = targets != self.specials.pad
-        hidden = self.text_hidden(visual, inputs)
-        return self.decoder.logits(hidden[is_target]), targets[is_target]
+        return self.text_hidden(visual, inputs)[is_target], targets[is_target]
 
     def text_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
         """Hidden states (B, T, E) of the text positions, ready for `decoder.logits`."""

@@ -26,6 +26,7 @@ from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.augment import augment_intensity, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
+from uvlm.train.token_loss import token_cross_entropy
 
 Floats = npt.NDArray[np.float64]
 
@@ -39,9 +40,14 @@ class ReportNet(nn.Module):
         self.injection = injection
         self.encoder = encoder
 
-    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and targets of the tokens to predict (see `UVLM.loss_logits`)."""
-        return self.uvlm.loss_logits(self.visual(x), token_ids)
+    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
+        """Cross-entropy of the report tokens and <eos>s (eq. 3)."""
+        return self.loss(self.visual(x), token_ids)
+
+    def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Cross-entropy, given aligned tokens."""
+        hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
+        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
 
     def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
         """Align the stages' features of volumes; cached tokens pass as they are."""
