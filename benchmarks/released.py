@@ -44,7 +44,9 @@ def all_logits(model: UVLM, visual: Sequence[Tensor], token_ids: Tensor) -> Tens
         assert isinstance(layer, DecoderLayer)
         if number in injections:
             visual_part = hidden[:, 1 : 1 + injections[number].shape[1]] + injections[number]
-            hidden = torch.cat([hidden[:, :1], visual_part, hidden[:, 1 + visual_part.shape[1] :]], 1)
+            hidden = torch.cat(
+                [hidden[:, :1], visual_part, hidden[:, 1 + visual_part.shape[1] :]], 1
+            )
         hidden = _layer(layer, hidden, mask, decoder)
     return F.linear(decoder.norm(hidden), decoder.embedding.weight)
 

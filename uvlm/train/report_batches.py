@@ -23,7 +23,7 @@ from uvlm.model.align import encode_visual
 from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
 from uvlm.text.tokenizer import Tokenizer
-from uvlm.train.augment import augment_intensity, draw_roll, roll
+from uvlm.train.augment import augment_volume
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
 from uvlm.train.token_loss import token_cross_entropy
@@ -106,10 +106,7 @@ class VolumeInputs:
         """Read volumes."""
         volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
         if rng is not None:
-            augment = self.config.augment
-            volumes = [
-                augment_intensity(roll(x, draw_roll(augment, rng)), augment, rng) for x in volumes
-            ]
+            volumes = [augment_volume(x, self.config.augment, rng) for x in volumes]
         return torch.from_numpy(np.stack(volumes)[:, None])
 
 
