@@ -79,7 +79,7 @@ def overfit(
     subject = read_subject(ct, labels, config)
     unet = build_unet(config.encoder, subject.scheme.num_classes)
     device = choose_device()
-    unet.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    unet.to(device, memory_format=torch.channels_last_3d)
     segmenter = Segmenter(unet, config.patch, device)  # its norms are those to train with
     before = subject.dice(_labels(segmenter, subject))
     steps = _train(segmenter, subject, config, start + 60 * minutes, progress)
