@@ -10,7 +10,6 @@ from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.errors import ConfigError, SetupError
 from uvlm.model.build import build_uvlm
 from uvlm.model.inject import inject
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.uvlm import UVLM, SpecialIds
 
 GRID = (8, 16, 16)
@@ -79,7 +78,7 @@ def test_forward_follows_equation_5_layer_by_layer(
         stage = 6 - layer_number + 1
         if stage >= 1:
             hidden = inject(hidden, projected[stage])
-        hidden = layer(hidden, rotation, hybrid_mask(34, 7), None)
+        hidden = layer(hidden, rotation, 34, None)
     expected = decoder.norm(hidden)[:, 34:] @ decoder.embedding.weight.T
     torch.testing.assert_close(uvlm(visual, token_ids), expected)
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
+from uvlm.model.attention import hybrid_attention
 from uvlm.model.inject import inject
 
 ROTARY_BASE = 10000.0
@@ -77,16 +78,16 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self, hidden: Tensor, rotation: Rotation, num_visual: int | None, cache: LayerCache | None
     ) -> Tensor:
         """(B, L, E) -> (B, L, E)."""
-        attended: Tensor = self.dropout(self._attend(hidden, rotation, mask, cache))
+        attended: Tensor = self.dropout(self._attend(hidden, rotation, num_visual, cache))
         hidden = hidden + attended
         ffn: Tensor = self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
         return hidden + ffn
 
     def _attend(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self, hidden: Tensor, rotation: Rotation, num_visual: int | None, cache: LayerCache | None
     ) -> Tensor:
         batch, length, width = hidden.shape
         qkv: Tensor = self.qkv(self.attention_norm(hidden))
@@ -95,7 +96,7 @@ class DecoderLayer(nn.Module):
         (values,) = self._split_heads(straight, parts=1)
         if cache is not None:
             keys, values = cache.extend(keys, values)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        mixed = hybrid_attention(queries, keys, values, num_visual)
         out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -149,7 +150,7 @@ class LanguageDecoder(nn.Module):
         self,
         hidden: Tensor,
         injections: Mapping[int, Tensor],
-        mask: Tensor | None = None,
+        num_visual: int | None = None,
         cache: Sequence[LayerCache] | None = None,
     ) -> Tensor:
         """Run all layers over embedded positions.
@@ -157,7 +158,7 @@ class LanguageDecoder(nn.Module):
         Args:
             hidden: (B, L, E); with a cache, the positions that follow those already cached.
             injections: visual features (B, K, E) to add before a layer, by its number from 1.
-            mask: bool, (L, positions so far), True where a row may look; None looks everywhere.
+            num_visual: length of the visual block, for the hybrid mask; None looks everywhere.
             cache: from `new_cache`; extended in place.
 
         Returns:
@@ -169,7 +170,7 @@ class LanguageDecoder(nn.Module):
         for index, layer in enumerate(self.layers):
             if index + 1 in injections:
                 hidden = inject(hidden, injections[index + 1])
-            hidden = layer(hidden, rotation, mask, cache[index] if cache else None)
+            hidden = layer(hidden, rotation, num_visual, cache[index] if cache else None)
         normed: Tensor = self.norm(hidden)
         return normed
 

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 
 from uvlm.model.decoder import LanguageDecoder, LayerCache
 from uvlm.model.inject import Plan
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.projection import Projection
 
 
@@ -85,8 +84,7 @@ class UVLM(nn.Module):
         """Hidden states (B, T, E) of the text positions, ready for `decoder.logits`."""
         block, injections = self._visual_block(visual)
         sequence = torch.cat([block, self.decoder.embed(token_ids)], dim=1)
-        mask = hybrid_mask(block.shape[1], token_ids.shape[1], sequence.device)
-        hidden: Tensor = self.decoder(sequence, injections, mask)
+        hidden: Tensor = self.decoder(sequence, injections, num_visual=block.shape[1])
         return hidden[:, block.shape[1] :]
 
     def prefill(self, visual: Sequence[Tensor], capacity: int) -> list[LayerCache]:
