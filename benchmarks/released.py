@@ -59,7 +59,14 @@ def _layer(layer: DecoderLayer, hidden: Tensor, mask: Tensor, decoder: LanguageD
     queries, keys, values = rotate(split[0], rotation), rotate(split[1], rotation), split[2]
     mixed = attention_by_scores(queries, keys, values, mask)
     hidden = hidden + layer.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
-    return hidden + layer.ffn_out(F.gelu(layer.ffn_in(layer.ffn_norm(hidden))))
+    ffn: Tensor = layer.ffn_out(F.gelu(layer.ffn_in(layer.ffn_norm(hidden))))
+    return hidden + ffn
+
+
+def token_loss(model: UVLM, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+    """Cross-entropy of the next token, after logits of every position."""
+    logits = all_logits(model, visual, token_ids[:, :-1])[:, -token_ids.shape[1] + 1 :]
+    return F.cross_entropy(logits.flatten(0, 1), token_ids[:, 1:].flatten())
 
 
 @torch.no_grad()
