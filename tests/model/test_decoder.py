@@ -11,7 +11,6 @@ from torch import Tensor
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
 from uvlm.model.decoder import DecoderLayer, LanguageDecoder, rotary_tables, rotate
-from uvlm.model.mask import hybrid_mask
 
 
 @pytest.fixture
@@ -62,9 +61,8 @@ def test_the_decoder_is_blind_to_a_common_shift_of_all_positions(
 ) -> None:
     hidden = torch.randn(1, 6, 16)
     layer = decoder.layers[0]
-    mask = hybrid_mask(3, 3)
     outputs = [
-        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), mask, None)
+        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), 3, None)
         for s in (0, 9)
     ]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
@@ -76,27 +74,25 @@ def test_text_never_sees_later_text_and_visual_tokens_never_see_text(
     hidden = torch.randn(1, 9, 16)
     changed = hidden.clone()
     changed[:, 6] += torch.randn(16)
-    mask = hybrid_mask(4, 5)
-    before, after = decoder(hidden, {}, mask), decoder(changed, {}, mask)
+    before, after = decoder(hidden, {}, 4), decoder(changed, {}, 4)
     assert torch.equal(before[:, :6], after[:, :6])
     assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).min() > 1e-4
 
 
 def test_every_visual_token_reaches_every_other_and_all_text(decoder: LanguageDecoder) -> None:
     hidden = torch.randn(1, 9, 16)
-    mask = hybrid_mask(4, 5)
-    before = decoder(hidden, {}, mask)
+    before = decoder(hidden, {}, 4)
     for token in range(4):
         changed = hidden.clone()
         changed[:, token] += torch.randn(16)
-        moved = (decoder(changed, {}, mask) - before).abs().amax(-1)
+        moved = (decoder(changed, {}, 4) - before).abs().amax(-1)
         assert moved.min() > 1e-5, f"visual token {token} is not seen everywhere"
 
 
 def test_cached_steps_equal_the_full_forward(decoder: LanguageDecoder) -> None:
     hidden = torch.randn(3, 12, 16)
     injections = {1: torch.randn(3, 3, 16), 5: torch.randn(3, 3, 16)}
-    full = decoder(hidden, injections, hybrid_mask(5, 7))
+    full = decoder(hidden, injections, 5)
     cache = decoder.new_cache(12)
     with torch.no_grad():
         outputs = [decoder(hidden[:, :5], injections, cache=cache)]
@@ -110,7 +106,7 @@ def test_half_precision_keeps_exact_rotations_and_a_cache_that_a_cpu_reads_fast(
 ) -> None:
     cos, signed_sin = decoder.cos.clone(), decoder.signed_sin.clone()
     hidden = torch.randn(3, 12, 16)
-    exact = decoder(hidden, {}, hybrid_mask(5, 7))
+    exact = decoder(hidden, {}, num_visual=5)
     decoder.bfloat16()
     assert torch.equal(decoder.cos, cos)
     assert torch.equal(decoder.signed_sin, signed_sin)
@@ -141,7 +137,7 @@ def test_cached_steps_under_autocast_equal_the_full_forward_under_autocast(
 ) -> None:
     hidden = torch.randn(3, 12, 16)
     with torch.autocast("cpu", torch.bfloat16):
-        full = decoder(hidden, {}, hybrid_mask(5, 7))
+        full = decoder(hidden, {}, num_visual=5)
         cache = decoder.new_cache(12)
         outputs = [decoder(hidden[:, :5], {}, cache=cache)]
         outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]

@@ -189,8 +189,8 @@ def test_gates_start_open_learn_and_close(
         own = plain.state_dict()
         gated.load_state_dict(gated.state_dict() | own)
         assert torch.equal(gated(visual, token_ids), plain(visual, token_ids))
-    logits, targets = gated.loss_logits(visual, token_ids)
-    torch.nn.functional.cross_entropy(logits, targets).backward()
+    hidden, targets = gated.target_hidden(visual, token_ids)
+    torch.nn.functional.cross_entropy(gated.decoder.logits(hidden), targets).backward()
     assert all(gate.grad is not None and gate.grad != 0 for gate in gated.gates.values())
     with torch.no_grad():
         before = gated(visual, token_ids)

@@ -15,7 +15,6 @@ from torch import Tensor
 from tests.tiny_qwen import LAYERS, SIZES, write_qwen
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.pretrained import find_qwen, qwen_trained_on
 from uvlm.model.qwen import LORA_TARGETS, QwenDecoder, build_qwen
 from uvlm.model.weights import load_weights, weights_of
@@ -61,7 +60,7 @@ def test_with_a_causal_mask_and_no_image_it_is_transformers_qwen3(theirs: Any, k
     decoder = build(kind)
     ids = torch.randint(0, TOKENS, (2, 11), generator=torch.Generator().manual_seed(0))
     expected = theirs(ids).logits[..., :TOKENS]
-    hidden = decoder(decoder.embed(ids), {}, hybrid_mask(0, 11))
+    hidden = decoder(decoder.embed(ids), {}, num_visual=0)
     torch.testing.assert_close(decoder.logits(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -79,8 +78,7 @@ def test_its_cached_greedy_tokens_are_those_of_transformers_generate(theirs: Any
             suppress_tokens=list(range(TOKENS, theirs.config.vocab_size)),
         )[0].tolist()
         cache = decoder.new_cache(len(prompt) + 20)
-        mask = hybrid_mask(0, len(prompt))
-        hidden = decoder(decoder.embed(given), {}, mask, cache)
+        hidden = decoder(decoder.embed(given), {}, 0, cache)
         written = [*prompt]
         for _ in range(20):
             written.append(int(decoder.logits(hidden[:, -1]).argmax()))
@@ -92,8 +90,7 @@ def test_its_cached_greedy_tokens_are_those_of_transformers_generate(theirs: Any
 def test_without_a_mask_every_position_looks_everywhere(folder: Path) -> None:
     decoder = build("qwen3_full")
     hidden = torch.randn(1, 6, 16)
-    everywhere = torch.ones(6, 6, dtype=torch.bool)
-    torch.testing.assert_close(decoder(hidden, {}), decoder(hidden, {}, everywhere))
+    torch.testing.assert_close(decoder(hidden, {}), decoder(hidden, {}, num_visual=6))
     before = decoder(hidden, {})
     hidden[:, -1] += 1.0
     assert (decoder(hidden, {}) - before).abs().amax(-1).min() > 1e-5
@@ -105,7 +102,7 @@ def test_cached_steps_equal_the_full_forward(folder: Path, position: str) -> Non
     decoder = build("qwen3_full", position)
     hidden = torch.randn(3, 12, 16)
     injections = {1: torch.randn(3, 3, 16), 5: torch.randn(3, 3, 16)}
-    full = decoder(hidden, injections, hybrid_mask(5, 7))
+    full = decoder(hidden, injections, num_visual=5)
     cache = decoder.new_cache(12)
     outputs = [decoder(hidden[:, :5], injections, cache=cache)]
     outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]

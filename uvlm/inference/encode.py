@@ -21,7 +21,7 @@ from uvlm.config import InjectionConfig, Params, PreprocessConfig
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, contract_sha256, normalise
 from uvlm.errors import DataError
-from uvlm.inference.device import autocast, choose_device, choose_precision, set_threads
+from uvlm.inference.device import autocast, choose_device, choose_precision, ready, set_threads
 from uvlm.model.align import encode_visual
 from uvlm.model.checkpoint import check_contract, load_encoder
 from uvlm.store import (
@@ -38,6 +38,7 @@ from uvlm.store import (
 from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
+VERSION: Final = 2  # of the arithmetic
 
 
 def encode_cases(
@@ -67,7 +68,8 @@ def encode_cases(
     loaded = load_encoder(model)
     device = choose_device()
     set_threads()
-    encoder = loaded.encoder.to(device, memory_format=torch.channels_last_3d)
+    encoder = loaded.encoder
+    ready(encoder, device)
     encoder_sha256 = loaded.config.weights["encoder"]
     examples = read_examples(index, preprocess, params.preprocess)
     extra = {
@@ -150,6 +152,7 @@ def _key(example: Example, params: Params, encoder_sha256: str, precision: str) 
         params.injection.deeper,
         params.encode.dtype,
         precision,
+        VERSION,
     )
 
 

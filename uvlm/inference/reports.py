@@ -27,7 +27,7 @@ from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, normalise
 from uvlm.errors import DataError
 from uvlm.inference.decoding import Decoding, Ended
-from uvlm.inference.device import set_threads
+from uvlm.inference.device import ready, set_threads
 from uvlm.inference.encode import encode_volumes, read_encodings
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter, segment_cases
@@ -159,7 +159,8 @@ def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Toke
     """Read cached tokens (K, sum C_i); an encoder that trained along reads volumes again."""
     model = writer.model
     if params.train_report.encoder_lr_scale > 0:
-        encoder = model.encoder.to(writer.device, memory_format=torch.channels_last_3d)
+        encoder = model.encoder
+        ready(encoder, writer.device)
 
         def encoded(example: Example) -> Tensor:
             array = load_array(example.volume, example.volume_sha256)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
+from uvlm.model.attention import hybrid_attention
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
 
@@ -61,12 +62,12 @@ class DecoderLayer(nn.Module):
         self,
         hidden: Tensor,
         rotation: Rotation,
-        mask: Tensor | None,
+        num_visual: int | None,
         cache: LayerCache | None,
         after_attention: Tensor | None = None,
     ) -> Tensor:
         """(B, L, E) -> (B, L, E); `after_attention` (B, K, E) is injected between the two parts."""
-        attended: Tensor = self.dropout(self._attend(hidden, rotation, mask, cache))
+        attended: Tensor = self.dropout(self._attend(hidden, rotation, num_visual, cache))
         hidden = hidden + attended
         if after_attention is not None:
             hidden = inject(hidden, after_attention)
@@ -74,7 +75,7 @@ class DecoderLayer(nn.Module):
         return hidden + ffn
 
     def _attend(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self, hidden: Tensor, rotation: Rotation, num_visual: int | None, cache: LayerCache | None
     ) -> Tensor:
         batch, length, width = hidden.shape
         qkv: Tensor = self.qkv(self.attention_norm(hidden))
@@ -82,11 +83,11 @@ class DecoderLayer(nn.Module):
         queries, keys = rotate(self._split_heads(turned, parts=2), rotation)
         (values,) = self._split_heads(straight, parts=1)
         if cache is None:
-            mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+            mixed = hybrid_attention(queries, keys, values, num_visual)
         else:
             keys, values = cache.extend(keys, values)
             with torch.autocast(keys.device.type, enabled=False):  # in the precision of the cache
-                mixed = F.scaled_dot_product_attention(queries.to(keys.dtype), keys, values, mask)
+                mixed = hybrid_attention(queries.to(keys.dtype), keys, values, num_visual)
             mixed = mixed.to(qkv.dtype)
         out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
@@ -160,7 +161,7 @@ class LanguageDecoder(nn.Module):
         self,
         hidden: Tensor,
         injections: Mapping[int, Tensor],
-        mask: Tensor | None = None,
+        num_visual: int | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Run all layers over embedded positions.
@@ -168,7 +169,7 @@ class LanguageDecoder(nn.Module):
         Args:
             hidden: (B, L, E); with a cache, the positions that follow those already cached.
             injections: visual features (B, K, E) to add at a layer, by its number from 1.
-            mask: bool, (L, positions so far), True where a row may look; None looks everywhere.
+            num_visual: length of the visual block, for the hybrid mask; None looks everywhere.
             cache: from `new_cache`; extended in place.
 
         Returns:
@@ -181,13 +182,18 @@ class LanguageDecoder(nn.Module):
             visual = injections.get(index + 1)
             if visual is not None and self.position == "before_layer":
                 hidden, visual = inject(hidden, visual), None
-            hidden = layer(hidden, rotation, mask, cache[index] if cache else None, visual)
+            hidden = layer(hidden, rotation, num_visual, cache[index] if cache else None, visual)
         normed: Tensor = self.norm(hidden)
         return normed
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., E) -> logits (..., V), with the embedding as weights."""
-        return F.linear(hidden, self.embedding.weight)
+        return F.linear(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) of the output layer: the embedding's."""
+        return self.embedding.weight
 
     def _rotation(self, start: int, end: int) -> Rotation:
         if end > len(self.cos):

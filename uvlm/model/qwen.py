@@ -22,6 +22,7 @@ from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
+from uvlm.model.mask import hybrid_mask
 from uvlm.model.pretrained import QwenSource, check_sizes
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -62,7 +63,7 @@ class QwenDecoder(nn.Module):
         self,
         hidden: Tensor,
         injections: Mapping[int, Tensor],
-        mask: Tensor | None = None,
+        num_visual: int | None = None,
         cache: Cache | None = None,
     ) -> Tensor:
         """Run all layers over embedded positions; see `LanguageDecoder.forward`."""
@@ -75,10 +76,13 @@ class QwenDecoder(nn.Module):
                 f"{self.model.config.max_position_embeddings}",
                 "lower it or take a deeper reference stage",
             )
+        mask = None
+        if num_visual is not None:
+            mask = hybrid_mask(num_visual, hidden.shape[1] - num_visual, hidden.device)[None, None]
         positions = torch.arange(start, end, device=hidden.device)[None]
         arguments = {
             "position_embeddings": self.model.model.rotary_emb(hidden, positions),
-            "attention_mask": None if mask is None else mask[None, None],
+            "attention_mask": mask,
             "is_causal": False,  # without a mask a row looks everywhere
             "cache": _LayerCaches(cache) if cache else None,
         }
@@ -93,7 +97,13 @@ class QwenDecoder(nn.Module):
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., E) -> logits (..., V)."""
-        return F.linear(hidden, self.model.lm_head.weight[: self.vocabulary_size])
+        return F.linear(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) of the output layer, without the rows that no id of the tokenizer names."""
+        weight: Tensor = self.model.lm_head.weight[: self.vocabulary_size]
+        return weight
 
     def merge_adapter(self) -> None:
         """Add the adapter to the weights it adapts and remove it: same outputs, fewer products."""

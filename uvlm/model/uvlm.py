@@ -21,7 +21,6 @@ from torch import Tensor, nn
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder
 
@@ -80,8 +79,8 @@ class UVLM(nn.Module):
         """
         return self.decoder.logits(self.text_hidden(visual, token_ids))
 
-    def loss_logits(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (N, V) and targets (N,) of the N report tokens and <eos>s to predict (eq. 3).
+    def target_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, E) and targets (N,) of the N report tokens and <eos>s (eq. 3).
 
         Args:
             visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
@@ -89,15 +88,13 @@ class UVLM(nn.Module):
         """
         inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
         is_target = targets != self.specials.pad
-        hidden = self.text_hidden(visual, inputs)
-        return self.decoder.logits(hidden[is_target]), targets[is_target]
+        return self.text_hidden(visual, inputs)[is_target], targets[is_target]
 
     def text_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
         """Hidden states (B, T, E) of the text positions, ready for `decoder.logits`."""
         block, injections = self._visual_block(visual)
         sequence = torch.cat([block, self.decoder.embed(token_ids)], dim=1)
-        mask = hybrid_mask(block.shape[1], token_ids.shape[1], sequence.device)
-        hidden: Tensor = self.decoder(sequence, injections, mask)
+        hidden: Tensor = self.decoder(sequence, injections, num_visual=block.shape[1])
         return hidden[:, block.shape[1] :]
 
     def prefill(self, visual: Sequence[Tensor], capacity: int) -> list[LayerCache]:

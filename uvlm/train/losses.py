@@ -1,10 +1,10 @@
-"""Losses of the three objectives: Dice + cross-entropy with deep supervision, BCE, token loss.
+"""The loss of stage 1: Dice + cross-entropy with deep supervision.
 
 The segmentation loss never builds a one-hot map: the volume is walked in slabs, each slab's
 softmax gives the class sums on the way forward and, once the sums are known, the gradient on the
 way back. Extra memory is the gradient itself.
 
-B batch, C classes, (D, H, W) = (z, y, x), N voxels of a slab or report tokens, V vocabulary.
+B batch, C classes, (D, H, W) = (z, y, x), N voxels of a slab.
 """
 
 from __future__ import annotations
@@ -88,11 +88,6 @@ def pool_labels(target: Tensor, shape: tuple[int, ...]) -> Tensor:
     if tuple(target.shape[1:]) == shape:
         return target
     return F.adaptive_max_pool3d(target.float(), shape).to(target.dtype)
-
-
-def token_cross_entropy(logits: Tensor, target_ids: Tensor) -> Tensor:
-    """Mean -log p of the tokens to predict; logits (N, V), ids (N,)."""
-    return F.cross_entropy(logits.float(), target_ids)
 
 
 @dataclass(frozen=True)

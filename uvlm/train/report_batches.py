@@ -23,9 +23,10 @@ from uvlm.model.align import encode_visual
 from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
 from uvlm.text.tokenizer import PAD, SPECIAL_TOKENS, Tokenizer
-from uvlm.train.augment import augment_intensity, draw_roll, roll
+from uvlm.train.augment import augment_volume
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
+from uvlm.train.token_loss import token_cross_entropy
 
 PAD_ID = SPECIAL_TOKENS.index(PAD)
 Floats = npt.NDArray[np.float64]
@@ -40,9 +41,14 @@ class ReportNet(nn.Module):
         self.injection = injection
         self.encoder = encoder
 
-    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and targets of the tokens to predict (see `UVLM.loss_logits`)."""
-        return self.uvlm.loss_logits(self.visual(x), token_ids)
+    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
+        """Cross-entropy of the report tokens and <eos>s (eq. 3)."""
+        return self.loss(self.visual(x), token_ids)
+
+    def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Cross-entropy, given aligned tokens."""
+        hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
+        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
 
     def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
         """Align the stages' features of volumes; cached tokens pass as they are."""
@@ -100,10 +106,7 @@ class VolumeInputs:
         """Read volumes."""
         volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
         if rng is not None:
-            augment = self.config.augment
-            volumes = [
-                augment_intensity(roll(x, draw_roll(augment, rng)), augment, rng) for x in volumes
-            ]
+            volumes = [augment_volume(x, self.config.augment, rng) for x in volumes]
         return torch.from_numpy(np.stack(volumes)[:, None])
 
 
