@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +30,31 @@ def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
     return statistics.median(times)
 
 
-def peak_growth_mb(work: Callable[..., Any], *arguments: Any) -> float:
-    """Run a picklable function in a process of its own; MB that its peak rises above the start."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(_grow, (work, arguments))
+def cpu_seconds_of_both(
+    theirs: Callable[[], Any], ours: Callable[[], Any], repeats: int
+) -> tuple[float, float]:
+    """Median CPU times of two functions that run in turn, so that a noisy minute meets both."""
+    times = [(cpu_seconds(theirs, 1), cpu_seconds(ours, 1)) for _ in range(repeats)]
+    first, second = zip(*times, strict=True)
+    return statistics.median(first), statistics.median(second)
 
 
-def _grow(work: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+def peak_growth_mb(
+    work: Callable[..., Any], *arguments: Any, prepare: Callable[..., Any] | None = None
+) -> float:
+    """Run a picklable function in a process of its own; MB that its peak rises above the start.
+
+    With `prepare`, that function gets the arguments, and `work` what it returned.
+    """
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_grow, work, arguments, prepare).result()
+
+
+def _grow(
+    work: Callable[..., Any], arguments: tuple[Any, ...], prepare: Callable[..., Any] | None
+) -> float:
+    if prepare is not None:
+        arguments = (prepare(*arguments),)
     before = _status_mb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts anew
     work(*arguments)

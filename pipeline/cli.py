@@ -77,11 +77,16 @@ def params(
 
 
 @app.command()
-def info(as_json: Json = False) -> None:
-    """Show versions, device, folders, and the model that params.yaml builds."""
+def info(
+    profile: Annotated[
+        str | None, typer.Option(help="A file of conf/profile/; else params.yaml here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show versions, device, folders, and the model that the parameters build."""
     from pipeline.environment import describe
 
-    facts = describe()
+    facts = describe(profile)
     if as_json:
         typer.echo(json.dumps(facts))
         return

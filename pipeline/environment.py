@@ -6,14 +6,15 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from pipeline.paths import PARAMS, project_root
-from uvlm.config import Params, load_params
+from pipeline.profiles import compose
+from uvlm.config import Params, load_params, parse_params
 from uvlm.store import store_root
 
 _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
 
 
-def describe() -> dict[str, str]:
-    """Collect versions, device, folders, and what the profile here builds."""
+def describe(profile: str | None = None) -> dict[str, str]:
+    """Collect versions, device, folders, and what params.yaml, or a profile of conf/, builds."""
     from uvlm.inference.device import choose_device, choose_precision
 
     device = choose_device()
@@ -23,9 +24,12 @@ def describe() -> dict[str, str]:
         "store": str(store_root()),
         "tracking": f"sqlite:///{project_root().resolve() / 'mlflow.db'}",
     }
-    if not PARAMS.exists():
+    if profile is not None:
+        params = parse_params(compose(project_root(), profile), f"conf/profile/{profile}.yaml")
+    elif PARAMS.exists():
+        params = load_params(PARAMS)
+    else:
         return facts | {"profile": "no params.yaml here"}
-    params = load_params(PARAMS)
     return facts | {"profile": params.profile} | model_facts(params)
 
 

@@ -166,6 +166,13 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
         ("train_seg", "initial_weights", "abc", "train_seg.initial_weights"),
         ("train_cls", "ema_decay", 1.0, "train_cls.ema_decay"),
         ("train_cls", "pos_weight", "yes", "train_cls.pos_weight"),
+        ("decoder", "kind", "qwen3_lora", "needs tokenizer.kind qwen3, not bpe"),
+        ("generate", "top_p", 0.9, "draws nothing at temperature 0"),
+        ("generate", "length_penalty", 0.5, "compares beams; raise num_beams"),
+        ("generate", "no_repeat_ngram", 1, "allows every word once"),
+        ("generate", "stop_after_repeats", 1, "stops every report"),
+        ("generate", "max_tokens", 5000, "5000 tokens but decoder.max_report_tokens is 192"),
+        ("generate", "min_tokens", 193, "193 tokens but decoder.max_report_tokens is 192"),
     ],
 )
 def test_numbers_that_contradict_each_other_are_quoted(
@@ -173,6 +180,22 @@ def test_numbers_that_contradict_each_other_are_quoted(
 ) -> None:
     document = copy.deepcopy(documents["phantom"])
     document[section][key] = value
+    with pytest.raises(ConfigError, match=fact):
+        parse_params(document, "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("values", "fact"),
+    [
+        ({"temperature": 1.0, "num_beams": 4}, "4 beams do not draw"),
+        ({"max_tokens": 8, "min_tokens": 9}, "min_tokens 9 exceeds max_tokens 8"),
+    ],
+)
+def test_ways_of_decoding_that_exclude_each_other_are_refused(
+    values: dict[str, Any], fact: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    document = copy.deepcopy(documents["phantom"])
+    document["generate"] |= values
     with pytest.raises(ConfigError, match=fact):
         parse_params(document, "params.yaml")
 

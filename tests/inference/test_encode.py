@@ -118,7 +118,9 @@ def test_a_second_run_writes_the_same_manifest_without_the_encoder(
     assert inputs["out"].read_bytes() == before
 
 
-@pytest.mark.parametrize("change", [{"reference_stage": 6}, {"pooling": "max"}])
+@pytest.mark.parametrize(
+    "change", [{"reference_stage": 6}, {"pooling": "max"}, {"deeper": "interpolated"}]
+)
 def test_another_alignment_is_encoded_again_and_the_old_tokens_are_refused(
     change: dict[str, Any], params: Params, inputs: dict[str, Any]
 ) -> None:

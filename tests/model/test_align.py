@@ -9,7 +9,9 @@ from torch import Tensor
 from uvlm.config import EncoderConfig
 from uvlm.errors import ConfigError
 from uvlm.model.align import (
+    Deeper,
     align,
+    deepest_tokens,
     encode_visual,
     feature_grids,
     num_visual_tokens,
@@ -71,6 +73,30 @@ def test_deeper_stages_keep_their_voxels_and_end_in_zeros(features: list[Tensor]
     assert tokens.shape == (2, 32, 5)
     assert torch.equal(tokens[:, :4], naive_align(features[3], (1, 2, 2), "max"))
     assert torch.count_nonzero(tokens[:, 4:]) == 0
+
+
+def test_interpolated_deeper_stages_give_every_voxel_what_covers_it(features: list[Tensor]) -> None:
+    aligned = align(features, 2, "average", "interpolated")
+    padded = align(features, 2, "average")
+    same = [torch.equal(one, other) for one, other in zip(aligned, padded, strict=True)]
+    assert same == [True, True, True, False]
+    for z in range(2):
+        for y in range(4):
+            for x in range(4):
+                token = aligned[3][:, (z * 4 + y) * 4 + x]
+                assert torch.equal(token, features[3][:, :, z // 2, y // 2, x // 2])
+    assert token_counts((4, 8, 8), (1, 2, 1, 2), 2, "interpolated") == [32, 32, 32, 32]
+
+
+@pytest.mark.parametrize("deeper", ["zeros", "interpolated"])
+@pytest.mark.parametrize("reference", [1, 2, 3, 4])
+def test_the_deepest_stage_is_found_again_in_its_aligned_tokens(
+    features: list[Tensor], reference: int, deeper: Deeper
+) -> None:
+    grids = [(4, 8, 8), (2, 4, 4), (2, 4, 4), (1, 2, 2)]
+    tokens = align(features, reference, "max", deeper)[-1]
+    found = deepest_tokens(tokens, grids, reference, deeper)
+    assert torch.equal(found, features[-1].flatten(2).transpose(1, 2))
 
 
 @pytest.mark.parametrize("reference", [1, 2, 3, 4])

@@ -11,7 +11,6 @@ from torch import Tensor
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
 from uvlm.model.decoder import DecoderLayer, LanguageDecoder, rotary_tables, rotate
-from uvlm.model.mask import hybrid_mask
 
 
 @pytest.fixture
@@ -45,9 +44,10 @@ def test_rotary_scores_depend_on_the_distance_only(
     assert float(moved) == pytest.approx(float(score), abs=2e-3)
 
 
-@pytest.mark.parametrize("position", [0, 1, 7, 500, 4095])
-def test_rotary_positions_leave_norms_unchanged(position: int) -> None:
-    x = torch.randn(16, generator=torch.Generator().manual_seed(0))
+@settings(max_examples=50, deadline=None)
+@given(position=st.integers(0, 4095), seed=st.integers(0, 2**31))
+def test_rotary_positions_leave_norms_unchanged(position: int, seed: int) -> None:
+    x = torch.randn(16, generator=torch.Generator().manual_seed(seed))
     torch.testing.assert_close(turned(x, position).norm(), x.norm())
 
 
@@ -62,9 +62,8 @@ def test_the_decoder_is_blind_to_a_common_shift_of_all_positions(
 ) -> None:
     hidden = torch.randn(1, 6, 16)
     layer = decoder.layers[0]
-    mask = hybrid_mask(3, 3)
     outputs = [
-        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), mask, None)
+        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), 3, None)
         for s in (0, 9)
     ]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
@@ -76,32 +75,74 @@ def test_text_never_sees_later_text_and_visual_tokens_never_see_text(
     hidden = torch.randn(1, 9, 16)
     changed = hidden.clone()
     changed[:, 6] += torch.randn(16)
-    mask = hybrid_mask(4, 5)
-    before, after = decoder(hidden, {}, mask), decoder(changed, {}, mask)
+    before, after = decoder(hidden, {}, 4), decoder(changed, {}, 4)
     assert torch.equal(before[:, :6], after[:, :6])
     assert (before[:, 6:] - after[:, 6:]).abs().amax(-1).min() > 1e-4
 
 
 def test_every_visual_token_reaches_every_other_and_all_text(decoder: LanguageDecoder) -> None:
     hidden = torch.randn(1, 9, 16)
-    mask = hybrid_mask(4, 5)
-    before = decoder(hidden, {}, mask)
+    before = decoder(hidden, {}, 4)
     for token in range(4):
         changed = hidden.clone()
         changed[:, token] += torch.randn(16)
-        moved = (decoder(changed, {}, mask) - before).abs().amax(-1)
+        moved = (decoder(changed, {}, 4) - before).abs().amax(-1)
         assert moved.min() > 1e-5, f"visual token {token} is not seen everywhere"
 
 
 def test_cached_steps_equal_the_full_forward(decoder: LanguageDecoder) -> None:
     hidden = torch.randn(3, 12, 16)
     injections = {1: torch.randn(3, 3, 16), 5: torch.randn(3, 3, 16)}
-    full = decoder(hidden, injections, hybrid_mask(5, 7))
+    full = decoder(hidden, injections, 5)
     cache = decoder.new_cache(12)
     with torch.no_grad():
         outputs = [decoder(hidden[:, :5], injections, cache=cache)]
         outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
     torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_half_precision_keeps_exact_rotations_and_a_cache_that_a_cpu_reads_fast(
+    decoder: LanguageDecoder,
+) -> None:
+    cos, signed_sin = decoder.cos.clone(), decoder.signed_sin.clone()
+    hidden = torch.randn(3, 12, 16)
+    exact = decoder(hidden, {}, num_visual=5)
+    decoder.bfloat16()
+    assert torch.equal(decoder.cos, cos)
+    assert torch.equal(decoder.signed_sin, signed_sin)
+    half = hidden.bfloat16()
+    cache = decoder.new_cache(12)
+    outputs = [decoder(half[:, :5], {}, cache=cache)]
+    outputs += [decoder(half[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
+    written = torch.cat(outputs, dim=1)
+    assert written.dtype == torch.bfloat16
+    assert cache[0].dtype == torch.float32
+    torch.testing.assert_close(written.float(), exact, atol=0.15, rtol=0.05)
+
+
+def test_a_decoder_made_on_the_meta_device_has_its_tables_when_it_gets_memory(
+    decoder_config: DecoderConfig,
+) -> None:
+    with torch.device("meta"):
+        empty = LanguageDecoder(40, decoder_config, max_positions=20)
+    filled = empty.to_empty(device="cpu")
+    cos, signed_sin = rotary_tables(20, 8)
+    assert torch.equal(filled.cos, cos)
+    assert torch.equal(filled.signed_sin, signed_sin)
+
+
+@torch.no_grad()
+def test_cached_steps_under_autocast_equal_the_full_forward_under_autocast(
+    decoder: LanguageDecoder,
+) -> None:
+    hidden = torch.randn(3, 12, 16)
+    with torch.autocast("cpu", torch.bfloat16):
+        full = decoder(hidden, {}, num_visual=5)
+        cache = decoder.new_cache(12)
+        outputs = [decoder(hidden[:, :5], {}, cache=cache)]
+        outputs += [decoder(hidden[:, i : i + 1], {}, cache=cache) for i in range(5, 12)]
+    torch.testing.assert_close(torch.cat(outputs, dim=1), full, atol=0.1, rtol=0.05)
 
 
 def test_logits_are_products_with_the_embedding(decoder: LanguageDecoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -59,3 +60,31 @@ def test_the_injection_plan_is_written_out() -> None:
     rows = dict(describe(params_with((64, 64, 64), 6)))
     assert rows["injection"] == "f6->L1 f5->L2 f4->L3 f3->L4 f2->L5 f1->L6"
     assert dict(describe(params_with((64, 64, 64), 6, "input_only")))["injection"] == "input only"
+    assert dict(describe(params_with((64, 64, 64), 6)))["injected"] == "before layer"
+
+
+QWEN3_4B = {
+    "model_type": "qwen3", "vocab_size": 151936, "hidden_size": 2560, "intermediate_size": 9728,
+    "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8, "head_dim": 128,
+    "max_position_embeddings": 40960, "tie_word_embeddings": True, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "trained"), [("qwen3_full", 4_022_468_096), ("qwen3_lora", 47_185_920)]
+)
+def test_qwen3_4b_has_4_billion_weights_and_its_adapter_47_million(
+    kind: str, trained: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published count; the adapter's by hand: 36 layers x 64 x (q, k, v, o: in + out)."""
+    monkeypatch.setenv("UVLM_QWEN3", str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_4B))
+    params = params_with((192, 256, 256), 6)
+    sizes = {"layers": 36, "width": 2560, "heads": 32, "ffn": 9728, "kind": kind, "dropout": 0.0}
+    decoder = params.decoder.model_copy(update=sizes)
+    rows = dict(describe(params.model_copy(update={"decoder": decoder})))
+    assert rows["decoder trained"] == trained
+    assert rows["with Qwen3's vocabulary"] == rows["decoder parameters"]
+    adapter = trained if kind == "qwen3_lora" else 0
+    assert rows["decoder parameters"] == 4_022_468_096 + adapter
+    assert 36 * 64 * 2 * ((2560 + 4096) + (2560 + 1024)) == 47_185_920

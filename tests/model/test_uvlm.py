@@ -9,8 +9,8 @@ from torch import Tensor
 from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.errors import ConfigError, SetupError
 from uvlm.model.build import build_uvlm
+from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import inject
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.uvlm import UVLM, SpecialIds
 
 GRID = (8, 16, 16)
@@ -68,6 +68,7 @@ def test_forward_follows_equation_5_layer_by_layer(
     uvlm: UVLM, visual: list[Tensor], token_ids: Tensor
 ) -> None:
     decoder = uvlm.decoder
+    assert isinstance(decoder, LanguageDecoder)
     projected = {s: uvlm.projections[str(s)](visual[s - 1]) for s in range(1, 7)}
     framing = decoder.embed(torch.tensor([[1, 2], [1, 2]]))
     hidden = torch.cat(
@@ -79,7 +80,7 @@ def test_forward_follows_equation_5_layer_by_layer(
         stage = 6 - layer_number + 1
         if stage >= 1:
             hidden = inject(hidden, projected[stage])
-        hidden = layer(hidden, rotation, hybrid_mask(34, 7), None)
+        hidden = layer(hidden, rotation, 34, None)
     expected = decoder.norm(hidden)[:, 34:] @ decoder.embedding.weight.T
     torch.testing.assert_close(uvlm(visual, token_ids), expected)
 
@@ -133,19 +134,19 @@ def test_a_batch_gives_the_logits_of_its_rows_at_any_padding(
         torch.testing.assert_close(batch[case, :length], alone[0], atol=1e-5, rtol=1e-5)
 
 
-def test_loss_logits_hold_the_report_and_its_end_but_no_padding(
+def test_the_states_to_predict_from_hold_the_report_and_its_end_but_no_padding(
     uvlm: UVLM, visual: list[Tensor], token_ids: Tensor
 ) -> None:
-    logits, targets = uvlm.loss_logits(visual, token_ids)
+    hidden, targets = uvlm.target_hidden(visual, token_ids)
     assert targets.tolist() == [9, 17, 30, 12, 8, 4, 25, 11, 4]
     full = uvlm(visual, token_ids)
     expected = torch.cat([full[0, :6], full[1, :3]])
-    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(uvlm.decoder.logits(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_the_loss_reaches_every_weight(uvlm: UVLM, visual: list[Tensor], token_ids: Tensor) -> None:
-    logits, targets = uvlm.loss_logits(visual, token_ids)
-    torch.nn.functional.cross_entropy(logits, targets).backward()
+    hidden, targets = uvlm.target_hidden(visual, token_ids)
+    torch.nn.functional.cross_entropy(uvlm.decoder.logits(hidden), targets).backward()
     idle = [n for n, p in uvlm.named_parameters() if p.grad is None or not p.grad.any()]
     assert idle == []
 
@@ -163,8 +164,8 @@ def test_a_small_model_learns_to_say_what_it_sees(
     token_ids = torch.tensor([[3, 9, 17, 4], [3, 25, 11, 4]])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(120):
-        logits, targets = model.loss_logits(visual, token_ids)
-        loss = torch.nn.functional.cross_entropy(logits, targets)
+        hidden, targets = model.target_hidden(visual, token_ids)
+        loss = torch.nn.functional.cross_entropy(model.decoder.logits(hidden), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -173,12 +174,13 @@ def test_a_small_model_learns_to_say_what_it_sees(
     assert float(loss.detach()) < 0.1
 
 
-def test_pretrained_decoders_are_named_as_absent(
-    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig],
+def test_a_qwen_decoder_without_its_folder_says_which_variable_to_set(
+    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("UVLM_QWEN3", raising=False)
     encoder, decoder, plan = configs
     qwen = decoder.model_copy(update={"kind": "qwen3_lora"})
-    with pytest.raises(SetupError, match="qwen3_lora"):
+    with pytest.raises(SetupError, match="UVLM_QWEN3: is not set"):
         build_uvlm(encoder, qwen, plan, GRID, 40, SPECIALS)
 
 

@@ -122,6 +122,20 @@ def test_info_describes_the_model_of_the_paper(project: Path, root: Path) -> Non
     assert facts["injection"] == "f6->L1 f5->L2 f4->L3 f3->L4 f2->L5 f1->L6"
 
 
+def test_info_counts_the_weights_of_a_profile_that_is_not_in_use(project: Path, root: Path) -> None:
+    result = uvlm_command("info", "--profile", "chest", "--json", cwd=project, root=root)
+    facts = json.loads(result.stdout)
+    millions = {name: round(int(facts[name]) / 1e6, 1) for name in (
+        "encoder parameters", "unet parameters", "with Qwen3's vocabulary"
+    )}  # fmt: skip
+    assert list(millions.values()) == [90.3, 102.4, 102.9]
+    assert facts["visual tokens K"] == "384"
+    assert not (project / "params.yaml").exists()
+    unknown = uvlm_command("info", "--profile", "head", cwd=project, root=root)
+    assert unknown.returncode == 2
+    assert "choose abdomen, chest, folder, phantom" in unknown.stderr
+
+
 def test_an_empty_store_is_intact_and_has_nothing_to_collect(project: Path, root: Path) -> None:
     verified = uvlm_command("store", "verify", cwd=project, root=root)
     assert (verified.returncode, verified.stdout) == (0, "intact\n")

@@ -3,12 +3,19 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from uvlm.config import AugmentConfig
+from uvlm.config import AugmentConfig, Chance, IntensityConfig, SpatialConfig
 from uvlm.seeding import generator
-from uvlm.train.augment import augment_intensity, draw_roll, roll
+from uvlm.train.augment import augment_intensity, augment_volume, draw_roll, roll
 
+NEVER = Chance(probability=0.0, between=(1.0, 1.0))
 OFF = AugmentConfig(
-    noise_std=0.0, shift_std=0.0, scale_std=0.0, gamma_std=0.0, roll_voxels=(0, 0, 0)
+    noise_std=0.0,
+    shift_std=0.0,
+    scale_std=0.0,
+    gamma_std=0.0,
+    roll_voxels=(0, 0, 0),
+    spatial=SpatialConfig(rotation_deg=NEVER, scaling=NEVER),
+    intensity=IntensityConfig(**dict.fromkeys(IntensityConfig.model_fields, NEVER)),
 )
 
 
@@ -52,3 +59,28 @@ def test_drawn_rolls_stay_within_the_limit_and_use_both_directions() -> None:
     rng = generator(0)
     drawn = {draw_roll(config, rng) for _ in range(300)}
     assert drawn == {(z, y, 0) for z in (-1, 0, 1) for y in (-2, -1, 0, 1, 2)}
+
+
+def test_probabilities_of_zero_draw_nothing() -> None:
+    rng, same = generator(1), generator(1)
+    augment_volume(np.zeros((3, 4, 5), np.float32), OFF, rng)
+    same.standard_normal(3)  # the three of the intensities
+    for _ in range(3):
+        same.integers(0, 1)
+    assert rng.random() == same.random()
+
+
+def test_a_whole_volume_is_turned_about_its_centre() -> None:
+    turned = OFF.model_copy(
+        update={
+            "spatial": SpatialConfig(
+                rotation_deg=NEVER, scaling=Chance(probability=1.0, between=(2.0, 2.0))
+            )
+        }
+    )
+    x = np.zeros((16, 16, 16), np.float32)
+    x[4:12, 4:12, 4:12] = 1.0
+    small = augment_volume(x, turned, generator(0))
+    assert small.shape == x.shape
+    assert small.sum() == pytest.approx(4**3, rel=0.1)
+    np.testing.assert_allclose(small, small[::-1, ::-1, ::-1], atol=1e-5)

@@ -16,7 +16,6 @@ from uvlm.train.losses import (
     dice_cross_entropy,
     pool_labels,
     positive_weights,
-    token_cross_entropy,
 )
 
 
@@ -147,15 +146,6 @@ def test_class_weights_are_a_power_of_inverse_frequency_up_to_a_cap() -> None:
     weights = class_weights(counts, power=0.5, cap=20.0)
     expected = [1.0, (1 / 0.4) ** 0.5, (1 / 0.099) ** 0.5, 20.0, 1.0]
     assert weights.tolist() == pytest.approx(expected, rel=1e-6)
-
-
-def test_token_loss_is_the_mean_negative_log_probability() -> None:
-    logits = torch.tensor([[0.0, 1.0, 2.0], [3.0, 0.0, 0.0]])
-    log_p = logits.log_softmax(dim=-1)
-    expected = -(log_p[0, 2] + log_p[1, 1]) / 2
-    assert token_cross_entropy(logits, torch.tensor([2, 1])).item() == pytest.approx(
-        expected.item()
-    )
 
 
 def test_a_positive_weighs_its_negatives_per_positive_up_to_a_cap() -> None:

@@ -56,7 +56,7 @@ def growth_of_a_step(recomputed: bool) -> float:
         encoder(x)[-1].mean().backward()
 
     step(torch.zeros(1, 1, 8, 8, 8))
-    return measure._grow(step, (torch.zeros(1, 1, 32, 64, 64),))
+    return measure._grow(step, (torch.zeros(1, 1, 32, 64, 64),), None)
 
 
 @pytest.mark.slow

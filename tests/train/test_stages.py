@@ -17,15 +17,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from uvlm.config import Params
+from tests.tiny_qwen import SIZES, write_qwen
+from uvlm.config import Params, TokenizerConfig
 from uvlm.data.cases import read_index, write_index
-from uvlm.errors import ConfigError, DataError, Interrupted
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
 from uvlm.inference.encode import encode_cases
+from uvlm.inference.predictor import Predictor
+from uvlm.inference.reports import generate_reports
 from uvlm.model.checkpoint import load_classifier, load_report_model
 from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
 from uvlm.text.tokenizer import Tokenizer
+from uvlm.text.tokenizer import run as run_tokenizer
 from uvlm.tracking import NullTracker
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
@@ -315,3 +319,62 @@ def test_balancing_draws_from_the_training_split_and_leaves_validation_alone(
     assert drawn == {case_id for case_id, split in splits.items() if split == "train"}
     validated = [case.case_id for case in data.val.cases]
     assert validated == [case_id for case_id, split in splits.items() if split == "val"]
+
+
+@pytest.mark.parametrize("kind", ["qwen3_lora", "qwen3_full"])
+def test_qwen3_learns_to_write_and_its_folder_predicts(
+    chain: Chain, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+    run_tokenizer(TokenizerConfig(kind="qwen3", vocabulary_size=400), [], chain.project.tokenizer)
+    changes = {"kind": kind, "lora_rank": 2, "lora_alpha": 4.0, **SIZES}
+    chain.params = changed(chain.params, "decoder", **changes)
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(steps=0)
+    before = chain.tensors("report/decoder")
+    chain.report(steps=2, val_every=2, accumulate=1)
+    after = chain.tensors("report/decoder")
+    learned = {name for name in after if not torch.equal(before[name], after[name])}
+    if kind == "qwen3_lora":
+        assert all(".lora_" in name or name.startswith("projections.") for name in after)
+        assert any("lora_B" in name for name in learned)
+    assert {name for name in after if "projections" in name and "net" in name} <= learned
+    folder = chain.models / "report"
+    if kind == "qwen3_full":
+        monkeypatch.delenv("UVLM_QWEN3")  # the folder stands alone
+        assert "decoder.model.model.layers.7.mlp.up_proj.weight" in learned
+    predictor = Predictor.load(folder)
+    assert not [p for p in folder.iterdir() if p.suffix not in (".safetensors", ".json")]
+    assert (kind == "qwen3_full") == ("UVLM_QWEN3" not in os.environ)
+    numbers = generate_reports(
+        changed(chain.params, "generate", num_beams=2, min_tokens=3),
+        **chain.inputs,
+        encodings=chain.encodings,
+        model=folder,
+        seg=chain.models / "seg",
+        predictions=tmp_path / "predictions.jsonl",
+        masks=tmp_path / "generate.jsonl",
+    )
+    assert numbers["cases"] == 2
+    rows = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text().splitlines()]
+    assert [row["model"] for row in rows] == [predictor.model.sha256[:12]] * 2
+
+
+def test_an_adapter_without_its_qwen3_is_refused_by_predict(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+    run_tokenizer(TokenizerConfig(kind="qwen3", vocabulary_size=400), [], chain.project.tokenizer)
+    chain.params = changed(chain.params, "decoder", kind="qwen3_lora", **SIZES)
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(steps=0)
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "other", seed=1)))
+    with pytest.raises(DataError, match="the adapter was trained on"):
+        Predictor.load(chain.models / "report")
+    monkeypatch.delenv("UVLM_QWEN3")
+    with pytest.raises(SetupError, match="UVLM_QWEN3"):
+        Predictor.load(chain.models / "report")

@@ -20,9 +20,10 @@ from uvlm.inference.encode import encode_cases, encode_volumes
 from uvlm.model.checkpoint import load_encoder
 from uvlm.seeding import generator
 from uvlm.store import load_array, read_manifest, resolve
+from uvlm.train.augment import augment_volume
 from uvlm.train.batches import Arrays
 from uvlm.train.report_batches import TokenInputs
-from uvlm.train.views import CachedViews, augmented
+from uvlm.train.views import CachedViews
 
 VIEWS = 3
 
@@ -81,7 +82,7 @@ def test_a_view_is_the_encoding_of_the_augmented_volume_and_a_function_of_its_ke
     encoder = load_encoder(chain.models / "cls").encoder
     for number in (1, 2):
         rng = generator(params.seed, "view", "case_03", number)
-        voxels = augmented(x, params.train_report.augment, rng)
+        voxels = augment_volume(x, params.train_report.augment, rng)
         expected = encode_volumes(
             encoder, torch.from_numpy(voxels)[None, None], params.injection
         ).numpy()[0]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class OptimConfig(Section):
@@ -21,19 +24,69 @@ class OptimConfig(Section):
     clip_norm: float = Field(gt=0)
 
 
+class Chance(Section):
+    """A change that happens with this probability, its strength drawn between two bounds."""
+
+    probability: Fraction = Field(ge=0, le=1)
+    between: tuple[float, float]
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        low, high = self.between
+        if low > high:
+            raise ValueError(f"between: {low:g} is above {high:g}")
+        return self
+
+    def happens(self, rng: np.random.Generator) -> bool:
+        """Draw; a probability of 0 draws nothing, so that adding it changes no other draw."""
+        return self.probability > 0 and bool(rng.random() < self.probability)
+
+
+class SpatialConfig(Section):
+    """Rotation about the three axes (degrees) and scaling (above 1 shows more, so smaller)."""
+
+    rotation_deg: Chance
+    scaling: Chance
+
+    @field_validator("scaling")
+    @classmethod
+    def _never_mirrors(cls, scaling: Chance) -> Chance:
+        if scaling.between[0] <= 0:
+            raise ValueError(f"{scaling.between[0]:g} would mirror or vanish: above 0, please")
+        return scaling
+
+
+class IntensityConfig(Section):
+    """nnU-Net's changes of intensity, in the order in which they are applied."""
+
+    noise: Chance  # standard deviation
+    blur: Chance  # sigma in voxels, for each axis
+    brightness: Chance  # factor
+    contrast: Chance  # factor
+    low_resolution: Chance  # voxels kept along every axis, as a share
+    inverted_gamma: Chance  # exponent
+    gamma: Chance  # exponent
+
+
 class AugmentConfig(Section):
-    """Intensity and mild spatial augmentation; no mirroring, laterality is in the text."""
+    """Small changes of every item, and nnU-Net's larger ones of some.
+
+    Nothing is mirrored: laterality is in the text.
+    """
 
     noise_std: float = Field(ge=0)
     shift_std: float = Field(ge=0)
     scale_std: float = Field(ge=0)
     gamma_std: float = Field(ge=0)
     roll_voxels: Grid
+    spatial: SpatialConfig
+    intensity: IntensityConfig
 
     def is_identity(self) -> bool:
         """Whether nothing is ever changed."""
         numbers = (self.noise_std, self.shift_std, self.scale_std, self.gamma_std)
-        return not any((*numbers, *self.roll_voxels))
+        chances = (*dict(self.spatial).values(), *dict(self.intensity).values())
+        return not any((*numbers, *self.roll_voxels, *(c.probability for c in chances)))
 
 
 class TrainConfig(Section):

@@ -27,9 +27,8 @@ from uvlm.errors import ConfigError
 Dataset = Literal["chest", "abdomen"]
 SchemeName = Literal["coarse", "coarse_lesion", "fine_lesion"]
 Ids = npt.NDArray[np.uint8]
-IGNORE_ID = 255  # a voxel nobody knows the class of: neither trained on nor scored
 _BACKGROUND = "background"
-IGNORE_ID: Final = 255
+IGNORE_ID: Final = 255  # a voxel nobody knows the class of: neither trained on nor scored
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,10 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Literal, cast
 
 import torch
+from torch import nn
 
 from uvlm.errors import ConfigError, SetupError
+from uvlm.model.fast_norm import use_group_norms
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -66,6 +68,13 @@ def autocast(device: torch.device, width: int | None = None) -> AbstractContextM
     """Apply the precision of this device to inference, as a context."""
     enabled = choose_precision(device, width) == "bf16-mixed"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
+
+
+def ready(network: nn.Module, device: torch.device) -> None:
+    """Bring a convolutional network that will not be trained to the device, laid out for speed."""
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if device.type == "cpu" and choose_precision(device) == "bf16-mixed":
+        use_group_norms(network)
 
 
 def set_threads() -> None:

@@ -22,7 +22,7 @@ from uvlm.config import InjectionConfig, Params, PreprocessConfig
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, contract_sha256, normalise
 from uvlm.errors import ConfigError, DataError
-from uvlm.inference.device import autocast, choose_device, choose_precision, set_threads
+from uvlm.inference.device import autocast, choose_device, choose_precision, ready, set_threads
 from uvlm.model.align import encode_visual
 from uvlm.model.checkpoint import check_contract, load_encoder
 from uvlm.store import (
@@ -39,6 +39,7 @@ from uvlm.store import (
 from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
+VERSION: Final = 2  # of the arithmetic
 Voxels = npt.NDArray[np.float32]
 View = Callable[[Voxels, str, int], Voxels]  # normalised voxels, case id, number of the view
 
@@ -62,8 +63,8 @@ def encode_cases(
         preprocess: manifest of the stage `preprocess`.
         model: model folder whose encoder is frozen, data/models/cls.
         out: manifest to write. One (K, sum C_i) array a case; the row's extras are `channels`,
-            `encoder_sha256`, `reference_stage` and `pooling`. With several views the array of a
-            training case is (V, K, sum C_i), and its row has `views`.
+            `encoder_sha256`, `reference_stage`, `pooling` and `deeper`. With several views the
+            array of a training case is (V, K, sum C_i), and its row has `views`.
         progress: shows the cases done.
         view: gives the views of a training case beyond the first, from number 1 on.
 
@@ -74,7 +75,8 @@ def encode_cases(
     loaded = load_encoder(model)
     device = choose_device()
     set_threads()
-    encoder = loaded.encoder.to(device, memory_format=torch.channels_last_3d)
+    encoder = loaded.encoder
+    ready(encoder, device)
     encoder_sha256 = loaded.config.weights["encoder"]
     examples = read_examples(index, preprocess, params.preprocess)
     extra = {
@@ -82,6 +84,7 @@ def encode_cases(
         "encoder_sha256": encoder_sha256,
         "reference_stage": params.injection.reference_stage,
         "pooling": params.injection.pooling,
+        "deeper": params.injection.deeper,
     }
 
     def encode(voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
@@ -115,7 +118,9 @@ def encode_cases(
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = encode_visual(encoder, x, injection.reference_stage, injection.pooling)
+        aligned = encode_visual(
+            encoder, x, injection.reference_stage, injection.pooling, injection.deeper
+        )
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
@@ -130,6 +135,7 @@ def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) 
         "encoder_sha256": encoder_sha256,
         "reference_stage": injection.reference_stage,
         "pooling": injection.pooling,
+        "deeper": injection.deeper,
     }
     rows = read_manifest(path)
     for row in rows:
@@ -177,8 +183,10 @@ def _key(example: Example, params: Params, encoder_sha256: str, precision: str) 
         encoder_sha256,
         params.injection.reference_stage,
         params.injection.pooling,
+        params.injection.deeper,
         params.encode.dtype,
         precision,
+        VERSION,
         *views,
     )
 

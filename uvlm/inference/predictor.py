@@ -25,7 +25,7 @@ from uvlm.data.io import read_volume
 from uvlm.data.preprocess import VERSION, contract, contract_sha256, normalise, preprocess_volume
 from uvlm.data.volume import LabelMap, Volume
 from uvlm.errors import DataError
-from uvlm.inference.device import set_threads
+from uvlm.inference.device import ready, set_threads
 from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
@@ -70,7 +70,7 @@ class Predictor:
         config = preprocess_config(directory, model.contract, model.config)
         set_threads()
         writer = ReportWriter.of(model)
-        model.encoder.to(writer.device, memory_format=torch.channels_last_3d)
+        ready(model.encoder, writer.device)
         return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
 
     def predict(self, ct: Path | str) -> Prediction:
@@ -93,8 +93,8 @@ class Predictor:
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
         tokens = encode_volumes(self.model.encoder, x, self.model.config.injection)[0]
         visual = self.writer.visual(tokens[None])
-        text = self.writer.texts(visual)[0]
-        return parse_report(text), self.writer.probabilities(visual)[0]
+        report = self.writer.write(visual)[0]
+        return parse_report(report.text), self.writer.probabilities(visual)[0]
 
 
 def predict(

@@ -18,13 +18,13 @@ from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.examples import Example
 from uvlm.data.preprocess import contract_sha256, normalise
-from uvlm.inference.device import autocast, choose_device, choose_precision
+from uvlm.inference.device import autocast, choose_device, choose_precision, ready
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.store import Row, array_path, key_of, load_array, read_note, save_array, store_root
 
 STAGE: Final = "generate"
 BATCH_VOXELS: Final = 2**19
-VERSION: Final = 1
+VERSION: Final = 2
 Ids = npt.NDArray[np.uint8]
 
 
@@ -38,9 +38,10 @@ class Segmenter:
 
     @classmethod
     def of(cls, unet: ResidualEncoderUNet, patch: Grid) -> Self:
-        """Move the network to the device of UVLM_DEVICE."""
+        """Bring a network that will not be trained any more to the device of UVLM_DEVICE."""
         device = choose_device()
-        return cls(unet.to(device, memory_format=torch.channels_last_3d), patch, device)
+        ready(unet, device)
+        return cls(unet, patch, device)
 
     @torch.no_grad()
     def labels(self, voxels: npt.NDArray[np.float32]) -> Ids:

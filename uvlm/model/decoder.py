@@ -1,14 +1,15 @@
 """The language decoder: a small pre-norm transformer with rotary positions and a KV cache.
 
-It is told nothing about images: it takes embedded positions, adds what is injected before each
-layer (eq. 5) and returns hidden states; `logits` is called only where a token is predicted.
+It is told nothing about images: it takes embedded positions, adds what is injected into each
+layer (eq. 5: before it) and returns hidden states; `logits` is called only where a token is
+predicted.
 
 B batch, L sequence, K visual tokens, E width, H heads, d = E / H, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,9 @@ from torch import Tensor, nn
 
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
-from uvlm.model.inject import inject
+from uvlm.model.attention import hybrid_attention
+from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.inject import Position, inject
 
 ROTARY_BASE = 10000.0
 Rotation = tuple[Tensor, Tensor]
@@ -37,29 +40,8 @@ def rotary_tables(num_positions: int, head_dim: int) -> Rotation:
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn each channel pair of x (..., L, d) by its position's angle; norms do not change."""
     cos, signed_sin = rotation
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
-
-
-class LayerCache:
-    """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
-
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, L, d) keys and values; return all of them so far."""
-        if self._keys is None or self._values is None:
-            batch, heads, _, head_dim = keys.shape
-            self._keys = keys.new_empty(batch, heads, self.capacity, head_dim)
-            self._values = values.new_empty(batch, heads, self.capacity, head_dim)
-        end = self.length + keys.shape[2]
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+    turned = torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
+    return turned.to(x.dtype)  # under autocast the tables stay fp32, the cache need not
 
 
 class DecoderLayer(nn.Module):
@@ -77,25 +59,36 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self,
+        hidden: Tensor,
+        rotation: Rotation,
+        num_visual: int | None,
+        cache: LayerCache | None,
+        after_attention: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, E) -> (B, L, E)."""
-        attended: Tensor = self.dropout(self._attend(hidden, rotation, mask, cache))
+        """(B, L, E) -> (B, L, E); `after_attention` (B, K, E) is injected between the two parts."""
+        attended: Tensor = self.dropout(self._attend(hidden, rotation, num_visual, cache))
         hidden = hidden + attended
+        if after_attention is not None:
+            hidden = inject(hidden, after_attention)
         ffn: Tensor = self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
         return hidden + ffn
 
     def _attend(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self, hidden: Tensor, rotation: Rotation, num_visual: int | None, cache: LayerCache | None
     ) -> Tensor:
         batch, length, width = hidden.shape
         qkv: Tensor = self.qkv(self.attention_norm(hidden))
         turned, straight = qkv.split([2 * width, width], dim=-1)
         queries, keys = rotate(self._split_heads(turned, parts=2), rotation)
         (values,) = self._split_heads(straight, parts=1)
-        if cache is not None:
+        if cache is None:
+            mixed = hybrid_attention(queries, keys, values, num_visual)
+        else:
             keys, values = cache.extend(keys, values)
-        mixed = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+            with torch.autocast(keys.device.type, enabled=False):  # in the precision of the cache
+                mixed = hybrid_attention(queries.to(keys.dtype), keys, values, num_visual)
+            mixed = mixed.to(qkv.dtype)
         out: Tensor = self.attention_out(mixed.transpose(1, 2).reshape(batch, length, width))
         return out
 
@@ -111,8 +104,15 @@ class LanguageDecoder(nn.Module):
     cos: Tensor
     signed_sin: Tensor
 
-    def __init__(self, vocabulary_size: int, config: DecoderConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        vocabulary_size: int,
+        config: DecoderConfig,
+        max_positions: int,
+        position: Position = "before_layer",
+    ) -> None:
         super().__init__()
+        self.position = position
         self.embedding = nn.Embedding(vocabulary_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
@@ -136,28 +136,40 @@ class LanguageDecoder(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> LanguageDecoder:
+        """Move or convert the module, but keep the tables in fp32: bf16 would bend the rotation."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        tables = rotary_tables(*self.cos.shape)
+        self.cos, self.signed_sin = (table.to(self.cos.device) for table in tables)
+        return self
+
     def embed(self, token_ids: Tensor) -> Tensor:
         """Token ids (..., T) -> (..., T, E)."""
         embedded: Tensor = self.embedding(token_ids)
         return embedded
 
     def new_cache(self, capacity: int) -> list[LayerCache]:
-        """Make an empty cache, one entry per layer, for at most `capacity` positions."""
-        return [LayerCache(capacity) for _ in self.layers]
+        """Make an empty cache, one entry per layer, for at most `capacity` positions.
+
+        On a CPU it is kept in fp32 whatever the weights are: one query over 898 positions takes
+        0.10 ms there and 0.76 ms in bf16.
+        """
+        dtype = torch.float32 if self.cos.device.type == "cpu" else None
+        return [LayerCache(capacity, dtype) for _ in self.layers]
 
     def forward(
         self,
         hidden: Tensor,
         injections: Mapping[int, Tensor],
-        mask: Tensor | None = None,
-        cache: Sequence[LayerCache] | None = None,
+        num_visual: int | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run all layers over embedded positions.
 
         Args:
             hidden: (B, L, E); with a cache, the positions that follow those already cached.
-            injections: visual features (B, K, E) to add before a layer, by its number from 1.
-            mask: bool, (L, positions so far), True where a row may look; None looks everywhere.
+            injections: visual features (B, K, E) to add at a layer, by its number from 1.
+            num_visual: length of the visual block, for the hybrid mask; None looks everywhere.
             cache: from `new_cache`; extended in place.
 
         Returns:
@@ -167,15 +179,21 @@ class LanguageDecoder(nn.Module):
         rotation = self._rotation(start, start + hidden.shape[1])
         hidden = self.dropout(hidden)
         for index, layer in enumerate(self.layers):
-            if index + 1 in injections:
-                hidden = inject(hidden, injections[index + 1])
-            hidden = layer(hidden, rotation, mask, cache[index] if cache else None)
+            visual = injections.get(index + 1)
+            if visual is not None and self.position == "before_layer":
+                hidden, visual = inject(hidden, visual), None
+            hidden = layer(hidden, rotation, num_visual, cache[index] if cache else None, visual)
         normed: Tensor = self.norm(hidden)
         return normed
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., E) -> logits (..., V), with the embedding as weights."""
-        return F.linear(hidden, self.embedding.weight)
+        return F.linear(hidden, self.output_weight)
+
+    @property
+    def output_weight(self) -> Tensor:
+        """(V, E) of the output layer: the embedding's."""
+        return self.embedding.weight
 
     def _rotation(self, start: int, end: int) -> Rotation:
         if end > len(self.cos):

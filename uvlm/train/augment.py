@@ -1,4 +1,6 @@
-"""Augmentation of normalised voxels: intensity, and a shift by whole voxels.
+"""Augmentation of normalised voxels: small changes of all, larger ones of some.
+
+`spatial.py` turns and scales, `intensity.py` holds the occasional changes of intensity.
 
 Nothing is ever mirrored: left and right, upper and lower are words in the reports.
 
@@ -11,11 +13,24 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from uvlm.config import AugmentConfig, Grid
+from uvlm.train.intensity import vary
+from uvlm.train.spatial import draw_warp
 
 Voxels = npt.NDArray[np.float32]
 Number = TypeVar("Number", np.float32, np.uint8)
+
+
+def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
+    """Augment a whole volume without labels."""
+    depth, height, width = x.shape
+    whole = (slice(0, depth), slice(0, height), slice(0, width))
+    warp = draw_warp(config.spatial, whole, (depth, height, width), rng)
+    if warp is not None:
+        x = warp.image(np.ascontiguousarray(x[warp.source]))
+    return augment_intensity(roll(x, draw_roll(config, rng)), config, rng)
 
 
 def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
@@ -26,7 +41,7 @@ def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator
     x = x * np.float32(1 + config.scale_std * scale) + np.float32(config.shift_std * shift)
     if config.noise_std > 0:
         x += rng.standard_normal(x.shape, dtype=np.float32) * np.float32(config.noise_std)
-    return x
+    return vary(torch.from_numpy(x), config.intensity, rng).numpy()
 
 
 def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:

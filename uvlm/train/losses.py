@@ -1,6 +1,6 @@
-"""Losses of the objectives: Dice + cross-entropy over several resolutions, and the token loss.
+"""Losses of stages 1 and 2: Dice + cross-entropy over several resolutions, weights of positives.
 
-B batch, C classes, (D, H, W) = (z, y, x), N report tokens, V vocabulary.
+B batch, C classes, (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ __all__ = [
     "dice_cross_entropy",
     "pool_labels",
     "positive_weights",
-    "token_cross_entropy",
 ]
 
 
@@ -85,8 +84,3 @@ def pool_labels(target: Tensor, shape: tuple[int, ...]) -> Tensor:
     known = target.float().masked_fill(target == IGNORE_ID, -1.0)
     pooled = F.adaptive_max_pool3d(known, shape)
     return pooled.masked_fill(pooled < 0, IGNORE_ID).to(target.dtype)
-
-
-def token_cross_entropy(logits: Tensor, target_ids: Tensor) -> Tensor:
-    """Mean -log p of the tokens to predict; logits (N, V), ids (N,)."""
-    return F.cross_entropy(logits.float(), target_ids)

@@ -28,7 +28,7 @@ from uvlm.data.preprocess import Geometry, normalise, preprocess_volume
 from uvlm.data.volume import LabelMap, Volume
 from uvlm.errors import ConfigError, DataError, UvlmError
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
-from uvlm.inference.device import autocast, set_threads
+from uvlm.inference.device import autocast, choose_device, set_threads
 from uvlm.inference.draft_folder import filling, write_json, write_segmentation
 from uvlm.inference.segment import Segmenter
 from uvlm.model.unet import build_unet
@@ -78,7 +78,9 @@ def overfit(
     seed_everything(config.seed)
     subject = read_subject(ct, labels, config)
     unet = build_unet(config.encoder, subject.scheme.num_classes)
-    segmenter = Segmenter.of(unet, config.patch)
+    device = choose_device()
+    unet.to(device, memory_format=torch.channels_last_3d)
+    segmenter = Segmenter(unet, config.patch, device)  # its norms are those to train with
     before = subject.dice(_labels(segmenter, subject))
     steps = _train(segmenter, subject, config, start + 60 * minutes, progress)
     predicted = _labels(segmenter, subject)

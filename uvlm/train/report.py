@@ -29,10 +29,12 @@ from uvlm.model.checkpoint import (
     save_model,
 )
 from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.pretrained import QwenSource, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.seeding import seed_everything
+from uvlm.store import key_of
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.cls import THRESHOLDS
@@ -89,6 +91,8 @@ def train_report(
         parts.save(params, out)
         return {}
     digest = fingerprint("train_report", params, SECTIONS, paths)
+    if parts.qwen is not None:
+        digest = key_of(digest, parts.qwen.pretrained.sha256)
     with ResumeFolder("train_report", digest) as state:
         metrics = _fit(params, paths, parts, label, Watch(tracker, progress, state))
         parts.save(params, out)
@@ -104,11 +108,13 @@ class _Parts:
     uvlm: UVLM
     tokenizer: Tokenizer
     files: dict[str, bytes]
+    qwen: QwenSource | None
 
     @classmethod
     def load(cls, params: Params, paths: ReportPaths) -> Self:
         """Read the folders and build a seeded decoder."""
         tokenizer = Tokenizer.load(paths.tokenizer)
+        qwen = find_qwen() if params.decoder.kind != "scratch" else None
         seed_everything(params.seed)
         uvlm = build_uvlm(
             params.encoder,
@@ -117,11 +123,13 @@ class _Parts:
             params.preprocess.grid,
             tokenizer.vocabulary_size,
             _special_ids(tokenizer),
+            qwen,
         )
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
-        return cls(load_segmenter(paths.seg), load_classifier(paths.cls), uvlm, tokenizer, files)
+        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
+        return cls(segmenter, classifier, uvlm, tokenizer, files, qwen)
 
     def save(self, params: Params, out: Path) -> None:
         """Write the model folder."""
@@ -136,6 +144,7 @@ class _Parts:
             injection=params.injection,
             vocabulary_size=self.tokenizer.vocabulary_size,
             specials=_special_ids(self.tokenizer),
+            pretrained=self.qwen.pretrained if self.qwen else None,
         )
         modules = {
             "unet": weights_of(self.segmenter.unet),

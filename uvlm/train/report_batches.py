@@ -22,11 +22,13 @@ from uvlm.inference.encode import split_stages
 from uvlm.model.align import encode_visual
 from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
-from uvlm.text.tokenizer import Tokenizer
+from uvlm.text.tokenizer import PAD, SPECIAL_TOKENS, Tokenizer
+from uvlm.train.augment import augment_volume
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
-from uvlm.train.views import augmented
+from uvlm.train.token_loss import token_cross_entropy
 
+PAD_ID = SPECIAL_TOKENS.index(PAD)
 Floats = npt.NDArray[np.float64]
 
 
@@ -39,17 +41,21 @@ class ReportNet(nn.Module):
         self.injection = injection
         self.encoder = encoder
 
-    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and targets of the tokens to predict (see `UVLM.loss_logits`)."""
-        return self.uvlm.loss_logits(self.visual(x), token_ids)
+    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
+        """Cross-entropy of the report tokens and <eos>s (eq. 3)."""
+        return self.loss(self.visual(x), token_ids)
+
+    def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
+        """Cross-entropy, given aligned tokens."""
+        hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
+        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
 
     def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
         """Align the stages' features of volumes; cached tokens pass as they are."""
         if self.encoder is None or not isinstance(x, Tensor):
             return list(x)
-        return encode_visual(
-            self.encoder, x, self.injection.reference_stage, self.injection.pooling
-        )
+        plan = self.injection
+        return encode_visual(self.encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class VolumeInputs:
         """Read volumes."""
         volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
         if rng is not None:
-            volumes = [augmented(x, self.config.augment, rng) for x in volumes]
+            volumes = [augment_volume(x, self.config.augment, rng) for x in volumes]
         return torch.from_numpy(np.stack(volumes)[:, None])
 
 
@@ -127,6 +133,7 @@ class ReportSource:
     config: TrainReportConfig
     sampler: CaseSampler
     seed: int
+    pad_id: int = PAD_ID
 
     def __call__(self, index: int) -> ReportBatch:
         """Draw batch number `index`."""
@@ -137,7 +144,7 @@ class ReportSource:
     def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
         """Put chosen cases together."""
         case_ids = [self.cases[i].case_id for i in chosen]
-        token_ids = pad_reports([self.reports[i] for i in chosen])
+        token_ids = pad_reports([self.reports[i] for i in chosen], self.pad_id)
         return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
 
 
@@ -148,10 +155,10 @@ def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
     return [tokenizer.bos_id, *ids[:max_tokens], *end]
 
 
-def pad_reports(reports: Sequence[list[int]]) -> Tensor:
-    """Pad to the right with <pad>: (B, T)."""
+def pad_reports(reports: Sequence[list[int]], pad_id: int = PAD_ID) -> Tensor:
+    """Pad to the right: (B, T)."""
     tokens = [torch.tensor(ids, dtype=torch.long) for ids in reports]
-    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=Tokenizer.pad_id)
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
 
 
 def token_statistics(

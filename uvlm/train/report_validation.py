@@ -14,7 +14,6 @@ from uvlm.inference.generate import generate
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import ReportBatch
 from uvlm.train.loop import Scores
-from uvlm.train.losses import token_cross_entropy
 from uvlm.train.report_batches import ReportNet, ReportSource
 from uvlm.train.scores import macro_f1
 
@@ -44,7 +43,7 @@ class ReportValidation:
             chosen = range(start, min(start + BATCH_SIZE, len(self.source.cases)))
             batch: ReportBatch = self.fabric.to_device(self.source.batch(chosen, None))
             visual = net.visual(batch.x)
-            losses.append(token_cross_entropy(*net.uvlm.loss_logits(visual, batch.token_ids)))
+            losses.append(net.loss(visual, batch.token_ids))
             written = generate(
                 net.uvlm, visual, self.max_tokens, self.tokenizer.bos_id, self.tokenizer.eos_id
             )

@@ -18,10 +18,10 @@ from uvlm.data.examples import Example
 from uvlm.data.preprocess import normalise
 from uvlm.errors import ConfigError, DataError
 from uvlm.seeding import generator
-from uvlm.train.augment import Voxels, augment_intensity, draw_roll, roll
+from uvlm.train.augment import Voxels, augment_intensity, augment_volume, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch, SegBatch
 from uvlm.train.patches import Slices, choose_class, patch_around, random_patch, random_voxel
-from uvlm.train.views import augmented
+from uvlm.train.spatial import draw_warp
 
 
 def read_voxels(
@@ -81,11 +81,17 @@ class SegSource:
         """Augmented voxels and their classes."""
         if example.label_map is None:
             raise DataError(example.case.case_id, "has no label map", "run `dvc repro label_maps`")
+        augment = self.config.augment
         slices = self._place(example, example.label_map, rng)
-        shift = draw_roll(self.config.augment, rng)
-        x = roll(read_voxels(example, self.arrays, self.preprocess, slices), shift)
-        labels = roll(self.arrays.region(example.label_map, slices), shift)
-        return augment_intensity(x, self.config.augment, rng), np.ascontiguousarray(labels)
+        warp = draw_warp(augment.spatial, slices, example.shape, rng)
+        box = slices if warp is None else warp.source
+        x = read_voxels(example, self.arrays, self.preprocess, box)
+        labels = self.arrays.region(example.label_map, box)
+        if warp is not None:
+            x, labels = warp.image(x), warp.labels(labels)
+        shift = draw_roll(augment, rng)
+        x, labels = roll(x, shift), roll(labels, shift)
+        return augment_intensity(x, augment, rng), np.ascontiguousarray(labels)
 
     def _place(self, example: Example, label_map: Path, rng: np.random.Generator) -> Slices:
         patch = self.config.patch
@@ -120,4 +126,4 @@ class VolumeSource:
 
     def _volume(self, example: Example, rng: np.random.Generator) -> Voxels:
         x = read_voxels(example, self.arrays, self.preprocess)
-        return augmented(x, self.config.augment, rng)
+        return augment_volume(x, self.config.augment, rng)

@@ -1,0 +1,95 @@
+"""Occasional changes of intensity: nnU-Net's list, each with a probability and a strength.
+
+Factors and exponents fall below and above 1 equally often, as there.
+
+(D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from uvlm.config import Chance, IntensityConfig
+
+Bounds = tuple[float, float]
+
+
+def vary(x: Tensor, config: IntensityConfig, rng: np.random.Generator) -> Tensor:
+    """Draw for every change whether it happens; `x` (D, H, W) itself stays as it is."""
+    for name, change in _CHANGES.items():
+        chance: Chance = getattr(config, name)
+        if chance.happens(rng):
+            x = change(x, chance.between, rng)
+    return x
+
+
+def add_noise(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Add normal noise."""
+    noise = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+    return torch.add(x, noise, alpha=rng.uniform(*between))
+
+
+def blur(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Average with Gaussian weights along each axis; at the border over the voxels there are."""
+    for axis, sigma in enumerate(rng.uniform(*between, 3)):
+        places = torch.arange(x.shape[axis], dtype=torch.float32)
+        weights = torch.exp(-0.5 * ((places - places[:, None]) / sigma) ** 2)
+        weights /= weights.sum(dim=1, keepdim=True)
+        x = (x.movedim(axis, -1) @ weights.t()).movedim(-1, axis)
+    return x.contiguous()
+
+
+def brighten(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Multiply."""
+    return x * _factor(between, rng)
+
+
+def change_contrast(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Stretch about the mean, within the range there was."""
+    low, high = torch.aminmax(x)
+    return torch.lerp(x.mean(), x, _factor(between, rng)).clamp_(low, high)
+
+
+def lower_resolution(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Keep every so many voxels and interpolate between them."""
+    share = rng.uniform(*between)
+    shape = [max(1, round(size * share)) for size in x.shape]
+    kept = F.interpolate(x[None, None], shape, mode="nearest-exact")
+    return F.interpolate(kept, x.shape, mode="trilinear")[0, 0]
+
+
+def bend(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Raise to a power between the smallest and the largest value; mean and deviation stay."""
+    low, high = torch.aminmax(x)
+    spread = (high - low).clamp(min=1e-7)
+    bent = ((x - low) / spread) ** _factor(between, rng)
+    scale = x.std() / bent.std().clamp(min=1e-7)
+    return (bent - bent.mean()) * scale + x.mean()
+
+
+def bend_inverted(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
+    """Do the same from the other end."""
+    return -bend(-x, between, rng)
+
+
+def _factor(between: Bounds, rng: np.random.Generator) -> float:
+    low, high = between
+    below = high <= 1 or (low < 1 and bool(rng.random() < 0.5))
+    return float(rng.uniform(low, min(1.0, high)) if below else rng.uniform(max(low, 1.0), high))
+
+
+_CHANGES: Final[dict[str, Callable[[Tensor, Bounds, np.random.Generator], Tensor]]] = {
+    "noise": add_noise,
+    "blur": blur,
+    "brightness": brighten,
+    "contrast": change_contrast,
+    "low_resolution": lower_resolution,
+    "inverted_gamma": bend_inverted,
+    "gamma": bend,
+}
