@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,12 @@ from hypothesis import strategies as st
 
 from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
-from uvlm.data.cases import Case, read_index, write_index
+from uvlm.data.cases import Case, write_index
 from uvlm.data.label_scheme import scheme
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
-from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.evaluation.masks import mask_scores
-from uvlm.evaluation.native import MaskManifests
 from uvlm.evaluation.overlap import why_no_meteor
-from uvlm.store import write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 
 PROJECT = Path(__file__).parents[2]
@@ -325,60 +320,6 @@ def test_metrics_have_meteor_where_java_is(
     meteor = asking()["report"]["meteor"]
     assert meteor["corpus"] == meteor["mean_over_reports"] == pytest.approx(1.0)
     assert meteor["mean_over_reports_ci"] == [1.0, 1.0]
-
-
-@settings(max_examples=8, deadline=None)
-@given(deleted=st.sets(st.integers(0, NUM_TEST - 1), min_size=1), shift=st.integers(0, 3))
-def test_deleting_masks_never_improves_a_number(
-    deleted: set[int],
-    shift: int,
-    root: Path,
-    params: Params,
-    cases: list[Case],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> None:
-    """Masks that are right, somewhat wrong and altogether wrong."""
-    out = tmp_path_factory.mktemp("masks")
-    test = [case for case in read_index(root / "index.jsonl") if case.split != "train"]
-    test_ids = [case.case_id for case in test if case.split == "test"]
-    files = MaskFiles()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("UVLM_DATA_ROOT", str(out / "store"))
-        for number, case in enumerate(test):
-            right = masks(len(cases) - len(test) + number)
-            files.add(case, right, np.roll(right, shift * (number % 3), axis=1))
-        paths = files.write(out)
-        kept = [
-            row
-            for row in files.rows["generate"]
-            if row.case not in {test_ids[number] for number in deleted}
-        ]
-        write_manifest(out / "fewer.jsonl", kept)
-        manifests = MaskManifests(
-            paths["preprocess"],
-            paths["label_maps"],
-            paths["generate"],
-            {kind: paths[kind] for kind in PARTS},
-        )
-        scored, judges = ([c for c in test if c.split == split] for split in ("test", "val"))
-        once = Resamples(np.ones((1, NUM_TEST)))
-        whole, fewer = (
-            mask_scores(
-                params.label_maps, scored, judges, replace(manifests, generated=path), once
-            )[0]
-            for path in (paths["generate"], out / "fewer.jsonl")
-        )
-    assert_none_better(whole, fewer)
-
-
-def assert_none_better(whole: dict[str, Any], fewer: dict[str, Any]) -> None:
-    for name, value in whole.items():
-        if isinstance(value, dict):
-            assert_none_better(value, fewer[name])
-        elif isinstance(value, float) and ("distance" in name or "hausdorff" in name):
-            assert fewer[name] >= value - 1e-6, name
-        elif isinstance(value, float):
-            assert fewer[name] <= value + 1e-6, name
 
 
 def test_deleting_masks_never_raises_dice(
