@@ -36,7 +36,8 @@ def attention_by_scores(queries: Tensor, keys: Tensor, values: Tensor, mask: Ten
 
 def all_logits(model: UVLM, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
     """Logits (B, L, V) of every position of visual block and text."""
-    decoder: LanguageDecoder = model.decoder
+    decoder = model.decoder
+    assert isinstance(decoder, LanguageDecoder)
     block, injections = model._visual_block(visual)
     hidden = torch.cat([block, decoder.embed(token_ids)], dim=1)
     mask = float_mask(block.shape[1], hidden.shape[1])
