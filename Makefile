@@ -1,7 +1,8 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
-# make bench  what preprocessing costs beside the authors' release: reports/benchmarks.md
+# make bench  speed and memory beside the authors' release and other libraries, as ratios:
+#             reports/benchmarks.md, within half an hour on two cores
 # make check  lint, types, import direction, Dockerfile
 # make constant-reports   reports/constant_reports.md from CT-RATE's reports in UVLM_REAL_DATA
 # make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
@@ -63,6 +64,7 @@ constant-reports: setup
 
 bench: setup
 	python -m benchmarks.preprocess
+	python -m benchmarks
 
 check: setup
 	ruff check .

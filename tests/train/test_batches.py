@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from uvlm.config import Params
+from uvlm.config import Chance, Params, SpatialConfig
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.label_scheme import scheme
 from uvlm.data.preprocess import normalise
@@ -96,6 +96,24 @@ def test_forced_patches_show_the_lesion_and_random_ones_reach_everything(
     assert shows.float().mean() > 0.5
     random = seg_source(examples, params, foreground_fraction=0.0, batch_size=64)(0)
     assert (random.target == 44).flatten(1).any(dim=1).float().mean() < shows.float().mean()
+
+
+def test_turned_and_scaled_patches_keep_voxels_and_classes_together(
+    examples: list[Example], params: Params
+) -> None:
+    always = SpatialConfig(
+        rotation_deg=Chance(probability=1.0, between=(-30, 30)),
+        scaling=Chance(probability=1.0, between=(0.7, 1.4)),
+    )
+    turned = params.train_seg.augment.model_copy(update={"spatial": always})
+    batch = seg_source(examples, params, augment=turned, batch_size=32)(0)
+    still = seg_source(examples, params, batch_size=32)(0)
+    assert not torch.equal(batch.x, still.x)
+    lesion, organ, air = (batch.x[:, 0][batch.target == c] for c in (44, 1, 0))
+    assert lesion.median() > 0.5  # 800 HU
+    assert organ.median().abs() < 0.3  # 50 HU
+    assert air.median() < -0.6  # -900 HU
+    assert set(batch.target.unique().tolist()) <= {0, 1, 44}
 
 
 def test_a_patch_larger_than_the_grid_is_refused(examples: list[Example], params: Params) -> None:

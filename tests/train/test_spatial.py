@@ -10,8 +10,8 @@ from scipy.ndimage import affine_transform, gaussian_filter
 
 from uvlm.config import Chance, Grid, SpatialConfig
 from uvlm.seeding import generator
-from uvlm.train.patches import Slices, random_patch
-from uvlm.train.spatial import Warp, draw_warp
+from uvlm.train.patches import Slices, patch_around, random_patch
+from uvlm.train.spatial import Warp, draw_warp, middle
 
 SHAPE: Grid = (26, 33, 30)
 PATCH: Grid = (12, 16, 14)
@@ -36,9 +36,8 @@ def by_scipy(
     volume: npt.NDArray[np.float32], warp: Warp, order: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
     """The patch from the whole volume, and which of its voxels lie within the volume."""
-    corner = np.array([place.start for place in warp.patch])
     half = (np.array(PATCH) - 1) / 2
-    offset = corner + half - warp.matrix @ half
+    offset = warp.centre - warp.matrix @ half
     patch = affine_transform(
         volume, warp.matrix, offset, output_shape=PATCH, order=order, mode="nearest"
     )
@@ -91,11 +90,31 @@ def test_nothing_is_ever_mirrored_and_the_body_stays_upright() -> None:
         assert (np.diag(matrix) > 0).all()
 
 
+def test_a_voxel_asked_for_keeps_its_place_in_the_patch() -> None:
+    for seed in range(40):
+        rng = generator(seed, "place")
+        voxel = tuple(int(rng.integers(size)) for size in SHAPE)
+        patch = patch_around((voxel[0], voxel[1], voxel[2]), SHAPE, PATCH, rng)
+        warp = draw_warp(ALWAYS, patch, SHAPE, rng, np.array(voxel, dtype=np.float64))
+        assert warp is not None
+        labels = np.zeros(SHAPE, np.uint8)
+        labels[voxel] = 7
+        inside = tuple(at - place.start for at, place in zip(voxel, patch, strict=True))
+        assert warp.labels(labels[warp.source])[inside] == 7
+
+
+def test_a_patch_turns_about_its_centre_unless_told() -> None:
+    patch = random_patch(SHAPE, PATCH, generator(0))
+    warp = draw_warp(ALWAYS, patch, SHAPE, generator(1))
+    assert warp is not None
+    np.testing.assert_allclose(warp.centre, middle(patch))
+
+
 def test_without_luck_nothing_is_drawn() -> None:
     rng = generator(0)
     patch: Slices = random_patch(SHAPE, PATCH, rng)
     assert draw_warp(NEVER, patch, SHAPE, rng) is None
-    identity = Warp(np.eye(3), patch, patch)
+    identity = Warp(np.eye(3), middle(patch), patch, patch)
     volume = generator(1).normal(size=SHAPE).astype(np.float32)
     np.testing.assert_allclose(identity.image(volume[patch]), volume[patch], atol=1e-4)
 
@@ -117,7 +136,7 @@ def test_a_box_is_no_larger_than_needed_and_within_the_volume() -> None:
     assert small is not None
     for place, size in zip(small.source, SHAPE, strict=True):
         assert 0 <= place.start < place.stop <= size
-    shrunk = Warp(0.5 * np.eye(3), patch, patch)
+    shrunk = Warp(0.5 * np.eye(3), middle(patch), patch, patch)
     assert shrunk.image(np.ones(PATCH, np.float32)).shape == PATCH
 
 

@@ -30,15 +30,9 @@ Network = Callable[[Tensor], Tensor]
 
 
 def predict_labels(network: Network, x: Tensor, patch: Grid) -> Tensor:
-    """Likeliest class of every voxel, in windows of the patch's size.
+    """Likeliest class of every voxel of x (B, 1, D, H, W): (B, D, H, W) uint8.
 
-    Args:
-        network: (B, 1, d, h, w) -> logits (B, C, d, h, w).
-        x: (B, 1, D, H, W).
-        patch: what the network was trained on.
-
-    Returns:
-        (B, D, H, W) uint8.
+    The network was trained on the patch and gives logits (B, C, d, h, w) of (B, 1, d, h, w).
     """
     if all(size <= edge for size, edge in zip(x.shape[2:], patch, strict=True)):
         return network(x).max(dim=1).indices.to(torch.uint8)  # argmax is twice as slow

@@ -21,7 +21,7 @@ from uvlm.seeding import generator
 from uvlm.train.augment import Voxels, augment_intensity, augment_volume, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch, SegBatch
 from uvlm.train.patches import Slices, choose_class, patch_around, random_patch, random_voxel
-from uvlm.train.spatial import draw_warp
+from uvlm.train.spatial import draw_warp, middle
 
 
 def read_voxels(
@@ -82,8 +82,8 @@ class SegSource:
         if example.label_map is None:
             raise DataError(example.case.case_id, "has no label map", "run `dvc repro label_maps`")
         augment = self.config.augment
-        slices = self._place(example, example.label_map, rng)
-        warp = draw_warp(augment.spatial, slices, example.shape, rng)
+        slices, about = self._place(example, example.label_map, rng)
+        warp = draw_warp(augment.spatial, slices, example.shape, rng, about)
         box = slices if warp is None else warp.source
         x = read_voxels(example, self.arrays, self.preprocess, box)
         labels = self.arrays.region(example.label_map, box)
@@ -93,14 +93,19 @@ class SegSource:
         x, labels = roll(x, shift), roll(labels, shift)
         return augment_intensity(x, augment, rng), np.ascontiguousarray(labels)
 
-    def _place(self, example: Example, label_map: Path, rng: np.random.Generator) -> Slices:
+    def _place(
+        self, example: Example, label_map: Path, rng: np.random.Generator
+    ) -> tuple[Slices, npt.NDArray[np.float64]]:
+        """Choose a patch, and the point that stays in place if the patch is turned or scaled."""
         patch = self.config.patch
         if rng.random() < self.config.foreground_fraction:
             chosen = choose_class(example.voxels_by_class, self.rarity, self.lesion_ids, rng)
             if chosen is not None:
                 voxel = random_voxel(self.arrays.whole(label_map), chosen, rng)
-                return patch_around(voxel, example.shape, patch, rng)
-        return random_patch(example.shape, patch, rng)
+                slices = patch_around(voxel, example.shape, patch, rng)
+                return slices, np.array(voxel, dtype=np.float64)
+        slices = random_patch(example.shape, patch, rng)
+        return slices, middle(slices)
 
 
 @dataclass(frozen=True, eq=False)

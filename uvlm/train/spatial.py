@@ -26,9 +26,10 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """How a patch is filled: the voxel at offset v from its centre shows the one at matrix @ v."""
+    """How a patch is filled: v voxels from its centre is what lies matrix @ v from `centre`."""
 
     matrix: Floats  # (3, 3), voxels in (z, y, x)
+    centre: Floats  # (3,), of what is shown, in the volume
     patch: Slices  # where it lies in the volume
     source: Slices  # the box of the volume to read
 
@@ -53,7 +54,7 @@ class Warp:
         half_patch, half_source = (
             np.array([(s.stop - s.start - 1) / 2 for s in box]) for box in (self.patch, self.source)
         )
-        offset = _centre(self.patch) - _centre(self.source)
+        offset = self.centre - middle(self.source)
         half_source = np.maximum(half_source, 0.5)  # one voxel is sampled at 0, however wide
         theta = np.column_stack([self.matrix * half_patch, offset]) / half_source[:, None]
         turned = np.column_stack([theta[::-1, 2::-1], theta[::-1, 3]])
@@ -61,9 +62,21 @@ class Warp:
 
 
 def draw_warp(
-    config: SpatialConfig, patch: Slices, shape: Grid, rng: np.random.Generator
+    config: SpatialConfig,
+    patch: Slices,
+    shape: Grid,
+    rng: np.random.Generator,
+    about: Floats | None = None,
 ) -> Warp | None:
-    """Draw whether and how a patch of a volume of this shape is turned and scaled."""
+    """Draw whether and how a patch of a volume of this shape is turned and scaled.
+
+    Args:
+        config: probabilities and ranges.
+        patch: where it lies in the volume.
+        shape: of the volume.
+        rng: source of the draws.
+        about: the point of the volume that keeps its place in the patch; None for its centre.
+    """
     matrix = np.eye(3)
     if config.rotation_deg.happens(rng):
         for axis, angle in enumerate(np.deg2rad(rng.uniform(*config.rotation_deg.between, 3))):
@@ -72,15 +85,18 @@ def draw_warp(
         matrix = matrix * rng.uniform(*config.scaling.between)
     if np.array_equal(matrix, np.eye(3)):
         return None
+    pivot = middle(patch) if about is None else about
+    centre = pivot + matrix @ (middle(patch) - pivot)
     half = np.array([(place.stop - place.start - 1) / 2 for place in patch])
     reach = np.abs(matrix) @ half
-    low = np.maximum(np.floor(_centre(patch) - reach), 0).astype(int)
-    high = np.minimum(np.ceil(_centre(patch) + reach) + 1, shape).astype(int)
+    low = np.maximum(np.floor(centre - reach), 0).astype(int)
+    high = np.minimum(np.ceil(centre + reach) + 1, shape).astype(int)
     z, y, x = (slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
-    return Warp(matrix, patch, (z, y, x))
+    return Warp(matrix, centre, patch, (z, y, x))
 
 
-def _centre(box: Slices) -> Floats:
+def middle(box: Slices) -> Floats:
+    """Point in the middle of a box, (z, y, x)."""
     return np.array([(place.start + place.stop - 1) / 2 for place in box])
 
 
