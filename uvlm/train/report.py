@@ -32,6 +32,7 @@ from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
+from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
 from uvlm.tracking import Progress, Tracker
@@ -42,7 +43,7 @@ from uvlm.train.optim import build_optimizer
 from uvlm.train.report_batches import ReportNet, TokenStatistics
 from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.report_validation import Label, ReportValidation
-from uvlm.train.resume import ResumeFolder, fingerprint
+from uvlm.train.resume import ResumeFolder, fingerprint, snapshot
 
 SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
@@ -140,8 +141,10 @@ class _Parts:
             "unet": weights_of(self.segmenter.unet),
             "encoder": weights_of(self.classifier.encoder),
             "classifier": weights_of(self.classifier.classifier),
-            "decoder": weights_of(self.uvlm),
+            "decoder": snapshot(self.uvlm),  # by all processes, where its weights are sharded
         }
+        if not place().is_first:
+            return
         prepared = contract(params.preprocess)
         names = {"label_names": list(self.segmenter.config.class_names)}
         save_model(out, modules, config, prepared | names, self.files)
