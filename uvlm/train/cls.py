@@ -148,7 +148,6 @@ def _warm_up(
     head_config = config.model_copy(
         update={
             "steps": steps,
-            "accumulate": 1,
             "val_every": max(1, steps // 3),
             "optim": config.optim.model_copy(update=adamw),
         }
