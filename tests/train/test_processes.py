@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline.profiles import write_params
+from tests.train import uneven
 from tests.train.chain import Chain, changed
 from uvlm.config import Params
 from uvlm.tracking import read_history
@@ -133,6 +134,16 @@ def test_two_processes_of_torchrun_train_what_one_does(workspace: Workspace, sta
     (record,) = (workspace.folder / ".uvlm" / "runs").iterdir()
     logged = [r for r in read_history(record / "history.jsonl") if "loss" in r.get("metrics", {})]
     assert [r["step"] for r in logged] == [1, 2, 3, 4, 5, 6]  # by one of them
+
+
+def test_batches_of_different_sizes_count_as_they_do_in_one_process(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    alone = uneven.train(workspace.chain.params, accumulate=4)
+    workspace.run(*TORCHRUN, "-m", "tests.train.uneven", str(tmp_path), "2")
+    assert alone.keys() == {"seg", "cls", "report"}
+    for name, weights in alone.items():
+        assert_close(weights, load_file(tmp_path / f"{name}.safetensors"))
 
 
 LONG = 40
