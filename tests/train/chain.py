@@ -39,10 +39,12 @@ class Chain:
         self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
         self.inputs = {"index": project.index, "preprocess": project.preprocess}
 
-    def seg(self, **changes: Any) -> dict[str, float]:
+    def seg(self, progress: Any = None, **changes: Any) -> dict[str, float]:
         params = changed(self.params, "train_seg", **changes)
-        maps, out = self.project.label_maps, self.models / "seg"
-        return train_seg(params, **self.inputs, label_maps=maps, out=out, tracker=NullTracker())
+        maps, out, tracker = self.project.label_maps, self.models / "seg", NullTracker()
+        return train_seg(
+            params, **self.inputs, label_maps=maps, out=out, tracker=tracker, progress=progress
+        )
 
     def cls(self, progress: Any = None, **changes: Any) -> dict[str, float]:
         params = changed(self.params, "train_cls", **changes)
@@ -54,7 +56,9 @@ class Chain:
     def encode(self) -> None:
         encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)
 
-    def report(self, volumes: bool = True, **changes: Any) -> dict[str, float]:
+    def report(
+        self, volumes: bool = True, progress: Any = None, **changes: Any
+    ) -> dict[str, float]:
         params = changed(self.params, "train_report", **changes)
         paths = ReportPaths(
             self.project.index,
@@ -64,8 +68,10 @@ class Chain:
             self.models / "cls",
             self.project.preprocess if volumes else None,
         )
-        out = self.models / "report"
-        return train_report(params, paths=paths, out=out, tracker=NullTracker(), label=label)
+        out, tracker = self.models / "report", NullTracker()
+        return train_report(
+            params, paths=paths, out=out, tracker=tracker, label=label, progress=progress
+        )
 
     def bytes_of(self, file: str) -> bytes:
         return (self.models / f"{file}.safetensors").read_bytes()
