@@ -81,7 +81,8 @@ class Stop:
 
 def train(chain: Chain, order: dict[str, Any]) -> int:
     """Run one training; returns its exit code."""
-    stop = Stop(*order.get("stop", (0, "")), chain.project.root / "digests.txt")
+    at, where = order.get("stop", (0, ""))
+    stop = Stop(at, where, chain.project.root / "digests.txt")
     if order.get("file_limit"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["file_limit"],) * 2)
     try:
