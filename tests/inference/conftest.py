@@ -23,7 +23,7 @@ from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.uvlm import SpecialIds
 from uvlm.model.weights import weights_of
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.tokenizer import Tokenizer, train_tokenizer
+from uvlm.text.tokenizer import train_tokenizer
 
 GRID = (8, 16, 16)
 CHANGES = {
@@ -95,13 +95,13 @@ def make_report_folder(params: Params, folder: Path) -> None:
     tokenizer = train_tokenizer(TEXTS, 300)
     tokenizer.save(folder.parent / "tokenizer")
     specials = SpecialIds(
-        Tokenizer.pad_id,
-        Tokenizer.start_of_image_id,
-        Tokenizer.end_of_image_id,
-        Tokenizer.bos_id,
-        Tokenizer.eos_id,
+        tokenizer.pad_id,
+        tokenizer.start_of_image_id,
+        tokenizer.end_of_image_id,
+        tokenizer.bos_id,
+        tokenizer.eos_id,
     )
-    torch.manual_seed(2)
+    torch.manual_seed(3)
     unet = build_unet(params.encoder, len(NAMES), deep_supervision=False)
     classifier = build_classifier(params.encoder, params.classifier, GRID, len(ABNORMALITIES))
     uvlm = build_uvlm(

@@ -6,44 +6,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
+from tests.inference.tiny_writer import BOS, EOS, tiny_visual, tiny_writer
 from uvlm.errors import ConfigError
-from uvlm.inference.generate import generate, pick
-from uvlm.model.build import build_uvlm
-from uvlm.model.uvlm import UVLM, SpecialIds
-
-BOS, EOS = 3, 4
-CHANNELS = (2, 3, 4)
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.generate import generate, write_reports
+from uvlm.model.uvlm import UVLM
 
 
 @pytest.fixture
 def model() -> UVLM:
-    """Untrained, with weights that make rows differ and <eos> come at different times."""
-    torch.set_num_threads(1)
-    torch.manual_seed(3)
-    encoder = EncoderConfig(channels=CHANNELS, strides=(1, 2, 2), blocks=(1, 1, 1), decoder_convs=1)
-    decoder = DecoderConfig(
-        kind="scratch", layers=4, width=16, heads=2, ffn=32, dropout=0.3, max_report_tokens=30
-    )
-    injection = InjectionConfig(
-        kind="multi_layer",
-        reference_stage=3,
-        layer_by_stage={3: 1, 2: 2, 1: 3},
-        pooling="max",
-        projection="linear",
-        input_tokens="reference",
-    )
-    specials = SpecialIds(pad=0, start_of_image=1, end_of_image=2, bos=BOS, eos=EOS)
-    model = build_uvlm(encoder, decoder, injection, (8, 8, 8), 12, specials)
-    for weight in model.parameters():
-        weight.data.add_(0.4 * torch.randn_like(weight))
-    return model
+    return tiny_writer()
 
 
 @pytest.fixture
 def visual() -> list[Tensor]:
-    torch.manual_seed(0)
-    return [3 * torch.randn(6, 8, channels) for channels in CHANNELS]
+    return tiny_visual()
 
 
 @torch.no_grad()
@@ -111,8 +88,84 @@ def test_sampling_is_reproducible_and_approaches_greedy_when_cold(
     assert sample(0, 1e-4) == generate(model, visual, 12, BOS, EOS)
 
 
-def test_tokens_are_drawn_as_often_as_their_probability_says() -> None:
-    logits = torch.tensor([0.5, 0.3, 0.2]).log() * 2.0
-    drawn = pick(logits.expand(20_000, 3), 2.0, torch.Generator().manual_seed(0))
-    shares = torch.bincount(drawn, minlength=3) / 20_000
-    torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.2]), atol=0.02, rtol=0)
+def test_nothing_but_eos_is_held_back_by_a_minimum(model: UVLM, visual: list[Tensor]) -> None:
+    free = write_reports(model, visual, Decoding(16), BOS, EOS)
+    held = write_reports(model, visual, Decoding(16, min_tokens=9), BOS, EOS)
+    assert min(len(report.ids) for report in free) < 9
+    for before, after in zip(free, held, strict=True):
+        assert len(after.ids) >= 9
+        assert after.ids[: len(before.ids)] == before.ids
+        if len(before.ids) >= 9:
+            assert after == before
+
+
+def test_why_a_report_ended_is_told(model: UVLM, visual: list[Tensor]) -> None:
+    for report in write_reports(model, visual, Decoding(16), BOS, EOS):
+        assert report.ended == ("limit" if len(report.ids) == 16 else "eos")
+
+
+def test_a_runaway_loop_stops_and_keeps_what_was_said_once(
+    model: UVLM, visual: list[Tensor]
+) -> None:
+    running = write_reports(model, visual, Decoding(25), BOS, -1)
+    stopped = write_reports(model, visual, Decoding(25, stop_after_repeats=4), BOS, -1)
+    assert {report.ended for report in running} == {"limit"}
+    assert "loop" in {report.ended for report in stopped}
+    for whole, part in zip(running, stopped, strict=True):
+        assert whole.ids[: len(part.ids)] == part.ids
+        assert (part.ended == "loop") == any(
+            whole.ids[end - 4 * size : end] == whole.ids[end - size : end] * 4
+            for end in range(26)
+            for size in range(1, end // 4 + 1)
+        )
+
+
+def test_no_ngram_is_written_twice_when_told(model: UVLM, visual: list[Tensor]) -> None:
+    def repeats(ids: list[int], size: int) -> bool:
+        pieces = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+        return len(set(pieces)) < len(pieces)
+
+    free = write_reports(model, visual, Decoding(20), BOS, -1)
+    assert any(repeats(report.ids, 3) for report in free)
+    told = write_reports(model, visual, Decoding(20, no_repeat_ngram=3), BOS, -1)
+    assert not any(repeats(report.ids, 3) for report in told)
+
+
+def test_a_repetition_penalty_makes_words_more_diverse(model: UVLM, visual: list[Tensor]) -> None:
+    def words(penalty: float) -> int:
+        decoding = Decoding(8, repetition_penalty=penalty)
+        return sum(len(set(r.ids)) for r in write_reports(model, visual, decoding, BOS, -1))
+
+    assert words(20.0) > words(1.0)
+
+
+def test_a_tiny_top_p_is_greedy(model: UVLM, visual: list[Tensor]) -> None:
+    decoding = Decoding(12, temperature=5.0, top_p=1e-6)
+    source = torch.Generator().manual_seed(0)
+    drawn = write_reports(model, visual, decoding, BOS, EOS, source)
+    assert [report.ids for report in drawn] == generate(model, visual, 12, BOS, EOS)
+
+
+@pytest.mark.parametrize(
+    "decoding",
+    [
+        Decoding(16, repetition_penalty=1.7, no_repeat_ngram=2, min_tokens=5),
+        Decoding(12, num_beams=3, length_penalty=0.8),
+        Decoding(12, num_beams=4, no_repeat_ngram=2),
+    ],
+)
+def test_a_batch_writes_what_its_rows_write_alone_however_words_are_chosen(
+    model: UVLM, visual: list[Tensor], decoding: Decoding
+) -> None:
+    batch = write_reports(model, visual, decoding, BOS, EOS)
+    assert len({tuple(report.ids) for report in batch}) > 1
+    for case, report in enumerate(batch):
+        assert [report] == write_reports(model, row(visual, case), decoding, BOS, EOS)
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_weights_in_bfloat16_write_reports_on_a_cpu(
+    model: UVLM, visual: list[Tensor], num_beams: int
+) -> None:
+    reports = write_reports(model.bfloat16(), visual, Decoding(8, num_beams=num_beams), BOS, -1)
+    assert [len(report.ids) for report in reports] == [8] * 6

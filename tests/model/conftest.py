@@ -38,7 +38,16 @@ def encoder_config() -> EncoderConfig:
 @pytest.fixture
 def decoder_config() -> DecoderConfig:
     return DecoderConfig(
-        kind="scratch", layers=8, width=16, heads=2, ffn=32, dropout=0.1, max_report_tokens=24
+        kind="scratch",
+        layers=8,
+        width=16,
+        heads=2,
+        ffn=32,
+        dropout=0.1,
+        lora_rank=4,
+        lora_alpha=8.0,
+        lora_dropout=0.0,
+        max_report_tokens=24,
     )
 
 
@@ -50,6 +59,9 @@ def injection_config() -> InjectionConfig:
         reference_stage=4,
         layer_by_stage={6: 1, 5: 2, 4: 3, 3: 4, 2: 5, 1: 6},
         pooling="max",
+        deeper="zeros",
+        position="before_layer",
+        gate="none",
         projection="linear",
         input_tokens="reference",
     )

@@ -9,6 +9,7 @@ from torch import Tensor
 from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.errors import ConfigError, SetupError
 from uvlm.model.build import build_uvlm
+from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import inject
 from uvlm.model.mask import hybrid_mask
 from uvlm.model.uvlm import UVLM, SpecialIds
@@ -68,6 +69,7 @@ def test_forward_follows_equation_5_layer_by_layer(
     uvlm: UVLM, visual: list[Tensor], token_ids: Tensor
 ) -> None:
     decoder = uvlm.decoder
+    assert isinstance(decoder, LanguageDecoder)
     projected = {s: uvlm.projections[str(s)](visual[s - 1]) for s in range(1, 7)}
     framing = decoder.embed(torch.tensor([[1, 2], [1, 2]]))
     hidden = torch.cat(
@@ -173,12 +175,13 @@ def test_a_small_model_learns_to_say_what_it_sees(
     assert float(loss.detach()) < 0.1
 
 
-def test_pretrained_decoders_are_named_as_absent(
-    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig],
+def test_a_qwen_decoder_without_its_folder_says_which_variable_to_set(
+    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("UVLM_QWEN3", raising=False)
     encoder, decoder, plan = configs
     qwen = decoder.model_copy(update={"kind": "qwen3_lora"})
-    with pytest.raises(SetupError, match="qwen3_lora"):
+    with pytest.raises(SetupError, match="UVLM_QWEN3: is not set"):
         build_uvlm(encoder, qwen, plan, GRID, 40, SPECIALS)
 
 

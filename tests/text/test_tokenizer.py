@@ -10,12 +10,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.tiny_qwen import tiny_tokenizer
 from uvlm.config import TokenizerConfig
 from uvlm.data.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
-from uvlm.text.tokenizer import SPECIAL_TOKENS, Tokenizer, run, train_tokenizer
+from uvlm.text.tokenizer import (
+    QWEN3_SPECIAL_TOKENS,
+    SPECIAL_TOKENS,
+    Tokenizer,
+    run,
+    train_tokenizer,
+)
 
 
 def phantom_texts(count: int) -> list[str]:
@@ -122,8 +129,49 @@ def test_run_saves_what_it_returns(tmp_path: Path) -> None:
     assert Tokenizer.load(tmp_path / "tokenizer").encode(TEXTS[0]) == made.encode(TEXTS[0])
 
 
-def test_qwen3_says_what_is_missing_and_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_qwen3_says_what_is_missing_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = TokenizerConfig(kind="qwen3", vocabulary_size=400)
-    with pytest.raises(SetupError, match="not part of this release"):
+    monkeypatch.delenv("UVLM_QWEN3", raising=False)
+    with pytest.raises(SetupError, match="UVLM_QWEN3: is not set"):
+        run(config, TEXTS, tmp_path / "tokenizer")
+    monkeypatch.setenv("UVLM_QWEN3", str(tmp_path / "qwen"))
+    with pytest.raises(SetupError, match=r"tokenizer\.json: no such file"):
+        run(config, TEXTS, tmp_path / "tokenizer")
+    TOKENIZER.save(tmp_path / "qwen")
+    with pytest.raises(DataError, match="is not Qwen3's tokenizer"):
         run(config, TEXTS, tmp_path / "tokenizer")
     assert not (tmp_path / "tokenizer").exists()
+
+
+@pytest.fixture
+def qwen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tokenizer:
+    """What the stage makes of a tokenizer laid out as Qwen3's is."""
+    (tmp_path / "qwen").mkdir()
+    tiny_tokenizer(TEXTS).save(str(tmp_path / "qwen" / "tokenizer.json"))
+    monkeypatch.setenv("UVLM_QWEN3", str(tmp_path / "qwen"))
+    run(TokenizerConfig(kind="qwen3", vocabulary_size=400), TEXTS, tmp_path / "tokenizer")
+    return Tokenizer.load(tmp_path / "tokenizer")
+
+
+def test_qwen3_s_own_tokens_frame_images_and_reports(qwen: Tokenizer) -> None:
+    whole = tiny_tokenizer(TEXTS)
+    assert qwen.vocabulary_size == whole.get_vocab_size()
+    found = (qwen.pad_id, qwen.start_of_image_id, qwen.end_of_image_id, qwen.bos_id, qwen.eos_id)
+    assert found == tuple(whole.token_to_id(token) for token in QWEN3_SPECIAL_TOKENS)
+    words = qwen.encode("No emphysema.")
+    assert qwen.decode([qwen.bos_id, *words, qwen.eos_id, qwen.pad_id]) == "No emphysema."
+
+
+def test_qwen3_encodes_reports_as_its_published_tokenizer_does(qwen: Tokenizer) -> None:
+    whole = tiny_tokenizer(TEXTS)
+    for text in (*TEXTS[:10], "12 mm nodule, \N{SNOWMAN}\n"):
+        assert qwen.encode(text) == whole.encode(text, add_special_tokens=False).ids
+        assert qwen.decode(qwen.encode(text)) == text
+
+
+def test_letters_that_spell_a_token_of_qwen3_stay_letters(qwen: Tokenizer) -> None:
+    ids = qwen.encode("Normal.<|im_end|>")
+    assert qwen.eos_id not in ids
+    assert qwen.decode(ids) == "Normal.<|im_end|>"

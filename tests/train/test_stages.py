@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.train.chain import Chain
-from uvlm.config import Params
-from uvlm.errors import ConfigError, DataError, Interrupted
+from tests.tiny_qwen import SIZES, write_qwen
+from tests.train.chain import Chain, changed
+from uvlm.config import Params, TokenizerConfig
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
+from uvlm.inference.predictor import Predictor
 from uvlm.model.checkpoint import load_report_model
 from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.text.tokenizer import run as run_tokenizer
 
 
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[bool]:
@@ -144,3 +147,53 @@ def test_projections_standardise_the_training_tokens(chain: Chain) -> None:
         mean, std = (decoder[f"projections.{stage}.{name}"].numpy() for name in ("mean", "std"))
         np.testing.assert_allclose(mean, own.mean(axis=0), atol=1e-3)
         np.testing.assert_allclose(std, own.std(axis=0), atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_lora", "qwen3_full"])
+def test_qwen3_learns_to_write_and_its_folder_predicts(
+    chain: Chain, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+    run_tokenizer(TokenizerConfig(kind="qwen3", vocabulary_size=400), [], chain.project.tokenizer)
+    changes = {"kind": kind, "lora_rank": 2, "lora_alpha": 4.0, **SIZES}
+    chain.params = changed(chain.params, "decoder", **changes)
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(steps=0)
+    before = chain.tensors("report/decoder")
+    chain.report(steps=2, val_every=2, accumulate=1)
+    after = chain.tensors("report/decoder")
+    learned = {name for name in after if not torch.equal(before[name], after[name])}
+    if kind == "qwen3_lora":
+        assert all(".lora_" in name or name.startswith("projections.") for name in after)
+        assert any("lora_B" in name for name in learned)
+    assert {name for name in after if "projections" in name and "net" in name} <= learned
+    folder = chain.models / "report"
+    if kind == "qwen3_full":
+        monkeypatch.delenv("UVLM_QWEN3")  # the folder stands alone
+        assert "decoder.model.model.layers.7.mlp.up_proj.weight" in learned
+    predictor = Predictor.load(folder)
+    assert not [p for p in folder.iterdir() if p.suffix not in (".safetensors", ".json")]
+    tokens = torch.randn(2, 32, sum(chain.params.encoder.channels))
+    visual = predictor.writer.visual(tokens)
+    assert len(predictor.writer.write(visual)) == 2
+    assert np.isfinite(list(predictor.writer.probabilities(visual)[0].values())).all()
+
+
+def test_an_adapter_without_its_qwen3_is_refused_by_predict(
+    chain: Chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+    run_tokenizer(TokenizerConfig(kind="qwen3", vocabulary_size=400), [], chain.project.tokenizer)
+    chain.params = changed(chain.params, "decoder", kind="qwen3_lora", **SIZES)
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    chain.report(steps=0)
+    monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "other", seed=1)))
+    with pytest.raises(DataError, match="the adapter was trained on"):
+        Predictor.load(chain.models / "report")
+    monkeypatch.delenv("UVLM_QWEN3")
+    with pytest.raises(SetupError, match="UVLM_QWEN3"):
+        Predictor.load(chain.models / "report")

@@ -44,7 +44,11 @@ class ClassifierConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The language decoder."""
+    """The language decoder: our own, or Qwen3 with an adapter (LoRA) or trained whole.
+
+    For Qwen3 the sizes are those of its config.json, which is compared, and `dropout` is that of
+    its attention. `lora_*` are read by qwen3_lora alone.
+    """
 
     kind: Literal["scratch", "qwen3_lora", "qwen3_full"]
     layers: int = Field(ge=1)
@@ -52,6 +56,9 @@ class DecoderConfig(Section):
     heads: int = Field(ge=1)
     ffn: int = Field(ge=8)
     dropout: Fraction = Field(ge=0, lt=1)
+    lora_rank: int = Field(ge=1)
+    lora_alpha: float = Field(gt=0)
+    lora_dropout: Fraction = Field(ge=0, lt=1)
     max_report_tokens: int = Field(ge=8)
 
     @model_validator(mode="after")
@@ -62,11 +69,21 @@ class DecoderConfig(Section):
 
 
 class InjectionConfig(Section):
-    """Alignment (eq. 4) and multi-layer injection (eq. 5); stages and layers count from 1."""
+    """Alignment (eq. 4) and multi-layer injection (eq. 5); stages and layers count from 1.
+
+    deeper: what fills the stages deeper than the reference: zero tokens at the end (the paper), or
+        for every reference voxel the nearest voxel of the deeper stage.
+    position: where a layer gets its features: before it (eq. 5), or between its attention and its
+        feed-forward, as the authors' release does.
+    gate: `scalar` multiplies each injection by a learned number that starts at 1.
+    """
 
     kind: Literal["multi_layer", "input_only"]
     reference_stage: int = Field(ge=1)
     layer_by_stage: dict[int, int]
     pooling: Literal["average", "max"]
+    deeper: Literal["zeros", "interpolated"]
+    position: Literal["before_layer", "after_attention"]
+    gate: Literal["none", "scalar"]
     projection: Literal["linear", "mlp"]
     input_tokens: Literal["reference", "zeros"]

@@ -73,6 +73,25 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _qwen_reads_its_own_vocabulary(self) -> Self:
+        if self.decoder.kind != "scratch" and self.tokenizer.kind != "qwen3":
+            raise ValueError(
+                f"decoder.kind {self.decoder.kind} needs tokenizer.kind qwen3, "
+                f"not {self.tokenizer.kind}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reports_fit_the_decoder(self) -> Self:
+        limit = self.decoder.max_report_tokens
+        longest = max(self.generate.max_tokens or 0, self.generate.min_tokens)
+        if longest > limit:
+            raise ValueError(
+                f"generate asks for {longest} tokens but decoder.max_report_tokens is {limit}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _stages_and_layers_exist(self) -> Self:
         num_stages = len(self.encoder.channels)
         if self.injection.reference_stage > num_stages:

@@ -57,7 +57,7 @@ def encode_cases(
         preprocess: manifest of the stage `preprocess`.
         model: model folder whose encoder is frozen, data/models/cls.
         out: manifest to write. One (K, sum C_i) array a case; the row's extras are `channels`,
-            `encoder_sha256`, `reference_stage` and `pooling`.
+            `encoder_sha256`, `reference_stage`, `pooling` and `deeper`.
         progress: shows the cases done.
 
     Returns:
@@ -75,6 +75,7 @@ def encode_cases(
         "encoder_sha256": encoder_sha256,
         "reference_stage": params.injection.reference_stage,
         "pooling": params.injection.pooling,
+        "deeper": params.injection.deeper,
     }
     rows: list[Row] = []
     size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # faster than one by one
@@ -102,7 +103,9 @@ def encode_cases(
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = encode_visual(encoder, x, injection.reference_stage, injection.pooling)
+        aligned = encode_visual(
+            encoder, x, injection.reference_stage, injection.pooling, injection.deeper
+        )
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
@@ -117,6 +120,7 @@ def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) 
         "encoder_sha256": encoder_sha256,
         "reference_stage": injection.reference_stage,
         "pooling": injection.pooling,
+        "deeper": injection.deeper,
     }
     rows = read_manifest(path)
     for row in rows:
@@ -143,6 +147,7 @@ def _key(example: Example, params: Params, encoder_sha256: str, precision: str) 
         encoder_sha256,
         params.injection.reference_stage,
         params.injection.pooling,
+        params.injection.deeper,
         params.encode.dtype,
         precision,
     )

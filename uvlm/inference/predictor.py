@@ -93,8 +93,8 @@ class Predictor:
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
         tokens = encode_volumes(self.model.encoder, x, self.model.config.injection)[0]
         visual = self.writer.visual(tokens[None])
-        text = self.writer.texts(visual)[0]
-        return parse_report(text), self.writer.probabilities(visual)[0]
+        report = self.writer.write(visual)[0]
+        return parse_report(report.text), self.writer.probabilities(visual)[0]
 
 
 def predict(

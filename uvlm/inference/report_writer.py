@@ -7,18 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
 
 from uvlm.errors import DataError
+from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.device import autocast, choose_device
 from uvlm.inference.encode import split_stages
-from uvlm.inference.generate import generate
-from uvlm.model.align import token_counts
+from uvlm.inference.generate import write_reports
+from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.checkpoint import ReportModel
 from uvlm.text.tokenizer import Tokenizer
+
+STOP_AFTER_REPEATS: Final = 5  # no report of the data sets says anything so often in a row
+
+
+class WrittenReport(NamedTuple):
+    """A report and why it ended."""
+
+    text: str
+    ended: Ended
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,35 +63,33 @@ class ReportWriter:
 
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Classify by f_N: the deepest stage keeps all its own tokens, whatever the reference."""
-        config = self.model.config
-        counts = token_counts(config.grid, config.encoder.strides, config.injection.reference_stage)
+        """Classify by f_N: its own tokens are among the aligned ones, whatever the reference."""
+        config, injection = self.model.config, self.model.config.injection
+        grids = feature_grids(config.grid, config.encoder.strides)
+        deepest = deepest_tokens(visual[-1], grids, injection.reference_stage, injection.deeper)
         with autocast(self.device):
-            logits: Tensor = self.model.classifier(visual[-1][:, : counts[-1]])  # (B, A)
+            logits: Tensor = self.model.classifier(deepest)  # (B, A)
         rows = torch.sigmoid(logits.float()).tolist()
         names = config.abnormalities
         return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
 
-    def texts(
+    def write(
         self,
         visual: Sequence[Tensor],
-        temperature: float = 0.0,
+        decoding: Decoding | None = None,
         randomness: torch.Generator | None = None,
-    ) -> list[str]:
-        """Write one report per row; at most as long as the reports trained on."""
-        limit = self.model.config.decoder.max_report_tokens
+    ) -> list[WrittenReport]:
+        """Write one report per row; greedy unless told, and at most as long as those trained on."""
+        config = self.model.config.decoder
+        if decoding is None:
+            limit = config.max_report_tokens
+            decoding = Decoding(limit, stop_after_repeats=STOP_AFTER_REPEATS)
         tokenizer = self.tokenizer
-        with autocast(self.device, self.model.config.decoder.width):
-            rows = generate(
-                self.model.uvlm,
-                visual,
-                limit,
-                tokenizer.bos_id,
-                tokenizer.eos_id,
-                temperature,
-                randomness,
+        with autocast(self.device, config.width):
+            rows = write_reports(
+                self.model.uvlm, visual, decoding, tokenizer.bos_id, tokenizer.eos_id, randomness
             )
-        return [printable(tokenizer.decode(ids)) for ids in rows]
+        return [WrittenReport(printable(tokenizer.decode(row.ids)), row.ended) for row in rows]
 
 
 def printable(text: str) -> str:

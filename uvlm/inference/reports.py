@@ -11,6 +11,7 @@ B batch, K visual tokens, C_i channels of encoder stage i.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from uvlm.data.cases import read_index, scored_cases
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.preprocess import contract, normalise
 from uvlm.errors import DataError
+from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.device import set_threads
 from uvlm.inference.encode import encode_volumes, read_encodings
 from uvlm.inference.report_writer import ReportWriter
@@ -62,7 +64,8 @@ def generate_reports(
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
-        How many cases, how many different reports, seconds per report.
+        How many cases, how many different reports, how many of them did not end by themselves,
+        seconds per report.
     """
     set_threads()
     for folder in (paths["model"], paths["seg"]):
@@ -72,8 +75,9 @@ def generate_reports(
     writer = ReportWriter.of(load_report_model(paths["model"]))
     tokens = _token_source(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
+    ended: Counter[Ended] = Counter()
     for batch in _batches(examples, params.generate.batch_size):
-        predictions += _predict(params, writer, batch, tokens)
+        predictions += _predict(params, writer, batch, tokens, ended)
         steps.done(len(predictions))
     loaded = load_segmenter(paths["seg"])
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
@@ -89,6 +93,8 @@ def generate_reports(
     return {
         "cases": float(len(predictions)),
         "distinct_reports": float(len({prediction.report for prediction in predictions})),
+        "reports_cut_at_max_tokens": float(ended["limit"]),
+        "reports_stopped_in_a_loop": float(ended["loop"]),
         "seconds_per_report": sum(p.seconds for p in predictions) / len(predictions),
     }
 
@@ -119,23 +125,33 @@ def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Exampl
 
 
 def _predict(
-    params: Params, writer: ReportWriter, batch: Sequence[Example], tokens: Tokens
+    params: Params,
+    writer: ReportWriter,
+    batch: Sequence[Example],
+    tokens: Tokens,
+    ended: Counter[Ended],
 ) -> list[CasePrediction]:
-    """Classify and describe one batch; every case gets an equal share of the seconds."""
+    """Classify and describe one batch; every case gets an equal share of the seconds.
+
+    `ended` counts why reports ended.
+    """
     start = time.perf_counter()
     visual = writer.visual(torch.stack([tokens(example) for example in batch]))
-    temperature = params.generate.temperature
+    decoding = Decoding.of(params.generate, writer.model.config.decoder.max_report_tokens)
     randomness = None
-    if temperature > 0:
+    if decoding.temperature > 0:
         seed = torch_generator(params.seed, "generate", batch[0].case.case_id).initial_seed()
         randomness = torch.Generator(writer.device).manual_seed(seed)
-    texts = writer.texts(visual, temperature, randomness)
+    reports = writer.write(visual, decoding, randomness)
+    ended.update(report.ended for report in reports)
     probabilities = writer.probabilities(visual)
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     cases = [example.case for example in batch]
     return [
-        CasePrediction(case.case_id, case.patient_id, text, row, writer.model.sha256[:12], seconds)
-        for case, text, row in zip(cases, texts, probabilities, strict=True)
+        CasePrediction(
+            case.case_id, case.patient_id, report.text, row, writer.model.sha256[:12], seconds
+        )
+        for case, report, row in zip(cases, reports, probabilities, strict=True)
     ]
 
 

@@ -19,9 +19,15 @@ from uvlm.config import Grid
 from uvlm.errors import ConfigError
 
 Pooling = Literal["average", "max"]
+Deeper = Literal["zeros", "interpolated"]
 
 
-def align(features: Sequence[Tensor], reference_stage: int, pooling: Pooling) -> list[Tensor]:
+def align(
+    features: Sequence[Tensor],
+    reference_stage: int,
+    pooling: Pooling,
+    deeper: Deeper = "zeros",
+) -> list[Tensor]:
     """Give every encoder stage the token count of the reference stage (eq. 4).
 
     Shallower stages are pooled onto the reference grid, the reference stage is only flattened,
@@ -31,6 +37,8 @@ def align(features: Sequence[Tensor], reference_stage: int, pooling: Pooling) ->
         features: one (B, C_i, D_i, H_i, W_i) per stage, shallow to deep.
         reference_stage: r, from 1; its voxel count is K.
         pooling: `average`, or `max`, which keeps findings of a few voxels.
+        deeper: `zeros`, or `interpolated`: deeper stages are spread over the reference grid, each
+            voxel to those that it covers, so that token k is the same place in every stage.
 
     Returns:
         One (B, K, C_i) per stage, in the same order.
@@ -40,8 +48,11 @@ def align(features: Sequence[Tensor], reference_stage: int, pooling: Pooling) ->
     num_tokens = depth * height * width
     aligned = []
     for stage, feature in enumerate(features, start=1):
-        pooled = pool(feature, (depth, height, width)) if stage < reference_stage else feature
-        tokens = pooled.flatten(2).transpose(1, 2)  # (B, K_i, C_i), K_i <= K
+        if stage < reference_stage:
+            feature = pool(feature, (depth, height, width))
+        elif stage > reference_stage and deeper == "interpolated":
+            feature = F.interpolate(feature, (depth, height, width), mode="nearest-exact")
+        tokens = feature.flatten(2).transpose(1, 2)  # (B, K_i, C_i), K_i <= K
         aligned.append(F.pad(tokens, (0, 0, 0, num_tokens - tokens.shape[1])))
     return aligned
 
@@ -51,9 +62,22 @@ def encode_visual(
     x: Tensor,
     reference_stage: int,
     pooling: Pooling,
+    deeper: Deeper = "zeros",
 ) -> list[Tensor]:
     """From voxels (B, 1, D, H, W) to aligned tokens, one (B, K, C_i) per stage."""
-    return align(encoder(x), reference_stage, pooling)
+    return align(encoder(x), reference_stage, pooling, deeper)
+
+
+def deepest_tokens(
+    tokens: Tensor, grids: Sequence[Grid], reference_stage: int, deeper: Deeper
+) -> Tensor:
+    """Find f_N as the encoder made it (B, K_N, C) in its aligned tokens (B, K, C)."""
+    if deeper == "zeros":
+        return tokens[:, : prod(grids[-1])]
+    wide = grids[reference_stage - 1]
+    z, y, x = (size // deepest for size, deepest in zip(wide, grids[-1], strict=True))
+    own: Tensor = tokens.unflatten(1, wide)[:, ::z, ::y, ::x].flatten(1, 3)
+    return own
 
 
 def feature_grids(grid: Grid, strides: Sequence[int]) -> list[Grid]:
@@ -72,9 +96,13 @@ def feature_grids(grid: Grid, strides: Sequence[int]) -> list[Grid]:
     return grids
 
 
-def token_counts(grid: Grid, strides: Sequence[int], reference_stage: int) -> list[int]:
+def token_counts(
+    grid: Grid, strides: Sequence[int], reference_stage: int, deeper: Deeper = "zeros"
+) -> list[int]:
     """Count the tokens of every stage that are not padding: K_i <= K."""
     voxels = [prod(stage_grid) for stage_grid in feature_grids(grid, strides)]
+    if deeper == "interpolated":
+        return [voxels[reference_stage - 1]] * len(voxels)
     return [min(count, voxels[reference_stage - 1]) for count in voxels]
 
 

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, InjectionConfig
-from uvlm.errors import ConfigError, SetupError
+from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import injection_plan
+from uvlm.model.pretrained import QwenSource, find_qwen
 from uvlm.model.projection import Projection
-from uvlm.model.uvlm import UVLM, SpecialIds
+from uvlm.model.qwen import build_qwen
+from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
 FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
 
@@ -46,12 +48,12 @@ def build_uvlm(
     grid: Grid,
     vocabulary_size: int,
     specials: SpecialIds,
+    qwen: QwenSource | None = None,
 ) -> UVLM:
-    """Build decoder, projections and plan for an encoder that reads `grid` voxels."""
-    if decoder.kind != "scratch":
-        raise SetupError(
-            f"decoder.kind {decoder.kind}", "is not part of this release", "use `scratch`"
-        )
+    """Build decoder, projections and plan for an encoder that reads `grid` voxels.
+
+    `qwen` is what a Qwen3 decoder starts from; else the folder of UVLM_QWEN3 is.
+    """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
     input_stage = None if injection.input_tokens == "zeros" else reference
@@ -62,7 +64,7 @@ def build_uvlm(
             "with kind input_only and zeros at the input no visual feature reaches the decoder",
             "use `reference`",
         )
-    own_tokens = token_counts(grid, encoder.strides, reference)
+    own_tokens = token_counts(grid, encoder.strides, reference, injection.deeper)
     projections = {
         stage: Projection(
             encoder.channels[stage - 1], decoder.width, injection.projection, own_tokens[stage - 1]
@@ -71,5 +73,10 @@ def build_uvlm(
     }
     num_tokens = num_visual_tokens(grid, encoder.strides, reference)
     max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
-    language = LanguageDecoder(vocabulary_size, decoder, max_positions)
-    return UVLM(language, projections, plan, input_stage, specials)
+    language: Decoder
+    if decoder.kind == "scratch":
+        language = LanguageDecoder(vocabulary_size, decoder, max_positions, injection.position)
+    else:
+        language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
+    gated = injection.gate == "scalar"
+    return UVLM(language, projections, plan, input_stage, specials, gated)

@@ -36,6 +36,8 @@ from uvlm.model.model_config import (
     SegModelConfig,
 )
 from uvlm.model.model_folder import file_sha256, read_config, read_contract, read_weights
+from uvlm.model.pretrained import QwenSource, qwen_trained_on
+from uvlm.model.qwen import QwenDecoder
 from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights, without_aliases
@@ -165,8 +167,11 @@ def load_report_model(directory: Path) -> ReportModel:
         config.grid,
         config.vocabulary_size,
         config.specials,
+        _qwen(directory, config),
     )
     _fill(uvlm, directory, "decoder", config)
+    if isinstance(uvlm.decoder, QwenDecoder):
+        uvlm.decoder.merge_adapter()
     return ReportModel(
         load_segmenter(directory).unet,
         _encoder(directory, config),
@@ -206,6 +211,21 @@ def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> 
     )
     _fill(classifier, directory, "classifier", config)
     return classifier
+
+
+def _qwen(directory: Path, config: ReportModelConfig) -> QwenSource | None:
+    """Find what a Qwen3 decoder is built from: an adapter needs the weights it was trained on."""
+    if config.decoder.kind == "scratch":
+        return None
+    if config.pretrained is None:
+        raise DataError(
+            directory / "config.json",
+            f"decoder.kind is {config.decoder.kind} but `pretrained` is missing",
+            "write the folder again: dvc repro -f -s train_report",
+        )
+    if config.decoder.kind == "qwen3_lora":
+        return qwen_trained_on(config.pretrained)
+    return QwenSource(config.pretrained)
 
 
 def _fill(module: nn.Module, directory: Path, name: str, config: ModelConfig) -> None:

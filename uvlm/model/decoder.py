@@ -1,14 +1,15 @@
 """The language decoder: a small pre-norm transformer with rotary positions and a KV cache.
 
-It is told nothing about images: it takes embedded positions, adds what is injected before each
-layer (eq. 5) and returns hidden states; `logits` is called only where a token is predicted.
+It is told nothing about images: it takes embedded positions, adds what is injected into each
+layer (eq. 5: before it) and returns hidden states; `logits` is called only where a token is
+predicted.
 
 B batch, L sequence, K visual tokens, E width, H heads, d = E / H, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,8 @@ from torch import Tensor, nn
 
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
-from uvlm.model.inject import inject
+from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.inject import Position, inject
 
 ROTARY_BASE = 10000.0
 Rotation = tuple[Tensor, Tensor]
@@ -37,29 +39,8 @@ def rotary_tables(num_positions: int, head_dim: int) -> Rotation:
 def rotate(x: Tensor, rotation: Rotation) -> Tensor:
     """Turn each channel pair of x (..., L, d) by its position's angle; norms do not change."""
     cos, signed_sin = rotation
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
-
-
-class LayerCache:
-    """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
-
-    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Append (B, H, L, d) keys and values; return all of them so far."""
-        if self._keys is None or self._values is None:
-            batch, heads, _, head_dim = keys.shape
-            self._keys = keys.new_empty(batch, heads, self.capacity, head_dim)
-            self._values = values.new_empty(batch, heads, self.capacity, head_dim)
-        end = self.length + keys.shape[2]
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+    turned = torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
+    return turned.to(x.dtype)  # under autocast the tables stay fp32, the cache need not
 
 
 class DecoderLayer(nn.Module):
@@ -77,11 +58,18 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, hidden: Tensor, rotation: Rotation, mask: Tensor | None, cache: LayerCache | None
+        self,
+        hidden: Tensor,
+        rotation: Rotation,
+        mask: Tensor | None,
+        cache: LayerCache | None,
+        after_attention: Tensor | None = None,
     ) -> Tensor:
-        """(B, L, E) -> (B, L, E)."""
+        """(B, L, E) -> (B, L, E); `after_attention` (B, K, E) is injected between the two parts."""
         attended: Tensor = self.dropout(self._attend(hidden, rotation, mask, cache))
         hidden = hidden + attended
+        if after_attention is not None:
+            hidden = inject(hidden, after_attention)
         ffn: Tensor = self.dropout(self.ffn_out(F.gelu(self.ffn_in(self.ffn_norm(hidden)))))
         return hidden + ffn
 
@@ -111,8 +99,15 @@ class LanguageDecoder(nn.Module):
     cos: Tensor
     signed_sin: Tensor
 
-    def __init__(self, vocabulary_size: int, config: DecoderConfig, max_positions: int) -> None:
+    def __init__(
+        self,
+        vocabulary_size: int,
+        config: DecoderConfig,
+        max_positions: int,
+        position: Position = "before_layer",
+    ) -> None:
         super().__init__()
+        self.position = position
         self.embedding = nn.Embedding(vocabulary_size, config.width)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
@@ -150,13 +145,13 @@ class LanguageDecoder(nn.Module):
         hidden: Tensor,
         injections: Mapping[int, Tensor],
         mask: Tensor | None = None,
-        cache: Sequence[LayerCache] | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
         """Run all layers over embedded positions.
 
         Args:
             hidden: (B, L, E); with a cache, the positions that follow those already cached.
-            injections: visual features (B, K, E) to add before a layer, by its number from 1.
+            injections: visual features (B, K, E) to add at a layer, by its number from 1.
             mask: bool, (L, positions so far), True where a row may look; None looks everywhere.
             cache: from `new_cache`; extended in place.
 
@@ -167,9 +162,10 @@ class LanguageDecoder(nn.Module):
         rotation = self._rotation(start, start + hidden.shape[1])
         hidden = self.dropout(hidden)
         for index, layer in enumerate(self.layers):
-            if index + 1 in injections:
-                hidden = inject(hidden, injections[index + 1])
-            hidden = layer(hidden, rotation, mask, cache[index] if cache else None)
+            visual = injections.get(index + 1)
+            if visual is not None and self.position == "before_layer":
+                hidden, visual = inject(hidden, visual), None
+            hidden = layer(hidden, rotation, mask, cache[index] if cache else None, visual)
         normed: Tensor = self.norm(hidden)
         return normed
 

@@ -12,6 +12,7 @@ from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.build import build_classifier, build_uvlm
 from uvlm.model.inject import injection_plan
+from uvlm.model.pretrained import Pretrained, QwenSource, read_architecture
 from uvlm.model.unet import build_unet
 from uvlm.model.uvlm import SpecialIds
 
@@ -34,24 +35,28 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     bpe = params.tokenizer.kind == "bpe"
     vocabulary_size = params.tokenizer.vocabulary_size if bpe else QWEN3_VOCABULARY_SIZE
     grids = feature_grids(grid, encoder.strides)
-    own = token_counts(grid, encoder.strides, reference)
+    own = token_counts(grid, encoder.strides, reference, injection.deeper)
+    qwen = None
+    if params.decoder.kind != "scratch":
+        qwen = QwenSource(Pretrained(architecture=read_architecture(), sha256=""))
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
-        uvlm = build_uvlm(
-            encoder, params.decoder, injection, grid, vocabulary_size, SpecialIds(0, 1, 2, 3, 4)
-        )
+        specials = SpecialIds(0, 1, 2, 3, 4)
+        uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
     return [
         ("visual tokens K", num_visual_tokens(grid, encoder.strides, reference)),
         ("reference stage", reference),
         ("stage grids", " ".join("x".join(map(str, stage_grid)) for stage_grid in grids)),
         ("tokens by stage", " ".join(map(str, own))),
         ("injection", plan_text(injection_plan(injection.kind, injection.layer_by_stage))),
+        ("injected", injection.position.replace("_", " ")),
         ("vocabulary", vocabulary_size),
         ("encoder parameters", count_parameters(unet.encoder)),
         ("unet parameters", count_parameters(unet)),
         ("classifier parameters", count_parameters(classifier)),
         ("decoder parameters", count_parameters(uvlm.decoder)),
+        ("decoder trained", sum(p.numel() for p in uvlm.decoder.parameters() if p.requires_grad)),
         ("projection parameters", count_parameters(uvlm.projections)),
     ]
 

@@ -3,7 +3,8 @@
     h_j(v) = LM_j( h_{j-1}(v) + Proj_j( Align_r( f_{N-j+1} ) ) ),   h_j(t) = LM_j( h_{j-1}(t) )
 
 The addition happens before language layer j and only at visual positions; deep stages feed early
-layers. Stages and layers count from 1, as in the paper.
+layers. Stages and layers count from 1, as in the paper. `after_attention` adds between the layer's
+attention and its feed-forward instead, as the authors' release does.
 
 B batch, L sequence, K visual tokens, E width.
 """
@@ -21,6 +22,7 @@ from uvlm.errors import ConfigError
 FIRST_VISUAL = 1  # position 0 of the sequence holds <start_of_image>
 
 Plan = dict[int, int]
+Position = Literal["before_layer", "after_attention"]
 
 
 def injection_plan(

@@ -18,6 +18,7 @@ from uvlm.config import (
     InjectionConfig,
     Section,
 )
+from uvlm.model.pretrained import Pretrained
 from uvlm.model.uvlm import SpecialIds
 
 METADATA = {
@@ -60,7 +61,11 @@ class ClsModelConfig(ModelConfig):
 
 
 class ReportModelConfig(ModelConfig):
-    """Objective 3: everything `predict` needs."""
+    """Objective 3: everything `predict` needs.
+
+    `pretrained` is the Qwen3 of the kinds qwen3_*. With qwen3_lora, `decoder` holds the adapter
+    and the projections, and `predict` reads that very Qwen3 from the folder of UVLM_QWEN3.
+    """
 
     module_names = ("unet", "encoder", "classifier", "decoder")
 
@@ -72,6 +77,7 @@ class ReportModelConfig(ModelConfig):
     injection: InjectionConfig
     vocabulary_size: int
     specials: SpecialIds
+    pretrained: Pretrained | None = None
 
 
 AnyModelConfig = SegModelConfig | ClsModelConfig | ReportModelConfig

@@ -50,5 +50,5 @@ class Projection(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, K, C) -> (B, K, E), exactly zero from token K_i on."""
         own = tokens[:, : self.num_tokens]
-        projected = self.net((own - self.mean) / self.std)
+        projected = self.net(((own - self.mean) / self.std).to(self.mean.dtype))
         return F.pad(projected, (0, 0, 0, tokens.shape[1] - own.shape[1]))

@@ -5,7 +5,7 @@
     attention  |-- sees itself --|     |-- causal, sees all visual --|
 
 The input at visual positions is the projected reference stage (or zeros); the plan adds projected
-stages before language layers.
+stages at language layers, each times its gate where gates are learned.
 
 B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
 """
@@ -18,10 +18,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uvlm.model.decoder import LanguageDecoder, LayerCache
+from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
 from uvlm.model.mask import hybrid_mask
 from uvlm.model.projection import Projection
+from uvlm.model.qwen import QwenDecoder
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class SpecialIds:
     eos: int
 
 
+Decoder = LanguageDecoder | QwenDecoder
+
+
 class UVLM(nn.Module):
     """Projections, injection plan and language decoder; the encoder stays outside.
 
@@ -44,19 +49,24 @@ class UVLM(nn.Module):
         plan: language layer -> encoder stage, both from 1; empty without injection.
         input_stage: stage whose tokens are the input at visual positions; None for zeros.
         specials: ids of the framing tokens.
+        gated: whether each injection is multiplied by a learned number, 1 at the start, so that an
+            untrained gate is eq. 5 itself.
     """
 
     def __init__(
         self,
-        decoder: LanguageDecoder,
+        decoder: Decoder,
         projections: Mapping[int, Projection],
         plan: Plan,
         input_stage: int | None,
         specials: SpecialIds,
+        gated: bool = False,
     ) -> None:
         super().__init__()
         self.decoder = decoder
         self.projections = nn.ModuleDict({str(stage): p for stage, p in projections.items()})
+        gates = {str(layer): nn.Parameter(torch.ones(())) for layer in plan} if gated else {}
+        self.gates = nn.ParameterDict(gates)
         self.plan = plan
         self.input_stage = input_stage
         self.specials = specials
@@ -97,7 +107,7 @@ class UVLM(nn.Module):
         self.decoder(block, injections, cache=cache)
         return cache
 
-    def next_logits(self, token_ids: Tensor, cache: Sequence[LayerCache]) -> Tensor:
+    def next_logits(self, token_ids: Tensor, cache: Cache) -> Tensor:
         """Logits (B, V) of the token after `token_ids` (B,), which is read into the cache."""
         hidden = self.decoder(self.decoder.embed(token_ids[:, None]), {}, cache=cache)
         return self.decoder.logits(hidden[:, -1])
@@ -109,6 +119,8 @@ class UVLM(nn.Module):
             for stage, projection in self.projections.items()
         }
         injections = {layer: projected[stage] for layer, stage in self.plan.items()}
+        for layer, gate in self.gates.items():
+            injections[int(layer)] = gate * injections[int(layer)]
         if self.input_stage is None:
             tokens = torch.zeros_like(next(iter(projected.values())))
         else:

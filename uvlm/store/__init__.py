@@ -34,6 +34,7 @@ from uvlm.store.manifest import (
     write_quarantine,
 )
 from uvlm.store.once import find_or_make
+from uvlm.store.qwen_folder import qwen_file, qwen_weights
 from uvlm.store.upkeep import gc, verify
 
 __all__ = [
@@ -50,6 +51,8 @@ __all__ = [
     "load_array",
     "load_region",
     "map_cases",
+    "qwen_file",
+    "qwen_weights",
     "read_manifest",
     "read_note",
     "read_quarantine",

@@ -1,8 +1,8 @@
-"""Report text to token ids and back: a byte-level BPE trained on the training split.
+"""Report text to token ids and back: a byte-level BPE trained on the training split, or Qwen3's.
 
-Every byte is a token, so any text survives the round trip; frequent words become one token. The
-five special tokens have the first five ids. They are ids only: a report that happens to contain
-the letters "<eos>" is encoded as letters.
+Every byte is a token, so any text survives the round trip; frequent words become one token. Special
+tokens are ids only: a report that happens to contain the letters "<eos>" is encoded as letters.
+Ours have the first five ids. Qwen3's vocabulary plays the same parts with tokens of its own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from uvlm.config import TokenizerConfig
-from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.store import write_text_atomic
+from uvlm.errors import ConfigError, DataError
+from uvlm.store import qwen_file, write_text_atomic
 
 FILE_NAME: Final = "tokenizer.json"
 PAD: Final = "<pad>"
@@ -25,21 +25,30 @@ END_OF_IMAGE: Final = "<end_of_image>"
 BOS: Final = "<bos>"
 EOS: Final = "<eos>"
 SPECIAL_TOKENS: Final = (PAD, START_OF_IMAGE, END_OF_IMAGE, BOS, EOS)
+# In the same order; <|im_end|> is where Qwen3's own answers end.
+QWEN3_SPECIAL_TOKENS: Final = (
+    "<|endoftext|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|im_start|>",
+    "<|im_end|>",
+)
 _NUM_BYTES: Final = 256
 
 
 class Tokenizer:
     """Encodes and decodes reports; special tokens are added by whoever builds a sequence."""
 
-    pad_id: Final = SPECIAL_TOKENS.index(PAD)
-    start_of_image_id: Final = SPECIAL_TOKENS.index(START_OF_IMAGE)
-    end_of_image_id: Final = SPECIAL_TOKENS.index(END_OF_IMAGE)
-    bos_id: Final = SPECIAL_TOKENS.index(BOS)
-    eos_id: Final = SPECIAL_TOKENS.index(EOS)
-
-    def __init__(self, bpe: tokenizers.Tokenizer) -> None:
+    def __init__(
+        self, bpe: tokenizers.Tokenizer, special_tokens: Sequence[str] = SPECIAL_TOKENS
+    ) -> None:
+        """`special_tokens` are those that pad, start and end an image, start and end a report."""
         self._bpe = bpe
         self._bpe.encode_special_tokens = True
+        self.is_qwen3 = special_tokens == QWEN3_SPECIAL_TOKENS
+        vocabulary = bpe.get_vocab()
+        ids = [vocabulary[token] for token in special_tokens]
+        self.pad_id, self.start_of_image_id, self.end_of_image_id, self.bos_id, self.eos_id = ids
 
     @property
     def vocabulary_size(self) -> int:
@@ -61,9 +70,12 @@ class Tokenizer:
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:
-        """Read `folder`/tokenizer.json; it must name our special tokens first."""
-        path = folder / FILE_NAME
-        remedy = "make it again with `dvc repro -f -s tokenizer`"
+        """Read `folder`/tokenizer.json: ours, whose special tokens come first, or Qwen3's."""
+        return cls.read(folder / FILE_NAME, "make it again with `dvc repro -f -s tokenizer`")
+
+    @classmethod
+    def read(cls, path: Path, remedy: str) -> Tokenizer:
+        """Read a tokenizer.json; `remedy` is what to do if it is none."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -72,6 +84,8 @@ class Tokenizer:
             bpe = tokenizers.Tokenizer.from_str(text)
         except Exception as error:  # the Rust parser raises nothing more specific
             raise DataError(path, f"is not a tokenizer ({error})", remedy) from None
+        if all(bpe.token_to_id(token) is not None for token in QWEN3_SPECIAL_TOKENS):
+            return cls(bpe, QWEN3_SPECIAL_TOKENS)
         for index, token in enumerate(SPECIAL_TOKENS):
             if bpe.token_to_id(token) != index:
                 raise DataError(
@@ -115,11 +129,11 @@ def run(config: TokenizerConfig, texts: Iterable[str], out_dir: Path) -> Tokeniz
         out_dir: folder that gets tokenizer.json.
     """
     if config.kind == "qwen3":
-        raise SetupError(
-            "tokenizer.kind",
-            "qwen3 needs the tokenizer.json of Qwen3, which is not part of this release",
-            "use bpe",
-        )
-    tokenizer = train_tokenizer(texts, config.vocabulary_size)
+        path = qwen_file(FILE_NAME)
+        tokenizer = Tokenizer.read(path, "let UVLM_QWEN3 name a folder of Qwen3 as published")
+        if not tokenizer.is_qwen3:
+            raise DataError(path, "is not Qwen3's tokenizer", "use the folder as published")
+    else:
+        tokenizer = train_tokenizer(texts, config.vocabulary_size)
     tokenizer.save(out_dir)
     return tokenizer

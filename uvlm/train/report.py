@@ -29,11 +29,13 @@ from uvlm.model.checkpoint import (
     save_model,
 )
 from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.pretrained import QwenSource, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
+from uvlm.store import key_of
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.cls import THRESHOLDS
@@ -44,6 +46,7 @@ from uvlm.train.report_batches import ReportNet, TokenStatistics
 from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.report_validation import Label, ReportValidation
 from uvlm.train.resume import ResumeFolder, fingerprint, snapshot
+from uvlm.train.sharding import shard, spread
 
 SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
@@ -89,6 +92,8 @@ def train_report(
         parts.save(params, out)
         return {}
     digest = fingerprint("train_report", params, SECTIONS, paths)
+    if parts.qwen is not None:
+        digest = key_of(digest, parts.qwen.pretrained.sha256)
     with ResumeFolder("train_report", digest) as state:
         metrics = _fit(params, paths, parts, label, Watch(tracker, progress, state))
         parts.save(params, out)
@@ -104,11 +109,13 @@ class _Parts:
     uvlm: UVLM
     tokenizer: Tokenizer
     files: dict[str, bytes]
+    qwen: QwenSource | None
 
     @classmethod
     def load(cls, params: Params, paths: ReportPaths) -> Self:
         """Read the folders and build a seeded decoder."""
         tokenizer = Tokenizer.load(paths.tokenizer)
+        qwen = find_qwen() if params.decoder.kind != "scratch" else None
         seed_everything(params.seed)
         uvlm = build_uvlm(
             params.encoder,
@@ -117,11 +124,13 @@ class _Parts:
             params.preprocess.grid,
             tokenizer.vocabulary_size,
             _special_ids(tokenizer),
+            qwen,
         )
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
-        return cls(load_segmenter(paths.seg), load_classifier(paths.cls), uvlm, tokenizer, files)
+        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
+        return cls(segmenter, classifier, uvlm, tokenizer, files, qwen)
 
     def save(self, params: Params, out: Path) -> None:
         """Write the model folder."""
@@ -136,6 +145,7 @@ class _Parts:
             injection=params.injection,
             vocabulary_size=self.tokenizer.vocabulary_size,
             specials=_special_ids(self.tokenizer),
+            pretrained=self.qwen.pretrained if self.qwen else None,
         )
         modules = {
             "unet": weights_of(self.segmenter.unet),
@@ -155,7 +165,8 @@ def _fit(
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config = params.train_report
-    fabric = launch(None if config.encoder_lr_scale > 0 else params.decoder.width)
+    width = None if config.encoder_lr_scale > 0 else params.decoder.width
+    fabric = launch(width, may_shard=True)
     data = read_report_data(
         params, paths, parts.tokenizer, parts.classifier.config.weights["encoder"]
     )
@@ -180,9 +191,10 @@ def _fit(
     )
     validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
     task = Task(ReportObjective(), data.train, validate, params.seed)
+    shard(fabric, net)
     optimizer = build_optimizer(net, config.optim, config.encoder_lr_scale, config.adam_beta2)
     best = fit(fabric, net, optimizer, task, config, watch)
-    load_weights(net, best.weights, "the best weights")
+    load_weights(net, spread(best.weights, net), "the best weights")
     return {**best.metrics, "best_step": float(best.step)}
 
 

@@ -22,11 +22,12 @@ from uvlm.inference.encode import split_stages
 from uvlm.model.align import encode_visual
 from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
-from uvlm.text.tokenizer import Tokenizer
+from uvlm.text.tokenizer import PAD, SPECIAL_TOKENS, Tokenizer
 from uvlm.train.augment import augment_intensity, draw_roll, roll
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.sources import read_voxels
 
+PAD_ID = SPECIAL_TOKENS.index(PAD)
 Floats = npt.NDArray[np.float64]
 
 
@@ -47,9 +48,8 @@ class ReportNet(nn.Module):
         """Align the stages' features of volumes; cached tokens pass as they are."""
         if self.encoder is None or not isinstance(x, Tensor):
             return list(x)
-        return encode_visual(
-            self.encoder, x, self.injection.reference_stage, self.injection.pooling
-        )
+        plan = self.injection
+        return encode_visual(self.encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,7 @@ class ReportSource:
     config: TrainReportConfig
     sampler: CaseSampler
     seed: int
+    pad_id: int = PAD_ID
 
     def __call__(self, index: int) -> ReportBatch:
         """Draw batch number `index`."""
@@ -127,7 +128,7 @@ class ReportSource:
     def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
         """Put chosen cases together."""
         case_ids = [self.cases[i].case_id for i in chosen]
-        token_ids = pad_reports([self.reports[i] for i in chosen])
+        token_ids = pad_reports([self.reports[i] for i in chosen], self.pad_id)
         return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
 
 
@@ -138,10 +139,10 @@ def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
     return [tokenizer.bos_id, *ids[:max_tokens], *end]
 
 
-def pad_reports(reports: Sequence[list[int]]) -> Tensor:
-    """Pad to the right with <pad>: (B, T)."""
+def pad_reports(reports: Sequence[list[int]], pad_id: int = PAD_ID) -> Tensor:
+    """Pad to the right: (B, T)."""
     tokens = [torch.tensor(ids, dtype=torch.long) for ids in reports]
-    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=Tokenizer.pad_id)
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
 
 
 def token_statistics(

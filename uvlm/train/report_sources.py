@@ -72,8 +72,9 @@ def read_report_data(
     train = _cases(paths, rows, "train")
     val = choose_cases(_cases(paths, rows, "val"), config.val_cases, params.seed)
     tokens = _token_inputs(params, train, rows)
+    plan = params.injection
     counts = token_counts(
-        params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
+        params.preprocess.grid, params.encoder.strides, plan.reference_stage, plan.deeper
     )
     statistics = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
     noise = (config.feature_noise_std * statistics.std).astype(np.float32)
@@ -106,7 +107,7 @@ def _source(
     reports = [report_ids(case, tokenizer, limit) for case in cases]
     table = np.array([case.abnormalities for case in cases], dtype=np.int64)
     sampler = CaseSampler(table, config.balanced_fraction)
-    return ReportSource(cases, reports, inputs, config, sampler, params.seed)
+    return ReportSource(cases, reports, inputs, config, sampler, params.seed, tokenizer.pad_id)
 
 
 def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]) -> TokenInputs:

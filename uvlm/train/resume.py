@@ -32,10 +32,10 @@ from torch import Tensor, nn
 
 from uvlm.config import Params
 from uvlm.errors import DataError, SetupError
-from uvlm.model.weights import load_weights, weights_of
+from uvlm.model.weights import load_weights
 from uvlm.processes import place
 from uvlm.store import key_of, write_bytes_atomic
-from uvlm.train.sharding import laid_out_as, spread, whole_copy
+from uvlm.train.sharding import laid_out_as, spread, whole_copy, whole_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Best:
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy the weights to the CPU, contiguous and free of shared memory."""
-    return {name: whole_copy(tensor) for name, tensor in weights_of(model).items()}
+    return whole_weights(model)
 
 
 def fingerprint(stage: str, params: Params, sections: set[str], inputs: Iterable[Path]) -> str:

@@ -1,0 +1,52 @@
+"""An untrained model that writes something else for every image."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
+from uvlm.model.build import build_uvlm
+from uvlm.model.uvlm import UVLM, SpecialIds
+
+BOS, EOS = 3, 4
+CHANNELS = (2, 3, 4)
+
+
+def tiny_writer(vocabulary_size: int = 12, seed: int = 3) -> UVLM:
+    """Untrained, with weights that make rows differ and <eos> come at different times."""
+    torch.manual_seed(seed)
+    encoder = EncoderConfig(channels=CHANNELS, strides=(1, 2, 2), blocks=(1, 1, 1), decoder_convs=1)
+    decoder = DecoderConfig(
+        kind="scratch",
+        layers=4,
+        width=16,
+        heads=2,
+        ffn=32,
+        dropout=0.3,
+        lora_rank=4,
+        lora_alpha=8.0,
+        lora_dropout=0.0,
+        max_report_tokens=30,
+    )
+    injection = InjectionConfig(
+        kind="multi_layer",
+        reference_stage=3,
+        layer_by_stage={3: 1, 2: 2, 1: 3},
+        pooling="max",
+        deeper="zeros",
+        position="before_layer",
+        gate="none",
+        projection="linear",
+        input_tokens="reference",
+    )
+    specials = SpecialIds(pad=0, start_of_image=1, end_of_image=2, bos=BOS, eos=EOS)
+    model = build_uvlm(encoder, decoder, injection, (8, 8, 8), vocabulary_size, specials)
+    for weight in model.parameters():
+        weight.data.add_(0.4 * torch.randn_like(weight))
+    return model.eval()
+
+
+def tiny_visual(rows: int = 6) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [3 * torch.randn(rows, 8, channels) for channels in CHANNELS]

@@ -1,0 +1,90 @@
+"""The Qwen3 that a decoder starts from: its architecture, its weights, the digest of both.
+
+The files lie in the folder of UVLM_QWEN3. What a model folder keeps is the architecture and the
+digest: an adapter needs the very weights that it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from uvlm.config import DecoderConfig, Section
+from uvlm.errors import ConfigError, DataError
+from uvlm.store import qwen_file, qwen_weights
+
+SIZES = {
+    "layers": "num_hidden_layers",
+    "width": "hidden_size",
+    "heads": "num_attention_heads",
+    "ffn": "intermediate_size",
+}
+
+
+class Pretrained(Section):
+    """Qwen3's config.json, and the sha256 over it and its weights."""
+
+    architecture: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class QwenSource:
+    """What a Qwen3 decoder is built from; without a folder its weights come later."""
+
+    pretrained: Pretrained
+    folder: Path | None = None
+
+
+def find_qwen() -> QwenSource:
+    """Read architecture and digest of the folder of UVLM_QWEN3."""
+    path = qwen_file("config.json")
+    whole = hashlib.sha256()
+    for file in (path, *qwen_weights()):
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        whole.update(f"{file.name} {digest}\n".encode())
+    pretrained = Pretrained(architecture=read_architecture(), sha256=whole.hexdigest())
+    return QwenSource(pretrained, path.parent)
+
+
+def read_architecture() -> dict[str, Any]:
+    """Read config.json of the folder of UVLM_QWEN3, which must describe a Qwen3."""
+    path = qwen_file("config.json")
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(path, f"not readable as JSON ({error})", "download it again") from None
+    kind = document.get("model_type") if isinstance(document, dict) else None
+    if kind != "qwen3":
+        raise DataError(path, f"model_type is {kind!r}, not 'qwen3'", "use a dense Qwen3 model")
+    if document.get("use_sliding_window"):
+        raise DataError(path, "use_sliding_window is on", "use a Qwen3 with full attention")
+    return dict(document)
+
+
+def qwen_trained_on(pretrained: Pretrained) -> QwenSource:
+    """Find the Qwen3 that an adapter was trained on; any other is refused."""
+    found = find_qwen()
+    if found.pretrained.sha256 != pretrained.sha256:
+        raise DataError(
+            found.folder,
+            f"this Qwen3 has sha256 {found.pretrained.sha256[:12]}, but the adapter was trained on "
+            f"{pretrained.sha256[:12]}",
+            "let UVLM_QWEN3 name the folder that was used in training",
+        )
+    return found
+
+
+def check_sizes(config: DecoderConfig, architecture: Mapping[str, Any]) -> None:
+    """Refuse parameters that say other sizes than Qwen3's config.json."""
+    wrong = {key: architecture[name] for key, name in SIZES.items()}
+    wrong = {key: size for key, size in wrong.items() if size != getattr(config, key)}
+    if wrong:
+        facts = ", ".join(f"{key} is {getattr(config, key)}" for key in wrong)
+        options = " ".join(f"-S decoder.{key}={size}" for key, size in wrong.items())
+        raise ConfigError("decoder", f"{facts}, unlike this Qwen3", f"use {options}")

@@ -1,0 +1,222 @@
+"""Qwen3 behind the interface of `LanguageDecoder`: same injection, same mask, same cache.
+
+The layers are those of transformers, called one after the other. LoRA comes from peft and sits in
+the attention's four projections; everything else of Qwen3 then stays as published, and a state of
+the decoder holds the adapter alone.
+
+B batch, L sequence, K visual tokens, E width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from uvlm.config import DecoderConfig
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.inject import Position, inject
+from uvlm.model.pretrained import QwenSource, check_sizes
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class QwenDecoder(nn.Module):
+    """A Qwen3ForCausalLM that takes embedded positions and visual injections."""
+
+    def __init__(
+        self, model: Any, vocabulary_size: int, position: Position, is_adapted: bool
+    ) -> None:
+        """Wrap a Qwen3ForCausalLM.
+
+        Args:
+            model: with or without LoRA layers in it.
+            vocabulary_size: ids of the tokenizer; Qwen3 has more rows, which spell nothing.
+            position: where injections are added.
+            is_adapted: whether only the adapter trains, and is all that a state holds.
+        """
+        super().__init__()
+        self.is_adapted = is_adapted
+        self.model = model
+        self.vocabulary_size = vocabulary_size
+        self.position = position
+        self.register_state_dict_post_hook(_keep_what_trains)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_post_hook(_frozen_may_be_missing)  # type: ignore[no-untyped-call]
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """Token ids (..., T) -> (..., T, E)."""
+        embedded: Tensor = self.model.model.embed_tokens(token_ids)
+        return embedded
+
+    def new_cache(self, capacity: int) -> list[LayerCache]:
+        """Make an empty cache, one entry per layer, for at most `capacity` positions."""
+        return [LayerCache(capacity) for _ in self.model.model.layers]
+
+    def forward(
+        self,
+        hidden: Tensor,
+        injections: Mapping[int, Tensor],
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+    ) -> Tensor:
+        """Run all layers over embedded positions; see `LanguageDecoder.forward`."""
+        start = cache[0].length if cache else 0
+        end = start + hidden.shape[1]
+        if end > self.model.config.max_position_embeddings:
+            raise ConfigError(
+                "decoder.max_report_tokens",
+                f"a sequence of {end} positions is longer than Qwen3's "
+                f"{self.model.config.max_position_embeddings}",
+                "lower it or take a deeper reference stage",
+            )
+        positions = torch.arange(start, end, device=hidden.device)[None]
+        arguments = {
+            "position_embeddings": self.model.model.rotary_emb(hidden, positions),
+            "attention_mask": None if mask is None else mask[None, None],
+            "is_causal": False,  # without a mask a row looks everywhere
+            "cache": _LayerCaches(cache) if cache else None,
+        }
+        for number, layer in enumerate(self.model.model.layers, start=1):
+            visual = injections.get(number)
+            if visual is not None and self.position == "before_layer":
+                hidden, visual = inject(hidden, visual), None
+            with _added_to_attention(layer.self_attn, visual):
+                hidden = layer(hidden, **arguments)
+        normed: Tensor = self.model.model.norm(hidden)
+        return normed
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states (..., E) -> logits (..., V)."""
+        return F.linear(hidden, self.model.lm_head.weight[: self.vocabulary_size])
+
+    def merge_adapter(self) -> None:
+        """Add the adapter to the weights it adapts and remove it: same outputs, fewer products."""
+        from peft.tuners.lora import LoraLayer
+
+        for module in list(self.model.modules()):
+            for name, child in list(module.named_children()):
+                if isinstance(child, LoraLayer):
+                    child.merge()
+                    setattr(module, name, child.get_base_layer())
+        self.is_adapted = False
+
+
+def build_qwen(
+    config: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
+) -> QwenDecoder:
+    """Build Qwen3, with its published weights if the source has a folder, and the adapter.
+
+    Args:
+        config: kind qwen3_lora or qwen3_full; its sizes must be Qwen3's.
+        source: architecture, and the folder of the weights.
+        vocabulary_size: ids of the tokenizer.
+        position: where injections are added.
+    """
+    architecture = source.pretrained.architecture
+    check_sizes(config, architecture)
+    model = _causal_lm(source, attention_dropout=config.dropout)
+    if vocabulary_size > architecture["vocab_size"]:
+        raise DataError(
+            source.folder or "tokenizer.json",
+            f"the tokenizer has {vocabulary_size} ids but Qwen3 {architecture['vocab_size']} rows",
+            "use the tokenizer.json of the same Qwen3",
+        )
+    if config.kind == "qwen3_lora":
+        from peft import LoraConfig, inject_adapter_in_model
+
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # only ever divided by r
+            lora_dropout=config.lora_dropout,
+            target_modules=list(LORA_TARGETS),
+        )
+        model.requires_grad_(False)
+        model = inject_adapter_in_model(lora, model)
+    return QwenDecoder(model, vocabulary_size, position, config.kind == "qwen3_lora")
+
+
+def _causal_lm(source: QwenSource, attention_dropout: float) -> Any:
+    """Make the Qwen3ForCausalLM in fp32, with SDPA."""
+    try:
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+    except ImportError:
+        raise SetupError(
+            "decoder.kind", "Qwen3 needs transformers and peft", "pip install 'uvlm[qwen]'"
+        ) from None
+    architecture = dict(source.pretrained.architecture) | {"attention_dropout": attention_dropout}
+    for key in ("dtype", "torch_dtype", "quantization_config"):
+        architecture.pop(key, None)
+    config = Qwen3Config(**architecture, attn_implementation="sdpa")
+    if source.folder is None:
+        return Qwen3ForCausalLM(config)
+    try:
+        model, found = Qwen3ForCausalLM.from_pretrained(
+            source.folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        fact = f"not readable as Qwen3 ({' '.join(str(error).split())})"
+        raise DataError(source.folder, fact, "download it again") from None
+    if found["missing_keys"]:
+        fact = f"no tensor {min(found['missing_keys'])}"
+        raise DataError(source.folder, fact, "download it again")
+    return model
+
+
+class _LayerCaches:
+    """Our layer caches as transformers' attention asks for them."""
+
+    def __init__(self, layers: Cache) -> None:
+        self.layers = layers
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_index: int, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        return self.layers[layer_index].extend(keys, values)
+
+
+@contextmanager
+def _added_to_attention(attention: nn.Module, visual: Tensor | None) -> Iterator[None]:
+    """Add visual features to what the attention returns, hence before the feed-forward."""
+    if visual is None:
+        yield
+        return
+
+    def add(_: nn.Module, __: Any, outputs: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
+        return inject(outputs[0], visual), outputs[1]
+
+    handle = attention.register_forward_hook(add)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _frozen_names(decoder: nn.Module, prefix: str = "") -> list[str]:
+    """Name the weights that an adapter leaves alone; a decoder trained whole has none."""
+    assert isinstance(decoder, QwenDecoder)
+    if not decoder.is_adapted:
+        return []
+    named = decoder.named_parameters(remove_duplicate=False)
+    return [prefix + name for name, _ in named if ".lora_" not in name]
+
+
+def _keep_what_trains(module: nn.Module, state: Any, prefix: str, _: Any) -> None:
+    for name in _frozen_names(module, prefix):
+        state.pop(name, None)
+
+
+def _frozen_may_be_missing(module: nn.Module, keys: Any) -> None:
+    frozen = tuple(_frozen_names(module))
+    keys.missing_keys[:] = [key for key in keys.missing_keys if not key.endswith(frozen)]
