@@ -94,17 +94,21 @@ def train(chain: Chain, order: dict[str, Any]) -> int:
     return 0
 
 
-def main(root: Path) -> None:
-    """Serve until stdin is closed."""
+def project_of(root: Path) -> SimpleNamespace:
+    """The project that another process laid out in this folder."""
     data = root / "data"
-    project = SimpleNamespace(
+    return SimpleNamespace(
         root=root,
         index=data / "manifests" / "index.jsonl",
         preprocess=data / "manifests" / "preprocess.jsonl",
         label_maps=data / "manifests" / "label_maps.jsonl",
         tokenizer=data / "models" / "tokenizer",
     )
-    chain = Chain(load_params(root / "params.yaml"), project)
+
+
+def main(root: Path) -> None:
+    """Serve until stdin is closed."""
+    chain = Chain(load_params(root / "params.yaml"), project_of(root))
     while line := sys.stdin.readline():
         order = json.loads(line)
         pid = os.fork()

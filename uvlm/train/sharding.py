@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +33,14 @@ def shard(fabric: Fabric, network: nn.Module) -> None:
     mesh = fabric.strategy.device_mesh["data_parallel"]
     half = torch.bfloat16 if fabric.strategy.precision.precision == "bf16-mixed" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32)
-    for module in list(network.modules()):
-        if isinstance(module, nn.ModuleList):
-            for layer in module:
-                fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(network, mesh=mesh, mp_policy=policy)
+    lists = [module for module in network.modules() if isinstance(module, nn.ModuleList)]
+    layers = [layer for module in lists for layer in module]
+    parts: list[Any] = [fully_shard(part, mesh=mesh, mp_policy=policy) for part in layers]
+    whole: Any = fully_shard(network, mesh=mesh, mp_policy=policy)
+    # What backward fetches ahead is said here. Left alone, FSDP2 goes by the forward passes it saw,
+    # and the process that validates sees others than the rest.
+    for part, fetched in zip([*parts, whole], [whole, *parts], strict=True):
+        part.set_modules_to_backward_prefetch([fetched])
 
 
 def whole_weights(module: nn.Module) -> dict[str, Tensor]:
