@@ -141,6 +141,8 @@ def main() -> NoReturn:
     try:
         app()
     except UvlmError as error:
+        if error.details:
+            typer.echo(error.details, err=True)
         typer.echo(str(error), err=True)
         sys.exit(error.exit_code)
     except Exception:

@@ -14,10 +14,11 @@ _QUIET_S = 10.0
 
 
 class ProgressBar:
-    """Implements uvlm.tracking.Progress; a context that closes the bar."""
+    """Implements uvlm.tracking.Progress; a context that closes the bar; not `shown`, nothing."""
 
-    def __init__(self, title: str, interactive: bool | None = None) -> None:
+    def __init__(self, title: str, interactive: bool | None = None, shown: bool = True) -> None:
         self.title = title
+        self.shown = shown
         self._interactive = sys.stderr.isatty() if interactive is None else interactive
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -40,6 +41,8 @@ class ProgressBar:
 
     def update(self, step: int, total: int, loss: float | None = None) -> None:
         """Show that `step` of `total` is done; a smaller step than before starts a new count."""
+        if not self.shown:
+            return
         now = time.monotonic()
         if step < self._done or self._done == 0:
             self._start, self._first = now, step

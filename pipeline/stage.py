@@ -1,6 +1,9 @@
 """Runs one DVC stage: validated parameters, tracking, progress, timing, and the exit code.
 
 Exit codes: 0 done, 2 parameters, 3 data refused, 4 environment, 5 interrupted, 70 a bug.
+
+Of the processes of a training the first one keeps records, shows progress and writes; the others
+work, and speak only of what went wrong with themselves.
 """
 
 from __future__ import annotations
@@ -17,13 +20,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
+from pipeline.crew import run_crew
 from pipeline.declarations import read_declarations
 from pipeline.mlflow_tracker import MlflowTracker
 from pipeline.paths import PARAMS, state_root
 from pipeline.progress import ProgressBar
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, UvlmError
+from uvlm.processes import place
 from uvlm.store import write_json_atomic
+from uvlm.tracking import NullTracker
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
 # takes a quarter off a training step on a CPU. It is read when a process starts.
@@ -41,11 +47,13 @@ class Stage:
 
     name: str
     params: Params
-    tracker: MlflowTracker
+    tracker: MlflowTracker | NullTracker
     progress: ProgressBar
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json and history.csv of a training, which DVC and people read."""
+        if isinstance(self.tracker, NullTracker):
+            return
         folder.mkdir(parents=True, exist_ok=True)
         self.tracker.write_csv(folder / "history.csv")
         write_json_atomic(folder / "metrics.json", dict(metrics))
@@ -58,6 +66,7 @@ def run_stage(
     *,
     live: bool = False,
     tensors: bool = False,
+    crew: bool = False,
 ) -> NoReturn:
     """Run `work` as the stage `name` and exit with its code.
 
@@ -66,7 +75,10 @@ def run_stage(
         work: the stage.
         live: show the numbers in MLflow while it runs.
         tensors: tune memory for large tensors.
+        crew: start as many processes as UVLM_DEVICES says, unless torchrun or srun did.
     """
+    if crew:
+        run_crew(name)
     if tensors:
         _restart_keeping_memory()
     sys.exit(execute(name, work, live=live))
@@ -75,6 +87,9 @@ def run_stage(
 def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -> int:
     """Run `work` as the stage `name`; returns the exit code, errors are said on stderr."""
     start = time.monotonic()
+
+    def silent() -> None:
+        work(Stage(name, load_params(PARAMS), NullTracker(), ProgressBar(name, shown=False)))
 
     def tracked() -> None:
         params = load_params(PARAMS)
@@ -86,7 +101,7 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
             work(Stage(name, params, tracker, progress))
             _write_timing(name, time.monotonic() - start)
 
-    return _guarded(name, tracked)
+    return _guarded(name, tracked if place().is_first else silent)
 
 
 def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoReturn:
@@ -105,17 +120,23 @@ def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoRet
 def _guarded(name: str, body: Callable[[], None]) -> int:
     """Run `body`; turn what it raises into one line and an exit code."""
     previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    who = name if place().is_first else f"{name} (process {place().rank})"
     try:
         body()
+    except Interrupted as error:
+        if place().is_first:
+            sys.stderr.write(f"{who}: {error}\n")
+        return error.exit_code
     except UvlmError as error:
-        sys.stderr.write(f"{name}: {error}\n")
+        sys.stderr.write(f"{error.details}\n" if error.details else "")
+        sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        sys.stderr.write(f"{name}: interrupted; run the same command to continue\n")
+        sys.stderr.write(f"{who}: interrupted; run the same command to continue\n")
         return Interrupted.exit_code
     except Exception:
         traceback.print_exc()
-        sys.stderr.write(f"{name}: this is a bug; please report it with the lines above\n")
+        sys.stderr.write(f"{who}: this is a bug; please report it with the lines above\n")
         return _BUG
     finally:
         for number, handler in previous.items():

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from pipeline.environment import versions
+from pipeline.mlflow_tracker import MlflowTracker
 from pipeline.paths import GENERATED, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
@@ -31,6 +32,7 @@ PHANTOM_GOALS = {
 
 def summarize(stage: Stage) -> None:
     """Write reports/summary.md, summary.html and figures; complete the MLflow run."""
+    assert isinstance(stage.tracker, MlflowTracker)
     record = stage.tracker.record
     facts = {"profile": stage.params.profile, "seed": str(stage.params.seed)}
     facts |= {

@@ -35,4 +35,4 @@ def report(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_report", report, live=True, tensors=True)
+    run_stage("train_report", report, live=True, tensors=True, crew=True)

@@ -23,4 +23,4 @@ def segment(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_seg", segment, live=True, tensors=True)
+    run_stage("train_seg", segment, live=True, tensors=True, crew=True)

@@ -27,6 +27,7 @@ class UvlmError(Exception):
         self.subject = str(subject)
         self.fact = fact
         self.remedy = remedy
+        self.details = ""  # lines to show above the one line, such as a table
         super().__init__(subject, fact, remedy)
 
     def __str__(self) -> str:

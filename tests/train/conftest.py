@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
+from tests.train.chain import Chain
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.preprocess import contract_sha256, volume_statistics
@@ -134,3 +135,8 @@ def _volume_row(case: Case, hu: npt.NDArray[np.int16], params: Params) -> Row:
         "contract_sha256": contract_sha256(params.preprocess),
     }
     return Row(case.case_id, case.case_id, path, digest, "test", extra)
+
+
+@pytest.fixture
+def chain(params: Params, project: Project) -> Chain:
+    return Chain(params, project)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.train.test_stages import Chain
+from tests.train.chain import Chain
 from uvlm.config import EncoderConfig, Params
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError, SetupError

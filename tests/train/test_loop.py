@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from uvlm.config import OptimConfig, Params, TrainConfig
@@ -22,7 +25,7 @@ from uvlm.train.batches import ClsBatch
 from uvlm.train.loop import Scores, Task, Watch, fit
 from uvlm.train.objectives import ClsObjective
 from uvlm.train.optim import build_optimizer
-from uvlm.train.resume import Best, ResumeFolder
+from uvlm.train.resume import Best, ResumeFolder, snapshot
 
 STEPS = 6
 
@@ -159,17 +162,77 @@ def test_dropout_differs_between_steps(config: TrainConfig) -> None:
     assert len(masks) == STEPS * config.accumulate
 
 
-def test_a_loss_that_is_not_finite_names_the_cases_and_keeps_them(
+def poisoned(index: int) -> ClsBatch:
+    """Batch 7, the second one of step 4, holds what is no number."""
+    drawn = batch(index)
+    return drawn._replace(x=drawn.x * float("nan")) if index == 7 else drawn
+
+
+def test_a_loss_that_is_not_finite_names_the_cases_and_keeps_the_batch(
     config: TrainConfig, tmp_path: Path
 ) -> None:
-    def poisoned(index: int) -> ClsBatch:
-        drawn = batch(index)
-        return drawn._replace(x=drawn.x * float("nan")) if index == 7 else drawn
-
-    with pytest.raises(UvlmError, match="nan on cases case_6a, case_6b, case_7a, case_7b"):
+    with pytest.raises(
+        UvlmError, match="loss is nan in step 4 on cases case_7a, case_7b;"
+    ) as caught:
         train(config, batches=poisoned)
+    assert caught.value.exit_code == 70
     (path,) = (tmp_path / ".uvlm" / "state").rglob("bad_batch.json")
-    assert json.loads(path.read_text())["case_ids"][-1] == "case_7b"
+    assert str(path) in str(caught.value)
+    document = json.loads(path.read_text())
+    assert document["step"] == 3
+    assert document["case_ids"] == ["case_7a", "case_7b"]
+    assert [kept["number"] for kept in document["batches"]] == [7]
+    tensors = load_file(path.with_suffix(".safetensors"))
+    assert torch.equal(tensors["7.abnormalities"], batch(7).abnormalities)
+    again = ClsBatch(document["case_ids"], tensors["7.x"], tensors["7.abnormalities"])
+    model = network(0)
+    with ResumeFolder("train_cls", "test") as state, contextlib.suppress(ZeroDivisionError):
+        step, _ = state.load(model, build_optimizer(model, config.optim))
+        assert step == 3  # the weights are those that met the batch
+        assert not ClsObjective().loss(model, again)["bce"].isfinite()
+        raise ZeroDivisionError  # keeps the state
+
+
+class _BadGradient(torch.autograd.Function):
+    """Passes values on, and gradients of one batch as infinity."""
+
+    @staticmethod
+    def forward(context: Any, x: Tensor, is_bad: bool) -> Tensor:
+        context.is_bad = is_bad
+        return x.clone()
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * (float("inf") if context.is_bad else 1.0), None
+
+
+def test_a_gradient_that_is_not_finite_suspects_every_batch_of_the_step(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    class Objective(ClsObjective):
+        def loss(self, model: nn.Module, batch: ClsBatch) -> dict[str, Tensor]:
+            is_bad = batch.case_ids[0] == "case_5a"
+            (bce,) = super().loss(model, batch).values()
+            return {"bce": _BadGradient.apply(bce, is_bad)}
+
+    model = network(0)
+    before: list[dict[str, Tensor]] = []
+    progress = Each(lambda step: before.append(snapshot(model)))
+    task = Task(Objective(), batch, weight_norm, seed=7)
+    with (
+        pytest.raises(
+            UvlmError, match="grad_norm is (inf|nan) in step 3 on cases case_4a, case_4b"
+        ),
+        ResumeFolder("train_cls", "test") as state,
+    ):
+        watch = Watch(NullTracker(), progress, state)
+        fit(launch(), model, build_optimizer(model, config.optim), task, config, watch)
+    for name, weights in before[-1].items():
+        assert torch.equal(weights, snapshot(model)[name])  # the step was not taken
+    (path,) = (tmp_path / ".uvlm" / "state").rglob("bad_batch.safetensors")
+    kept = load_file(path)
+    assert torch.equal(kept["4.x"], batch(4).x)
+    assert torch.equal(kept["5.x"], batch(5).x)
 
 
 def test_the_best_validation_is_kept_and_a_tie_goes_to_the_later_step(

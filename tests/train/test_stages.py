@@ -6,22 +6,19 @@ import hashlib
 import json
 import os
 import signal
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from tests.tiny_qwen import SIZES, write_qwen
+from tests.train.chain import Chain, changed
 from uvlm.config import Params, TokenizerConfig
 from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
-from uvlm.inference.encode import encode_cases
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.reports import generate_reports
 from uvlm.model.checkpoint import load_classifier, load_report_model
@@ -30,70 +27,7 @@ from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.text.tokenizer import run as run_tokenizer
-from uvlm.tracking import NullTracker
-from uvlm.train.cls import train_cls
-from uvlm.train.report import train_report
 from uvlm.train.report_sources import ReportPaths, read_report_data
-from uvlm.train.seg import train_seg
-
-
-def label(texts: Sequence[str]) -> npt.NDArray[Any]:
-    rest = [0] * 16
-    return np.array([[int("right" in text), int("left" in text), *rest] for text in texts])
-
-
-def changed(params: Params, stage: str, **changes: Any) -> Params:
-    section = getattr(params, stage).model_copy(update=changes)
-    return params.model_copy(update={stage: section})
-
-
-class Chain:
-    """Runs stages in a project's own folders."""
-
-    def __init__(self, params: Params, project: Any) -> None:
-        self.params, self.project = params, project
-        self.models: Path = project.root / "data" / "models"
-        self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
-        self.inputs = {"index": project.index, "preprocess": project.preprocess}
-
-    def seg(self, **changes: Any) -> dict[str, float]:
-        params = changed(self.params, "train_seg", **changes)
-        maps, out = self.project.label_maps, self.models / "seg"
-        return train_seg(params, **self.inputs, label_maps=maps, out=out, tracker=NullTracker())
-
-    def cls(self, progress: Any = None, **changes: Any) -> dict[str, float]:
-        params = changed(self.params, "train_cls", **changes)
-        init, out = self.models / "seg", self.models / "cls"
-        return train_cls(
-            params, **self.inputs, init=init, out=out, tracker=NullTracker(), progress=progress
-        )
-
-    def encode(self) -> None:
-        encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)
-
-    def report(self, volumes: bool = True, **changes: Any) -> dict[str, float]:
-        params = changed(self.params, "train_report", **changes)
-        paths = ReportPaths(
-            self.project.index,
-            self.encodings,
-            self.project.tokenizer,
-            self.models / "seg",
-            self.models / "cls",
-            self.project.preprocess if volumes else None,
-        )
-        out = self.models / "report"
-        return train_report(params, paths=paths, out=out, tracker=NullTracker(), label=label)
-
-    def bytes_of(self, file: str) -> bytes:
-        return (self.models / f"{file}.safetensors").read_bytes()
-
-    def tensors(self, file: str) -> dict[str, torch.Tensor]:
-        return load_file(self.models / f"{file}.safetensors")
-
-
-@pytest.fixture
-def chain(params: Params, project: Any) -> Chain:
-    return Chain(params, project)
 
 
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[bool]:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tests.train.test_stages import Chain
+from tests.train.chain import Chain
 from uvlm.config import Params, parse_params
 from uvlm.data.examples import read_examples
 from uvlm.data.preprocess import normalise

@@ -26,6 +26,7 @@ from uvlm.model.build import build_classifier
 from uvlm.model.checkpoint import check_contract, load_encoder, save_model
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.weights import load_weights, weights_of
+from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Progress, Tracker
@@ -164,7 +165,6 @@ def _warm_up(
     head_config = config.model_copy(
         update={
             "steps": steps,
-            "accumulate": 1,
             "val_every": max(1, steps // 3),
             "optim": config.optim.model_copy(update=adamw),
         }
@@ -189,6 +189,8 @@ def _save(
     params: Params, net: ClassifierNet, metrics: Mapping[str, float], fits: Fits, out: Path
 ) -> None:
     """Write the model folder, with the tuned thresholds and what they come from."""
+    if not place().is_first:
+        return
     names = abnormality_names(params)
     thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
     config = ClsModelConfig(

@@ -1,29 +1,36 @@
-"""The one training loop: fit a model to an objective, keep the best validation, stop and resume."""
+"""The one training loop: fit a model to an objective, keep the best validation, stop and resume.
+
+Batch j of step s, of J = accumulate x processes in a step, is number s * J + j, and all that is
+random in it is a function of (seed, s, j). Two processes therefore do what one with twice the
+accumulation does.
+"""
 
 from __future__ import annotations
 
-import json
 import math
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType, MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import nn
 
 from uvlm.config import TrainConfig
-from uvlm.errors import ConfigError, Interrupted, UvlmError
+from uvlm.errors import ConfigError, Interrupted
+from uvlm.processes import place
 from uvlm.seeding import generator
-from uvlm.store import write_text_atomic
 from uvlm.tracking import Progress, Tracker
+from uvlm.train.agreement import everywhere, mean_over_processes, of_every_process
 from uvlm.train.batches import iterate, loader_workers
 from uvlm.train.ema import Ema
+from uvlm.train.faults import Measured, fault, is_finite
+from uvlm.train.interrupts import Signals
+from uvlm.train.memory import Step, out_of_memory_explained
 from uvlm.train.objectives import Objective
 from uvlm.train.optim import set_learning_rate
 from uvlm.train.resume import Best, ResumeFolder, snapshot
+from uvlm.train.sharding import gathered, whole_copy
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -57,8 +64,14 @@ class Watch:
     prefix: str = ""
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Log under prefixed names."""
-        self.tracker.log({f"{self.prefix}{name}": v for name, v in metrics.items()}, step)
+        """Log under prefixed names, on the first process."""
+        if place().is_first:
+            self.tracker.log({f"{self.prefix}{name}": v for name, v in metrics.items()}, step)
+
+    def show(self, step: int, total: int, loss: float) -> None:
+        """Move the progress bar, if there is one."""
+        if self.progress is not None:
+            self.progress.update(step, total, loss)
 
 
 def fit(
@@ -77,71 +90,76 @@ def fit(
 
     Raises:
         Interrupted: SIGTERM or SIGUSR1 came; the state was saved first.
+        SetupError: out of memory; its details say what uses it.
         UvlmError: a loss or gradient is not finite; the message names the cases.
     """
-    wrapped, wrapped_optimizer = fabric.setup(model, optimizer)
-    start, best = watch.resume.load(model, optimizer)
-    best = best or initial
-    ema = Ema(optimizer, config.ema_decay)
-    stream = _stream(fabric, task, config, start)
-    window = _Window()
-    with _Signals() as signals:
+    state, stage = watch.resume, watch.resume.stage
+    needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
+    with out_of_memory_explained(needs), Signals(fabric) as signals:
+        network: Any = fabric.setup_module(model)
+        stepper: Any = fabric.setup_optimizers(optimizer)
+        start, best = state.load(model, optimizer)
+        best = best or initial
+        ema = Ema(optimizer, config.ema_decay)
+        batches, window = _stream(fabric, task, config, start), _Window(fabric)
         for step in range(start, config.steps):
-            _seed_torch(task.seed, task.objective.name, step, fabric.global_rank)
             factor = set_learning_rate(optimizer, step, config.steps, config.optim)
-            terms = _step(fabric, wrapped, wrapped_optimizer, task.objective, stream, config, watch)
+            measured = _backward(fabric, network, task, config, step, batches)
+            grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
+            if not everywhere(fabric, is_finite(measured, grad_norm)):
+                state.save(model, optimizer, step, best)
+                everyones = of_every_process(fabric, measured)
+                raise fault(state.folder, stage, step, everyones, grad_norm, task.batches)
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
             ema.update(step)
-            window.add({**terms, "lr": factor * config.optim.lr})
-            done = step + 1
-            is_last = done == config.steps
-            if watch.progress is not None:
-                watch.progress.update(done, config.steps, terms["loss"])
+            done, is_last = step + 1, step + 1 == config.steps
+            terms = _mean(m.values for m in measured)
+            window.add({**terms, "grad_norm": grad_norm, "lr": factor * config.optim.lr})
+            watch.show(done, config.steps, terms["loss"])
             if is_last or done % config.log_every == 0:
                 watch.log(window.means(), done)
             if is_last or done % config.val_every == 0:
                 with ema.applied():
                     best = _validate(fabric, model, task, watch, done, best)
-            if signals.received or done % config.checkpoint_every == 0:
-                _checkpoint(fabric, model, optimizer, watch, done, best)
-            if signals.received:
-                fact = f"stopped by {signals.received} after step {done} of {config.steps}"
-                raise Interrupted(watch.resume.stage, fact, "run the same command to continue")
+            stopped_by = signals.agreed()
+            if stopped_by or done % config.checkpoint_every == 0:
+                state.save(model, optimizer, done, best)
+            if stopped_by:
+                fact = f"stopped by {stopped_by} after step {done} of {config.steps}"
+                raise Interrupted(stage, fact, "run the same command to continue")
     if best is None:
-        raise ConfigError(watch.resume.stage, "0 steps cannot be trained", "use 1 or more")
+        raise ConfigError(stage, "0 steps cannot be trained", "use 1 or more")
     return best
 
 
-def _step(
+def _backward(
     fabric: Fabric,
-    model: Any,
-    optimizer: Any,
-    objective: Objective,
-    stream: Iterator[Any],
+    network: Any,
+    task: Task,
     config: TrainConfig,
-    watch: Watch,
-) -> dict[str, float]:
-    """Take one step over `accumulate` batches; returns mean terms, their sum, the gradient norm."""
-    window = _Window()
-    case_ids: list[str] = []
+    step: int,
+    batches: Iterator[tuple[int, Any]],
+) -> list[Measured]:
+    """Put the mean gradient of this step's batches into the model; returns their loss terms."""
+    measured = []
     for micro in range(config.accumulate):
-        batch = fabric.to_device(next(stream))
-        case_ids += batch.case_ids
-        with fabric.no_backward_sync(model, enabled=micro + 1 < config.accumulate):
-            terms = objective.loss(model, batch)
+        number, batch = next(batches)
+        batch = fabric.to_device(batch)
+        _seed_torch(task, step, micro * fabric.world_size + fabric.global_rank)
+        with fabric.no_backward_sync(network, enabled=micro + 1 < config.accumulate):
+            terms = task.objective.loss(network, batch)
             loss = torch.stack(list(terms.values())).sum()
-            values = {name: float(term.detach()) for name, term in terms.items()}
-            values["loss"] = float(loss.detach())
-            _check_finite(values, case_ids, watch.resume)
             fabric.backward(loss / config.accumulate)
-        window.add(values)
-    norm: Any = fabric.clip_gradients(
-        model, optimizer, max_norm=config.optim.clip_norm, error_if_nonfinite=False
-    )
-    means = {**window.means(), "grad_norm": float(norm)}
-    _check_finite(means, case_ids, watch.resume)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return means
+        values = {name: float(term.detach()) for name, term in {**terms, "loss": loss}.items()}
+        measured.append(Measured(number, batch.case_ids, values))
+    return measured
+
+
+def _clip(fabric: Fabric, network: Any, stepper: Any, max_norm: float) -> float:
+    """Shorten the gradient to `max_norm`; returns how long it was."""
+    norm: Any = fabric.clip_gradients(network, stepper, max_norm=max_norm, error_if_nonfinite=False)
+    return float(whole_copy(norm))
 
 
 def _validate(
@@ -149,95 +167,54 @@ def _validate(
 ) -> Best:
     """Validate on the first process; a tie goes to the later step."""
     scores = Scores(-math.inf, {})
-    if fabric.is_global_zero:
-        model.eval()
-        with torch.no_grad(), fabric.autocast():
-            scores = task.validate(model)
-        model.train()
-        watch.log(scores.metrics, step)
-    fabric.barrier()
-    if best is not None and best.score > scores.score:
+    with gathered(model):
+        if fabric.is_global_zero:
+            model.eval()
+            with torch.no_grad(), fabric.autocast():
+                scores = task.validate(model)
+            model.train()
+            watch.log(scores.metrics, step)
+    score, metrics, kept = fabric.broadcast((scores.score, scores.metrics, dict(scores.kept)))
+    if best is not None and best.score > score:
         return best
-    return Best(step, scores.score, {**scores.metrics, **scores.kept}, snapshot(model))
+    return Best(step, score, {**metrics, **kept}, snapshot(model))
 
 
-def _checkpoint(
-    fabric: Fabric,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    watch: Watch,
-    step: int,
-    best: Best | None,
-) -> None:
-    if fabric.is_global_zero:
-        watch.resume.save(model, optimizer, step, best)
-    fabric.barrier()
-
-
-def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Iterator[Any]:
-    """Yield the batches of this process from step `start` on."""
+def _stream(
+    fabric: Fabric, task: Task, config: TrainConfig, start: int
+) -> Iterator[tuple[int, Any]]:
+    """Yield the batches of this process from step `start` on, with their numbers."""
     per_step = config.accumulate * fabric.world_size
     first = start * per_step + fabric.global_rank
     numbers = range(first, config.steps * per_step, fabric.world_size)
-    return iterate(task.batches, numbers, loader_workers(fabric.device.type))
+    return zip(
+        numbers, iterate(task.batches, numbers, loader_workers(fabric.device.type)), strict=True
+    )
 
 
-def _check_finite(values: dict[str, float], case_ids: list[str], resume: ResumeFolder) -> None:
-    bad = [f"{name} is {value}" for name, value in values.items() if not math.isfinite(value)]
-    if bad:
-        path = resume.folder / "bad_batch.json"
-        write_text_atomic(path, json.dumps({"case_ids": case_ids, "values": bad}, indent=1) + "\n")
-        raise UvlmError(
-            resume.stage,
-            f"{', '.join(bad)} on cases {', '.join(dict.fromkeys(case_ids))}",
-            f"look at these cases ({path}) or lower the learning rate",
-        )
+def _seed_torch(task: Task, step: int, batch: int) -> None:
+    """Dropout depends on the seed, the step and the batch's place in it."""
+    rng = generator(task.seed, "torch", task.objective.name, step, batch)
+    torch.manual_seed(int(rng.integers(2**63 - 1)))
 
 
-def _seed_torch(seed: int, *keys: str | int) -> None:
-    """Dropout of this step depends on (seed, step) only."""
-    torch.manual_seed(int(generator(seed, "torch", *keys).integers(2**63 - 1)))
+def _mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Mean of each name; every row has the same ones."""
+    listed = list(rows)
+    return {name: sum(row[name] for row in listed) / len(listed) for name in listed[0]}
 
 
 class _Window:
-    """Means of what was added since the last look."""
+    """Means, over steps and processes, of what was added since the last look."""
 
-    def __init__(self) -> None:
-        self._sums: dict[str, float] = {}
-        self._count = 0
+    def __init__(self, fabric: Fabric) -> None:
+        self._fabric = fabric
+        self._rows: list[dict[str, float]] = []
 
     def add(self, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._sums[name] = self._sums.get(name, 0.0) + value
-        self._count += 1
+        self._rows.append(values)
 
     def means(self) -> dict[str, float]:
-        means = {name: total / self._count for name, total in self._sums.items()}
-        self._sums, self._count = {}, 0
-        return means
-
-
-class _Signals:
-    """Remembers SIGTERM or SIGUSR1 instead of dying from it; outside the main thread, nothing."""
-
-    def __init__(self) -> None:
-        self.received = ""
-        self._previous: dict[int, Any] = {}
-
-    def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
-                self._previous[number] = signal.signal(number, self._remember)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = signal.Signals(number).name
+        means = _mean(self._rows)
+        self._rows = []
+        return mean_over_processes(self._fabric, means)

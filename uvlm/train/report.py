@@ -33,6 +33,7 @@ from uvlm.model.pretrained import QwenSource, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
+from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.store import key_of
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
@@ -45,7 +46,8 @@ from uvlm.train.recompute import recompute_blocks
 from uvlm.train.report_batches import ReportNet, TokenStatistics
 from uvlm.train.report_sources import ReportPaths, read_report_data
 from uvlm.train.report_validation import Label, ReportValidation
-from uvlm.train.resume import ResumeFolder, fingerprint
+from uvlm.train.resume import ResumeFolder, fingerprint, snapshot
+from uvlm.train.sharding import shard, spread
 
 SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
@@ -150,8 +152,10 @@ class _Parts:
             "unet": weights_of(self.segmenter.unet),
             "encoder": weights_of(self.classifier.encoder),
             "classifier": weights_of(self.classifier.classifier),
-            "decoder": weights_of(self.uvlm),
+            "decoder": snapshot(self.uvlm),  # by all processes, where its weights are sharded
         }
+        if not place().is_first:
+            return
         prepared = contract(params.preprocess)
         names = {"label_names": list(self.segmenter.config.class_names)}
         save_model(out, modules, config, prepared | names, self.files)
@@ -162,7 +166,8 @@ def _fit(
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config = params.train_report
-    fabric = launch(None if config.encoder_lr_scale > 0 else params.decoder.width)
+    width = None if config.encoder_lr_scale > 0 else params.decoder.width
+    fabric = launch(width, may_shard=True)
     data = read_report_data(
         params, paths, parts.tokenizer, parts.classifier.config.weights["encoder"]
     )
@@ -189,11 +194,12 @@ def _fit(
     )
     validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
     task = Task(ReportObjective(), data.train, validate, params.seed)
+    shard(fabric, net)
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
     )
     best = fit(fabric, net, optimizer, task, config, watch)
-    load_weights(net, best.weights, "the best weights")
+    load_weights(net, spread(best.weights, net), "the best weights")
     return {**best.metrics, "best_step": float(best.step)}
 
 

@@ -1,12 +1,15 @@
 """State of an unfinished training, outside the outputs of the pipeline.
 
     <project>/.uvlm/state/<stage>-<fingerprint>/
-        lock                 held while a process trains
-        state.safetensors    weights, optimiser, best weights; step and scores in its header
-        bad_batch.json       only after a loss that is not finite
+        lock                   held while a process trains
+        state.safetensors      weights, optimiser, best weights; step, scores, digest in its header
+        previous.safetensors   the state before, used when the other is damaged
+        bad_batch.*            only after a loss that is not finite, see faults.py
 
 The fingerprint covers parameters and inputs, so a changed number never continues an old run.
 Batches, augmentation, dropout and learning rate depend on (seed, step) alone: nothing else is kept.
+Of several processes the first one writes and all of them read; where weights are sharded, they
+put them together for it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
@@ -28,8 +32,10 @@ from torch import Tensor, nn
 
 from uvlm.config import Params
 from uvlm.errors import DataError, SetupError
-from uvlm.model.weights import load_weights, weights_of
+from uvlm.model.weights import load_weights
+from uvlm.processes import place
 from uvlm.store import key_of, write_bytes_atomic
+from uvlm.train.sharding import laid_out_as, spread, whole_copy, whole_weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +50,7 @@ class Best:
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
     """Copy the weights to the CPU, contiguous and free of shared memory."""
-    return {name: _copied(tensor) for name, tensor in weights_of(model).items()}
+    return whole_weights(model)
 
 
 def fingerprint(stage: str, params: Params, sections: set[str], inputs: Iterable[Path]) -> str:
@@ -68,19 +74,15 @@ class ResumeFolder:
         self.stage = stage
         self.folder = root / ".uvlm" / "state" / f"{stage}-{digest}"
         self.path = self.folder / "state.safetensors"
+        self.previous = self.folder / "previous.safetensors"
         self._lock: TextIOWrapper | None = None
 
     def __enter__(self) -> Self:
         self.folder.mkdir(parents=True, exist_ok=True)
-        lock = (self.folder / "lock").open("w", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise SetupError(
-                self.folder, f"another process is running {self.stage}", "wait for it or stop it"
-            ) from None
-        self._lock = lock
+        if place().is_first:
+            self._lock = self._locked()
+            for unfinished in [*self.folder.glob(".*"), *self.folder.glob("next.*")]:
+                unfinished.unlink()  # a killed process was writing it
         return self
 
     def __exit__(
@@ -89,14 +91,14 @@ class ResumeFolder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None:
-            shutil.rmtree(self.folder)
         if self._lock is not None:
+            if kind is None:
+                shutil.rmtree(self.folder)
             self._lock.close()
 
     def exists(self) -> bool:
         """Whether there is a state to continue from."""
-        return self.path.exists()
+        return self.path.exists() or self.previous.exists()
 
     def save(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, best: Best | None
@@ -108,36 +110,98 @@ class ResumeFolder:
         for index, slots in optimizer.state_dict()["state"].items():
             for name, value in slots.items():
                 if value is not None:
-                    tensors[f"optimizer.{index}.{name}"] = _copied(torch.as_tensor(value))
+                    tensors[f"optimizer.{index}.{name}"] = whole_copy(torch.as_tensor(value))
+        if not place().is_first:
+            return
         header: dict[str, Any] = {"step": step}
         if best is not None:
             tensors |= {f"best.{name}": value for name, value in best.weights.items()}
             header["best"] = {"step": best.step, "score": best.score, "metrics": best.metrics}
-        write_bytes_atomic(self.path, save(tensors, {"uvlm": json.dumps(header)}))
+        header["sha256"] = _digest(header, tensors)
+        self._replace(save(tensors, {"uvlm": json.dumps(header)}))
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Best | None]:
         """Put weights and optimiser back; returns finished steps and the best so far."""
         if not self.exists():
             return 0, None
         header, tensors = self._read()
-        load_weights(model, _under("model.", tensors), self.path)
+        load_weights(model, spread(_under("model.", tensors), model), self.path)
         _load_optimizer(optimizer, _under("optimizer.", tensors))
         best = header.get("best")
         if best is not None:
             best = Best(weights=_under("best.", tensors), **best)
         return int(header["step"]), best
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        from safetensors import SafetensorError, safe_open
-
+    def _replace(self, payload: bytes) -> None:
+        """Write the new state beside the old one, then exchange them."""
+        written = self.folder / "next.safetensors"
         try:
-            with safe_open(self.path, framework="pt") as file:
-                header = json.loads(file.metadata()["uvlm"])
-                return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise DataError(
-                self.path, f"damaged training state ({error})", "delete its folder and run again"
+            write_bytes_atomic(written, payload)
+        except OSError as error:
+            fact = f"{len(payload):,} bytes of training state cannot be written ({error.strerror})"
+            remedy = "make room and run the same command; it continues from the state before"
+            raise SetupError(self.folder, fact, remedy) from None
+        if self.path.exists():
+            self.path.replace(self.previous)
+        written.replace(self.path)
+
+    def _locked(self) -> TextIOWrapper:
+        lock = (self.folder / "lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise SetupError(
+                self.folder, f"another process is running {self.stage}", "wait for it or stop it"
             ) from None
+        return lock
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read the state, or the one before it when it is damaged; both lead to the same end."""
+        problems = []
+        for path in (self.path, self.previous):
+            try:
+                header, tensors = _read_state(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if problems and place().is_first:
+                sys.stderr.write(
+                    f"{self.path}: damaged training state ({problems[0]}); "
+                    f"going on from step {header['step']}, which {path.name} holds\n"
+                )
+            return header, tensors
+        raise DataError(
+            self.path,
+            f"damaged training state ({'; '.join(problems)})",
+            f"to train from the start, delete {self.folder} and run again",
+        )
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read and verify one file; ValueError says what is wrong with it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["uvlm"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(str(error)) from None
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise ValueError("its content is not what was written")
+    return header, tensors
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Take the sha256 of everything in a state."""
+    whole = hashlib.sha256(json.dumps(header, sort_keys=True).encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor]) -> None:
@@ -148,14 +212,10 @@ def _load_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
         if value.shape == parameter.shape and value.ndim:
-            value = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            value = laid_out_as(value, parameter.detach())
         state.setdefault(int(index), {})[name] = value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

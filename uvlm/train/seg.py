@@ -26,6 +26,7 @@ from uvlm.model.checkpoint import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
+from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
@@ -131,6 +132,8 @@ def _fit(
 
 
 def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> None:
+    if not place().is_first:
+        return
     config = SegModelConfig(
         encoder=params.encoder,
         grid=params.preprocess.grid,
