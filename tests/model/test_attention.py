@@ -21,7 +21,8 @@ def qkv(seed: int, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor, 
 
 def by_scores(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor) -> Tensor:
     scores = queries @ keys.transpose(-2, -1) / HEAD_DIM**0.5
-    return scores.masked_fill(~mask, float("-inf")).softmax(dim=-1) @ values
+    mixed: Tensor = scores.masked_fill(~mask, float("-inf")).softmax(dim=-1) @ values
+    return mixed
 
 
 @pytest.mark.parametrize("num_visual", [1, 7, 18])
