@@ -52,7 +52,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "encoder": {"channels": [16, 32, 48, 64, 64, 64]},
     "decoder": {"layers": 6, "width": 64, "heads": 4, "ffn": 256, "dropout": 0.0},
     "tokenizer": {"vocabulary_size": 600},
-    "train_seg": {"patch": GRID, "steps": 220, "val_every": 220},
+    "train_seg": {"patch": GRID, "steps": 280, "val_every": 280},
     "train_cls": {"steps": 8, "val_every": 4, "head_warmup_steps": 80},
     "train_report": {"steps": 250, "val_every": 250, "batch_size": 8, "feature_noise_std": 0.0},
 }
