@@ -12,6 +12,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -334,3 +335,36 @@ def test_airways_and_vessels_come_from_one_run_and_a_dead_child_is_named(
     with pytest.raises(SetupError, match=r"has ended with -9 \(killed"):
         children[0].label(Volume(blocks(SHAPE), AFFINE), "case")
     children[0].close()
+
+
+@pytest.mark.slow
+def test_the_child_ends_and_sweeps_up_when_its_worker_is_killed(fast_weights: Path) -> None:
+    code = (
+        "import time\n"
+        "from uvlm.data.pseudo_labels.totalsegmentator import Child\n"
+        "child = Child('total', fast=True)\n"
+        "print(child._process.pid, child._folder, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    variables = {"TOTALSEG_WEIGHTS_PATH": str(fast_weights), "UVLM_DEVICE": "cpu"}
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=os.environ | variables, text=True
+    ) as worker:
+        assert worker.stdout is not None
+        pid, folder = worker.stdout.readline().split()
+        assert Path(folder, "config.json").is_file()
+        assert json.loads(Path(folder, "config.json").read_text())["send_usage_stats"] is False
+        worker.kill()
+    give_up = time.monotonic() + 60
+    while is_running(int(pid)) or Path(folder).exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process is there and no zombie; its parent here is not the test."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
