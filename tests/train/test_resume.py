@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from uvlm.config import OptimConfig, Params
-from uvlm.errors import DataError
+from uvlm.errors import DataError, SetupError
 from uvlm.train.optim import build_optimizer
 from uvlm.train.resume import Best, ResumeFolder, fingerprint
 
@@ -102,3 +102,16 @@ def test_the_moments_of_an_adapter_come_back_though_most_weights_are_frozen() ->
     train(second, second_optimizer, 3)
     for (name, expected), found in zip(whole.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(expected, found), name
+
+
+def test_another_number_of_processes_does_not_go_on_unasked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    with ResumeFolder("s", "x") as state:
+        state.save(model, optimizer, 3, None)
+        monkeypatch.setenv("RANK", "0")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        with pytest.raises(SetupError, match="1 processes saved it and 2 would go on"):
+            state.load(model, optimizer)
