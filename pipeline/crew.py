@@ -74,13 +74,13 @@ def _run(arguments: Sequence[str], size: int) -> int:
 def _wait(crew: Sequence[subprocess.Popen[bytes]]) -> int:
     """Wait for all; after the first failure the others get a minute, then are ended."""
     code, failed_at = 0, 0.0
-    while any(process.poll() is None for process in crew):
+    while None in (codes := [process.poll() for process in crew]):
         time.sleep(0.05)
-        failed = [process.returncode for process in crew if process.returncode]
+        failed = [found for found in codes if found]
         if failed and not code:
             code, failed_at = failed[0], time.monotonic()
         if code and time.monotonic() > failed_at + _GRACE_S:
             for process in crew:
                 process.kill()
-    code = code or max((process.returncode for process in crew), key=abs)
+    code = code or next((found for found in codes if found), 0)
     return code if code >= 0 else 128 - code  # as a shell tells of a process that was killed

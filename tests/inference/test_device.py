@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from uvlm.errors import ConfigError, SetupError
-from uvlm.inference.device import choose_device, choose_precision, set_threads
+from uvlm.inference.device import choose_device, choose_precision, choose_strategy, set_threads
 
 
 def test_the_environment_chooses_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +54,9 @@ def test_threads_follow_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     found = torch.get_num_threads()
     torch.set_num_threads(before)
     assert found == 2
+
+
+def test_an_unknown_strategy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVLM_STRATEGY", "fsdp")
+    with pytest.raises(ConfigError, match="fsdp is unknown; use ddp or fsdp2"):
+        choose_strategy()

@@ -50,7 +50,7 @@ def test_what_is_kept_for_the_backward_pass_is_counted_once_and_without_the_weig
     x = torch.randn(100, 8)
 
     def forward() -> Tensor:
-        hidden = linear(x)  # keeps x
+        hidden: Tensor = linear(x)  # keeps x
         return hidden.exp() * hidden  # keeps exp and hidden, exp twice
 
     size, complete = saved_for_backward(forward, linear)

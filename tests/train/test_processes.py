@@ -149,10 +149,12 @@ def test_batches_of_different_sizes_count_as_they_do_in_one_process(
 LONG = 40
 
 
-def stop_in_the_middle(workspace: Workspace, number: int, *command: str, **variables: str) -> str:
+def stop_in_the_middle(
+    workspace: Workspace, stage: str, number: int, *command: str, **variables: str
+) -> str:
     """Send a signal after a few steps; what was said, with the exit code in front."""
     process = workspace.start(*command, **variables)
-    while workspace.step("train_seg") < 3:
+    while workspace.step(stage) < 3:
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.01)
     process.send_signal(number)
@@ -169,7 +171,7 @@ def test_torchrun_passes_sigterm_on_and_the_same_command_continues(workspace: Wo
     chain = workspace.chain
     workspace.write(plain(chain.params, "train_seg", steps=LONG, val_every=20))
     command = [*TORCHRUN, "-m", "pipeline.train_seg"]
-    said = stop_in_the_middle(workspace, signal.SIGTERM, *command)
+    said = stop_in_the_middle(workspace, "train_seg", signal.SIGTERM, *command)
     assert 3 <= stopped_step(said) < LONG
     assert "run the same command to continue" in said
     assert not (chain.models / "seg").exists()
@@ -183,16 +185,15 @@ def test_torchrun_passes_sigterm_on_and_the_same_command_continues(workspace: Wo
     assert all(torch.equal(whole[name], continued[name]) for name in whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_uvlm_devices_starts_two_processes_that_stop_together_with_code_5(
-    workspace: Workspace, number: int
+    workspace: Workspace,
 ) -> None:
     chain = workspace.chain
     chain.params = plain(chain.params, "train_seg", steps=LONG, val_every=LONG)
     alone = train_alone(chain, "train_seg")
     workspace.write(chain.params)
     command = [sys.executable, "-m", "pipeline.train_seg"]
-    said = stop_in_the_middle(workspace, number, *command, UVLM_DEVICES="2")
+    said = stop_in_the_middle(workspace, "train_seg", signal.SIGUSR1, *command, UVLM_DEVICES="2")
     assert said.startswith("5 ")
     assert said.count("run the same command to continue") == 1
     assert 3 <= stopped_step(said) < LONG

@@ -101,6 +101,7 @@ def fit(
         start, best = state.load(model, optimizer)
         best = best or initial
         ema = Ema(optimizer, config.ema_decay)
+        model.train()  # pretrained parts come ready for evaluation, without dropout
         batches, window = _stream(fabric, task, config, start), _Window(fabric)
         for step in range(start, config.steps):
             factor = set_learning_rate(optimizer, step, config.steps, config.optim)

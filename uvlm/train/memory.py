@@ -1,13 +1,13 @@
 """Out of memory: a table of what a training step holds, and which parameter to lower.
 
-    what                  MiB
-    weights             390.6   102.4 M numbers
-    gradients           390.6
-    optimiser           781.3   AdamW
-    batch                24.0   2 cases
-    activations       11520.0   2 cases, from a measured forward pass of one
-    together          13106.5
-    there is          12288.0   NVIDIA A100
+    what                   MiB
+    weights                0.1   0.0 M numbers
+    gradients              0.1
+    optimiser              0.2   AdamW
+    batch                 10.0   4096 cases
+    activations       41,807.8   4096 cases, from a measured forward pass of one
+    together          41,818.3
+    there is             862.4   limit of this process (ulimit -v)
 
 Activations are what the forward pass keeps for the backward pass. When even one case does not
 fit, they are given as what had been kept when the memory ended.

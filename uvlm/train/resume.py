@@ -113,7 +113,7 @@ class ResumeFolder:
                     tensors[f"optimizer.{index}.{name}"] = whole_copy(torch.as_tensor(value))
         if not place().is_first:
             return
-        header: dict[str, Any] = {"step": step}
+        header: dict[str, Any] = {"step": step, "processes": place().world_size}
         if best is not None:
             tensors |= {f"best.{name}": value for name, value in best.weights.items()}
             header["best"] = {"step": best.step, "score": best.score, "metrics": best.metrics}
@@ -125,6 +125,14 @@ class ResumeFolder:
         if not self.exists():
             return 0, None
         header, tensors = self._read()
+        size = place().world_size
+        if header["processes"] != size:
+            raise SetupError(
+                self.path,
+                f"{header['processes']} processes saved it and {size} would go on, with another "
+                "batch at every step",
+                f"start {header['processes']}, or delete {self.folder} to train from the start",
+            )
         load_weights(model, spread(_under("model.", tensors), model), self.path)
         _load_optimizer(optimizer, _under("optimizer.", tensors))
         best = header.get("best")
