@@ -114,7 +114,12 @@ def test_shares_fill_the_store_and_the_whole_run_only_assembles(
 ORDER = AxisOrder((2, 0, 1), (True, False, True))
 AFFINE = np.array([[0.0, 0, 2, -40], [0, 2, 0, -50], [3, 0, 0, 60], [0, 0, 0, 1]])
 SHAPE = (12, 14, 10)
-STRUCTURES = {"spleen": (1, 0), "aorta": (12, 4), "liver_segment_8": (38, 8)}
+STRUCTURES = {
+    "spleen": (1, 0),
+    "aorta": (12, 4),
+    "liver_segment_8": (38, 8),
+    "kidney_lesion": (40, 10),
+}
 
 
 def atlas(stages: Stages, structures: dict[str, tuple[int, int]]) -> Path:
@@ -157,7 +162,8 @@ def test_structures_of_abdomen_atlas_become_one_map_in_the_order_of_the_scheme(
     assert stages.pseudo_label("anatomy") == {"kept": 1}
     (row,) = read_manifest(stages.manifest("anatomy"))
     labels = load_array(resolve(row, "pseudo_label@anatomy"))
-    assert [set(np.unique(plane)) for plane in labels] == [{1}] * 4 + [{12}] * 4 + [{38}] * 4
+    planes = [{1}] * 4 + [{12}] * 4 + [{38}] * 2 + [{40}] * 2
+    assert [set(np.unique(plane)) for plane in labels] == planes
     changed = root / mask("BDMAP_00000001", "spleen")
     found = read_label_map(changed)
     write_label_map(changed, LabelMap(np.zeros_like(found.array), found.affine))

@@ -18,7 +18,7 @@ from uvlm.data.cases import Case
 from uvlm.data.geometry import same_place
 from uvlm.data.io import read_grid, read_label_map
 from uvlm.data.pseudo_labels.backend import Labeller, Provenance, ct_inputs
-from uvlm.data.pseudo_labels.regrid import regrid
+from uvlm.data.regrid import onto_grid
 from uvlm.data.volume import LabelMap, ReadError
 from uvlm.errors import SetupError
 
@@ -53,12 +53,7 @@ class VesselMasks:
             shape, affine = read_grid(root / case.volume)
             if found.array.shape == shape and same_place(affine, found.affine, shape):
                 return LabelMap(found.array, affine)
-            moved = regrid(found, shape, affine)
-            if moved is None:
-                raise ReadError(
-                    path, "does not overlap its CT", "name it as its case", reason="no_overlap"
-                )
-            return moved
+            return LabelMap(onto_grid(found, shape, affine, path), affine)
 
         return label
 

@@ -2,8 +2,8 @@
 
 phantom               all kinds, drawn with the phantom
 ct_rate_masks         ts_seg/ts_total, one file a CT with TotalSegmentator's 117 ids
-abdomen_atlas_masks   segmentations/, one file a structure; ids as in schemes/abdomen.json,
-later structures over earlier ones
+abdomen_atlas_masks   segmentations/, one file a structure or lesion, ids as in abdomen.json,
+                      later ones over earlier ones, so that lesions lie on top
 none                  background in every voxel
 """
 
@@ -128,10 +128,10 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
 
 
 def _structures(case: Case, root: Path) -> dict[int, Path]:
-    """Find the mask of each structure of a CT, by id."""
-    fine = fine_classes("abdomen")
+    """Find the mask of each structure and lesion of a CT, by id."""
     above = case.volume.removesuffix(image(case.case_id))
-    paths = {i: root / above / mask(case.case_id, fine.names[i]) for i in sorted(fine.anatomy_ids)}
+    names = enumerate(fine_classes("abdomen").names[1:], start=1)
+    paths = {number: root / above / mask(case.case_id, name) for number, name in names}
     found = {number: path for number, path in paths.items() if path.is_file()}
     if not found:
         raise ReadError(
