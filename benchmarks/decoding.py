@@ -123,7 +123,7 @@ def qwen_of_equal_size(size: Size, vocabulary: int) -> Any:
 
 def batch_of_eight(size: Size, model: UVLM, visual: Sequence[Tensor]) -> Ratio:
     """Eight reports at once against one after the other."""
-    num_tokens = min(64, size.tokens)
+    num_tokens = size.tokens // 2
     eight = [tokens.expand(8, -1, -1) for tokens in visual]
     single, together = cpu_seconds_of_both(
         lambda: token_times(model, visual, num_tokens),

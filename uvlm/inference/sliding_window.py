@@ -64,7 +64,7 @@ def sliding_window_labels(
             if sums is None:
                 sums = logits.new_zeros((logits.shape[1], window[0], height, width))
             for place, part in zip(chunk, logits, strict=True):
-                sums[:, :, *place] += part * weight
+                sums[:, :, *place].addcmul_(part, weight)
         assert sums is not None
         labels[z:next_z] = sums[:, : next_z - z].max(dim=0).indices
         sums = _moved_down(sums, next_z - z)
