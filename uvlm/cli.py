@@ -157,7 +157,7 @@ def import_atm22(
     out: Annotated[Path, typer.Option(help="New .safetensors file, for UVLM_ATM22_WEIGHTS.")],
 ) -> None:
     """Turn the airway challenge's network into safetensors for the backend `atm22`."""
-    from uvlm.data.pseudo_labels.atm22_weights import import_atm22 as import_checkpoint
+    from uvlm.data.pseudo_labels.atm22_import import import_atm22 as import_checkpoint
 
     import_checkpoint(checkpoint, out)
     typer.echo(f"Written to {out}; now export UVLM_ATM22_WEIGHTS={out.resolve()}")

@@ -34,6 +34,11 @@ def unit_interval(seed: int, *keys: str | int) -> float:
     return (_entropy(seed, keys) >> 75) / 2**53
 
 
+def happens(probability: float, rng: np.random.Generator) -> bool:
+    """Draw once; a probability of 0 draws nothing, so that adding it changes no other draw."""
+    return probability > 0 and bool(rng.random() < probability)
+
+
 def seed_everything(seed: int) -> None:
     """Seed the global streams that libraries draw from behind our back."""
     import torch

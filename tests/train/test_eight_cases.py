@@ -66,7 +66,7 @@ def params(tiny_document: dict[Any, Any]) -> Params:
     for section, values in CHANGES.items():
         tiny_document[section] |= values
     for stage in ("train_seg", "train_cls", "train_report"):
-        tiny_document[stage]["augment"] = {**SILENT, "roll_voxels": [0, 0, 0]}
+        tiny_document[stage]["augment"] |= {**SILENT, "roll_voxels": [0, 0, 0]}
         tiny_document[stage] |= {"val_cases": COUNT, "balanced_fraction": 0.0}
         tiny_document[stage]["optim"]["warmup_steps"] = 10
     return parse_params(tiny_document, "tests")

@@ -285,6 +285,7 @@ def test_qwen3_learns_to_write_and_its_folder_predicts(
     numbers = generate_reports(
         changed(chain.params, "generate", num_beams=2, min_tokens=3),
         **chain.inputs,
+        label_maps=chain.project.label_maps,
         encodings=chain.encodings,
         model=folder,
         seg=chain.models / "seg",

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator, model_validator
 from uvlm.config.section import Fraction, Grid, Section
 
 if TYPE_CHECKING:
-    import numpy as np
+    pass
 
 
 class OptimConfig(Section):
@@ -36,10 +36,6 @@ class Chance(Section):
         if low > high:
             raise ValueError(f"between: {low:g} is above {high:g}")
         return self
-
-    def happens(self, rng: np.random.Generator) -> bool:
-        """Draw; a probability of 0 draws nothing, so that adding it changes no other draw."""
-        return self.probability > 0 and bool(rng.random() < self.probability)
 
 
 class SpatialConfig(Section):

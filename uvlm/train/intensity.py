@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uvlm.config import Chance, IntensityConfig
+from uvlm.seeding import happens
 
 Bounds = tuple[float, float]
 
@@ -24,7 +25,7 @@ def vary(x: Tensor, config: IntensityConfig, rng: np.random.Generator) -> Tensor
     """Draw for every change whether it happens; `x` (D, H, W) itself stays as it is."""
     for name, change in _CHANGES.items():
         chance: Chance = getattr(config, name)
-        if chance.happens(rng):
+        if happens(chance.probability, rng):
             x = change(x, chance.between, rng)
     return x
 

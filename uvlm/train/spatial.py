@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from uvlm.config import Grid, SpatialConfig
+from uvlm.seeding import happens
 from uvlm.train.patches import Slices
 
 Floats = npt.NDArray[np.float64]
@@ -78,10 +79,10 @@ def draw_warp(
         about: the point of the volume that keeps its place in the patch; None for its centre.
     """
     matrix = np.eye(3)
-    if config.rotation_deg.happens(rng):
+    if happens(config.rotation_deg.probability, rng):
         for axis, angle in enumerate(np.deg2rad(rng.uniform(*config.rotation_deg.between, 3))):
             matrix = _rotation(axis, angle) @ matrix
-    if config.scaling.happens(rng):
+    if happens(config.scaling.probability, rng):
         matrix = matrix * rng.uniform(*config.scaling.between)
     if np.array_equal(matrix, np.eye(3)):
         return None

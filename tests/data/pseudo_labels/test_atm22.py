@@ -21,7 +21,7 @@ from uvlm.cli import app
 from uvlm.config import AirwayLabellerConfig
 from uvlm.data.io import read_label_map, read_volume
 from uvlm.data.pseudo_labels.atm22 import Atm22, airways, largest_component, load_network, scaled
-from uvlm.data.pseudo_labels.atm22_weights import import_atm22, weights_file
+from uvlm.data.pseudo_labels.atm22_import import import_atm22, weights_file
 from uvlm.data.volume import AxisOrder, Volume
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.store import read_manifest, store_root

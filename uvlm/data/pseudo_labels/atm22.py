@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from uvlm.data.cases import Case
 from uvlm.data.io import read_volume
-from uvlm.data.pseudo_labels.atm22_weights import weights_file
+from uvlm.data.pseudo_labels.atm22_import import weights_file
 from uvlm.data.pseudo_labels.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.pseudo_labels.device import torch_device
 from uvlm.data.resample import Axis, resample_image, resample_labels
