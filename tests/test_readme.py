@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,38 @@ def test_the_file_tree_is_the_real_one() -> None:
     assert any(path.startswith("uvlm/") for path in paths)
     missing = [path for path in paths if not list(ROOT.glob(path.rstrip("/")))]
     assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ("report macro-F1", ("report.macro_f1", "baselines.classifier_sentences.macro_f1")),
+        ("report BLEU-mean", ("report.bleu_mean", "baselines.constant_normal.bleu_mean")),
+        ("classifier macro-AUROC", ("cls.macro_auroc",)),
+        ("Dice, anatomy / lesions", ("seg.dice", "seg.lesion_dice")),
+        ("reference reports through the labeller", ("oracle.macro_f1",)),
+    ],
+)
+def test_the_numbers_are_those_of_the_committed_run(row: str, names: tuple[str, ...]) -> None:
+    """Not those of a run on this machine, whose last digits may differ."""
+    shown = subprocess.run(
+        ["git", "show", "HEAD:reports/metrics.json"], cwd=ROOT, capture_output=True, check=False
+    )
+    if shown.returncode:
+        pytest.skip("not a git checkout")
+    metrics = json.loads(shown.stdout)
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| {row} |")]
+    for name in names:
+        value = metrics
+        for key in name.split("."):
+            value = value[key]
+        assert f"{value:.3f}" in line, (name, value)
+
+
+def test_masks_score_alike_on_the_networks_grid_and_on_the_cts() -> None:
+    seg = json.loads((ROOT / "reports" / "metrics.json").read_text(encoding="utf-8"))["seg"]
+    for name in ("dice", "lesion_dice"):
+        assert abs(seg[name] - seg["native"][name]) < 0.01
 
 
 def test_the_python_of_the_readme_uses_public_names_only() -> None:

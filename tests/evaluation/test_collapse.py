@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.evaluation.conftest import NAMES, label, reference_of
+from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.collapse import (
     COPIED_WORDS,
     collapse_audit,
@@ -43,10 +44,15 @@ def test_a_model_that_looks_loses_what_a_collapsed_one_never_had() -> None:
 def test_copies_of_training_reports_are_found() -> None:
     long = " ".join(f"w{n}" for n in range(COPIED_WORDS + 10))
     training = ["A nodule. No mass.", f"before {long} after"]
-    found = copied(["A nodule. No mass.", f"{long} elsewhere", "New words. No mass."], training)
+    texts = ["A nodule. No mass.", f"{long} elsewhere", "New words. No mass."]
+    twice = Resamples(np.array([[1.0, 1.0, 1.0], [2.0, 0.0, 1.0]]))
+    found = copied(texts, training, twice)
     assert found["report_share"] == pytest.approx(1 / 3, abs=1e-6)
     assert found["sentence_share"] == pytest.approx(3 / 5, abs=1e-6)
     assert found["long_copy_share"] == pytest.approx(1 / 3, abs=1e-6)
+    assert found["report_share_ci"] == pytest.approx([2 / 3] * 2, abs=1e-6)
+    assert found["sentence_share_ci"] == pytest.approx([5 / 6] * 2, abs=1e-6)
+    assert found["long_copy_share_ci"] == [0.0, 0.0]
 
 
 def test_variety_counts_what_is_different() -> None:

@@ -47,7 +47,6 @@ def project(root: Path, tmp_path: Path) -> Path:
     """A workspace with the profile's parameters, airways by atm22 and painted into the maps."""
     document = compose(root, "folder")
     document["pseudo_label"]["airway"]["backend"] = "atm22"
-    document["label_maps"]["priority"] = ["anatomy", "airway"]
     document["preprocess"]["grid"] = [64, 64, 64]
     folder = tmp_path / "project"
     folder.mkdir()

@@ -73,6 +73,27 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _no_setting_is_without_effect(self) -> Self:
+        report, injection = self.train_report, self.injection
+        frozen = "does nothing while encoder_lr_scale is 0"
+        settings = (
+            (report.gradient_checkpointing and not report.encoder_lr_scale,
+             f"train_report.gradient_checkpointing {frozen}"),
+            (report.frozen_stages and not report.encoder_lr_scale,
+             f"train_report.frozen_stages {frozen}"),
+            (self.train_cls.frozen_stages and not self.train_cls.encoder_lr_scale,
+             f"train_cls.frozen_stages {frozen}"),
+            (injection.kind == "input_only" and injection.gate != "none",
+             "injection.gate does nothing while injection.kind is input_only"),
+            (injection.kind == "input_only" and injection.position != "before_layer",
+             "injection.position does nothing while injection.kind is input_only"),
+        )  # fmt: skip
+        for is_dead, fact in settings:
+            if is_dead:
+                raise ValueError(fact)
+        return self
+
+    @model_validator(mode="after")
     def _frozen_stages_exist(self) -> Self:
         num_stages = len(self.encoder.channels)
         for name, section in (("train_cls", self.train_cls), ("train_report", self.train_report)):

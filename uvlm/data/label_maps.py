@@ -21,6 +21,7 @@ import numpy as np
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.findings import read_case_findings
+from uvlm.data.geometry import same_place
 from uvlm.data.label_facts import measure
 from uvlm.data.label_merge import (
     Finding,
@@ -33,7 +34,7 @@ from uvlm.data.label_merge import (
 )
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes, scheme
 from uvlm.data.preprocess import Geometry
-from uvlm.data.regrid import is_same_grid, onto_grid
+from uvlm.data.regrid import onto_grid
 from uvlm.data.volume import Affine, LabelMap, ReadError, spacing_of
 from uvlm.errors import ConfigError
 from uvlm.store import (
@@ -231,7 +232,7 @@ def _read_parts(parts: Mapping[str, Row], geometry: Geometry, affine: Affine) ->
     for kind, row in parts.items():
         array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
         drawn = np.asarray(row.extra["affine"], float)
-        if array.shape != shape or not is_same_grid(affine, drawn):
+        if array.shape != shape or not same_place(affine, drawn, shape):
             array = onto_grid(LabelMap(array, drawn), shape, affine, row.path)
         arrays[kind] = array
     return arrays

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from uvlm.data.geometry import same_place
 from uvlm.data.io import read_label_map, read_volume
 from uvlm.data.label_facts import LabelFacts, measure
 from uvlm.data.label_merge import merge_anatomy
 from uvlm.data.label_rules import RULES, Bodies, Flag, Plausible
 from uvlm.data.label_scheme import Dataset, FineClasses, Ids, fine_classes
-from uvlm.data.regrid import is_same_grid, onto_grid
+from uvlm.data.regrid import onto_grid
 from uvlm.data.volume import LabelMap, ReadError, Spacing, axis_order, spacing_of, to_canonical
 from uvlm.errors import DataError
 from uvlm.store import Row, read_manifest, read_note, resolve
@@ -98,10 +99,10 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
     order = axis_order(drawn.affine)
     affine = order.canonical_affine(drawn.affine, drawn.array.shape)
     canonical = LabelMap(order.forward(drawn.array), affine)
-    same = canonical.array.shape == volume.array.shape and is_same_grid(affine, volume.affine)
-    array = canonical.array
+    array, shape = canonical.array, volume.array.shape
+    same = array.shape == shape and same_place(volume.affine, affine, shape)
     if not same:
-        array = onto_grid(canonical, volume.array.shape, volume.affine, labels)
+        array = onto_grid(canonical, shape, volume.affine, labels)
     dataset: Dataset = "abdomen" if scheme == "abdomen" else "chest"
     fine = fine_classes(dataset)
     ids = merge_anatomy({"anatomy": array}, ("anatomy",), fine) if scheme == "total" else array

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -95,11 +95,6 @@ def onto_grid(
         fact = "labels nothing inside the CT, only beside it"
         raise ReadError(path, fact, _REMEDY, reason="no_overlap")
     return out
-
-
-def is_same_grid(one: Affine, other: Any) -> bool:
-    """Whether two affines agree to a tenth of a millimetre."""
-    return bool(np.abs(one - np.asarray(other)).max() < 0.1)
 
 
 def _extent(labels: LabelMap) -> str:

@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.bootstrap import with_interval
+from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.scores import bleu_samples, label_samples, per_class_samples
 from uvlm.evaluation.sentence_bank import split_sentences
@@ -58,8 +58,13 @@ def collapse_audit(
         },
         "rare": rare_recall(reference, claimed, training_labels),
         "memorised": {
-            **copied(texts, training_texts),
-            **{f"reference_{k}": v for k, v in copied(reference.texts, training_texts).items()},
+            **copied(texts, training_texts, reference.resamples),
+            **{
+                f"reference_{name}": value
+                for name, value in copied(
+                    reference.texts, training_texts, reference.resamples
+                ).items()
+            },
         },
         "image_shuffle": image_shuffle(reference, texts, claimed, label, seed),
     }
@@ -91,21 +96,26 @@ def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) ->
     }
 
 
-def copied(texts: Sequence[str], training: Sequence[str]) -> dict[str, float]:
+def copied(texts: Sequence[str], training: Sequence[str], resamples: Resamples) -> dict[str, Any]:
     """Shares of reports and of sentences that training has verbatim.
 
     A long copy is a report that shares COPIED_WORDS or more words in a row with a training report.
     """
     whole, sentences = set(training), {s for text in training for s in split_sentences(text)}
-    written = [sentence for text in texts for sentence in split_sentences(text)]
+    written = [split_sentences(text) for text in texts]
+    known_sentences = np.array([sum(s in sentences for s in report) for report in written])
+    num_sentences = resamples.sums(np.array([len(report) for report in written]))
     runs = [set(_ngrams(text.split(), COPIED_WORDS)) for text in texts]
     wanted = set().union(*runs)
     known = (run for text in training for run in _ngrams(text.split(), COPIED_WORDS))
     found = {run for run in known if run in wanted}
+    verbatim = np.array([float(text in whole) for text in texts])
+    long_copy = np.array([float(not found.isdisjoint(run)) for run in runs])
+    of_sentences = resamples.sums(known_sentences) / np.maximum(num_sentences, 1)
     return {
-        "report_share": _share(sum(text in whole for text in texts), len(texts)),
-        "sentence_share": _share(sum(s in sentences for s in written), len(written)),
-        "long_copy_share": _share(sum(not found.isdisjoint(run) for run in runs), len(texts)),
+        **with_interval("report_share", resamples.means(verbatim)),
+        **with_interval("sentence_share", of_sentences),
+        **with_interval("long_copy_share", resamples.means(long_copy)),
     }
 
 
@@ -119,9 +129,9 @@ def image_shuffle(
     own = label_samples(labels, claimed, resamples)["macro_f1"]
     theirs = label_samples(labels, reference.claims(swapped, label), resamples)["macro_f1"]
     bleu = bleu_samples(reference.texts, swapped, resamples)["bleu_mean"]
-    changed = sum(mine != other for mine, other in zip(texts, swapped, strict=True))
+    changed = np.array([float(a != b) for a, b in zip(texts, swapped, strict=True)])
     return {
-        "changed_share": _share(changed, len(texts)),
+        **with_interval("changed_share", resamples.means(changed)),
         **with_interval("macro_f1", theirs),
         **with_interval("macro_f1_lost", own - theirs),
         **with_interval("bleu_mean", bleu),
@@ -146,7 +156,3 @@ def other_patients(patient_ids: Sequence[str], seed: int) -> list[int]:
 
 def _ngrams(words: Sequence[str], order: int) -> Iterator[tuple[str, ...]]:
     return (tuple(words[i : i + order]) for i in range(len(words) - order + 1))
-
-
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 6) if whole else 0.0

@@ -14,7 +14,7 @@ reports/metrics.json
     collapse.*                    whether the reports depend on the CT; see collapse.py
     not_learned                   abnormalities that the model does not find
 
-Every number has its 95 % patient-bootstrap interval under `<name>_ci`.
+A score has its 95 % patient-bootstrap interval under `<name>_ci`; counts of texts have none.
 
 N test cases, A abnormalities.
 """
