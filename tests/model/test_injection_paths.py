@@ -89,13 +89,24 @@ def test_every_stage_reaches_the_logits_and_all_paths_agree(
             torch.testing.assert_close(run(model, changed, token_ids), moved, atol=1e-5, rtol=1e-5)
 
 
+LOST_WHEN_COMPILED = pytest.mark.xfail(
+    strict=True,
+    reason="hooks set during the forward pass: from the second call on nothing is injected",
+)
+
+
 # Inductor imports a module of torch that warns about itself.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("kind", "position", "backend"),
     [
         # the traced graph, run operator by operator
-        *((kind, position, "aot_eager") for kind in KINDS for position in POSITIONS),
+        *((kind, "before_layer", "aot_eager") for kind in KINDS),
+        ("scratch", "after_attention", "aot_eager"),
+        *(
+            pytest.param(kind, "after_attention", "aot_eager", marks=LOST_WHEN_COMPILED)
+            for kind in ("qwen3_full", "qwen3_lora")
+        ),
         # generated C++
         pytest.param("scratch", "before_layer", "inductor", marks=pytest.mark.slow),
     ],
@@ -118,6 +129,8 @@ def test_every_stage_reaches_the_logits_of_a_compiled_model(
         changed = [tokens.clone() for tokens in visual]
         changed[stage - 1][:, 1] += 1.0
         moved = fast(changed, token_ids)
+        expected = eager(model, changed, token_ids)
+        torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
         assert (moved - before).abs().amax(-1).min() > 1e-5, f"stage {stage} is lost"
 
 
