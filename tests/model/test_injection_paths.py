@@ -171,10 +171,11 @@ def test_text_passes_the_injection_bit_for_bit_and_visual_positions_get_the_proj
             assert torch.equal(before, after)
 
 
-ATTENTION_AND_NEXT_NORM = {
-    "scratch": ("attention_out", "ffn_norm"),
-    "qwen3_full": ("self_attn.o_proj", "post_attention_layernorm"),
-    "qwen3_lora": ("self_attn.o_proj", "post_attention_layernorm"),
+QWEN_PARTS = ("input_layernorm", "self_attn.o_proj", "post_attention_layernorm")
+FIRST_NORM_ATTENTION_NEXT_NORM = {
+    "scratch": ("attention_norm", "attention_out", "ffn_norm"),
+    "qwen3_full": QWEN_PARTS,
+    "qwen3_lora": QWEN_PARTS,
 }
 
 
@@ -188,9 +189,11 @@ def test_text_passes_the_injection_after_attention_bit_for_bit(
     entered: list[Tensor] = []
     attended: list[Tensor] = []
     normed: list[Tensor] = []
-    attention, norm = ATTENTION_AND_NEXT_NORM[kind]
+    first, attention, norm = FIRST_NORM_ATTENTION_NEXT_NORM[kind]
     for layer in layers_of(model):
-        layer.register_forward_pre_hook(lambda _, arguments: entered.append(arguments[0]))
+        layer.get_submodule(first).register_forward_pre_hook(
+            lambda _, arguments: entered.append(arguments[0])
+        )
         layer.get_submodule(attention).register_forward_hook(
             lambda _, __, out: attended.append(out)
         )
