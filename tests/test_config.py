@@ -88,6 +88,7 @@ def test_the_real_profiles_hold_the_numbers_of_the_paper(
     assert (params.train_cls.encoder_lr_scale, params.train_report.encoder_lr_scale) == (0.1, 0.0)
     decoder = params.decoder
     assert (decoder.layers, decoder.width, decoder.heads, decoder.ffn) == (8, 512, 8, 2048)
+    assert (decoder.lora_rank, decoder.lora_alpha) == (64, 128.0)
     assert params.injection.pooling == "average"
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny_qwen import SIZES, write_qwen
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.preprocess import contract, contract_sha256, normalise, volume_statistics
@@ -91,17 +92,32 @@ def cached(params: Params, paths: dict[str, Any], dtype: str) -> list[Tensor]:
 def model_of(params: Params) -> UVLM:
     torch.manual_seed(1)
     specials = SpecialIds(0, 1, 2, 3, 4)
-    return build_uvlm(params.encoder, params.decoder, params.injection, GRID, 300, specials).eval()
+    return build_uvlm(params.encoder, params.decoder, params.injection, GRID, 256, specials).eval()
 
 
 @pytest.mark.parametrize(
-    ("reference", "pooling", "deeper"),
-    [(6, "average", "zeros"), (5, "average", "zeros"), (5, "max", "interpolated")],
+    ("kind", "reference", "pooling", "deeper"),
+    [
+        ("scratch", 6, "average", "zeros"),
+        ("scratch", 5, "average", "zeros"),
+        ("scratch", 5, "max", "interpolated"),
+        ("qwen3_full", 5, "average", "zeros"),
+    ],
 )
 @torch.no_grad()
 def test_logits_from_the_cache_are_exact_in_fp32_and_close_in_fp16(
-    params: Params, tmp_path: Path, reference: int, pooling: str, deeper: str
+    params: Params,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    reference: int,
+    pooling: str,
+    deeper: str,
 ) -> None:
+    if kind != "scratch":
+        monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+        decoder = params.decoder.model_copy(update={"kind": kind, **SIZES})
+        params = params.model_copy(update={"decoder": decoder})
     change = {"reference_stage": reference, "pooling": pooling, "deeper": deeper}
     injection = params.injection.model_copy(update=change)
     params = params.model_copy(update={"injection": injection})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from tests.inference.tiny_writer import BOS, EOS, tiny_visual, tiny_writer
+from tests.tiny_qwen import write_qwen
 from uvlm.errors import ConfigError
 from uvlm.inference.decoding import Decoding
 from uvlm.inference.generate import generate, write_reports
@@ -16,6 +19,14 @@ from uvlm.model.uvlm import UVLM
 @pytest.fixture
 def model() -> UVLM:
     return tiny_writer()
+
+
+@pytest.fixture(params=["scratch", "qwen3_full", "qwen3_lora"])
+def writer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UVLM:
+    """The model with each kind of decoder."""
+    if request.param != "scratch":
+        monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
+    return tiny_writer(kind=request.param)
 
 
 @pytest.fixture
@@ -41,17 +52,18 @@ def row(visual: list[Tensor], case: int) -> list[Tensor]:
 
 
 def test_greedy_reports_equal_those_written_without_a_cache(
-    model: UVLM, visual: list[Tensor]
+    writer: UVLM, visual: list[Tensor]
 ) -> None:
-    reports = generate(model, visual, 16, BOS, EOS)
-    assert reports == [greedy_without_cache(model, row(visual, case), 16) for case in range(6)]
+    reports = [report.ids for report in write_reports(writer, visual, Decoding(16), BOS, EOS)]
+    assert reports == [greedy_without_cache(writer, row(visual, case), 16) for case in range(6)]
     assert len({tuple(report) for report in reports}) > 1
     assert len({len(report) for report in reports}) > 1
 
 
-def test_a_batch_writes_what_its_rows_write_alone(model: UVLM, visual: list[Tensor]) -> None:
-    batch = generate(model, visual, 16, BOS, EOS)
-    assert batch == [generate(model, row(visual, case), 16, BOS, EOS)[0] for case in range(6)]
+def test_a_batch_writes_what_its_rows_write_alone(writer: UVLM, visual: list[Tensor]) -> None:
+    batch = write_reports(writer, visual, Decoding(16), BOS, EOS)
+    for case, report in enumerate(batch):
+        assert [report] == write_reports(writer, row(visual, case), Decoding(16), BOS, EOS)
 
 
 def test_reports_end_before_eos_or_at_the_limit(model: UVLM, visual: list[Tensor]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from tests.tiny_qwen import SIZES
 from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.model.build import build_uvlm
 from uvlm.model.uvlm import UVLM, SpecialIds
@@ -13,22 +14,16 @@ BOS, EOS = 3, 4
 CHANNELS = (2, 3, 4)
 
 
-def tiny_writer(vocabulary_size: int = 12, seed: int = 3) -> UVLM:
-    """Untrained, with weights that make rows differ and <eos> come at different times."""
+def tiny_writer(vocabulary_size: int = 12, seed: int = 3, kind: str = "scratch") -> UVLM:
+    """Untrained, with weights that make rows differ and <eos> come at different times.
+
+    A Qwen3 kind starts from the folder of UVLM_QWEN3, as `write_qwen` writes it.
+    """
     torch.manual_seed(seed)
     encoder = EncoderConfig(channels=CHANNELS, strides=(1, 2, 2), blocks=(1, 1, 1), decoder_convs=1)
-    decoder = DecoderConfig(
-        kind="scratch",
-        layers=4,
-        width=16,
-        heads=2,
-        ffn=32,
-        dropout=0.3,
-        lora_rank=4,
-        lora_alpha=8.0,
-        lora_dropout=0.0,
-        max_report_tokens=30,
-    )
+    sizes = {"layers": 4, "width": 16, "heads": 2, "ffn": 32} if kind == "scratch" else SIZES
+    rest = {"lora_rank": 4, "lora_alpha": 8.0, "lora_dropout": 0.0, "max_report_tokens": 30}
+    decoder = DecoderConfig.model_validate({"kind": kind, "dropout": 0.3, **sizes, **rest})
     injection = InjectionConfig(
         kind="multi_layer",
         reference_stage=3,

@@ -6,6 +6,7 @@ from typing import Literal
 
 import pytest
 import torch
+from torch import Tensor
 
 from uvlm.model.projection import Projection
 
@@ -36,6 +37,25 @@ def test_linear_projection_is_a_standardised_affine_map() -> None:
     torch.testing.assert_close(
         projection(tokens), ((tokens - mean) / std) @ linear.weight.T + linear.bias
     )
+
+
+def test_mlp_projection_is_norm_twice_the_width_gelu_the_width_norm() -> None:
+    projection = Projection(3, 2, "mlp", num_tokens=5)
+    for weight in projection.parameters():
+        torch.nn.init.normal_(weight)
+    tokens, mean, std = torch.randn(1, 5, 3), torch.randn(3), torch.rand(3) + 0.5
+    projection.set_standardisation(mean, std)
+    g0, b0, w1, b1, w2, b2, g3, b3 = projection.net.parameters()
+    assert (w1.shape, w2.shape) == ((4, 3), (2, 4))
+
+    def norm(x: Tensor) -> Tensor:
+        centred = x - x.mean(dim=-1, keepdim=True)
+        return centred / (centred.square().mean(dim=-1, keepdim=True) + 1e-5).sqrt()
+
+    inner = (norm((tokens - mean) / std) * g0 + b0) @ w1.T + b1
+    gelu = inner * 0.5 * (1 + torch.erf(inner / 2**0.5))
+    expected = norm(gelu @ w2.T + b2) * g3 + b3
+    torch.testing.assert_close(projection(tokens), expected)
 
 
 def test_a_constant_channel_is_centred_and_not_divided() -> None:

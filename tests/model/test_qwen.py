@@ -149,7 +149,7 @@ def test_an_adapter_trains_alone_and_is_all_that_a_state_holds(folder: Path) -> 
         assert (parameter.grad is not None and bool(parameter.grad.any())) == (name in trained)
 
 
-@pytest.mark.parametrize(("rank", "alpha"), [(4, 8.0), (2, 16.0)])
+@pytest.mark.parametrize(("rank", "alpha"), [(4, 8.0), (2, 16.0), (64, 128.0)])
 def test_rank_and_alpha_reach_the_adapter(folder: Path, rank: int, alpha: float) -> None:
     decoder = moved(build("qwen3_lora", lora_rank=rank, lora_alpha=alpha))
     before = weights_of(decoder)

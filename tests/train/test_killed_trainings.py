@@ -1,13 +1,14 @@
 """A training killed at any step, in any way, and continued ends with the same bits.
 
-UVLM_KILLS=30 pytest -s tests/train/test_killed_trainings.py    every one of 30 steps, 3 signals
+By default every one of the 30 steps is killed by one of the three signals. By all three:
+
+    UVLM_KILLS=30 pytest -s tests/train/test_killed_trainings.py
 """
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -27,8 +28,8 @@ from uvlm.errors import SetupError
 pytestmark = pytest.mark.slow
 
 STEPS = 30
-KILLS = int(os.environ.get("UVLM_KILLS", "2"))  # per signal and objective
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
+KILLS = min(int(os.environ.get("UVLM_KILLS", STEPS // len(SIGNALS))), STEPS)  # a signal, objective
 PLACES = ("forward", "optimizer", "step")
 CHANGES = {"val_every": 10, "checkpoint_every": 4}
 BY_NAME: dict[str, dict[str, Any]] = {
@@ -136,13 +137,12 @@ def trainings(chain: Chain, params: Params, tmp_path: Path, root: Path) -> Itera
         process.stdin.close()
 
 
-def chosen_steps(name: str, number: int) -> list[int]:
-    """Steps to be killed at: all, or some that differ between signals and objectives."""
-    draws = random.Random(f"{name} {number}")
-    return sorted(draws.sample(range(1, STEPS + 1), min(KILLS, STEPS)))
+def chosen_steps(number: int) -> list[int]:
+    """Evenly spread steps to be killed at; the signals take turns, so that three leave no gap."""
+    return [1 + (SIGNALS.index(number) + turn * STEPS // KILLS) % STEPS for turn in range(KILLS)]
 
 
-@pytest.mark.timeout(120 + 40 * KILLS)
+@pytest.mark.timeout(120 + 20 * len(SIGNALS) * KILLS)
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_training_killed_at_any_step_continues_to_the_same_bits(
     trainings: Trainings, name: str
@@ -150,10 +150,12 @@ def test_a_training_killed_at_any_step_continues_to_the_same_bits(
     assert trainings.run(name) == 0
     whole, every_step = trainings.weights(name), trainings.digests()
     assert len(set(every_step)) == STEPS
-    equal = []
+    equal: list[bool] = []
+    killed: list[tuple[int, int]] = []
     for number in SIGNALS:
-        for turn, step in enumerate(chosen_steps(name, number)):
-            code = trainings.stopped(name, number, step, PLACES[(turn + step) % 3])
+        for turn, step in enumerate(chosen_steps(number)):
+            code = trainings.stopped(name, number, step, PLACES[turn % len(PLACES)])
+            killed.append((number, step))
             if number == signal.SIGKILL:
                 assert code == -signal.SIGKILL
             else:
@@ -172,7 +174,9 @@ def test_a_training_killed_at_any_step_continues_to_the_same_bits(
             )
     sys.stdout.write(f"{name}: {len(equal)} kills, {sum(equal)} continued to the same bits\n")
     assert all(equal)
-    assert len(equal) == len(SIGNALS) * min(KILLS, STEPS)
+    assert len(set(killed)) == len(equal) == len(SIGNALS) * KILLS
+    if len(SIGNALS) * KILLS >= STEPS:
+        assert {step for _, step in killed} == set(range(1, STEPS + 1))
 
 
 def test_a_training_killed_while_it_saves_continues_to_the_same_bits(

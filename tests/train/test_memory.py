@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from tests.train.chain import Chain
+from tests.train.chain import Chain, changed
 from uvlm.config import Params
 from uvlm.errors import SetupError
 from uvlm.train.memory import is_out_of_memory, saved_for_backward
@@ -65,7 +65,7 @@ class AtLoss:
         self.error, self.times = error, times
 
     def __call__(self, module: nn.Module, inputs: Any) -> None:
-        if module.training and isinstance(module, nn.Conv3d) and self.times:
+        if module.training and isinstance(module, nn.Conv3d | nn.Linear) and self.times:
             self.times -= 1
             raise self.error
 
@@ -121,6 +121,25 @@ def test_each_training_names_its_own_parameter(chain: Chain) -> None:
     chain.seg(steps=0)
     told = refused(chain, "cls", MemoryError(), batch_size=2, head_warmup_steps=0)
     assert "train_cls.batch_size from 2 to 1" in told.remedy
+
+
+def test_the_table_of_the_report_training_counts_the_decoder(chain: Chain) -> None:
+    chain.params = changed(chain.params, "decoder", width=128, ffn=512)
+    chain.seg(steps=0)
+    chain.cls(steps=0)
+    chain.encode()
+    told = refused(chain, "report", MemoryError(), batch_size=4)
+    assert "lower train_report.batch_size from 4 to 2" in told.remedy
+    table = rows(told)
+    chain.report(steps=0)
+    weights = sum(t.nbytes for t in chain.tensors("report/decoder").values()) / 2**20
+    assert weights > 4
+    assert table["weights"] == pytest.approx(weights, abs=0.05)
+    assert table["gradients"] == table["weights"]
+    assert table["optimiser"] == pytest.approx(2 * weights, abs=0.1)
+    assert table["activations"] > 10 * table["batch"]
+    parts = ("weights", "gradients", "optimiser", "batch", "activations")
+    assert table["together"] == pytest.approx(sum(table[part] for part in parts), abs=0.3)
 
 
 def test_other_errors_pass_as_they_are(chain: Chain) -> None:

@@ -126,6 +126,36 @@ def test_report_generation_overfits_one_batch_and_writes_it_back(
     assert [tokenizer.decode(row) for row in written] == [case.report.text for case in cases]
 
 
+@torch.no_grad()
+def test_the_loss_of_reports_is_the_mean_over_their_tokens_and_ends(params: Params) -> None:
+    """Eq. 3: each report alone, without padding, one -log p(token | before, image) at a time."""
+    torch.manual_seed(0)
+    uvlm = build_uvlm(
+        params.encoder,
+        params.decoder,
+        params.injection,
+        params.preprocess.grid,
+        50,
+        SpecialIds(pad=0, start_of_image=1, end_of_image=2, bos=3, eos=4),
+    ).eval()
+    for weight in uvlm.parameters():
+        weight.data.add_(0.1 * torch.randn_like(weight))
+    visual = [torch.randn(2, 32, channels) for channels in params.encoder.channels]
+    ids = [[3, 9, 17, 30, 12, 8, 4], [3, 25, 11, 4]]
+    batch = ReportBatch(["a", "b"], visual, pad_reports(ids))
+    net = ReportNet(uvlm, params.injection, encoder=None)
+    terms = []
+    for case, report in enumerate(ids):
+        image = [tokens[case : case + 1] for tokens in visual]
+        for end in range(1, len(report)):
+            logits = uvlm(image, torch.tensor([report[:end]]))[0, -1]
+            terms.append(-float(logits.log_softmax(dim=0)[report[end]]))
+    assert len(terms) == 9
+    loss = ReportObjective().loss(net, batch)
+    assert list(loss) == ["ce"]
+    assert loss["ce"].item() == pytest.approx(sum(terms) / 9, rel=1e-5)
+
+
 def test_a_report_that_is_cut_has_no_end_to_learn(project: Any) -> None:
     tokenizer = Tokenizer.load(project.tokenizer)
     case = read_index(project.index)[0]

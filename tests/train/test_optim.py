@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny_qwen import LAYERS, SIZES, write_qwen
 from uvlm.config import Params
 from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.qwen import LORA_TARGETS
 from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import SpecialIds
 from uvlm.train.cls import ClassifierNet
@@ -34,13 +37,14 @@ def classifier_net(params: Params) -> ClassifierNet:
     return ClassifierNet(build_encoder(params.encoder), head)
 
 
-def report_net(params: Params) -> ReportNet:
+def report_net(params: Params, kind: str = "scratch") -> ReportNet:
+    sizes = {} if kind == "scratch" else SIZES
     uvlm = build_uvlm(
         params.encoder,
-        params.decoder,
+        params.decoder.model_copy(update={"kind": kind, **sizes}),
         params.injection,
         params.preprocess.grid,
-        300,
+        256,
         SpecialIds(pad=0, start_of_image=1, end_of_image=2, bos=3, eos=4),
     )
     return ReportNet(uvlm, params.injection, build_encoder(params.encoder))
@@ -103,14 +107,18 @@ def independent_groups(model: nn.Module) -> dict[str, bool]:
     return {name: flag for name, flag in decays.items() if name in known}
 
 
-@pytest.mark.parametrize("kind", ["unet", "classifier", "report"])
-def test_decay_and_rate_of_every_parameter_of_the_real_networks(params: Params, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["unet", "classifier", "scratch", "qwen3_full", "qwen3_lora"])
+def test_decay_and_rate_of_every_parameter_of_the_real_networks(
+    params: Params, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_QWEN3", str(tmp_path / "qwen"))
+    if kind.startswith("qwen3"):
+        write_qwen(tmp_path / "qwen")
     networks: dict[str, Callable[[], nn.Module]] = {
         "unet": lambda: build_unet(params.encoder, 5),
         "classifier": lambda: classifier_net(params),
-        "report": lambda: report_net(params),
     }
-    net = networks[kind]()
+    net = networks.get(kind, lambda: report_net(params, kind))()
     config = params.train_report.optim.model_copy(update={"weight_decay": 0.3, "lr": 0.01})
     optimizer = build_optimizer(net, config, encoder_lr_scale=0.25)
     held = {
@@ -121,15 +129,24 @@ def test_decay_and_rate_of_every_parameter_of_the_real_networks(params: Params, 
     expected = {
         name: (0.3 if decays else 0.0, 0.0025 if name.startswith("encoder.") else 0.01)
         for name, decays in independent_groups(net).items()
+        if kind != "qwen3_lora" or "lora_" in name or "decoder." not in name
     }
     assert held == expected
     undecayed = {name for name, (decay, _) in held.items() if decay == 0}
     if kind == "classifier":
         assert {"classifier.queries", "classifier.positions"} <= undecayed
-    if kind == "report":
+    if kind in ("scratch", "qwen3_full"):
         tied = {name for name, module in net.named_modules() if isinstance(module, nn.Embedding)}
         assert {f"{name}.weight" for name in tied} <= undecayed
-        assert tied
+        assert len(tied) == 1
+    if kind == "qwen3_full":
+        norms = {name for name in held if name.endswith("norm.weight") and "decoder." in name}
+        assert len(norms) == 4 * LAYERS + 1  # two of a layer, of queries and of keys, the last
+        assert norms <= undecayed
+    if kind == "qwen3_lora":
+        adapter = {name for name in held if "decoder." in name}
+        assert len(adapter) == LAYERS * len(LORA_TARGETS) * 2
+        assert not adapter & undecayed
     assert {name for name in held if name.endswith("bias")} <= undecayed
 
 
