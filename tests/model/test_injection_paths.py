@@ -89,12 +89,6 @@ def test_every_stage_reaches_the_logits_and_all_paths_agree(
             torch.testing.assert_close(run(model, changed, token_ids), moved, atol=1e-5, rtol=1e-5)
 
 
-LOST_WHEN_COMPILED = pytest.mark.xfail(
-    strict=True,
-    reason="hooks set during the forward pass: from the second call on nothing is injected",
-)
-
-
 # Inductor imports a module of torch that warns about itself.
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
@@ -103,10 +97,8 @@ LOST_WHEN_COMPILED = pytest.mark.xfail(
         # the traced graph, run operator by operator
         *((kind, "before_layer", "aot_eager") for kind in KINDS),
         ("scratch", "after_attention", "aot_eager"),
-        *(
-            pytest.param(kind, "after_attention", "aot_eager", marks=LOST_WHEN_COMPILED)
-            for kind in ("qwen3_full", "qwen3_lora")
-        ),
+        ("qwen3_full", "after_attention", "aot_eager"),
+        ("qwen3_lora", "after_attention", "aot_eager"),
         # generated C++
         pytest.param("scratch", "before_layer", "inductor", marks=pytest.mark.slow),
     ],

@@ -9,8 +9,8 @@ B batch, L sequence, K visual tokens, E width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,6 +47,10 @@ class QwenDecoder(nn.Module):
         self.model = model
         self.vocabulary_size = vocabulary_size
         self.position = position
+        self._visual: dict[int, Tensor] = {}  # what each layer's attention is waiting for
+        if position == "after_attention":  # hooks that come and go would be lost when compiled
+            for number, layer in enumerate(model.model.layers, start=1):
+                layer.self_attn.register_forward_hook(partial(self._add_visual, number))
         self.register_state_dict_post_hook(_keep_what_trains)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_frozen_may_be_missing)  # type: ignore[no-untyped-call]
 
@@ -87,13 +91,22 @@ class QwenDecoder(nn.Module):
             "cache": _LayerCaches(cache) if cache else None,
         }
         for number, layer in enumerate(self.model.model.layers, start=1):
-            visual = injections.get(number)
-            if visual is not None and self.position == "before_layer":
-                hidden, visual = inject(hidden, visual), None
-            with _added_to_attention(layer.self_attn, visual):
-                hidden = layer(hidden, **arguments)
+            if number in injections and self.position == "before_layer":
+                hidden = inject(hidden, injections[number])
+            elif number in injections:
+                self._visual[number] = injections[number]
+            hidden = layer(hidden, **arguments)
+            self._visual.pop(number, None)
         normed: Tensor = self.model.model.norm(hidden)
         return normed
+
+    def _add_visual(
+        self, number: int, _: nn.Module, __: Any, outputs: tuple[Tensor, Any]
+    ) -> tuple[Tensor, Any]:
+        """Add to what the attention of a layer returns, hence before its feed-forward."""
+        if number not in self._visual:
+            return outputs
+        return inject(outputs[0], self._visual[number]), outputs[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (..., E) -> logits (..., V)."""
@@ -194,23 +207,6 @@ class _LayerCaches:
         self, keys: Tensor, values: Tensor, layer_index: int, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         return self.layers[layer_index].extend(keys, values)
-
-
-@contextmanager
-def _added_to_attention(attention: nn.Module, visual: Tensor | None) -> Iterator[None]:
-    """Add visual features to what the attention returns, hence before the feed-forward."""
-    if visual is None:
-        yield
-        return
-
-    def add(_: nn.Module, __: Any, outputs: tuple[Tensor, Any]) -> tuple[Tensor, Any]:
-        return inject(outputs[0], visual), outputs[1]
-
-    handle = attention.register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _frozen_names(decoder: nn.Module, prefix: str = "") -> list[str]:
