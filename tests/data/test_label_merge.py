@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -10,11 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvlm.data import label_merge
-from uvlm.data.label_merge import Finding
-from uvlm.data.label_scheme import IGNORE_ID, Ids, fine_classes
+from uvlm.data.label_merge import Finding, merge_anatomy, paint_findings
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes
 from uvlm.data.preprocess import Geometry
 
 GROUND_GLASS, NODULE, LUNG = 43, 44, 10
+
+
+def merge(
+    parts: Mapping[str, Ids],
+    findings: Sequence[Finding],
+    priority: Sequence[str],
+    fine: FineClasses,
+) -> Ids:
+    anatomy = merge_anatomy(parts, priority, fine)
+    return paint_findings(anatomy, findings if "lesion" in priority else [], fine)
 
 
 def test_merging_is_what_a_loop_over_voxels_says() -> None:
@@ -30,7 +41,7 @@ def test_merging_is_what_a_loop_over_voxels_says() -> None:
         Finding(class_id, (generator.random(shape) < 0.2).astype(np.uint8))
         for class_id in (GROUND_GLASS, NODULE)
     ]
-    merged = label_merge.merge(parts, findings, ("anatomy", "airway", "vessel", "lesion"), fine)
+    merged = merge(parts, findings, ("anatomy", "airway", "vessel", "lesion"), fine)
     for voxel in np.ndindex(shape):
         expected = {0: 0, 10: 10, 16: 16, 51: 21, 52: 22}[int(parts["anatomy"][voxel])]
         if expected in (0, 10, 16):
@@ -42,7 +53,7 @@ def test_merging_is_what_a_loop_over_voxels_says() -> None:
             if finding.instances[voxel]:
                 expected = finding.class_id
         assert merged[voxel] == expected
-    plain = label_merge.merge(parts, findings, ("anatomy",), fine)
+    plain = merge(parts, findings, ("anatomy",), fine)
     np.testing.assert_array_equal(plain, fine.total[parts["anatomy"]])
 
 
@@ -95,14 +106,14 @@ def random_findings(seed: int, shape: tuple[int, int, int] = SHAPE) -> list[Find
 def test_the_order_of_input_does_not_matter(seed: int) -> None:
     fine, parts, findings = fine_classes("chest"), random_parts(seed), random_findings(seed)
     geometry = geometry_of(SHAPE, (3, 3, 4))
-    expected = label_merge.merge(parts, findings, PRIORITY, fine)
+    expected = merge(parts, findings, PRIORITY, fine)
     on_grid = label_merge.to_grid(expected, findings, geometry, fine)
     for kinds in itertools.permutations(parts):
         given_parts = {kind: parts[kind] for kind in kinds}
-        merged = label_merge.merge(given_parts, findings, PRIORITY, fine)
+        merged = merge(given_parts, findings, PRIORITY, fine)
         np.testing.assert_array_equal(merged, expected)
     for order in itertools.permutations(findings):
-        merged = label_merge.merge(parts, order, PRIORITY, fine)
+        merged = merge(parts, order, PRIORITY, fine)
         np.testing.assert_array_equal(merged, expected)
         again = label_merge.to_grid(expected, order, geometry, fine)
         np.testing.assert_array_equal(again, on_grid)
@@ -113,7 +124,7 @@ def test_the_order_of_input_does_not_matter(seed: int) -> None:
 def test_every_lesion_voxel_is_kept(seed: int) -> None:
     findings = random_findings(seed)
     fine = fine_classes("chest")
-    merged = label_merge.merge(random_parts(seed), findings, PRIORITY, fine)
+    merged = merge(random_parts(seed), findings, PRIORITY, fine)
     for voxel in np.ndindex(SHAPE):
         covering = [f.class_id for f in findings if f.instances[voxel]]
         if covering:
@@ -129,7 +140,7 @@ def test_an_instance_is_gone_from_the_grid_only_under_later_paint(
 ) -> None:
     shape = (7, 8, 9)
     findings, fine = random_findings(seed, shape), fine_classes("chest")
-    merged = label_merge.merge({"anatomy": np.zeros(shape, np.uint8)}, findings, PRIORITY, fine)
+    merged = merge({"anatomy": np.zeros(shape, np.uint8)}, findings, PRIORITY, fine)
     geometry = geometry_of(shape, grid)
     on_grid = label_merge.to_grid(merged, findings, geometry, fine)
     rank = fine.lesion_paint_order.index
@@ -154,7 +165,7 @@ def test_what_is_put_back_never_covers_a_smaller_lesion() -> None:
     geometry = geometry_of((4, 4, 4), (2, 2, 2))
     assert geometry.labels_to_grid(nodule)[0, 0, 0] == 1
     fine = fine_classes("chest")
-    merged = label_merge.merge({"anatomy": np.zeros((4, 4, 4), np.uint8)}, findings, PRIORITY, fine)
+    merged = merge({"anatomy": np.zeros((4, 4, 4), np.uint8)}, findings, PRIORITY, fine)
     assert label_merge.to_grid(merged, findings, geometry, fine)[0, 0, 0] == NODULE
 
 

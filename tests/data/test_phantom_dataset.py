@@ -87,7 +87,7 @@ def test_grounding_masks_lie_on_their_ct_whatever_its_orientation(
             volume = io.read_volume(dataset[0] / "ct_rate/dataset" / folder / name)
         except ReadError:
             continue
-        masks = io.read_findings_mask(dataset[0] / "rexgroundingct/segmentations" / name)
+        masks = io.read_findings(dataset[0] / "rexgroundingct/segmentations" / name).array
         orientations.add(volume.orientation())
         assert masks.shape[1:] == volume.array.shape
         for key, category in entry["categories"].items():

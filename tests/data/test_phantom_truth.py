@@ -18,7 +18,7 @@ from uvlm import store
 from uvlm.config import Params, load_params
 from uvlm.data.cases import read_index
 from uvlm.data.ct_rate import mask_path
-from uvlm.data.io import read_findings_mask, read_label_map
+from uvlm.data.io import read_findings, read_label_map
 from uvlm.data.label_scheme import Ids, fine_classes
 from uvlm.data.phantom.dataset import write_dataset
 from uvlm.data.preprocess import Geometry
@@ -63,7 +63,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory, phantom_params: Params) -> Ma
                     *(read_label_map(root / mask_path(case, k)).array for k in KINDS),  # type: ignore[arg-type]
                 )
                 if case.findings_mask:
-                    mask = read_findings_mask(root / case.findings_mask)
+                    mask = read_findings(root / case.findings_mask).array
                     for channel, code in case.finding_categories.items():
                         truth[mask[int(channel)] > 0] = FINE.lesion_id_by_category[code]
                 found[case.case_id] = truth, grid, geometry

@@ -12,10 +12,8 @@ import pytest
 
 from uvlm.data.volume import (
     AxisOrder,
-    LabelMap,
     Volume,
     axis_order,
-    from_canonical,
     orientation_of,
     to_canonical,
 )
@@ -64,15 +62,6 @@ def test_every_voxel_stays_where_it_is_in_the_patient(canonical: Volume, order: 
         point = place(volume, np.array(index))
         voxel = np.linalg.solve(canonical.affine, [*point, 1.0])[:3].round().astype(int)
         assert canonical.array[tuple(voxel)] == volume.array[index]
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_labels_return_to_the_axes_of_the_file(canonical: Volume, order: AxisOrder) -> None:
-    volume = stored(canonical, order)
-    labels = LabelMap((to_canonical(volume).array > 0).astype(np.uint8), canonical.affine)
-    back = from_canonical(labels, volume)
-    np.testing.assert_array_equal(back.array, volume.array > 0)
-    np.testing.assert_array_equal(back.affine, volume.affine)
 
 
 @pytest.mark.parametrize("order", ORDERS)

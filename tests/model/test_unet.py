@@ -8,7 +8,7 @@ from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import EncoderConfig
 from uvlm.errors import DataError
-from uvlm.model.unet import build_encoder, build_unet, encoder_state, load_encoder_state
+from uvlm.model.unet import build_encoder, build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
 
 PAPER_ENCODER = EncoderConfig(
@@ -83,7 +83,7 @@ def test_an_encoder_handed_on_computes_the_same_features(encoder_config: Encoder
     encoder = build_encoder(encoder_config)
     x = torch.randn(1, 1, 8, 16, 16)
     assert not torch.equal(encoder(x)[-1], unet.encoder(x)[-1])
-    load_encoder_state(encoder, encoder_state(unet), "seg")
+    load_weights(encoder, encoder_state(unet), "seg")
     for own, given in zip(encoder(x), unet.encoder(x), strict=True):
         assert torch.equal(own, given)
 
@@ -116,6 +116,6 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_copied(
     encoder = build_encoder(encoder_config)
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     with pytest.raises(DataError, match=fact):
-        load_encoder_state(encoder, state, "seg/encoder.safetensors")
+        load_weights(encoder, state, "seg/encoder.safetensors")
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name])

@@ -19,7 +19,7 @@ from uvlm.data.formats.reader import read_image
 from uvlm.data.formats.stored import volume_shape
 from uvlm.data.hounsfield import hounsfield
 from uvlm.data.volume import Affine, LabelMap, ReadError, Volume
-from uvlm.store import array_sha256, write_bytes_atomic
+from uvlm.store import write_bytes_atomic
 
 _IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
@@ -80,11 +80,6 @@ def read_findings(path: Path) -> FindingsMask:
     return FindingsMask(array, None if has_none or is_identity else affine_of(header, path))
 
 
-def read_findings_mask(path: Path) -> npt.NDArray[np.uint8]:
-    """Read the findings (F, z, y, x) of a mask as published, on the voxels of its CT."""
-    return read_findings(path).array
-
-
 def write_volume(path: Path, volume: Volume) -> None:
     """Write .nii.gz, int16 or float32."""
     write_bytes_atomic(path, write_nifti(volume.array, volume.affine), durable=False)
@@ -99,11 +94,6 @@ def write_findings_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:
     """Write (F, z, y, x) as ReXGroundingCT does: (F, x, y, z) with the identity as affine."""
     identity = np.diag([-1.0, -1.0, 1.0, 1.0])[:, [2, 1, 0, 3]]
     write_bytes_atomic(path, write_nifti(mask, identity), durable=False)
-
-
-def stored_sha256(path: Path) -> str:
-    """Hash the stored values of a NIfTI file, whatever its compression."""
-    return array_sha256(read_nifti(path)[1])
 
 
 def _class_ids(stored: npt.NDArray[Any], path: Path) -> npt.NDArray[np.uint8]:

@@ -37,26 +37,14 @@ class Finding:
     instances: Ids
 
 
-def merge(
-    parts: Mapping[str, Ids],
-    findings: Sequence[Finding],
-    priority: Sequence[str],
-    fine: FineClasses,
-) -> Ids:
-    """Paint published ids of each kind, then the findings, into one map of fine ids.
+def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineClasses) -> Ids:
+    """Paint the published ids of each kind into one map of fine ids.
 
     Args:
         parts: by kind (anatomy, airway, vessel), the ids as published; (z, y, x) each.
-        findings: in any order; they may overlap.
-        priority: kinds in the order of painting; `lesion` is the last.
+        priority: kinds in the order of painting; lesions come after, by `paint_findings`.
         fine: the data set's classes.
     """
-    anatomy = merge_anatomy(parts, priority, fine)
-    return paint_findings(anatomy, findings if "lesion" in priority else [], fine)
-
-
-def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineClasses) -> Ids:
-    """Paint the published ids of each kind into one map of fine ids, as `merge` does."""
     painted = np.zeros_like(next(iter(parts.values())))
     for kind in priority:
         if kind not in parts:

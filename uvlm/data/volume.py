@@ -148,8 +148,3 @@ def to_canonical(volume: Volume) -> Volume:
     order = axis_order(volume.affine)
     affine = order.canonical_affine(volume.affine, volume.array.shape)
     return Volume(order.forward(volume.array), affine)
-
-
-def from_canonical(label_map: LabelMap, like: Volume) -> LabelMap:
-    """Bring a canonical label map back into the axes of the file that `like` came from."""
-    return LabelMap(axis_order(like.affine).backward(label_map.array), like.affine)

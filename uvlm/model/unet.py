@@ -8,15 +8,14 @@ B batch, C channels, (D, H, W) = (z, y, x) voxels, S stages.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
-from torch import Tensor, nn
+from torch import nn
 
 from uvlm.config import EncoderConfig
-from uvlm.model.weights import State, load_weights, weights_of
+from uvlm.model.weights import State, weights_of
 
 
 def build_unet(
@@ -47,11 +46,6 @@ def build_encoder(config: EncoderConfig) -> ResidualEncoder:
 def encoder_state(unet: ResidualEncoderUNet) -> State:
     """Weights of the encoder by their names within the encoder (`stem.*`, `stages.*`)."""
     return weights_of(unet.encoder)
-
-
-def load_encoder_state(encoder: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
-    """Hand an encoder over to the next training: every tensor must be there and fit."""
-    load_weights(encoder, state, source)
 
 
 def _encoder_arguments(config: EncoderConfig) -> dict[str, Any]:
