@@ -15,9 +15,9 @@ from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
 from uvlm.config import AugmentConfig, Grid
 from uvlm.seeding import generator
-from uvlm.train.augment import augment_intensity
-from uvlm.train.patches import Slices
-from uvlm.train.spatial import draw_warp
+from uvlm.train.augmentation.augment import augment_intensity
+from uvlm.train.augmentation.patches import Slices
+from uvlm.train.augmentation.spatial import draw_warp
 
 ROTATION, BLOCK = 30.0, 16
 Voxels = npt.NDArray[np.float32]

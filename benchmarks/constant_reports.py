@@ -29,7 +29,7 @@ from uvlm.evaluation.score_inputs import Columns
 from uvlm.evaluation.score_page import number
 from uvlm.evaluation.scores import bleu_samples, with_intervals
 from uvlm.evaluation.sentence_bank import learn_sentences, split_sentences
-from uvlm.store import write_text_atomic
+from uvlm.files import write_text_atomic
 from uvlm.text.abnormalities import ABNORMALITIES
 
 OUT: Final = Path("reports/constant_reports.md")

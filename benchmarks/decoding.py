@@ -15,7 +15,7 @@ from benchmarks import released
 from benchmarks.measure import cpu_seconds, cpu_seconds_of_both
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import SPECIALS, Size
-from uvlm.inference.generate import generate
+from uvlm.inference.writing import generate
 from uvlm.model.uvlm import UVLM
 
 NEVER = -1  # an <eos> that no token is

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import UID
 
-from uvlm.data.volume import Volume
+from uvlm.data.ct.volume import Volume
 
 SYNTAXES: Final = {
     "implicit": "1.2.840.10008.1.2",

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks import damage, dicom_damage
 from benchmarks.good_files import LARGE, SMALL, WRITERS, Shape, draw_ct
-from uvlm.data.volume import Volume
+from uvlm.data.ct.volume import Volume
 
 Apply = Callable[[Path, Path, np.random.Generator], None]
 GZIP: Final = ("nii.gz, ours", "nii.gz, nibabel int16", "nii.gz, SimpleITK")

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from benchmarks.dicom_series import SYNTAXES, write_series
-from uvlm.data.io import write_volume
-from uvlm.data.phantom.anatomy import Body
-from uvlm.data.phantom.scan import draw_scan, reconstruct
-from uvlm.data.volume import AxisOrder, Volume
+from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.volume import AxisOrder, Volume
+from uvlm.data.sets.phantom.anatomy import Body
+from uvlm.data.sets.phantom.scan import draw_scan, reconstruct
 from uvlm.text.abnormalities import ABNORMALITIES
 
 nibabel: Any = import_module("nibabel")

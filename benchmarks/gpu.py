@@ -23,16 +23,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measure import hardware, table, write_section
 from benchmarks.sizes import SPECIALS, Size, paper
 from uvlm.config import OptimConfig
+from uvlm.device import autocast
 from uvlm.errors import SetupError
-from uvlm.inference.device import autocast
-from uvlm.inference.generate import generate
+from uvlm.inference.writing import generate
 from uvlm.model.build import build_classifier
 from uvlm.model.unet import build_encoder, build_unet
 from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
 from uvlm.train.cls import ClassifierNet
-from uvlm.train.objectives import ClsObjective, Objective, ReportObjective, SegObjective
-from uvlm.train.optim import build_optimizer
-from uvlm.train.report_batches import ReportNet
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjective, SegObjective
+from uvlm.train.report_net import ReportNet
 
 BATCH: Final = 2
 # TFLOP/s, dense bf16, from the data sheets.

@@ -15,7 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from uvlm.store import write_text_atomic
+from uvlm.files import write_text_atomic
 
 REPORT = Path("reports/benchmarks.md")
 

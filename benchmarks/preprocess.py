@@ -19,9 +19,10 @@ import numpy.typing as npt
 
 from benchmarks.measure import cpu_seconds, hardware, peak_growth_mb, table, write_section
 from uvlm.config import PreprocessConfig
-from uvlm.data.io import write_volume
-from uvlm.data.preprocess import make_cached, preprocess_volume
-from uvlm.data.volume import Volume
+from uvlm.data.ct.grid import preprocess_volume
+from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.volume import Volume
+from uvlm.data.preprocess import make_cached
 from uvlm.store import load_region, save_array
 
 GRID: Final = (192, 256, 256)

@@ -25,10 +25,10 @@ from benchmarks.faults_page import write_page
 from benchmarks.good_files import WRITERS, draw_ct
 from benchmarks.readers import READERS, Outcome, Reader, can_read
 from benchmarks.wrong_scalings import WRONG
-from uvlm.data.hounsfield import check_hounsfield
-from uvlm.data.io import read_volume
-from uvlm.data.volume import ReadError
-from uvlm.store import write_bytes_atomic
+from uvlm.data.ct.hounsfield import check_hounsfield
+from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.volume import ReadError
+from uvlm.files import write_bytes_atomic
 
 NUM_GOOD: Final = 200
 Counts = dict[str, Counter[str]]  # outcomes by reader

@@ -20,9 +20,9 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.geometry import same_place
-from uvlm.data.io import read_volume
-from uvlm.data.volume import Affine, ReadError
+from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.volume import Affine, ReadError
 
 Outcome = Literal["refused", "unchanged", "silent", "crash"]
 Image = tuple[npt.NDArray[Any], Affine]  # (z, y, x) and LPS

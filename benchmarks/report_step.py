@@ -14,7 +14,7 @@ from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
 from uvlm.model.unet import build_encoder
 from uvlm.model.uvlm import UVLM
-from uvlm.train.report_batches import ReportNet
+from uvlm.train.report_net import ReportNet
 
 
 def measure(size: Size) -> list[Ratio]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from benchmarks.measure import cpu_seconds_of_both, peak_growth_mb
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
-from uvlm.train.token_loss import token_cross_entropy
+from uvlm.train.losses.token_loss import token_cross_entropy
 
 Inputs = tuple[Tensor, Tensor, Tensor]
 

@@ -37,7 +37,7 @@ _BUG = 70
 def prepare(context: typer.Context) -> None:
     """Close the records of processes that were killed, and lend the commands a progress bar."""
     if (Path.cwd() / ".uvlm" / "runs").is_dir():
-        from pipeline.mlflow_tracker import reap
+        from pipeline.runs.mlflow_tracker import reap
 
         reap()
     from pipeline.progress import ProgressBar
@@ -84,7 +84,7 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Show versions, device, folders, and the model that the parameters build."""
-    from pipeline.environment import describe
+    from pipeline.info import describe
 
     facts = describe(profile)
     if as_json:
@@ -99,7 +99,7 @@ def verify(as_json: Json = False) -> None:
     """Check that the store holds what every manifest names, unchanged."""
     from pipeline.paths import MANIFESTS
     from uvlm.errors import DataError
-    from uvlm.store import store_root
+    from uvlm.files import store_root
     from uvlm.store import verify as verify_store
 
     manifests = sorted(MANIFESTS.glob("*.jsonl"))
@@ -117,8 +117,8 @@ def gc(
 ) -> None:
     """List arrays that no manifest of this workspace names."""
     from pipeline.paths import MANIFESTS
+    from uvlm.files import store_root
     from uvlm.store import gc as collect
-    from uvlm.store import store_root
 
     loose = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), delete=delete)
     for path in loose:
@@ -129,7 +129,7 @@ def gc(
 @runs.command("reap")
 def reap_runs() -> None:
     """Mark runs whose process is gone as KILLED, and send what MLflow has not seen yet."""
-    from pipeline.mlflow_tracker import publish_pending, reap
+    from pipeline.runs.mlflow_tracker import publish_pending, reap
 
     reaped = reap()
     publish_pending()

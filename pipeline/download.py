@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.paths import manifest
 from pipeline.stage import Stage, run_stage
-from uvlm.data.sources.catalogue import get_source
+from uvlm.data.sets.catalogue import get_source
 from uvlm.errors import SetupError
 from uvlm.text.abnormalities import ABNORMALITIES
 

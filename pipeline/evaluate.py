@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.paths import GENERATED, MODELS, PSEUDO_LABELS, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
-from uvlm.data.fits import check_fits
+from uvlm.data.leaks.fitted_on import check_fits
 from uvlm.evaluation.evaluate import evaluate
 
 

@@ -8,7 +8,7 @@ from pipeline.stage import Stage, run_stage
 
 def generate(stage: Stage) -> None:
     """Write predictions.jsonl and the manifest of predicted label maps."""
-    from uvlm.inference.reports import generate_reports
+    from uvlm.inference.generate import generate_reports
 
     numbers = generate_reports(
         stage.params,

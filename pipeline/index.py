@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.paths import REPORTS, manifest, quarantine
 from pipeline.stage import Stage, run_stage
 from uvlm.data.index import build
-from uvlm.store import write_json_atomic
+from uvlm.files import write_json_atomic
 
 
 def index(stage: Stage) -> None:

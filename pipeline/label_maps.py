@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.paths import PSEUDO_LABELS, manifest, quarantine
 from pipeline.stage import Stage, run_stage
-from uvlm.data.label_maps import run
+from uvlm.data.labels.label_maps import run
 
 
 def merge(stage: Stage) -> None:

@@ -16,7 +16,7 @@ from pipeline.paths import manifest, quarantine
 from pipeline.progress import ProgressBar
 from pipeline.stage import Stage, run_share, run_stage
 from uvlm.config import Params
-from uvlm.data.pseudo_labels import Kind, run, run_shard
+from uvlm.data.labels.pseudo import Kind, run, run_shard
 from uvlm.errors import ConfigError
 from uvlm.store import Shard
 

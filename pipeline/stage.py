@@ -20,15 +20,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.crew import run_crew
-from pipeline.declarations import read_declarations
-from pipeline.mlflow_tracker import MlflowTracker
+from pipeline.dvc_yaml import read_declarations
+from pipeline.launch import run_crew
 from pipeline.paths import PARAMS, state_root
 from pipeline.progress import ProgressBar
+from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, UvlmError
+from uvlm.files import write_json_atomic
 from uvlm.processes import place
-from uvlm.store import write_json_atomic
 from uvlm.tracking import NullTracker
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them

@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from pipeline.environment import versions
-from pipeline.mlflow_tracker import MlflowTracker
+from pipeline.info import versions
 from pipeline.paths import GENERATED, QUARANTINE, REPORTS, manifest, state_root
-from pipeline.publish_run import publish_run
+from pipeline.runs.mlflow_tracker import MlflowTracker
+from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
 from uvlm.evaluation.labelling.phantom import highlight_spans
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary

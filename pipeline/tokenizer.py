@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.paths import MODELS, manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.data.cases import read_index
-from uvlm.data.fits import write_fits
+from uvlm.data.leaks.fitted_on import write_fits
 from uvlm.text.tokenizer import run
 
 

@@ -11,7 +11,7 @@ def report(stage: Stage) -> None:
     from uvlm.evaluation.labeller import get_labeller
     from uvlm.text.abnormalities import abnormality_names
     from uvlm.train.report import train_report
-    from uvlm.train.report_sources import ReportPaths
+    from uvlm.train.report_data import ReportPaths
 
     paths = ReportPaths(
         index=manifest("index"),

@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.data.cases import Case
-from uvlm.data.io import write_findings_mask
+from uvlm.data.ct.grid import Geometry
+from uvlm.data.ct.io import write_findings_mask
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.preprocess import Geometry
-from uvlm.store import Row, array_path, key_of, save_array, store_root, write_manifest
+from uvlm.files import key_of, store_root
+from uvlm.store import Row, array_path, save_array, write_manifest
 
 Ids = npt.NDArray[np.uint8]
 SPACING = (5.0, 4.0, 4.0)

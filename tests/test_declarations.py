@@ -11,7 +11,7 @@ import pytest
 
 import uvlm
 from pipeline import summarize
-from pipeline.declarations import Declaration, read_declarations, stage_params
+from pipeline.dvc_yaml import Declaration, read_declarations, stage_params
 from pipeline.profiles import compose, profile_names, read_document
 from uvlm.config import Params
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.crew import crew_size
+from pipeline.launch import crew_size
 from uvlm.errors import ConfigError
 from uvlm.processes import Place, is_srun, place
 

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from pipeline.declarations import read_declarations
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, flatten, profile_names
 
 ROOT = Path(__file__).parents[1]

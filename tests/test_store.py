@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from uvlm import store
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.files import key_of, store_root, write_text_atomic
 
 HU = npt.NDArray[np.int16]
 
@@ -100,14 +101,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.txt"
-    store.write_text_atomic(path, "old")
+    write_text_atomic(path, "old")
 
     def no_space(handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", no_space)
     with pytest.raises(OSError, match="No space"):
-        store.write_text_atomic(path, "new")
+        write_text_atomic(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -155,10 +156,10 @@ def test_the_store_is_in_the_project_unless_the_environment_says_otherwise(
 ) -> None:
     monkeypatch.delenv("UVLM_DATA_ROOT", raising=False)
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
-    assert store.store_root() == tmp_path / "data" / "store"
+    assert store_root() == tmp_path / "data" / "store"
     monkeypatch.delenv("DVC_ROOT")
     monkeypatch.chdir(tmp_path)
-    assert store.store_root() == tmp_path / "data" / "store"
+    assert store_root() == tmp_path / "data" / "store"
 
 
 def test_the_quarantine_list_is_written_also_when_it_is_empty(tmp_path: Path) -> None:
@@ -179,11 +180,11 @@ def test_more_refusals_than_allowed_stop_the_stage() -> None:
 @settings(deadline=None)
 @given(st.lists(st.one_of(st.integers(), st.text(), st.none(), st.booleans())))
 def test_a_key_is_16_hex_digits_and_ignores_the_order_of_an_object(parts: list[object]) -> None:
-    key = store.key_of(*parts)
+    key = key_of(*parts)
     assert len(key) == 16
     assert int(key, 16) >= 0
-    assert store.key_of({"a": 1, "b": parts}) == store.key_of({"b": parts, "a": 1})
-    assert store.key_of(*parts, "more") != key
+    assert key_of({"a": 1, "b": parts}) == key_of({"b": parts, "a": 1})
+    assert key_of(*parts, "more") != key
 
 
 def square(number: int) -> int:

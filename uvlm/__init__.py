@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uvlm.config import Params, load_params
-    from uvlm.data.io import read_volume, write_label_map
-    from uvlm.data.volume import LabelMap, Volume
+    from uvlm.data.ct.io import read_volume, write_label_map
+    from uvlm.data.ct.volume import LabelMap, Volume
     from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
     from uvlm.inference.predictor import Predictor
     from uvlm.text.report import Report
@@ -22,16 +22,16 @@ _HOMES = {
     "ConfigError": "uvlm.errors",
     "DataError": "uvlm.errors",
     "Interrupted": "uvlm.errors",
-    "LabelMap": "uvlm.data.volume",
+    "LabelMap": "uvlm.data.ct.volume",
     "Params": "uvlm.config",
     "Predictor": "uvlm.inference.predictor",
     "Report": "uvlm.text.report",
     "SetupError": "uvlm.errors",
     "UvlmError": "uvlm.errors",
-    "Volume": "uvlm.data.volume",
+    "Volume": "uvlm.data.ct.volume",
     "load_params": "uvlm.config",
-    "read_volume": "uvlm.data.io",
-    "write_label_map": "uvlm.data.io",
+    "read_volume": "uvlm.data.ct.io",
+    "write_label_map": "uvlm.data.ct.io",
 }
 
 __all__ = [

@@ -95,7 +95,7 @@ def overfit(
     as_json: Json = False,
 ) -> None:
     """Train segmentation on one real CT, to see that the training works on real data."""
-    from uvlm.train.overfit import overfit as overfit_ct
+    from uvlm.train.overfit.overfit import overfit as overfit_ct
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
     typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")
@@ -120,8 +120,8 @@ def label(  # noqa: PLR0913 - one argument an option
     as_json: Json = False,
 ) -> None:
     """Read the abnormalities out of a table of reports: one 0/1 column each."""
-    from uvlm.evaluation.label_table import label_set_named, label_table
     from uvlm.evaluation.labeller import get_labeller
+    from uvlm.evaluation.report_labels import label_set_named, label_table
     from uvlm.text.report_table import read_report_table
 
     abnormalities = label_set_named(label_set)
@@ -157,7 +157,7 @@ def import_atm22(
     out: Annotated[Path, typer.Option(help="New .safetensors file, for UVLM_ATM22_WEIGHTS.")],
 ) -> None:
     """Turn the airway challenge's network into safetensors for the backend `atm22`."""
-    from uvlm.data.pseudo_labels.atm22_import import import_atm22 as import_checkpoint
+    from uvlm.data.labels.pseudo.atm22_import import import_atm22 as import_checkpoint
 
     import_checkpoint(checkpoint, out)
     typer.echo(f"Written to {out}; now export UVLM_ATM22_WEIGHTS={out.resolve()}")
@@ -242,7 +242,7 @@ def score(  # noqa: PLR0913 - one parameter an option
     json_out: JsonFile = None,
 ) -> None:
     """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
-    from uvlm.evaluation.label_table import label_set_named
+    from uvlm.evaluation.report_labels import label_set_named
     from uvlm.evaluation.score import ScoreRequest
     from uvlm.evaluation.score_inputs import Columns
 
@@ -274,7 +274,7 @@ def _score(request: ScoreRequest, json_out: Path | None, *, allow_missing: bool)
     from uvlm.evaluation.score import check_complete
     from uvlm.evaluation.score import score as score_reports
     from uvlm.evaluation.score_page import score_page
-    from uvlm.store import write_json_atomic
+    from uvlm.files import write_json_atomic
 
     document = score_reports(request)
     typer.echo(score_page(document))

@@ -26,7 +26,7 @@ from benchmarks.attention import saved
 from benchmarks.measure import peak_growth_mb
 from benchmarks.ratios import Ratio, ratio_table
 from benchmarks.sizes import SPECIALS, Size
-from uvlm.inference.generate import generate
+from uvlm.inference.writing import generate
 from uvlm.seeding import generator
 
 

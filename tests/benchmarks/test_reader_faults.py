@@ -13,7 +13,7 @@ from benchmarks.faults_page import write_page
 from benchmarks.good_files import LARGE, draw_ct
 from benchmarks.reader_faults import Tally, run
 from benchmarks.readers import Reader, judge
-from uvlm.data.io import write_volume
+from uvlm.data.ct.io import write_volume
 
 pytestmark = pytest.mark.timeout(1800)  # half a minute on idle cores
 

@@ -15,11 +15,14 @@ import pytest
 
 from uvlm import store
 from uvlm.config import Params, load_params
-from uvlm.data import audit, index, label_maps, preprocess, pseudo_labels
+from uvlm.data import audit, index, preprocess
+from uvlm.data.ct.io import write_findings_mask, write_label_map, write_volume
+from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.index import IndexSummary
-from uvlm.data.io import write_findings_mask, write_label_map, write_volume
-from uvlm.data.pseudo_labels import KINDS, Kind
-from uvlm.data.volume import AxisOrder, LabelMap, Volume
+from uvlm.data.labels import label_maps
+from uvlm.data.labels import pseudo as pseudo_labels
+from uvlm.data.labels.pseudo import KINDS, Kind
+from uvlm.files import store_root
 from uvlm.text.abnormalities import ABNORMALITIES
 
 SHAPE = (10, 12, 14)
@@ -104,7 +107,7 @@ class Dataset:
 
     def raw(self, path: str) -> Path:
         """Where a file of the data set lies."""
-        target = store.store_root() / "raw/hand" / path
+        target = store_root() / "raw/hand" / path
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
 

@@ -19,14 +19,15 @@ import SimpleITK as sitk
 from uvlm.config import Params, load_params
 from uvlm.data import index
 from uvlm.data.cases import Case, Split, read_index, write_index
-from uvlm.data.fits import FITTED_ON, check_fits, read_fits, write_fits
-from uvlm.data.io import read_volume, write_volume
-from uvlm.data.phantom.dataset import write_dataset
-from uvlm.data.sources.ct_rate_layout import DATASET
-from uvlm.data.tables import read_table
-from uvlm.data.volume import Volume
+from uvlm.data.ct.io import read_volume, write_volume
+from uvlm.data.ct.volume import Volume
+from uvlm.data.leaks.fitted_on import FITTED_ON, check_fits, read_fits, write_fits
+from uvlm.data.sets.ct_rate.layout import DATASET
+from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.errors import DataError
-from uvlm.store import Row, array_sha256, read_manifest, store_root, write_manifest
+from uvlm.files import store_root
+from uvlm.published_tables import read_table
+from uvlm.store import Row, array_sha256, read_manifest, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from joblib._parallel_backends import ThreadingBackend
 from pipeline.profiles import write_params
 from uvlm.data import preprocess
 from uvlm.errors import ConfigError, SetupError
-from uvlm.store import Shard, map_cases, read_manifest, store_root
+from uvlm.files import store_root
+from uvlm.store import Shard, map_cases, read_manifest
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from uvlm.config import Params
 from uvlm.data import index
 from uvlm.data.cases import Case, Split, read_index, write_index
-from uvlm.data.ct_rate import mask_path
 from uvlm.data.index import IndexSummary
+from uvlm.data.sets.ct_rate.cases import mask_path
 from uvlm.data.splits import carve_validation, missing_positives
-from uvlm.data.tables import read_table
 from uvlm.errors import DataError
-from uvlm.store import store_root
+from uvlm.files import store_root
+from uvlm.published_tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:

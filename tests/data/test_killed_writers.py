@@ -22,9 +22,10 @@ import pytest
 from pipeline.profiles import write_params
 from uvlm.config import Params
 from uvlm.data.cases import Case, write_index
-from uvlm.data.io import write_volume
-from uvlm.data.volume import Volume
-from uvlm.store import gc, load_array, read_manifest, read_note, store_root
+from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.volume import Volume
+from uvlm.files import store_root
+from uvlm.store import gc, load_array, read_manifest, read_note
 
 KILLS = int(os.environ.get("UVLM_KILLS", "10"))
 CASES = 12

@@ -14,16 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvlm.config import PreprocessConfig
-from uvlm.data.preprocess import (
-    Geometry,
-    contract,
-    contract_sha256,
-    normalise,
-    preprocess_volume,
-    volume_statistics,
-)
-from uvlm.data.resample import Axis, resample_image, resample_labels
-from uvlm.data.volume import AxisOrder, Volume
+from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
+from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.resample import Axis, resample_image, resample_labels
+from uvlm.data.ct.volume import AxisOrder, Volume
 from uvlm.store import array_sha256
 
 CONFIG = PreprocessConfig(
@@ -94,7 +88,7 @@ def test_a_plane_is_resampled_as_torch_does_with_antialiasing() -> None:
 def test_thick_volumes_are_cut_into_slabs_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
     array = noise((23, 11, 9))
     whole = resample_image(array, stretch(array.shape, (13, 7, 8)), RANGE)
-    monkeypatch.setattr("uvlm.data.resample._SLAB_VOXELS", 200)
+    monkeypatch.setattr("uvlm.data.ct.resample._SLAB_VOXELS", 200)
     slabs = resample_image(array, stretch(array.shape, (13, 7, 8)), RANGE)
     np.testing.assert_array_equal(slabs, whole)
 

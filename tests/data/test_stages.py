@@ -11,13 +11,15 @@ import pytest
 
 from uvlm.config import LabellerConfig
 from uvlm.data.cases import read_index
-from uvlm.data.io import read_volume
-from uvlm.data.label_maps import native_label_map
+from uvlm.data.contract import contract_sha256
+from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
-from uvlm.data.preprocess import Geometry, contract_sha256, preprocess_volume
-from uvlm.data.pseudo_labels import KINDS, Kind
+from uvlm.data.labels.label_maps import native_label_map
+from uvlm.data.labels.pseudo import KINDS, Kind
 from uvlm.errors import ConfigError, DataError
-from uvlm.store import Row, load_array, read_manifest, resolve, save_array, store_root
+from uvlm.files import store_root
+from uvlm.store import Row, load_array, read_manifest, resolve, save_array
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages

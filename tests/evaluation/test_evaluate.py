@@ -15,10 +15,10 @@ from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.label_scheme import scheme
-from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.evaluation.overlap import why_no_meteor
+from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.text.abnormalities import ABNORMALITIES
 
 PROJECT = Path(__file__).parents[2]

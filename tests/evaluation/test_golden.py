@@ -15,7 +15,6 @@ from tests.evaluation.conftest import GOLDEN, golden
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.missing import is_missing, wrong_claims
-from uvlm.evaluation.overlap import cider, rouge_l
 from uvlm.evaluation.scores import (
     label_samples,
     per_class_samples,
@@ -23,6 +22,7 @@ from uvlm.evaluation.scores import (
     text_samples,
 )
 from uvlm.evaluation.surface import mask_pair_scores
+from uvlm.evaluation.text_overlap import cider, rouge_l
 
 _OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,

@@ -17,7 +17,7 @@ from uvlm.data.cases import Case, Split
 from uvlm.data.label_scheme import scheme
 from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.masks import mask_scores
-from uvlm.evaluation.native import MaskManifests
+from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.store import write_manifest
 
 SIZES: dict[Split, int] = {"test": 8, "val": 4}

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import ConfigError, DataError
-from uvlm.evaluation.comparison import two_sided_p
-from uvlm.evaluation.overlap import why_no_meteor
+from uvlm.evaluation.paired_bootstrap import two_sided_p
 from uvlm.evaluation.score import ScoreRequest, check_complete, score
 from uvlm.evaluation.score_inputs import Columns, read_labels
 from uvlm.evaluation.score_page import score_page
+from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.predictions import CasePrediction, write_predictions
 

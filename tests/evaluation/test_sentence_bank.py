@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import (
     Seen,

@@ -14,8 +14,8 @@ from monai.metrics.surface_distance import compute_average_surface_distance
 from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
-from uvlm.data.io import read_label_map
-from uvlm.data.volume import LabelMap
+from uvlm.data.ct.io import read_label_map
+from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import DataError
 from uvlm.evaluation.surface import mask_pair_scores, structure_scores
 

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from uvlm.config import Params, parse_params
+from uvlm.data.contract import contract
+from uvlm.data.ct.volume import Volume
 from uvlm.data.label_scheme import scheme
-from uvlm.data.preprocess import contract
-from uvlm.data.volume import Volume
 from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.checkpoint import save_model
+from uvlm.model.folder import save_model
 from uvlm.model.model_config import ReportModelConfig, SegModelConfig
 from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.uvlm import SpecialIds

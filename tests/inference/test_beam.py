@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.inference.tiny_writer import BOS, EOS, tiny_visual, tiny_writer
 from uvlm.inference.decoding import Decoding
-from uvlm.inference.generate import generate, write_reports
+from uvlm.inference.writing import generate, write_reports
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.uvlm import UVLM
 

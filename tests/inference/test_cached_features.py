@@ -13,16 +13,18 @@ from torch import Tensor
 from tests.tiny_qwen import SIZES, write_qwen
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
-from uvlm.data.preprocess import contract, contract_sha256, normalise, volume_statistics
+from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
+from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, split_stages
-from uvlm.inference.generate import generate
+from uvlm.inference.writing import generate
 from uvlm.model.align import encode_visual
 from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.checkpoint import load_encoder, save_model
+from uvlm.model.folder import save_model
+from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.unet import build_encoder
 from uvlm.model.uvlm import UVLM, SpecialIds
-from uvlm.store import Row, load_array, resolve, save_array, store_root, write_manifest
+from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
 GRID = (64, 64, 64)  # the deepest stage is 2x2x2, the one above 4x4x4
 CASES = ("train_1_a_1", "valid_1_a_1")

@@ -10,15 +10,17 @@ from torch import Tensor
 
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
-from uvlm.data.preprocess import contract, contract_sha256, normalise, volume_statistics
+from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
 from uvlm.errors import DataError
+from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, read_encodings, split_stages
 from uvlm.model.align import align
 from uvlm.model.build import build_classifier
-from uvlm.model.checkpoint import load_encoder, save_model
+from uvlm.model.folder import save_model
+from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.unet import build_encoder
-from uvlm.store import Row, load_array, resolve, save_array, store_root, write_manifest
+from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
 GRID = (8, 16, 16)
 CASES = ("train_1_a_1", "valid_1_a_1")

@@ -1,183 +1,272 @@
-"""Writing reports: the cache against the full forward, batches against single rows."""
+"""The stage `generate`: once per test scan, from cached tokens, masks in the store."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from tests.inference.tiny_writer import BOS, EOS, tiny_visual, tiny_writer
-from tests.tiny_qwen import write_qwen
-from uvlm.errors import ConfigError
-from uvlm.inference.decoding import Decoding
-from uvlm.inference.generate import generate, write_reports
-from uvlm.model.uvlm import UVLM
+from tests.inference.conftest import GRID, body, lps
+from uvlm.config import Params
+from uvlm.data.cases import Case, Split, read_index, write_index
+from uvlm.data.contract import contract_sha256, normalise, volume_statistics
+from uvlm.data.ct.grid import preprocess_volume
+from uvlm.data.ct.io import write_volume
+from uvlm.errors import DataError
+from uvlm.evaluation.predictions import read_predictions
+from uvlm.files import store_root
+from uvlm.inference import segment
+from uvlm.inference.encode import encode_cases
+from uvlm.inference.generate import GeneratePaths, generate_reports
+from uvlm.inference.predictor import Predictor
+from uvlm.inference.sliding_window import sliding_window_labels
+from uvlm.model.load import load_report_model, load_segmenter
+from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.report import parse_report
+
+CASES: dict[str, Split] = {
+    "train_1_a_1": "train",
+    "train_2_a_1": "val",
+    "valid_1_a_1": "test",
+    "valid_1_a_2": "test",
+    "valid_1_b_1": "test",
+    "valid_2_a_1": "test",
+    "train_3_a_1": "val",
+}
+MASKED = ["train_2_a_1", "valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]  # nobody drew train_3
+SCANS = ["valid_1_a_1", "valid_1_b_1", "valid_2_a_1"]
 
 
 @pytest.fixture
-def model() -> UVLM:
-    return tiny_writer()
-
-
-@pytest.fixture(params=["scratch", "qwen3_full", "qwen3_lora"])
-def writer(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> UVLM:
-    """The model with each kind of decoder."""
-    if request.param != "scratch":
-        monkeypatch.setenv("UVLM_QWEN3", str(write_qwen(tmp_path / "qwen")))
-    return tiny_writer(kind=request.param)
-
-
-@pytest.fixture
-def visual() -> list[Tensor]:
-    return tiny_visual()
-
-
-@torch.no_grad()
-def greedy_without_cache(model: UVLM, visual: list[Tensor], max_tokens: int) -> list[int]:
-    """One row, the whole sequence again for every token."""
-    model.eval()
-    tokens = [BOS]
-    while len(tokens) <= max_tokens:
-        chosen = int(model(visual, torch.tensor([tokens]))[0, -1].argmax())
-        if chosen == EOS:
-            break
-        tokens.append(chosen)
-    return tokens[1:]
-
-
-def row(visual: list[Tensor], case: int) -> list[Tensor]:
-    return [tokens[case : case + 1] for tokens in visual]
-
-
-def test_greedy_reports_equal_those_written_without_a_cache(
-    writer: UVLM, visual: list[Tensor]
-) -> None:
-    reports = [report.ids for report in write_reports(writer, visual, Decoding(16), BOS, EOS)]
-    assert reports == [greedy_without_cache(writer, row(visual, case), 16) for case in range(6)]
-    assert len({tuple(report) for report in reports}) > 1
-    assert len({len(report) for report in reports}) > 1
-
-
-def test_a_batch_writes_what_its_rows_write_alone(writer: UVLM, visual: list[Tensor]) -> None:
-    batch = write_reports(writer, visual, Decoding(16), BOS, EOS)
-    for case, report in enumerate(batch):
-        assert [report] == write_reports(writer, row(visual, case), Decoding(16), BOS, EOS)
-
-
-def test_reports_end_before_eos_or_at_the_limit(model: UVLM, visual: list[Tensor]) -> None:
-    for limit in (1, 5, 16):
-        for report in generate(model, visual, limit, BOS, EOS):
-            assert len(report) <= limit
-            assert EOS not in report
-            assert BOS not in report[:1]
-
-
-def test_a_limit_beyond_the_position_tables_is_refused(model: UVLM, visual: list[Tensor]) -> None:
-    with pytest.raises(ConfigError, match=r"decoder\.max_report_tokens"):
-        generate(model, visual, 100, BOS, -1)
-
-
-@pytest.mark.parametrize("training", [True, False])
-def test_dropout_is_off_while_writing_and_the_mode_is_put_back(
-    model: UVLM, visual: list[Tensor], training: bool
-) -> None:
-    model.train(training)
-    assert generate(model, visual, 8, BOS, EOS) == generate(model, visual, 8, BOS, EOS)
-    assert model.training is training
-
-
-def test_sampling_is_reproducible_and_approaches_greedy_when_cold(
-    model: UVLM, visual: list[Tensor]
-) -> None:
-    def sample(seed: int, temperature: float) -> list[list[int]]:
-        source = torch.Generator().manual_seed(seed)
-        return generate(model, visual, 12, BOS, EOS, temperature, source)
-
-    assert sample(0, 2.0) == sample(0, 2.0)
-    assert sample(0, 2.0) != sample(1, 2.0)
-    assert sample(0, 1e-4) == generate(model, visual, 12, BOS, EOS)
-
-
-def test_nothing_but_eos_is_held_back_by_a_minimum(model: UVLM, visual: list[Tensor]) -> None:
-    free = write_reports(model, visual, Decoding(16), BOS, EOS)
-    held = write_reports(model, visual, Decoding(16, min_tokens=9), BOS, EOS)
-    assert min(len(report.ids) for report in free) < 9
-    for before, after in zip(free, held, strict=True):
-        assert len(after.ids) >= 9
-        assert after.ids[: len(before.ids)] == before.ids
-        if len(before.ids) >= 9:
-            assert after == before
-
-
-def test_why_a_report_ended_is_told(model: UVLM, visual: list[Tensor]) -> None:
-    for report in write_reports(model, visual, Decoding(16), BOS, EOS):
-        assert report.ended == ("limit" if len(report.ids) == 16 else "eos")
-
-
-def test_a_runaway_loop_stops_and_keeps_what_was_said_once(
-    model: UVLM, visual: list[Tensor]
-) -> None:
-    running = write_reports(model, visual, Decoding(25), BOS, -1)
-    stopped = write_reports(model, visual, Decoding(25, stop_after_repeats=4), BOS, -1)
-    assert {report.ended for report in running} == {"limit"}
-    assert "loop" in {report.ended for report in stopped}
-    for whole, part in zip(running, stopped, strict=True):
-        assert whole.ids[: len(part.ids)] == part.ids
-        assert (part.ended == "loop") == any(
-            whole.ids[end - 4 * size : end] == whole.ids[end - size : end] * 4
-            for end in range(26)
-            for size in range(1, end // 4 + 1)
+def paths(tmp_path: Path, params: Params, report_folder: Path, seg_folder: Path) -> GeneratePaths:
+    """Manifests and folders that the stage reads, and where it writes."""
+    cases, rows = [], []
+    for number, (case_id, split) in enumerate(CASES.items()):
+        patient, scan = case_id.rsplit("_", 2)[0], case_id.rsplit("_", 1)[0]
+        cases.append(
+            Case(case_id, scan, patient, split, "", None, {}, (0,) * 18, "Normal.", "None.")
         )
+        hu, _ = preprocess_volume(lps(body(number)), params.preprocess)
+        path = f"preprocess/{case_id}.b2nd"
+        mean, std = volume_statistics(hu)
+        extra = {"shape": list(GRID), "mean": mean, "std": std}
+        extra["contract_sha256"] = contract_sha256(params.preprocess)
+        digest = save_array(store_root() / path, hu)
+        rows.append(Row(case_id, case_id, path, digest, "test", extra))
+    made: GeneratePaths = {
+        "index": tmp_path / "index.jsonl",
+        "preprocess": tmp_path / "preprocess.jsonl",
+        "encodings": tmp_path / "encode.jsonl",
+        "label_maps": tmp_path / "label_maps.jsonl",
+        "model": report_folder,
+        "seg": seg_folder,
+        "predictions": tmp_path / "generated" / "predictions.jsonl",
+        "masks": tmp_path / "generate.jsonl",
+    }
+    write_index(made["index"], cases)
+    write_manifest(made["preprocess"], rows)
+    drawn = [row for row in rows if row.case != "train_3_a_1"]
+    write_manifest(made["label_maps"], drawn)
+    encode(params, made)
+    return made
 
 
-def test_no_ngram_is_written_twice_when_told(model: UVLM, visual: list[Tensor]) -> None:
-    def repeats(ids: list[int], size: int) -> bool:
-        pieces = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
-        return len(set(pieces)) < len(pieces)
-
-    free = write_reports(model, visual, Decoding(20), BOS, -1)
-    assert any(repeats(report.ids, 3) for report in free)
-    told = write_reports(model, visual, Decoding(20, no_repeat_ngram=3), BOS, -1)
-    assert not any(repeats(report.ids, 3) for report in told)
-
-
-def test_a_repetition_penalty_makes_words_more_diverse(model: UVLM, visual: list[Tensor]) -> None:
-    def words(penalty: float) -> int:
-        decoding = Decoding(8, repetition_penalty=penalty)
-        return sum(len(set(r.ids)) for r in write_reports(model, visual, decoding, BOS, -1))
-
-    assert words(20.0) > words(1.0)
+def encode(params: Params, paths: GeneratePaths) -> None:
+    encode_cases(
+        params,
+        index=paths["index"],
+        preprocess=paths["preprocess"],
+        model=paths["model"],
+        out=paths["encodings"],
+    )
 
 
-def test_a_tiny_top_p_is_greedy(model: UVLM, visual: list[Tensor]) -> None:
-    decoding = Decoding(12, temperature=5.0, top_p=1e-6)
-    source = torch.Generator().manual_seed(0)
-    drawn = write_reports(model, visual, decoding, BOS, EOS, source)
-    assert [report.ids for report in drawn] == generate(model, visual, 12, BOS, EOS)
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize(
-    "decoding",
-    [
-        Decoding(16, repetition_penalty=1.7, no_repeat_ngram=2, min_tokens=5),
-        Decoding(12, num_beams=3, length_penalty=0.8),
-        Decoding(12, num_beams=4, no_repeat_ngram=2),
-    ],
-)
-def test_a_batch_writes_what_its_rows_write_alone_however_words_are_chosen(
-    model: UVLM, visual: list[Tensor], decoding: Decoding
+def test_every_test_scan_is_described_once_from_its_first_reconstruction(
+    params: Params, paths: GeneratePaths
 ) -> None:
-    batch = write_reports(model, visual, decoding, BOS, EOS)
-    assert len({tuple(report.ids) for report in batch}) > 1
-    for case, report in enumerate(batch):
-        assert [report] == write_reports(model, row(visual, case), decoding, BOS, EOS)
+    numbers = generate_reports(params, **paths)
+    rows = rows_of(paths["predictions"])
+    assert [row["case_id"] for row in rows] == SCANS
+    assert [row["patient_id"] for row in rows] == ["valid_1", "valid_1", "valid_2"]
+    assert numbers["cases"] == 3
+    model = load_report_model(paths["model"])
+    for row in rows:
+        assert set(row) == {
+            "case_id", "patient_id", "report", "probabilities", "nearest", "model", "seconds"
+        }  # fmt: skip
+        assert list(row["probabilities"]) == list(ABNORMALITIES)
+        assert row["model"] == model.sha256[:12]
+        assert row["seconds"] > 0
+    assert len({json.dumps(row["probabilities"]) for row in rows}) == 3
+    assert len({row["report"] for row in rows}) == numbers["distinct_reports"] == 3
 
 
-@pytest.mark.parametrize("num_beams", [1, 3])
-def test_weights_in_bfloat16_write_reports_on_a_cpu(
-    model: UVLM, visual: list[Tensor], num_beams: int
+def test_each_scan_names_the_training_case_that_the_classifier_takes_for_it(
+    params: Params, paths: GeneratePaths
 ) -> None:
-    reports = write_reports(model.bfloat16(), visual, Decoding(8, num_beams=num_beams), BOS, -1)
-    assert [len(report.ids) for report in reports] == [8] * 6
+    cases = [
+        replace(case, split="train") if case.case_id in ("train_2_a_1", "train_3_a_1") else case
+        for case in read_index(paths["index"])
+    ]
+    write_index(paths["index"], cases)
+    generate_reports(params, **paths)
+    model = load_report_model(paths["model"])
+    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+
+    def pooled(case: str) -> torch.Tensor:
+        voxels = normalise(load_array(resolve(volumes[case], "preprocess")), params.preprocess)
+        deepest = model.encoder(torch.from_numpy(voxels)[None, None])[-1]
+        seen: list[torch.Tensor] = []
+        hook = model.classifier.linear.register_forward_pre_hook(
+            lambda module, inputs: seen.append(inputs[0][0])
+        )
+        model.classifier.eval()(deepest)
+        hook.remove()
+        return seen[0]
+
+    with torch.no_grad():
+        embedded = {case: pooled(case) for case in CASES}
+    training = [case for case in CASES if case.startswith("train")]
+    for row in rows_of(paths["predictions"]):
+        query = embedded[row["case_id"]]
+        similarity = [
+            float(torch.cosine_similarity(query, embedded[case], dim=0)) for case in training
+        ]
+        assert row["nearest"] == training[int(np.argmax(similarity))]
+
+
+def test_the_evaluation_can_read_the_predictions(params: Params, paths: GeneratePaths) -> None:
+    generate_reports(params, **paths)
+    aligned = read_predictions(paths["predictions"], SCANS)
+    assert aligned.num_missing == 0
+    assert aligned.probabilities(ABNORMALITIES) is not None
+
+
+def test_the_stage_says_what_predict_says_about_the_same_ct(
+    params: Params, paths: GeneratePaths, tmp_path: Path
+) -> None:
+    generate_reports(params, **paths)
+    predictor = Predictor.load(paths["model"])
+    for row in rows_of(paths["predictions"]):
+        number = list(CASES).index(row["case_id"])
+        write_volume(tmp_path / "ct.nii.gz", lps(body(number)))
+        alone = predictor.predict(tmp_path / "ct.nii.gz")
+        assert parse_report(row["report"]) == alone.report
+        for name, value in row["probabilities"].items():
+            assert alone.probabilities[name] == pytest.approx(value, abs=2e-5)
+
+
+def test_masks_are_the_likeliest_classes_of_the_stage_1_network(
+    params: Params, paths: GeneratePaths
+) -> None:
+    generate_reports(params, **paths)
+    rows = read_manifest(paths["masks"])
+    assert [row.case for row in rows] == MASKED
+    unet = load_segmenter(paths["seg"]).unet
+    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+    for row in rows:
+        mask = load_array(resolve(row, "generate"), row.sha256)
+        voxels = normalise(load_array(resolve(volumes[row.case], "preprocess")), params.preprocess)
+        with torch.no_grad():
+            x = torch.from_numpy(voxels)[None]
+            expected = sliding_window_labels(unet, x, params.train_seg.patch).numpy()
+        assert mask.dtype == np.uint8
+        assert len(np.unique(mask)) > 1
+        agreement = float((mask == expected).mean())
+        assert agreement > 0.999  # ties may fall either way in another memory layout
+
+
+def test_a_second_run_reads_the_masks_from_the_store(
+    params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_reports(params, **paths)
+    manifest = paths["masks"].read_bytes()
+    lost = resolve(read_manifest(paths["masks"])[1], "generate")
+    lost.unlink()
+    seen: list[int] = []
+    labels = segment.Segmenter.labels
+
+    def spy(self: segment.Segmenter, voxels: Any) -> Any:
+        seen.append(len(voxels))
+        return labels(self, voxels)
+
+    monkeypatch.setattr(segment.Segmenter, "labels", spy)
+    generate_reports(params, **paths)
+    assert sum(seen) == 1
+    assert paths["masks"].read_bytes() == manifest
+
+
+def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths) -> None:
+    seen: list[tuple[int, int]] = []
+
+    class Bar:
+        def update(self, step: int, total: int, loss: float | None = None) -> None:
+            seen.append((step, total))
+
+    generate_reports(params, progress=Bar(), **paths)
+    assert seen[-1] == (8, 8)  # three reports, one training case, four masks
+    assert [step for step, _ in seen] == sorted(step for step, _ in seen)
+
+
+def test_batches_do_not_change_what_is_written(params: Params, paths: GeneratePaths) -> None:
+    generate_reports(params, **paths)
+    together = [row["report"] for row in rows_of(paths["predictions"])]
+    alone = params.generate.model_copy(update={"batch_size": 1})
+    generate_reports(params.model_copy(update={"generate": alone}), **paths)
+    assert [row["report"] for row in rows_of(paths["predictions"])] == together
+
+
+def test_sampled_reports_are_the_same_for_the_same_seed(
+    params: Params, paths: GeneratePaths
+) -> None:
+    def written(seed: int) -> list[str]:
+        sampled = params.generate.model_copy(update={"temperature": 2.0})
+        generate_reports(params.model_copy(update={"generate": sampled, "seed": seed}), **paths)
+        return [row["report"] for row in rows_of(paths["predictions"])]
+
+    first = written(1)
+    assert written(1) == first
+    assert written(2) != first
+
+
+def test_an_encoder_that_trained_along_reads_the_volumes_itself(
+    params: Params, paths: GeneratePaths
+) -> None:
+    generate_reports(params, **paths)
+    cached = [row["report"] for row in rows_of(paths["predictions"])]
+    paths["encodings"].unlink()
+    along = params.train_report.model_copy(update={"encoder_lr_scale": 0.1})
+    generate_reports(params.model_copy(update={"train_report": along}), **paths)
+    assert [row["report"] for row in rows_of(paths["predictions"])] == cached
+
+
+def test_tokens_of_another_encoder_are_refused(params: Params, paths: GeneratePaths) -> None:
+    encode(params, paths | {"model": paths["seg"]})
+    with pytest.raises(DataError, match="encoder_sha256"):
+        generate_reports(params, **paths)
+    assert not paths["predictions"].exists()
+
+
+def test_a_case_that_was_not_encoded_is_named(params: Params, paths: GeneratePaths) -> None:
+    rows = [row for row in read_manifest(paths["encodings"]) if row.case != "valid_2_a_1"]
+    write_manifest(paths["encodings"], rows)
+    with pytest.raises(DataError, match="valid_2_a_1 is not encoded"):
+        generate_reports(params, **paths)
+    assert not paths["predictions"].exists()
+
+
+def test_a_model_of_another_contract_is_refused(params: Params, paths: GeneratePaths) -> None:
+    changed = params.preprocess.model_copy(update={"window_hu": (-500, 500)})
+    with pytest.raises(DataError, match="window_hu"):
+        generate_reports(params.model_copy(update={"preprocess": changed}), **paths)
+    assert not paths["predictions"].exists()

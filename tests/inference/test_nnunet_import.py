@@ -20,7 +20,7 @@ from uvlm.cli import app
 from uvlm.config import PreprocessConfig
 from uvlm.errors import ConfigError, DataError, UvlmError
 from uvlm.inference.nnunet_import import import_nnunet
-from uvlm.model.checkpoint import load_encoder, load_segmenter
+from uvlm.model.load import load_encoder, load_segmenter
 
 LABELS = {"background": 0, "liver": 2, "spleen": 1, "lung": 3, "ignore": 4}
 PREPROCESS = PreprocessConfig(

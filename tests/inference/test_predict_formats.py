@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.good_files import WRITERS
 from tests.inference.conftest import body, lps
-from uvlm.data.io import read_label_map
+from uvlm.data.ct.io import read_label_map
 from uvlm.errors import ConfigError
 from uvlm.inference.draft_folder import case_id_of, claim_folders
 from uvlm.inference.predictor import predict

@@ -14,11 +14,12 @@ from tests.mask_files import PARTS, MaskFiles
 from uvlm.config import Params, load_params
 from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.label_scheme import scheme
-from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.evaluation.evaluate import evaluate
 from uvlm.evaluation.labelling.phantom import highlight_spans
+from uvlm.files import write_json_atomic
 from uvlm.pages.summary import StageCost, SummaryInputs
-from uvlm.store import Refusal, write_json_atomic, write_quarantine
+from uvlm.store import Refusal, write_quarantine
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.tracking import JsonlTracker
 

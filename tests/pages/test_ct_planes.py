@@ -9,8 +9,8 @@ import pytest
 from matplotlib.image import imread
 
 from uvlm.config import PreprocessConfig
-from uvlm.data.io import write_volume
-from uvlm.data.volume import Volume
+from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.volume import Volume
 from uvlm.errors import ConfigError
 from uvlm.pages.ct_planes import MOST_CTS, Planes, check_cts
 

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.data.test_label_rules import AFFINE, phantom
+from tests.data.labels.test_rules import AFFINE, phantom
 from uvlm.config import Params
-from uvlm.data.label_facts import measure
 from uvlm.data.label_scheme import Ids, fine_classes, scheme
+from uvlm.data.labels.measure import measure
+from uvlm.files import key_of, store_root
 from uvlm.pages.label_planes import Outlined
 from uvlm.pages.label_quality import report_label_maps
-from uvlm.store import Row, array_path, key_of, save_array, store_root, write_manifest
+from uvlm.store import Row, array_path, save_array, write_manifest
 
 FINE = fine_classes("chest")
 HOSTILE = "<script>alert(1)</script>"

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from uvlm.data.io import write_volume
-from uvlm.data.volume import Volume
+from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.volume import Volume
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
-from tests.data.test_label_rules import AFFINE, phantom
-from uvlm.data.io import read_label_map, write_label_map, write_volume
-from uvlm.data.volume import LabelMap, Volume
+from tests.data.labels.test_rules import AFFINE, phantom
+from uvlm.data.ct.io import read_label_map, write_label_map, write_volume
+from uvlm.data.ct.volume import LabelMap, Volume
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.declarations import read_declarations
-from pipeline.mlflow_publish import MlflowStore
-from pipeline.mlflow_tracker import MlflowTracker, publish_pending, reap
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import read_document, write_params
-from pipeline.publish_run import numbers_of, publish_run
-from pipeline.records import read_records
+from pipeline.runs.mlflow_publish import MlflowStore
+from pipeline.runs.mlflow_tracker import MlflowTracker, publish_pending, reap
+from pipeline.runs.publish_run import numbers_of, publish_run
+from pipeline.runs.records import read_records
 from uvlm.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings(

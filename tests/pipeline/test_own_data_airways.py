@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.declarations import read_declarations
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
-from uvlm.data.io import read_volume, write_volume
+from uvlm.data.ct.io import read_volume, write_volume
+from uvlm.data.ct.volume import Volume
 from uvlm.data.label_scheme import scheme
-from uvlm.data.volume import Volume
 from uvlm.store import load_array, read_manifest
 
 STAGES = (

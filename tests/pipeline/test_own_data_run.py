@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from pipeline.declarations import read_declarations
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
 from uvlm.config import PhantomConfig
-from uvlm.data.ct_rate import read_cases
-from uvlm.data.phantom.dataset import write_dataset
-from uvlm.store import read_manifest, store_root
+from uvlm.data.sets.ct_rate.cases import read_cases
+from uvlm.data.sets.phantom.dataset import write_dataset
+from uvlm.files import store_root
+from uvlm.store import read_manifest
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 OWN_SECTIONS = ("download", "index", "pseudo_label", "label_maps")

@@ -11,8 +11,8 @@ from typing import NoReturn
 import pytest
 from huggingface_hub import constants
 
-from pipeline.declarations import read_declarations
 from pipeline.download import download
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, use_profile, write_params
 from pipeline.stage import execute
 from uvlm.errors import SetupError

@@ -9,7 +9,7 @@ from pipeline import preprocess
 from pipeline import stage as stage_module
 from pipeline.profiles import read_document, write_params
 from pipeline.progress import ProgressBar
-from pipeline.records import read_records
+from pipeline.runs.records import read_records
 from pipeline.stage import Stage, execute
 from uvlm.errors import DataError, SetupError
 

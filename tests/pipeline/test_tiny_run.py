@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.declarations import read_declarations
+from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import write_params
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.tiny_qwen import tiny_tokenizer
 from uvlm.config import TokenizerConfig
-from uvlm.data.phantom.reports import PlantedFinding, write_report
+from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report

@@ -16,7 +16,7 @@ from uvlm.inference.encode import encode_cases
 from uvlm.tracking import NullTracker
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
-from uvlm.train.report_sources import ReportPaths
+from uvlm.train.report_data import ReportPaths
 from uvlm.train.seg import train_seg
 
 

@@ -15,8 +15,9 @@ import torch
 from tests.train.chain import Chain
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, Split, write_index
-from uvlm.data.preprocess import contract_sha256, volume_statistics
-from uvlm.store import Row, save_array, store_root, write_manifest
+from uvlm.data.contract import contract_sha256, volume_statistics
+from uvlm.files import store_root
+from uvlm.store import Row, save_array, write_manifest
 from uvlm.text.tokenizer import train_tokenizer
 
 GRID = (8, 16, 16)

@@ -11,15 +11,15 @@ import torch
 from torch import Tensor
 
 from uvlm.config import Chance, Params, SpatialConfig
+from uvlm.data.contract import normalise
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.label_scheme import scheme
-from uvlm.data.preprocess import normalise
 from uvlm.errors import ConfigError
 from uvlm.seeding import generator
 from uvlm.store import load_array
 from uvlm.train import batches
 from uvlm.train.batches import Arrays, CaseSampler, iterate
-from uvlm.train.sources import SegSource, VolumeSource, case_sampler, read_voxels
+from uvlm.train.volume_batches import SegSource, VolumeSource, case_sampler, read_voxels
 
 
 @pytest.fixture

@@ -15,32 +15,25 @@ import torch
 
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, Split, write_index
+from uvlm.data.contract import contract_sha256, volume_statistics
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.phantom.anatomy import Body
-from uvlm.data.phantom.reports import write_report
-from uvlm.data.phantom.scan import draw_scan, reconstruct
-from uvlm.data.preprocess import contract_sha256, volume_statistics
+from uvlm.data.sets.phantom.anatomy import Body
+from uvlm.data.sets.phantom.reports import write_report
+from uvlm.data.sets.phantom.scan import draw_scan, reconstruct
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.labelling.phantom import PhantomLabeller
+from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, split_stages
-from uvlm.inference.generate import generate
-from uvlm.model.checkpoint import load_report_model
+from uvlm.inference.writing import generate
+from uvlm.model.load import load_report_model
 from uvlm.seeding import generator
-from uvlm.store import (
-    Row,
-    load_array,
-    read_manifest,
-    resolve,
-    save_array,
-    store_root,
-    write_manifest,
-)
+from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.tokenizer import Tokenizer, train_tokenizer
 from uvlm.tracking import NullTracker
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
-from uvlm.train.report_sources import ReportPaths
+from uvlm.train.report_data import ReportPaths
 from uvlm.train.seg import train_seg
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

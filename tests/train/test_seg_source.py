@@ -16,7 +16,7 @@ from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.seeding import generator
 from uvlm.train.batches import Arrays
 from uvlm.train.seg import voxels_per_class
-from uvlm.train.sources import SegSource, case_sampler
+from uvlm.train.volume_batches import SegSource, case_sampler
 
 LESION, ORGAN = 44, 1
 

@@ -19,15 +19,15 @@ from tests.train.chain import Chain, changed
 from uvlm.config import Params, TokenizerConfig
 from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
+from uvlm.inference.generate import generate_reports
 from uvlm.inference.predictor import Predictor
-from uvlm.inference.reports import generate_reports
-from uvlm.model.checkpoint import load_classifier, load_report_model
+from uvlm.model.load import load_classifier, load_report_model
 from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.text.tokenizer import run as run_tokenizer
-from uvlm.train.report_sources import ReportPaths, read_report_data
+from uvlm.train.report_data import ReportPaths, read_report_data
 
 
 def same_tensors(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> list[bool]:

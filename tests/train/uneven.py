@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from uvlm.config import OptimConfig, Params, TrainConfig, load_params
-from uvlm.inference.device import launch
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_uvlm
 from uvlm.model.unet import build_encoder, build_unet
@@ -25,11 +24,12 @@ from uvlm.seeding import torch_generator
 from uvlm.tracking import NullTracker
 from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
 from uvlm.train.cls import ClassifierNet
-from uvlm.train.loop import Scores, Task, Watch, fit
-from uvlm.train.objectives import ClsObjective, Objective, ReportObjective, SegObjective
-from uvlm.train.optim import build_optimizer
-from uvlm.train.report_batches import ReportNet
-from uvlm.train.resume import ResumeFolder
+from uvlm.train.loop.fit import Scores, Task, Watch, fit
+from uvlm.train.loop.launch import launch
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.loop.resume import ResumeFolder
+from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjective, SegObjective
+from uvlm.train.report_net import ReportNet
 
 CASES, BATCH, CLASSES, VOCABULARY = 7, 2, 4, 50
 PER_EPOCH = -(-CASES // BATCH)

@@ -15,10 +15,11 @@ from typing import Any, Final
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, read_index
-from uvlm.data.fits import read_fits
-from uvlm.data.label_maps import is_left_undrawn
-from uvlm.data.leaks import Use, find_leaks
-from uvlm.store import Row, read_manifest, read_quarantine, write_json_atomic
+from uvlm.data.labels.label_maps import is_left_undrawn
+from uvlm.data.leaks.fitted_on import read_fits
+from uvlm.data.leaks.search import Use, find_leaks
+from uvlm.files import write_json_atomic
+from uvlm.store import Row, read_manifest, read_quarantine
 
 _TRAININGS: Final = "classification, reports"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from uvlm.errors import DataError
-from uvlm.store import Row, key_of, read_manifest, write_manifest
+from uvlm.files import key_of
+from uvlm.store import Row, read_manifest, write_manifest
 from uvlm.text.report import Report
 
 Split = Literal["train", "val", "test"]

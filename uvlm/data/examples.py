@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.cases import Case, Split, read_index
-from uvlm.data.preprocess import contract_sha256
+from uvlm.data.contract import contract_sha256
 from uvlm.errors import DataError
 from uvlm.seeding import generator
 from uvlm.store import Row, read_manifest, resolve

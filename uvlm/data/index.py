@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from uvlm.config import Params
-from uvlm.data import abdomen_atlas, ct_rate, own_data
 from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, write_index
-from uvlm.data.leaks import Use, find_leaks
-from uvlm.data.lesion_set import PAPER_VOLUMES, withhold_masks
+from uvlm.data.leaks.search import Use, find_leaks
+from uvlm.data.sets.abdomen_atlas import cases as abdomen_atlas
+from uvlm.data.sets.ct_rate import cases as ct_rate
+from uvlm.data.sets.ct_rate.lesion_set import PAPER_VOLUMES, withhold_masks
+from uvlm.data.sets.own import cases as own_data
+from uvlm.data.sets.selection import EXCLUSIONS, NOT_SELECTED
 from uvlm.data.source_rows import grounding_parts, ids_by_table
-from uvlm.data.sources.exclusions import EXCLUSIONS, NOT_SELECTED
 from uvlm.data.splits import carve_validation, missing_positives
 from uvlm.store import Refusal, Row, check_quarantine_share, read_manifest, write_quarantine
 

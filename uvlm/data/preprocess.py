@@ -9,32 +9,25 @@ The contract says how; its hash travels with every cached array and every checkp
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, partial
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.config import Grid, Params, PreprocessConfig
+from uvlm.config import Params, PreprocessConfig
 from uvlm.data.cases import Case, read_index
-from uvlm.data.fingerprint import fingerprint
-from uvlm.data.io import read_volume
-from uvlm.data.resample import Axis, resample_image, resample_labels
-from uvlm.data.volume import (
-    Affine,
-    AxisOrder,
-    LabelMap,
+from uvlm.data.contract import VERSION, contract_sha256, volume_statistics
+from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.volume import (
     ReadError,
-    Volume,
-    axis_order,
-    spacing_of,
 )
+from uvlm.data.leaks.likeness import fingerprint
+from uvlm.files import key_of, store_root
 from uvlm.store import (
     CaseProgress,
     Refusal,
@@ -43,135 +36,12 @@ from uvlm.store import (
     array_path,
     check_quarantine_share,
     find_or_make,
-    key_of,
     map_cases,
-    store_root,
     write_manifest,
     write_quarantine,
 )
 
-VERSION: Final = 1
 _CACHE_VERSION: Final = 2  # of what is kept beside the arrays, which do not depend on it
-
-
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """Where a network grid lies in a CT: `shape` and `affine` are the CT's own, in file axes."""
-
-    shape: Grid
-    affine: Affine
-    grid: Grid
-    scale: tuple[float, float, float]  # canonical CT voxels per grid voxel, along z, y, x
-
-    @classmethod
-    def of(cls, volume: Volume, config: PreprocessConfig) -> Self:
-        """Place the grid that `config` asks for in a volume."""
-        order = axis_order(volume.affine)
-        native = order.canonical_shape(volume.array.shape)
-        if config.resize == "stretch" or config.spacing_mm is None:
-            ratios = [n / size for n, size in zip(native, config.grid, strict=True)]
-        else:
-            spacing = spacing_of(order.canonical_affine(volume.affine, volume.array.shape))
-            ratios = [w / have for w, have in zip(config.spacing_mm, spacing, strict=True)]
-        z, y, x = volume.array.shape
-        return cls((z, y, x), volume.affine, config.grid, (ratios[0], ratios[1], ratios[2]))
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_json`."""
-        shape, grid, scale = (tuple(values[name]) for name in ("shape", "grid", "scale"))
-        return cls(shape, np.array(values["affine"], float), grid, scale)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the geometry as JSON values."""
-        return {
-            "shape": list(self.shape),
-            "affine": self.affine.tolist(),
-            "grid": list(self.grid),
-            "scale": list(self.scale),
-        }
-
-    @cached_property
-    def order(self) -> AxisOrder:
-        """How the file's axes become canonical."""
-        return axis_order(self.affine)
-
-    @cached_property
-    def axes(self) -> tuple[Axis, Axis, Axis]:
-        """How the grid samples the canonical CT along z, y and x."""
-        native = self.order.canonical_shape(self.shape)
-        z, y, x = map(Axis, native, self.grid, self.scale)
-        return z, y, x
-
-    @property
-    def grid_affine(self) -> Affine:
-        """Grid index (z, y, x, 1) to LPS millimetres."""
-        affine = self.order.canonical_affine(self.affine, self.shape)
-        for number, axis in enumerate(self.axes):
-            affine[:, 3] += affine[:, number] * (0.5 * axis.scale + axis.offset - 0.5)
-            affine[:, number] *= axis.scale
-        return affine
-
-    def labels_to_grid(self, canonical: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Bring canonical class ids onto the grid, at the centres that the image has there."""
-        return resample_labels(canonical, self.axes)
-
-    def labels_to_native(self, array: npt.NDArray[np.uint8]) -> LabelMap:
-        """Bring class ids from the grid back to the CT's own voxels and axes."""
-        canonical = resample_labels(array, [axis.inverse() for axis in self.axes])
-        return LabelMap(self.order.backward(canonical), self.affine)
-
-
-def preprocess_volume(
-    volume: Volume, config: PreprocessConfig
-) -> tuple[npt.NDArray[np.int16], Geometry]:
-    """Bring a CT onto the network's grid."""
-    geometry = Geometry.of(volume, config)
-    array = geometry.order.view(volume.array)
-    return resample_image(array, geometry.axes, config.clip_hu), geometry
-
-
-def normalise(
-    array: npt.NDArray[Any],
-    config: PreprocessConfig,
-    statistics: tuple[float, float] | None = None,
-) -> npt.NDArray[np.float32]:
-    """Scale Hounsfield units for the network: the window to [-1, 1], or zero mean and unit spread.
-
-    Args:
-        array: a whole preprocessed volume or a patch of one.
-        config: says which.
-        statistics: mean and standard deviation of the whole volume, when `array` is a patch.
-    """
-    values = array.astype(np.float32)
-    if config.normalise == "window":
-        low, high = config.window_hu
-        centre, half = (low + high) / 2, (high - low) / 2
-        return (np.clip(values, low, high) - np.float32(centre)) / np.float32(half)
-    mean, std = statistics or volume_statistics(array)
-    return (values - np.float32(mean)) / np.float32(max(std, 1.0))
-
-
-def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of whole numbers, summed exactly."""
-    total = squares = 0
-    for plane in array:  # a plane at a time: whole volumes of int64 are large
-        whole = plane.astype(np.int64)
-        total, squares = total + int(whole.sum()), squares + int(np.square(whole).sum())
-    count = array.size
-    variance = (squares * count - total * total) / (count * count)
-    return round(total / count, 6), round(float(np.sqrt(variance)), 6)
-
-
-def contract(config: PreprocessConfig) -> dict[str, Any]:
-    """Say in JSON values how an array was prepared."""
-    return {"version": VERSION, **config.model_dump(mode="json")}
-
-
-def contract_sha256(config: PreprocessConfig) -> str:
-    """Hash the contract."""
-    text = json.dumps(contract(config), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def run(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
-from uvlm.data.tables import read_table, read_text
+from uvlm.published_tables import read_table, read_text
 from uvlm.store import Row, resolve
 
 _VOLUME_COLUMN: Final = "VolumeName"

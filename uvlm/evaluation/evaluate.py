@@ -39,12 +39,13 @@ from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
-from uvlm.evaluation.native import MaskManifests
+from uvlm.evaluation.native_masks import MaskManifests
+from uvlm.evaluation.per_class import abnormality_rows, not_learned
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
-from uvlm.evaluation.rows import abnormality_rows, not_learned
+from uvlm.files import write_json_atomic
 from uvlm.seeding import generator
-from uvlm.store import CaseProgress, write_json_atomic
+from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 
 Flags = npt.NDArray[np.bool_]

@@ -20,7 +20,7 @@ from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LabelScheme, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.detection import choose_thresholds, detection_scores, lesion_labels
-from uvlm.evaluation.native import MaskManifests, NativeMasks, measure_masks
+from uvlm.evaluation.native_masks import MaskManifests, NativeMasks, measure_masks
 from uvlm.evaluation.segmentation import (
     DICE_RULE,
     dice_of_present,

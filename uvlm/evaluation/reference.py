@@ -18,7 +18,6 @@ from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
-from uvlm.evaluation.overlap import why_no_meteor
 from uvlm.evaluation.scores import (
     Samples,
     bleu_of_other_protocols,
@@ -29,6 +28,7 @@ from uvlm.evaluation.scores import (
     text_samples,
     text_scores,
 )
+from uvlm.evaluation.text_overlap import why_no_meteor
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -32,13 +32,12 @@ from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_c
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.collapse import collapse_audit
-from uvlm.evaluation.comparison import paired_differences
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.missing import RULE, is_missing
-from uvlm.evaluation.overlap import why_no_meteor
+from uvlm.evaluation.paired_bootstrap import paired_differences
+from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
-from uvlm.evaluation.rows import abnormality_rows
 from uvlm.evaluation.score_inputs import (
     Columns,
     Labels,
@@ -49,6 +48,7 @@ from uvlm.evaluation.score_inputs import (
     read_texts,
 )
 from uvlm.evaluation.scores import label_scores, meteor_scores
+from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report

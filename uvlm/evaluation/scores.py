@@ -19,8 +19,8 @@ from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bl
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
-from uvlm.evaluation.overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
 from uvlm.evaluation.segmentation import mean_over_classes
+from uvlm.evaluation.text_overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

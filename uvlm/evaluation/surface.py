@@ -20,7 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.volume import LabelMap
+from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import DataError
 from uvlm.evaluation.segmentation import bounding_box
 

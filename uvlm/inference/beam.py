@@ -13,8 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from uvlm.inference.decoding import Decoding, Written, repeated_tail
-from uvlm.inference.pick import adjust
+from uvlm.inference.decoding import Decoding, Written, adjust, repeated_tail
 from uvlm.model.uvlm import UVLM
 
 

@@ -11,8 +11,8 @@ def contract_here(model: Path | None) -> PreprocessConfig | None:
     """Read the contract of a report model, else of params.yaml in this folder, else none."""
     if model is not None:
         from uvlm.inference.predictor import preprocess_config
+        from uvlm.model.folder import read_config, read_contract
         from uvlm.model.model_config import ReportModelConfig
-        from uvlm.model.model_folder import read_config, read_contract
 
         config = read_config(model, ("report",))
         assert isinstance(config, ReportModelConfig)

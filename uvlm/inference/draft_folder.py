@@ -22,8 +22,8 @@ import numpy as np
 import torch
 
 import uvlm
-from uvlm.data.io import write_label_map
-from uvlm.data.volume import LabelMap
+from uvlm.data.ct.io import write_label_map
+from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.text.report import FINDINGS_HEADING, IMPRESSION_HEADING, Report
 

@@ -19,21 +19,22 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.config import InjectionConfig, Params, PreprocessConfig
+from uvlm.data.contract import contract, contract_sha256, normalise
 from uvlm.data.examples import Example, read_examples
-from uvlm.data.preprocess import contract, contract_sha256, normalise
+from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
-from uvlm.inference.device import autocast, choose_device, choose_precision, ready, set_threads
+from uvlm.files import key_of, store_root
 from uvlm.model.align import encode_visual
-from uvlm.model.checkpoint import check_contract, load_encoder
+from uvlm.model.fast_norm import ready
+from uvlm.model.folder import check_contract
+from uvlm.model.load import load_encoder
 from uvlm.store import (
     Row,
     array_path,
-    key_of,
     load_array,
     read_manifest,
     read_note,
     save_array,
-    store_root,
     write_manifest,
 )
 from uvlm.tracking import Progress

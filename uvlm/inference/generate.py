@@ -1,123 +1,227 @@
-"""Writing reports: read the visual block once, then one token at a time from the KV cache.
+"""Stage `generate`: a report, probabilities and a label map for every scan of the test split.
 
-All rows of a batch have the same visual block and the same number of tokens at any moment, so no
-padding and no mask is needed; a row that has ended idles until the last one has.
+data/generated/predictions.jsonl    one line a scan; its keys are in text/predictions.py
+data/manifests/generate.jsonl       label maps on the network's grid, in the store
 
-B batch, K visual tokens, C_i channels of stage i, V vocabulary.
+A scan is read once, from its first reconstruction: reports and labels belong to scans. Validation
+scans with a reference label map are segmented too, for `evaluate` to choose thresholds on.
+
+B batch, K visual tokens, C_i channels of encoder stage i, E numbers of the classifier's embedding.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Literal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypedDict, Unpack
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from uvlm.inference.beam import beam_search
-from uvlm.inference.decoding import Decoding, Written, repeated_tail
-from uvlm.inference.pick import adjust, pick
-from uvlm.model.uvlm import UVLM
+from uvlm.config import Params
+from uvlm.data.cases import Split, read_index, scored_cases
+from uvlm.data.contract import contract, normalise
+from uvlm.data.examples import Example, read_examples
+from uvlm.device import set_threads
+from uvlm.errors import DataError
+from uvlm.inference.decoding import Decoding, Ended
+from uvlm.inference.encode import encode_volumes, read_encodings
+from uvlm.inference.nearest import nearest_cases
+from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.segment import Segmenter, segment_cases
+from uvlm.model.fast_norm import ready
+from uvlm.model.folder import check_contract
+from uvlm.model.load import load_report_model, load_segmenter
+from uvlm.seeding import torch_generator
+from uvlm.store import Row, load_array, read_manifest, resolve, write_manifest
+from uvlm.text.predictions import CasePrediction, write_predictions
+from uvlm.tracking import Progress
+
+Tokens = Callable[[Example], Tensor]
+_SPLITS: Final[tuple[Split, ...]] = ("test", "train", "val")
 
 
-def generate(
-    model: UVLM,
-    visual: Sequence[Tensor],
-    max_tokens: int,
-    bos: int,
-    eos: int,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> list[list[int]]:
-    """Write one report per row, greedily or drawn; see `write_reports`.
+class GeneratePaths(TypedDict):
+    """Manifests of the stages before, model folders, and the two outputs."""
 
-    Returns:
-        Token ids of each report, without <bos> and <eos>.
-    """
-    decoding = Decoding(max_tokens, temperature=temperature)
-    return [report.ids for report in write_reports(model, visual, decoding, bos, eos, generator)]
+    index: Path
+    encodings: Path
+    preprocess: Path
+    label_maps: Path
+    model: Path
+    seg: Path
+    predictions: Path
+    masks: Path
 
 
-@torch.no_grad()
-def write_reports(
-    model: UVLM,
-    visual: Sequence[Tensor],
-    decoding: Decoding,
-    bos: int,
-    eos: int,
-    generator: torch.Generator | None = None,
-) -> list[Written]:
-    """Write one report per row.
+def generate_reports(
+    params: Params, *, progress: Progress | None = None, **paths: Unpack[GeneratePaths]
+) -> dict[str, float]:
+    """Write predictions of the test split, and label maps of it and of validation.
 
     Args:
-        model: put into evaluation mode meanwhile.
-        visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
-        decoding: how words are chosen.
-        bos: id that starts a report.
-        eos: id that ends it.
-        generator: makes draws reproducible.
+        params: reads `seed` and the sections preprocess, encoder, injection, train_seg (patch),
+            train_report (whether the encoder trained along) and generate.
+        progress: shows the reports, the training cases compared with, and the label maps done.
+        **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
+
+    Returns:
+        How many cases, how many different reports, how many of them did not end by themselves,
+        seconds per report.
     """
-    with _evaluating(model):
-        if decoding.num_beams > 1:
-            return beam_search(model, visual, decoding, bos, eos)
-        return _one_by_one(model, visual, decoding, bos, eos, generator)
+    set_threads()
+    for folder in (paths["model"], paths["seg"]):
+        check_contract(folder, contract(params.preprocess))
+    test, training, masked = _chosen(params, paths)
+    steps = _Steps(progress, len(test) + len(training) + len(masked))
+    writer = ReportWriter.of(load_report_model(paths["model"]))
+    tokens = _token_source(params, writer, paths["encodings"])
+    predictions: list[CasePrediction] = []
+    ended: Counter[Ended] = Counter()
+    for batch in _batches(test, params.generate.batch_size):
+        predictions += _predict(params, writer, batch, tokens, ended)
+        steps.done(len(predictions))
+    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
+    candidates = _embedded(params, writer, training, tokens, steps.after(len(test)))
+    nearest = nearest_cases(queries, candidates)
+    loaded = load_segmenter(paths["seg"])
+    segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
+    done = steps.after(len(test) + len(training))
+    rows = segment_cases(segmenter, masked, params.preprocess, loaded.config.weights["unet"], done)
+    predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
+    write_predictions(paths["predictions"], predictions)
+    write_manifest(paths["masks"], rows)
+    return {
+        "cases": float(len(predictions)),
+        "distinct_reports": float(len({prediction.report for prediction in predictions})),
+        "reports_cut_at_max_tokens": float(ended["limit"]),
+        "reports_stopped_in_a_loop": float(ended["loop"]),
+        "seconds_per_report": sum(p.seconds for p in predictions) / len(predictions),
+    }
 
 
-def _one_by_one(
-    model: UVLM,
-    visual: Sequence[Tensor],
-    decoding: Decoding,
-    bos: int,
-    eos: int,
-    generator: torch.Generator | None,
-) -> list[Written]:
-    """Take or draw one token per row and step."""
-    cache = model.prefill(visual, capacity=decoding.max_tokens)
-    tokens = torch.full((len(visual[0]),), bos, device=visual[0].device)
-    written = tokens.new_empty(len(tokens), decoding.max_tokens)
-    rows = [_Row(eos, decoding.stop_after_repeats) for _ in range(len(tokens))]
-    for step in range(decoding.max_tokens):
-        logits = adjust(model.next_logits(tokens, cache), written[:, :step], decoding, eos)
-        tokens = pick(logits, decoding.temperature, generator, decoding.top_p)
-        written[:, step] = tokens
-        for row, token in zip(rows, tokens.tolist(), strict=True):
-            row.read(token)
-        if all(row.ended for row in rows):
-            break
-    return [Written(row.ids, row.ended or "limit") for row in rows]
+def _chosen(
+    params: Params, paths: GeneratePaths
+) -> tuple[list[Example], list[Example], list[Example]]:
+    """Read the first case of every scan: to describe, to compare with, and to segment.
+
+    A case that was refused later stays out, and no other stands in for it.
+
+    Raises:
+        DataError: there is no test case.
+    """
+    examples = {
+        example.case.case_id: example
+        for example in read_examples(paths["index"], paths["preprocess"], params.preprocess)
+    }
+    index = read_index(paths["index"])
+    test, training, validation = (
+        [examples[c.case_id] for c in scored_cases(index, split) if c.case_id in examples]
+        for split in _SPLITS
+    )
+    if not test:
+        fact = "has no first reconstruction of a test scan"
+        raise DataError(paths["preprocess"], fact, "see quarantine")
+    known = {row.case for row in read_manifest(paths["label_maps"])}
+    return test, training, [*test, *(e for e in validation if e.case.case_id in known)]
 
 
-class _Row:
-    """The report of one row, which listens until it has ended."""
+@dataclass(frozen=True)
+class _Steps:
+    progress: Progress | None
+    total: int
 
-    def __init__(self, eos: int, stop_after_repeats: int) -> None:
-        self.eos = eos
-        self.stop_after_repeats = stop_after_repeats
-        self.ids: list[int] = []
-        self.ended: Literal["eos", "loop"] | None = None
+    def done(self, count: int) -> None:
+        """Show that so many steps are done."""
+        if self.progress is not None:
+            self.progress.update(count, self.total)
 
-    def read(self, token: int) -> None:
-        """Take the next token, unless the report has ended."""
-        if self.ended:
-            return
-        if token == self.eos:
-            self.ended = "eos"
-            return
-        self.ids.append(token)
-        if self.stop_after_repeats:
-            excess = repeated_tail(self.ids, self.stop_after_repeats)
-            if excess:
-                self.ended = "loop"
-                del self.ids[-excess:]
+    def after(self, earlier: int) -> Callable[[int], None]:
+        """Count on from what was done before."""
+        return lambda count: self.done(earlier + count)
 
 
-@contextmanager
-def _evaluating(model: UVLM) -> Iterator[None]:
-    """Switch dropout off, and back to what it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
+def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
+    return (examples[start : start + size] for start in range(0, len(examples), size))
+
+
+def _predict(
+    params: Params,
+    writer: ReportWriter,
+    batch: Sequence[Example],
+    tokens: Tokens,
+    ended: Counter[Ended],
+) -> list[CasePrediction]:
+    """Classify and describe one batch; every case gets an equal share of the seconds.
+
+    `ended` counts why reports ended.
+    """
+    start = time.perf_counter()
+    visual = writer.visual(torch.stack([tokens(example) for example in batch]))
+    decoding = Decoding.of(params.generate, writer.model.config.decoder.max_report_tokens)
+    randomness = None
+    if decoding.temperature > 0:
+        seed = torch_generator(params.seed, "generate", batch[0].case.case_id).initial_seed()
+        randomness = torch.Generator(writer.device).manual_seed(seed)
+    reports = writer.write(visual, decoding, randomness)
+    ended.update(report.ended for report in reports)
+    probabilities = writer.probabilities(visual)
+    seconds = round((time.perf_counter() - start) / len(batch), 4)
+    cases = [example.case for example in batch]
+    return [
+        CasePrediction(
+            case.case_id,
+            case.patient_id,
+            report.text,
+            row,
+            model=writer.model.sha256[:12],
+            seconds=seconds,
+        )
+        for case, report, row in zip(cases, reports, probabilities, strict=True)
+    ]
+
+
+def _embedded(
+    params: Params,
+    writer: ReportWriter,
+    examples: Sequence[Example],
+    tokens: Tokens,
+    done: Callable[[int], None] = lambda count: None,
+) -> Iterator[tuple[list[str], Tensor]]:
+    """Embed cases a batch at a time, as the classifier sees them: ids and (B, E)."""
+    count = 0
+    for batch in _batches(examples, params.generate.batch_size):
+        visual = writer.visual(torch.stack([tokens(example) for example in batch]))
+        yield [example.case.case_id for example in batch], writer.embeddings(visual)
+        count += len(batch)
+        done(count)
+
+
+def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
+    """Read cached tokens (K, sum C_i); an encoder that trained along reads volumes again."""
+    model = writer.model
+    if params.train_report.encoder_lr_scale > 0:
+        encoder = model.encoder
+        ready(encoder, writer.device)
+
+        def encoded(example: Example) -> Tensor:
+            array = load_array(example.volume, example.volume_sha256)
+            voxels = normalise(array, params.preprocess, example.statistics)
+            x = torch.from_numpy(voxels)[None, None].to(writer.device)
+            return encode_volumes(encoder, x, params.injection)[0]
+
+        return encoded
+    rows = read_encodings(encodings, params.injection, model.config.weights["encoder"])
+    return lambda example: _cached(rows, example, encodings)
+
+
+def _cached(rows: dict[str, Row], example: Example, encodings: Path) -> Tensor:
+    case_id = example.case.case_id
+    if case_id not in rows:
+        raise DataError(encodings, f"case {case_id} is not encoded", "run `dvc repro encode`")
+    array = load_array(resolve(rows[case_id], "encode"), rows[case_id].sha256)
+    return torch.from_numpy(array.astype(np.float32))

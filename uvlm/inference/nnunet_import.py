@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from uvlm.config import PreprocessConfig
-from uvlm.data.preprocess import contract
+from uvlm.data.contract import contract
 from uvlm.errors import ConfigError, DataError
 from uvlm.inference.contract import contract_here
 from uvlm.inference.nnunet_plans import class_names, encoder_config, settings
-from uvlm.model.checkpoint import save_model
+from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of

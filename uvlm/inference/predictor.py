@@ -21,16 +21,18 @@ import torch
 from pydantic import ValidationError
 
 from uvlm.config import Grid, PreprocessConfig
-from uvlm.data.io import read_volume
-from uvlm.data.preprocess import VERSION, contract, contract_sha256, normalise, preprocess_volume
-from uvlm.data.volume import LabelMap, Volume
+from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
+from uvlm.data.ct.grid import preprocess_volume
+from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.device import set_threads
 from uvlm.errors import DataError
-from uvlm.inference.device import ready, set_threads
 from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
-from uvlm.model.checkpoint import ReportModel, load_report_model
+from uvlm.model.fast_norm import ready
+from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress

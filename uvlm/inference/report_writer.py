@@ -13,13 +13,13 @@ from typing import Final, NamedTuple, Self
 import torch
 from torch import Tensor
 
+from uvlm.device import autocast, choose_device
 from uvlm.errors import DataError
 from uvlm.inference.decoding import Decoding, Ended
-from uvlm.inference.device import autocast, choose_device
 from uvlm.inference.encode import split_stages
-from uvlm.inference.generate import write_reports
+from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
-from uvlm.model.checkpoint import ReportModel
+from uvlm.model.load import ReportModel
 from uvlm.text.tokenizer import Tokenizer
 
 STOP_AFTER_REPEATS: Final = 5  # no report of the data sets says anything so often in a row

@@ -16,11 +16,13 @@ import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import Grid, PreprocessConfig
+from uvlm.data.contract import contract_sha256, normalise
 from uvlm.data.examples import Example
-from uvlm.data.preprocess import contract_sha256, normalise
-from uvlm.inference.device import autocast, choose_device, choose_precision, ready
+from uvlm.device import autocast, choose_device, choose_precision
+from uvlm.files import key_of, store_root
 from uvlm.inference.sliding_window import predict_labels
-from uvlm.store import Row, array_path, key_of, load_array, read_note, save_array, store_root
+from uvlm.model.fast_norm import ready
+from uvlm.store import Row, array_path, load_array, read_note, save_array
 
 STAGE: Final = "generate"
 BATCH_VOXELS: Final = 2**19

@@ -6,7 +6,10 @@ fast; GroupNorm does not. For inference only: its backward pass is slower (repor
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+
+from uvlm.device import choose_precision
 
 
 def use_group_norms(network: nn.Module) -> None:
@@ -21,6 +24,13 @@ def use_group_norms(network: nn.Module) -> None:
                 if child not in replaced:
                     replaced[child] = _group_norm(child)
                 setattr(parent, name, replaced[child])
+
+
+def ready(network: nn.Module, device: torch.device) -> None:
+    """Bring a convolutional network that will not be trained to the device, laid out for speed."""
+    network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if device.type == "cpu" and choose_precision(device) == "bf16-mixed":
+        use_group_norms(network)
 
 
 def _group_norm(norm: nn.InstanceNorm3d) -> nn.GroupNorm:

@@ -15,7 +15,7 @@ from typing import Any
 
 from uvlm.config import DecoderConfig, Section
 from uvlm.errors import ConfigError, DataError
-from uvlm.store import qwen_file, qwen_weights
+from uvlm.qwen_folder import qwen_file, qwen_weights
 
 SIZES = {
     "layers": "num_hidden_layers",

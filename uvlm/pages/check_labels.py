@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
-from uvlm.data.label_quality import CheckedLabels
-from uvlm.data.label_quality import check_labels as judge
-from uvlm.data.label_rules import Bodies, Plausible
+from uvlm.data.labels.quality import CheckedLabels
+from uvlm.data.labels.quality import check_labels as judge
+from uvlm.data.labels.rules import Bodies, Plausible
 from uvlm.errors import ConfigError
 from uvlm.pages.label_quality import checked_page
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import PreprocessConfig
-from uvlm.data.ct_check import CtCheck, check_ct
+from uvlm.data.ct.check import CtCheck, check_ct
 from uvlm.errors import ConfigError
 
 if TYPE_CHECKING:

@@ -14,17 +14,18 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from uvlm.config import AuditConfig, LabelMapsConfig
-from uvlm.data.label_quality import (
+from uvlm.data.ct.volume import spacing_of
+from uvlm.data.label_scheme import LabelScheme, fine_classes, scheme
+from uvlm.data.labels.quality import (
     CheckedLabels,
     JudgedCase,
     judge_label_maps,
     quality_report,
 )
-from uvlm.data.label_rules import Bodies, Flag, Plausible
-from uvlm.data.label_scheme import LabelScheme, fine_classes, scheme
-from uvlm.data.volume import spacing_of
+from uvlm.data.labels.rules import Bodies, Flag, Plausible
+from uvlm.files import write_json_atomic, write_text_atomic
 from uvlm.pages.label_planes import Outlined, draw_outlines
-from uvlm.store import Row, load_array, read_manifest, resolve, write_json_atomic, write_text_atomic
+from uvlm.store import Row, load_array, read_manifest, resolve
 
 if TYPE_CHECKING:
     from jinja2 import Environment

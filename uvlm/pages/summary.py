@@ -18,6 +18,7 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError
+from uvlm.files import write_text_atomic
 from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
 from uvlm.pages.figures import (
@@ -29,7 +30,6 @@ from uvlm.pages.figures import (
 )
 from uvlm.pages.highlight import Piece, Spans, colour_of
 from uvlm.pages.slices import choose_slice
-from uvlm.store import write_text_atomic
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -16,13 +16,6 @@ from uvlm.store.arrays import (
     save_array,
 )
 from uvlm.store.fanout import CaseProgress, Shard, map_cases
-from uvlm.store.files import (
-    key_of,
-    store_root,
-    write_bytes_atomic,
-    write_json_atomic,
-    write_text_atomic,
-)
 from uvlm.store.manifest import (
     Refusal,
     Row,
@@ -34,7 +27,6 @@ from uvlm.store.manifest import (
     write_quarantine,
 )
 from uvlm.store.once import find_or_make
-from uvlm.store.qwen_folder import qwen_file, qwen_weights
 from uvlm.store.upkeep import gc, verify
 
 __all__ = [
@@ -47,22 +39,15 @@ __all__ = [
     "check_quarantine_share",
     "find_or_make",
     "gc",
-    "key_of",
     "load_array",
     "load_region",
     "map_cases",
-    "qwen_file",
-    "qwen_weights",
     "read_manifest",
     "read_note",
     "read_quarantine",
     "resolve",
     "save_array",
-    "store_root",
     "verify",
-    "write_bytes_atomic",
-    "write_json_atomic",
     "write_manifest",
     "write_quarantine",
-    "write_text_atomic",
 ]

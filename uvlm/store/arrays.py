@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.errors import DataError
-from uvlm.store.files import write_bytes_atomic
+from uvlm.files import write_bytes_atomic
 
 Array = npt.NDArray[Any]
 _BLOCK: Final = (24, 32, 32)

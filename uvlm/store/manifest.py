@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uvlm.errors import DataError
-from uvlm.store.files import store_root, write_text_atomic
+from uvlm.files import store_root, write_text_atomic
 
 _ROW_FIELDS: Final = ("case", "key", "path", "sha256", "source")
 _AGAIN: Final = "run `dvc repro` to make it again"

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uvlm.errors import DataError
-from uvlm.store import write_text_atomic
+from uvlm.files import write_text_atomic
 
 _MOST_LISTED: Final = 5
 _REMEDY: Final = "correct the file or write it again"

@@ -16,7 +16,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from uvlm.config import TokenizerConfig
 from uvlm.errors import ConfigError, DataError
-from uvlm.store import qwen_file, write_text_atomic
+from uvlm.files import write_text_atomic
+from uvlm.qwen_folder import qwen_file
 
 FILE_NAME: Final = "tokenizer.json"
 PAD: Final = "<pad>"

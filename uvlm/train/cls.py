@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.config import Params, TrainClsConfig
+from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, read_examples
-from uvlm.data.fits import FITTED_ON, Fits, fits_text
-from uvlm.data.preprocess import contract
+from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import DataError
-from uvlm.inference.device import launch
 from uvlm.model.build import build_classifier
-from uvlm.model.checkpoint import check_contract, load_encoder, save_model
+from uvlm.model.folder import check_contract, save_model
+from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
@@ -32,13 +32,14 @@ from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
-from uvlm.train.loop import Task, Watch, fit
-from uvlm.train.losses import positive_weights
-from uvlm.train.objectives import ClsObjective
-from uvlm.train.optim import build_optimizer
-from uvlm.train.recompute import recompute_blocks
-from uvlm.train.resume import Best, ResumeFolder, fingerprint, snapshot
-from uvlm.train.sources import VolumeSource, abnormality_table, case_sampler
+from uvlm.train.loop.fit import Task, Watch, fit
+from uvlm.train.loop.launch import launch
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.loop.recompute import recompute_blocks
+from uvlm.train.loop.resume import Best, ResumeFolder, fingerprint, snapshot
+from uvlm.train.losses.losses import positive_weights
+from uvlm.train.losses.objectives import ClsObjective
+from uvlm.train.volume_batches import VolumeSource, abnormality_table, case_sampler
 
 SECTIONS = {"preprocess", "label_maps", "encoder", "classifier", "train_cls"}
 THRESHOLDS = "thresholds.json"

@@ -19,9 +19,9 @@ from uvlm.data.examples import Example
 from uvlm.inference.encode import BATCH_VOXELS
 from uvlm.seeding import generator
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch
-from uvlm.train.loop import Scores
+from uvlm.train.loop.fit import Scores
 from uvlm.train.scores import classifier_scores
-from uvlm.train.sources import abnormality_table, read_voxels
+from uvlm.train.volume_batches import abnormality_table, read_voxels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

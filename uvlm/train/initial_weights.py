@@ -14,9 +14,10 @@ from typing import Any, Final
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import EncoderConfig, Params
-from uvlm.data.preprocess import contract
+from uvlm.data.contract import contract
 from uvlm.errors import DataError, SetupError
-from uvlm.model.checkpoint import check_contract, load_segmenter
+from uvlm.model.folder import check_contract
+from uvlm.model.load import load_segmenter
 from uvlm.model.weights import load_weights, weights_of
 
 ENVIRONMENT: Final = "UVLM_INITIAL_WEIGHTS"

@@ -16,18 +16,12 @@ from typing import Any, Self
 import torch
 
 from uvlm.config import Params
-from uvlm.data.preprocess import contract
-from uvlm.inference.device import launch
+from uvlm.data.contract import contract
+from uvlm.files import key_of
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
-from uvlm.model.checkpoint import (
-    ClassifierModel,
-    SegmenterModel,
-    check_contract,
-    load_classifier,
-    load_segmenter,
-    save_model,
-)
+from uvlm.model.folder import check_contract, save_model
+from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, load_segmenter
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.pretrained import QwenSource, find_qwen
 from uvlm.model.projection import Projection
@@ -35,19 +29,20 @@ from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
-from uvlm.store import key_of
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.cls import THRESHOLDS
-from uvlm.train.loop import Task, Watch, fit
-from uvlm.train.objectives import ReportObjective
-from uvlm.train.optim import build_optimizer
-from uvlm.train.recompute import recompute_blocks
-from uvlm.train.report_batches import ReportNet, TokenStatistics
-from uvlm.train.report_sources import ReportPaths, read_report_data
+from uvlm.train.loop.fit import Task, Watch, fit
+from uvlm.train.loop.launch import launch
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.loop.recompute import recompute_blocks
+from uvlm.train.loop.resume import ResumeFolder, fingerprint, snapshot
+from uvlm.train.loop.sharding import shard, spread
+from uvlm.train.losses.objectives import ReportObjective
+from uvlm.train.report_batches import TokenStatistics
+from uvlm.train.report_data import ReportPaths, read_report_data
+from uvlm.train.report_net import ReportNet
 from uvlm.train.report_validation import Label, ReportValidation
-from uvlm.train.resume import ResumeFolder, fingerprint, snapshot
-from uvlm.train.sharding import shard, spread
 
 SECTIONS = {
     "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",

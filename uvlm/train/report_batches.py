@@ -15,47 +15,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import InjectionConfig, PreprocessConfig, TrainReportConfig
+from uvlm.config import PreprocessConfig, TrainReportConfig
 from uvlm.data.cases import Case
 from uvlm.data.examples import Example
 from uvlm.inference.encode import split_stages
-from uvlm.model.align import encode_visual
-from uvlm.model.uvlm import UVLM
 from uvlm.seeding import generator
 from uvlm.text.tokenizer import PAD, SPECIAL_TOKENS, Tokenizer
-from uvlm.train.augment import augment_volume
+from uvlm.train.augmentation.augment import augment_volume
 from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
-from uvlm.train.sources import read_voxels
-from uvlm.train.token_loss import token_cross_entropy
+from uvlm.train.volume_batches import read_voxels
 
 PAD_ID = SPECIAL_TOKENS.index(PAD)
 Floats = npt.NDArray[np.float64]
-
-
-class ReportNet(nn.Module):
-    """UVLM on cached tokens, or with the encoder in front: what stage 3 trains."""
-
-    def __init__(self, uvlm: UVLM, injection: InjectionConfig, encoder: nn.Module | None) -> None:
-        super().__init__()
-        self.uvlm = uvlm
-        self.injection = injection
-        self.encoder = encoder
-
-    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
-        """Cross-entropy of the report tokens and <eos>s (eq. 3)."""
-        return self.loss(self.visual(x), token_ids)
-
-    def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
-        """Cross-entropy, given aligned tokens."""
-        hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
-        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
-
-    def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
-        """Align the stages' features of volumes; cached tokens pass as they are."""
-        if self.encoder is None or not isinstance(x, Tensor):
-            return list(x)
-        plan = self.injection
-        return encode_visual(self.encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
 
 
 @dataclass(frozen=True)

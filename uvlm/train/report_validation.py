@@ -10,11 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.inference.generate import generate
+from uvlm.inference.writing import generate
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import ReportBatch
-from uvlm.train.loop import Scores
-from uvlm.train.report_batches import ReportNet, ReportSource
+from uvlm.train.loop.fit import Scores
+from uvlm.train.report_batches import ReportSource
+from uvlm.train.report_net import ReportNet
 from uvlm.train.scores import macro_f1
 
 if TYPE_CHECKING:

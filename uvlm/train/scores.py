@@ -13,7 +13,7 @@ import numpy.typing as npt
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.evaluation.classification import per_class_f1, ranking
 from uvlm.evaluation.segmentation import mean_over_classes
-from uvlm.train.loop import Scores
+from uvlm.train.loop.fit import Scores
 
 Labels = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -16,13 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.config import Grid, Params, PreprocessConfig
+from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
-from uvlm.data.preprocess import contract
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
-from uvlm.inference.device import launch
 from uvlm.inference.sliding_window import predict_labels
-from uvlm.model.checkpoint import save_model
+from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
@@ -31,14 +30,15 @@ from uvlm.seeding import seed_everything
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import Arrays
 from uvlm.train.initial_weights import start_from
-from uvlm.train.loop import Scores, Task, Watch, fit
-from uvlm.train.losses import class_weights
-from uvlm.train.objectives import SegObjective
-from uvlm.train.optim import build_optimizer
-from uvlm.train.recompute import recompute_blocks
-from uvlm.train.resume import ResumeFolder, fingerprint
+from uvlm.train.loop.fit import Scores, Task, Watch, fit
+from uvlm.train.loop.launch import launch
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.loop.recompute import recompute_blocks
+from uvlm.train.loop.resume import ResumeFolder, fingerprint
+from uvlm.train.losses.losses import class_weights
+from uvlm.train.losses.objectives import SegObjective
 from uvlm.train.scores import Floats, dice_scores
-from uvlm.train.sources import SegSource, case_sampler, read_voxels
+from uvlm.train.volume_batches import SegSource, case_sampler, read_voxels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvlm.data.phantom.reports import Lobe, PlantedFinding, Side, Size, write_report
+from uvlm.data.sets.phantom.reports import Lobe, PlantedFinding, Side, Size, write_report
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.labelling.phantom import (
     PhantomLabeller,

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.evaluation.labelling.chat import Answer, Endpoint, Message, NotNow, ask
-from uvlm.store import key_of, store_root, write_json_atomic
+from uvlm.files import key_of, store_root, write_json_atomic
 from uvlm.text.abnormalities import ABNORMALITIES
 
 UNCERTAIN: Final = -1

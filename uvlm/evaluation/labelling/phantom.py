@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.phantom.reports import WORDINGS, Lobe, PlantedFinding, Side, Size, fill_slots
+from uvlm.data.sets.phantom.reports import WORDINGS, Lobe, PlantedFinding, Side, Size, fill_slots
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import IMPRESSION_HEADING
 

@@ -1,0 +1,1 @@
+"""Records of runs on disk, and how MLflow is told of them."""

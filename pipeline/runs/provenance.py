@@ -1,0 +1,81 @@
+"""Which code, data and parameters a run belongs to."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pipeline.dvc_yaml import Declaration, digest, fingerprint, input_digests
+from pipeline.paths import PARAMS
+from pipeline.profiles import flatten, read_document
+from pipeline.runs.records import RunRecord
+from uvlm.files import key_of
+
+_CODE = ("dvc.yaml", "pipeline", "uvlm")
+
+
+def new_record(root: Path, declaration: Declaration) -> RunRecord:
+    """Make the record of this stage as it would run now."""
+    document = read_document(root / PARAMS)
+    inputs = input_digests(root, declaration)
+    values = {key: str(value) for key, value in flatten(document).items()}
+    params = {k: v for k, v in values.items() if _is_under(k, declaration.params)}
+    return RunRecord(
+        stage=declaration.name,
+        fingerprint=fingerprint(root, declaration, inputs),
+        pipeline=pipeline_id(root, document),
+        profile=str(document.get("profile", "unknown")),
+        params=params,
+        parent_params=values,
+        tags=git_tags(root) | dvc_tags(root) | input_tags(inputs),
+    )
+
+
+def pipeline_id(root: Path, document: Any) -> str:
+    """Name a pipeline run: experiment or commit, and a digest of the code and parameters."""
+    experiment = os.environ.get("DVC_EXP_NAME") or (_git(root, "rev-parse", "HEAD") or "none")[:12]
+    state = key_of(document, {name: digest(root / name) for name in _CODE})
+    return f"{experiment}-{state[:12]}"
+
+
+def git_tags(root: Path) -> dict[str, str]:
+    """Tell the commit, and whether tracked files differ from it."""
+    commit = _git(root, "rev-parse", "HEAD")
+    if not commit:
+        return {"git.commit": "none"}
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+
+
+def dvc_tags(root: Path) -> dict[str, str]:
+    """Tell the lock file before this stage, and the experiment where there is one."""
+    tags = {"dvc.lock_sha256": digest(root / "dvc.lock")}
+    for tag, variable in (
+        ("dvc.exp_name", "DVC_EXP_NAME"),
+        ("dvc.exp_baseline_rev", "DVC_EXP_BASELINE_REV"),
+    ):
+        if os.environ.get(variable):
+            tags[tag] = os.environ[variable]
+    return tags
+
+
+def input_tags(inputs: dict[str, str]) -> dict[str, str]:
+    """Tell the hash of every manifest and model folder that the stage reads."""
+    return {f"data.{path}": value for path, value in inputs.items() if path.startswith("data/")}
+
+
+def _is_under(key: str, sections: tuple[str, ...]) -> bool:
+    return any(key == section or key.startswith(f"{section}.") for section in sections)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    """Output of a git command; empty outside a repository or without git."""
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        return ""
+    return result.stdout.strip() if result.returncode == 0 else ""

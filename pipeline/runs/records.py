@@ -1,0 +1,143 @@
+"""What happened in each stage, on disk before anywhere else.
+
+    <project>/.uvlm/runs/<stage>-<fingerprint>/
+        record.json      RunRecord: status, process, params, tags, artifacts, what MLflow has
+        history.jsonl    numbers by step, as uvlm.tracking writes them
+
+A stage keeps its own record. MLflow is told later from these files, so an outage loses nothing,
+and a record whose process is dead but still RUNNING tells of a kill -9.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from pipeline.paths import state_root
+from uvlm.files import write_text_atomic
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+_START_TOLERANCE_S = 2.0
+
+
+class Published(BaseModel):
+    """How much of a record MLflow has, and under which run."""
+
+    run_id: str | None = None
+    parent_id: str | None = None
+    status: Status | None = None
+    lines: int = 0
+
+
+class RunRecord(BaseModel):
+    """One stage of one pipeline run."""
+
+    stage: str
+    fingerprint: str
+    pipeline: str
+    profile: str
+    status: Status = "RUNNING"
+    host: str = Field(default_factory=socket.gethostname)
+    pid: int = Field(default_factory=os.getpid)
+    pid_started: float = 0.0
+    started: float = Field(default_factory=time.time)
+    ended: float | None = None
+    resumed: int = 0
+    params: dict[str, str] = {}
+    parent_params: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    artifacts: list[str] = []
+    published: Published = Published()
+
+    @property
+    def folder(self) -> Path:
+        """Where this record lives."""
+        return runs_root() / f"{self.stage}-{self.fingerprint[:12]}"
+
+    @property
+    def history(self) -> Path:
+        """The numbers by step."""
+        return self.folder / "history.jsonl"
+
+    @property
+    def is_published(self) -> bool:
+        """Whether MLflow knows how this run ended."""
+        return self.published.status == self.status
+
+    def save(self) -> None:
+        """Write record.json in one move."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(self.folder / "record.json", self.model_dump_json(indent=1) + "\n")
+
+    def end(self, status: Status) -> None:
+        """Note how the run ended."""
+        self.status = status
+        self.ended = time.time()
+        self.save()
+
+
+def runs_root() -> Path:
+    """Name the folder of all records."""
+    return state_root() / "runs"
+
+
+def read_records() -> list[RunRecord]:
+    """Read every record, oldest first."""
+    paths = runs_root().glob("*/record.json")
+    records = [RunRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+    return sorted(records, key=lambda record: record.started)
+
+
+def find_record(stage: str, fingerprint: str) -> RunRecord | None:
+    """Find the latest run of a stage with these parameters and inputs."""
+    path = runs_root() / f"{stage}-{fingerprint[:12]}" / "record.json"
+    if not path.exists():
+        return None
+    return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
+
+
+def open_record(record: RunRecord) -> RunRecord:
+    """Start a run: continue the unfinished one of the same fingerprint, else begin anew."""
+    record.pid_started = _process_start(record.pid)
+    earlier = find_record(record.stage, record.fingerprint)
+    if earlier is not None and earlier.status != "FINISHED":
+        record.resumed = earlier.resumed + 1
+        record.tags["uvlm.resumed"] = str(record.resumed)
+        if earlier.pipeline == record.pipeline:
+            record.published = earlier.published
+    elif earlier is not None:
+        shutil.rmtree(earlier.folder)
+    record.save()
+    return record
+
+
+def reap_dead() -> list[RunRecord]:
+    """Mark RUNNING records of this machine whose process is gone as KILLED; returns those."""
+    dead = [r for r in read_records() if r.status == "RUNNING" and _is_dead(r)]
+    for record in dead:
+        record.end("KILLED")
+    return dead
+
+
+def _is_dead(record: RunRecord) -> bool:
+    """Another machine's process cannot be judged; a reused process id has another start time."""
+    if record.host != socket.gethostname():
+        return False
+    started = _process_start(record.pid)
+    return abs(started - record.pid_started) > _START_TOLERANCE_S
+
+
+def _process_start(pid: int) -> float:
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return 0.0 if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.NoSuchProcess:
+        return 0.0

@@ -1,0 +1,77 @@
+"""The protocol: what params.yaml can name, what a backend tells, and what makes a result anew."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, get_args
+
+import pytest
+
+from pipeline.pseudo_label import main
+from uvlm.config import PseudoLabelConfig
+from uvlm.data.labels.pseudo import KINDS, Backend, Provenance
+from uvlm.data.labels.pseudo.backends import BACKENDS
+from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
+from uvlm.store import read_manifest
+
+if TYPE_CHECKING:
+    from tests.data.conftest import Stages
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_params_can_name_exactly_the_backends_there_are(kind: str) -> None:
+    section = PseudoLabelConfig.model_fields[kind].annotation
+    assert section is not None
+    allowed = get_args(section.model_fields["backend"].annotation)
+    assert set(allowed) == set(BACKENDS[kind])  # type: ignore[index]
+
+
+def test_a_backend_reaches_another_process_and_is_loaded_there_once() -> None:
+    for backend in (PublishedMasks("phantom", "airway"), NoLabels()):
+        again: Backend = pickle.loads(pickle.dumps(backend))
+        assert again == backend
+        assert hash(again) == hash(backend)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": "2"},
+        {"licence": "MIT"},
+        {"weights_sha256": "0" * 64},
+        {"options": {"mask": "total", "fast": True}},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_other_provenance_is_another_result(
+    stages: Stages, change: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages.index()
+    stages.pseudo_label("anatomy")
+    before = {row.case: row.key for row in read_manifest(stages.manifest("anatomy"))}
+    told = PublishedMasks("phantom", "anatomy").provenance().to_json() | change
+    changed = Provenance(**told)
+    monkeypatch.setattr(PublishedMasks, "provenance", lambda _: changed)
+    stages.pseudo_label("anatomy")
+    rows = read_manifest(stages.manifest("anatomy"))
+    assert all(row.key != before[row.case] for row in rows)
+    assert all(row.extra | change == row.extra for row in rows)
+
+
+def test_the_same_voxels_in_another_ct_are_labelled_anew(stages: Stages) -> None:
+    stages.index()
+    stages.pseudo_label("anatomy")
+    rows = read_manifest(stages.manifest("anatomy"))
+    assert len({row.key for row in rows}) == len(rows) == 11  # their masks are all alike
+
+
+@pytest.mark.parametrize(
+    "arguments", [["tumour"], [], ["anatomy", "--shards", "1/2"], ["anatomy", "1/2"]]
+)
+def test_a_wrong_command_line_is_exit_code_2(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert "name one of anatomy, airway, vessel, and --shard i/n" in capsys.readouterr().err

@@ -1,0 +1,60 @@
+"""The preprocessing contract: how an array was prepared, and how its voxels become network input.
+
+Its hash travels with every cached array and every checkpoint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.config import PreprocessConfig
+
+VERSION: Final = 1
+
+
+def normalise(
+    array: npt.NDArray[Any],
+    config: PreprocessConfig,
+    statistics: tuple[float, float] | None = None,
+) -> npt.NDArray[np.float32]:
+    """Scale Hounsfield units for the network: the window to [-1, 1], or zero mean and unit spread.
+
+    Args:
+        array: a whole preprocessed volume or a patch of one.
+        config: says which.
+        statistics: mean and standard deviation of the whole volume, when `array` is a patch.
+    """
+    values = array.astype(np.float32)
+    if config.normalise == "window":
+        low, high = config.window_hu
+        centre, half = (low + high) / 2, (high - low) / 2
+        return (np.clip(values, low, high) - np.float32(centre)) / np.float32(half)
+    mean, std = statistics or volume_statistics(array)
+    return (values - np.float32(mean)) / np.float32(max(std, 1.0))
+
+
+def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
+    """Mean and standard deviation of whole numbers, summed exactly."""
+    total = squares = 0
+    for plane in array:  # a plane at a time: whole volumes of int64 are large
+        whole = plane.astype(np.int64)
+        total, squares = total + int(whole.sum()), squares + int(np.square(whole).sum())
+    count = array.size
+    variance = (squares * count - total * total) / (count * count)
+    return round(total / count, 6), round(float(np.sqrt(variance)), 6)
+
+
+def contract(config: PreprocessConfig) -> dict[str, Any]:
+    """Say in JSON values how an array was prepared."""
+    return {"version": VERSION, **config.model_dump(mode="json")}
+
+
+def contract_sha256(config: PreprocessConfig) -> str:
+    """Hash the contract."""
+    text = json.dumps(contract(config), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("ascii")).hexdigest()

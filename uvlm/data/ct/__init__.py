@@ -1,0 +1,1 @@
+"""CTs: files read strictly, one grid, one geometry."""

@@ -1,0 +1,1 @@
+"""Label maps: pseudo-labels and findings merged into one map a case, and judged."""

@@ -1,0 +1,83 @@
+"""The findings of a case: ReXGroundingCT's masks in canonical axes, with our class of each.
+
+F findings, (z, y, x) in the CT's axes.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from uvlm.data.cases import Case
+from uvlm.data.ct.grid import Geometry
+from uvlm.data.ct.io import FindingsMask, read_findings
+from uvlm.data.ct.volume import LabelMap, ReadError
+from uvlm.data.label_scheme import FineClasses, Ids
+from uvlm.data.labels.merge import Finding
+from uvlm.data.labels.regrid import onto_grid
+
+
+def read_case_findings(
+    case: Case, geometry: Geometry, fine: FineClasses, root: Path
+) -> list[Finding]:
+    """Read the findings of a case in canonical axes.
+
+    Args:
+        case: names the mask and the category of each of its channels.
+        geometry: of the case's CT.
+        fine: gives the class of a category.
+        root: of the store.
+    """
+    if case.findings_mask is None:
+        return []
+    mask = read_findings(root / case.findings_mask)
+    _check_channels(case, mask, fine)
+    canonical = geometry.order.forward(_on_the_ct(case.findings_mask, mask, geometry))
+    ids = fine.lesion_id_by_category
+    return [
+        Finding(ids[category], canonical[int(channel)])
+        for channel, category in case.finding_categories.items()
+    ]
+
+
+def _check_channels(case: Case, mask: FindingsMask, fine: FineClasses) -> None:
+    """Refuse a mask whose channels are not those of the table."""
+    channels = {str(channel) for channel in range(len(mask.array))}
+    if channels != set(case.finding_categories):
+        raise ReadError(
+            case.findings_mask,
+            f"has {len(mask.array)} findings, its table names {sorted(case.finding_categories)}",
+            "get both again",
+            reason="findings_mismatch",
+        )
+    unknown = set(case.finding_categories.values()) - set(fine.lesion_id_by_category)
+    if unknown:
+        raise ReadError(
+            case.findings_mask,
+            f"has findings of the category {', '.join(sorted(unknown))}, which has no class",
+            "correct the table",
+            reason="findings_category",
+        )
+
+
+def _on_the_ct(path: str, mask: FindingsMask, geometry: Geometry) -> Ids:
+    """Bring the channels onto the CT's voxels, in the axes of its file.
+
+    With the identity as affine, as published, they follow the index order of the CT.
+    """
+    if mask.affine is None:
+        if mask.array.shape[1:] != geometry.shape:
+            raise ReadError(
+                path,
+                f"has {mask.array.shape[1:]} voxels (z, y, x) and no affine, the CT "
+                f"{geometry.shape}",
+                "get it again, or write its affine",
+                reason="grid_mismatch",
+            )
+        return mask.array
+    channels = [
+        onto_grid(LabelMap(channel, mask.affine), geometry.shape, geometry.affine, path, keep=True)
+        for channel in mask.array
+    ]
+    return np.stack(channels)

@@ -1,0 +1,191 @@
+"""One map out of several that overlap: anatomy, airways, vessels and lesions.
+
+    anatomy < airway < vessel < lesion        later paint covers earlier paint
+
+Airways and vessels cover only lung, background and each other: where they would cut into heart or
+great vessels, those stay. Lesions cover everything, small categories on top of spread-out ones,
+and a finding that falls between the sampling points of a coarser grid is put back. The result
+does not depend on the order in which labels or findings are given.
+
+F findings, (z, y, x) canonical order; voxels carry fine ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.data.ct.grid import Geometry
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, look_up
+
+Flags = npt.NDArray[np.bool_]
+KINDS: Final = ("anatomy", "airway", "vessel")
+# ReXGroundingCT drew at most so many instances of a finding in its training part.
+MOST_DRAWN: Final = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """The voxels of one finding: 0 elsewhere, k its k-th instance; `class_id` is a fine id."""
+
+    class_id: int
+    instances: Ids
+
+
+def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineClasses) -> Ids:
+    """Paint the published ids of each kind into one map of fine ids.
+
+    Args:
+        parts: by kind (anatomy, airway, vessel), the ids as published; (z, y, x) each.
+        priority: kinds in the order of painting; lesions come after, by `paint_findings`.
+        fine: the data set's classes.
+    """
+    painted = np.zeros_like(next(iter(parts.values())))
+    for kind in priority:
+        if kind not in parts:
+            continue
+        ids = fine_ids(kind, parts[kind], fine)
+        covers = ids > 0
+        if kind != "anatomy":
+            covers &= fine.tubes_paint_over.take(painted)
+        np.copyto(painted, ids, where=covers)
+    return painted
+
+
+def paint_findings(anatomy: Ids, findings: Sequence[Finding], fine: FineClasses) -> Ids:
+    """Paint findings over a map of fine ids, small categories last."""
+    painted = anatomy.copy()
+    for finding in sorted(findings, key=lambda f: fine.lesion_paint_order.index(f.class_id)):
+        np.putmask(painted, finding.instances > 0, finding.class_id)
+    return painted
+
+
+def fine_ids(kind: str, published: Ids, fine: FineClasses) -> Ids:
+    """Replace the published ids of one kind by fine ids."""
+    tables = {"anatomy": fine.anatomy, "airway": fine.airway, "vessel": fine.vessel}
+    return look_up(tables[kind], published)
+
+
+def claims(
+    parts: Mapping[str, Ids], findings: Sequence[Finding], fine: FineClasses
+) -> dict[str, Flags]:
+    """Mark what each kind claims before merging.
+
+    Of the anatomy only what airways and vessels must not cover counts, such as the heart: they run
+    through the lungs by nature.
+    """
+    claimed = {}
+    for kind, published in parts.items():
+        ids = fine_ids(kind, published, fine)
+        claimed[kind] = ~fine.tubes_paint_over.take(ids) if kind == "anatomy" else ids > 0
+    if findings:
+        claimed["lesion"] = np.logical_or.reduce([finding.instances > 0 for finding in findings])
+    return claimed
+
+
+def overlaps(claimed: Mapping[str, Flags]) -> dict[str, float]:
+    """Give, for every pair of kinds that meet, the share of the smaller claim that both claim."""
+    shares = {}
+    for one, other in combinations(claimed, 2):
+        both = int(np.count_nonzero(claimed[one] & claimed[other]))
+        if both:
+            smaller = min(np.count_nonzero(claimed[one]), np.count_nonzero(claimed[other]))
+            shares[f"{one}+{other}"] = round(both / int(smaller), 4)
+    return shares
+
+
+def ignore_near_findings(
+    merged: Ids,
+    findings: Sequence[Finding],
+    margin_mm: float,
+    spacing: Sequence[float],
+    fine: FineClasses,
+) -> Ids:
+    """Mark with IGNORE_ID what may be an instance that nobody drew.
+
+    Where a finding has as many instances as are drawn at most, there may be more of them, and they
+    look like the drawn ones and lie near them. So within the margin of such a finding, voxels of
+    the classes that lesions hide in count neither as that class nor as lesion. Drawn lesions, and
+    organs in which these lesions do not occur, keep their class.
+
+    Args:
+        merged: fine ids.
+        findings: of this case; those with fewer than MOST_DRAWN instances are drawn completely.
+        margin_mm: 0 marks nothing.
+        spacing: millimetres along z, y, x.
+        fine: says in which classes lesions hide.
+    """
+    if margin_mm <= 0:
+        return merged
+    marked = merged.copy()
+    for finding in findings:
+        drawn = np.bincount(finding.instances.ravel())[1:]
+        if np.count_nonzero(drawn) < MOST_DRAWN:
+            continue
+        window = _window(finding.instances > 0, margin_mm, spacing)
+        near = _within(finding.instances[window] > 0, margin_mm, spacing)
+        marked[window][near & fine.lesions_hide_in.take(merged[window])] = IGNORE_ID
+    return marked
+
+
+def _window(mask: Flags, margin_mm: float, spacing: Sequence[float]) -> tuple[slice, ...]:
+    """Find the block that holds everything within the margin of a mask."""
+    slices = []
+    for axis, mm in enumerate(spacing):
+        used = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
+        room = int(np.ceil(margin_mm / mm))
+        slices.append(slice(max(0, int(used[0]) - room), int(used[-1]) + room + 1))
+    return tuple(slices)
+
+
+def _within(mask: Flags, margin_mm: float, spacing: Sequence[float]) -> Flags:
+    """Mark the voxels whose centre lies within the margin of a masked voxel's centre."""
+    from scipy import ndimage
+
+    distance = ndimage.distance_transform_edt(~mask, sampling=tuple(spacing))
+    near: Flags = distance <= margin_mm
+    return near
+
+
+def to_grid(merged: Ids, findings: Sequence[Finding], geometry: Geometry, fine: FineClasses) -> Ids:
+    """Sample fine ids on the network's grid; every instance of a finding keeps a voxel.
+
+    Only instances that later paint covers completely are gone. What is painted last comes first
+    here, so that a nodule never loses its last voxel to the ground glass around it.
+    """
+    grid = geometry.labels_to_grid(merged)
+    rank = np.zeros(256, np.uint8)
+    rank[list(fine.lesion_paint_order)] = np.arange(1, len(fine.lesion_paint_order) + 1)
+    for class_id in reversed(fine.lesion_paint_order):
+        alike = [finding for finding in findings if finding.class_id == class_id]
+        lost = [_lost_voxels(finding, merged, grid, geometry) for finding in alike]
+        for voxels in lost:
+            if voxels is not None:
+                z, y, x = _nearest_on_grid(voxels, geometry)
+                is_free = rank[grid[z, y, x]] <= rank[class_id]
+                grid[z[is_free], y[is_free], x[is_free]] = class_id
+    return grid
+
+
+def _lost_voxels(finding: Finding, merged: Ids, grid: Ids, geometry: Geometry) -> Flags | None:
+    """Mark the voxels of instances that have no voxel on the grid; None when there are none."""
+    instances = np.where(merged == finding.class_id, finding.instances, 0)
+    sampled = np.where(grid == finding.class_id, geometry.labels_to_grid(instances), 0)
+    seen = np.bincount(sampled.ravel(), minlength=int(instances.max()) + 1) > 0
+    seen[0] = True  # what no instance claims
+    return None if seen.all() else ~seen[instances]
+
+
+def _nearest_on_grid(lost: Flags, geometry: Geometry) -> list[npt.NDArray[np.intp]]:
+    """Find the grid voxel nearest to each lost voxel, where the grid does not end before it."""
+    back = [axis.inverse() for axis in geometry.axes]
+    at = np.nonzero(lost)
+    inside = ~np.logical_or.reduce(
+        [axis.outside()[index] for axis, index in zip(back, at, strict=True)]
+    )
+    return [axis.nearest()[index[inside]] for axis, index in zip(back, at, strict=True)]

@@ -1,0 +1,154 @@
+"""Airways by the baseline network of the ATM'22 challenge; its weights are the user's.
+
+    CT -> (z, y, x) in LPS -> [spacing_mm] -> HU -1000..400 to 0..1 -> windows of 128^3, overlap a
+    quarter, Gaussian weights -> > 0.5 -> the CT's own grid -> more air than wall -> largest piece
+
+The network was trained at 0.5 to 0.8 mm and works in the CT's own grid unless `spacing_mm` is set.
+A side shorter than the window is continued with its own edge: air beyond the border, which padding
+with zeros would be, makes the network find airways in it. Voxels above -500 HU, half way between
+air and tissue, are more wall than lumen. docs/pseudo_labels.md has the measurements.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.data.cases import Case
+from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.resample import Axis, resample_image, resample_labels
+from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
+from uvlm.data.labels.pseudo.atm22_import import weights_file
+from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.device import choose_device
+from uvlm.errors import SetupError
+
+LUMEN: Final = 1  # as in TotalSegmentator's `lung_vessels`
+WINDOW: Final = 128
+_OVERLAP, _SIGMA, _THRESHOLD = 0.25, 0.125, 0.5
+_CLIP_HU: Final = (-1000, 400)
+_WALL_HU: Final = -500
+Array = npt.NDArray[Any]
+Probability = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Atm22:
+    """The network at the CT's own spacing, or at `spacing_mm` along every axis."""
+
+    spacing_mm: float | None
+
+    def provenance(self) -> Provenance:
+        """Say which weights are used."""
+        digest = hashlib.sha256(weights_file().read_bytes()).hexdigest()
+        options = {"spacing_mm": self.spacing_mm}
+        return Provenance("atm22", "ATM22 baseline V1.0", "MIT", digest, options)
+
+    def inputs(self, case: Case, root: Path) -> list[str]:
+        """Name the CT."""
+        return ct_inputs(case)
+
+    def load(self, root: Path) -> Labeller:
+        """Load the network for CTs below `root`."""
+        probability = load_network(weights_file())
+
+        def label(case: Case) -> LabelMap:
+            return airways(read_volume(root / case.volume), probability, self.spacing_mm)
+
+        return label
+
+
+def airways(volume: Volume, probability: Probability, spacing_mm: float | None) -> LabelMap:
+    """Find the lumen of the airways, as one connected piece in the CT's own grid.
+
+    Args:
+        volume: a chest CT.
+        probability: of (z, y, x) Hounsfield units, clipped and scaled to 0..1.
+        spacing_mm: the grid to work on; None is the CT's own.
+    """
+    order = axis_order(volume.affine)
+    array = order.view(volume.array)
+    axes: list[Axis] = []
+    if spacing_mm is not None:
+        spacing = spacing_of(order.canonical_affine(volume.affine, volume.array.shape))
+        axes = [
+            Axis(size, max(1, round(size * mm / spacing_mm)), spacing_mm / mm)
+            for size, mm in zip(array.shape, spacing, strict=True)
+        ]
+        array = resample_image(array, axes, _CLIP_HU)
+    found = probability(scaled(array)) > _THRESHOLD
+    if axes:
+        whole = largest_component(found).astype(np.uint8)
+        found = resample_labels(whole, [axis.inverse() for axis in axes]) > 0
+    found = largest_component(found & (order.view(volume.array) < _WALL_HU))
+    return LabelMap(order.backward(found.astype(np.uint8) * np.uint8(LUMEN)), volume.affine)
+
+
+def load_network(path: Path) -> Probability:
+    """Load the converted weights onto the device of UVLM_DEVICE.
+
+    Raises:
+        SetupError: the file is not what `uvlm import-atm22` writes.
+    """
+    import torch
+    from monai.inferers.utils import sliding_window_inference
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from uvlm.data.labels.pseudo.atm22_network import AirwayUNet
+
+    network = AirwayUNet()
+    try:
+        network.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SetupError(path, f"no ATM22 network ({reason})", "run `uvlm import-atm22`") from None
+    device = str(choose_device())
+    network.to(device).eval()
+
+    def probability(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        padding = [
+            (max(0, WINDOW - size) // 2, (max(0, WINDOW - size) + 1) // 2) for size in x.shape
+        ]
+        padded = torch.from_numpy(np.pad(x, padding, mode="edge"))[None, None]
+        with torch.inference_mode():
+            out: Any = sliding_window_inference(
+                padded,
+                roi_size=(WINDOW,) * 3,
+                sw_batch_size=1,
+                predictor=network,
+                overlap=_OVERLAP,
+                mode="gaussian",
+                sigma_scale=_SIGMA,
+                sw_device=device,
+                device="cpu",
+            )
+        inside = tuple(slice(lead, lead + n) for (lead, _), n in zip(padding, x.shape, strict=True))
+        whole: npt.NDArray[np.float32] = out[0, 0].numpy()[inside]
+        return whole
+
+    return probability
+
+
+def scaled(array: Array) -> npt.NDArray[np.float32]:
+    """Clip Hounsfield units and bring them to 0..1."""
+    low, high = _CLIP_HU
+    return (np.clip(array, low, high).astype(np.float32) - low) / np.float32(high - low)
+
+
+def largest_component(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Keep the largest piece of voxels that touch each other, also at a corner."""
+    from scipy import ndimage
+
+    pieces, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    if count == 0:
+        return mask
+    sizes = np.bincount(pieces.ravel())
+    largest: npt.NDArray[np.bool_] = pieces == 1 + int(sizes[1:].argmax())
+    return largest

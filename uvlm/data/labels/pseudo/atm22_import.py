@@ -1,0 +1,102 @@
+"""`uvlm import-atm22`: the challenge's weights as safetensors, under this project's names.
+
+The published file is a pickle; weights_only=True reads its tensors and runs nothing. The same
+tensors give the same bytes, so a file is known by its digest wherever it was converted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.files import store_root, write_bytes_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WEIGHTS_VARIABLE: Final = "UVLM_ATM22_WEIGHTS"
+SUFFIX: Final = ".safetensors"
+
+
+def import_atm22(checkpoint: Path, out: Path) -> None:
+    """Convert weight.pth of the challenge's baseline.
+
+    Args:
+        checkpoint: as published.
+        out: the .safetensors file to write; it must not exist.
+
+    Raises:
+        ConfigError: `out` exists or has another suffix.
+        DataError: the checkpoint is not that network's.
+    """
+    if out.suffix != SUFFIX or out.exists():
+        fact = f"{out} exists" if out.exists() else f"{out} does not end in {SUFFIX}"
+        raise ConfigError("--out", fact, f"name a new {SUFFIX} file")
+    write_bytes_atomic(out, _converted(checkpoint))
+
+
+def weights_file() -> Path:
+    """Find the safetensors file of `$UVLM_ATM22_WEIGHTS`; a .pth file is converted once.
+
+    The conversion lies in the store, under the digest of the published file.
+    """
+    named = os.environ.get(WEIGHTS_VARIABLE)
+    remedy = "name weight.pth of the challenge's baseline, or what `uvlm import-atm22` made of it"
+    if not named:
+        raise SetupError(WEIGHTS_VARIABLE, "no weights for the backend atm22", remedy)
+    path = Path(named)
+    if not path.is_file():
+        raise SetupError(WEIGHTS_VARIABLE, f"{path} is no file", remedy)
+    if path.suffix == SUFFIX:
+        return path
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    converted = store_root() / "weights" / f"atm22-{digest}{SUFFIX}"
+    if not converted.is_file():
+        write_bytes_atomic(converted, _converted(path))
+    return converted
+
+
+def _converted(checkpoint: Path) -> bytes:
+    """Rename the tensors and check that they are the network's."""
+    from safetensors.torch import save
+
+    from uvlm.data.labels.pseudo.atm22_network import AirwayUNet, published_name
+
+    published = _read(checkpoint)
+    network = AirwayUNet()
+    names = {name: published_name(name) for name in network.state_dict()}
+    strange = set(published) ^ set(names.values())
+    if strange:
+        fact = f"{len(strange)} tensors missing or too many, such as {min(strange)}"
+        raise DataError(checkpoint, f"is not the challenge's baseline network ({fact})")
+    weights = {name: published[there].float().contiguous() for name, there in names.items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:300]
+        raise DataError(checkpoint, f"is not the challenge's baseline network ({reason})") from None
+    return save(weights)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    """Read a state dict without running what else a pickle may hold."""
+    import pickle
+    import warnings
+
+    import torch
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is refused below
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise DataError(path, "no such file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+    if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
+        raise DataError(path, "no state dict of tensors")
+    return dict(content)

@@ -1,0 +1,48 @@
+"""From what params.yaml names to the backend."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from uvlm.config import LabellerConfig
+from uvlm.data.labels.pseudo.atm22 import Atm22
+from uvlm.data.labels.pseudo.backend import Backend, Kind
+from uvlm.data.labels.pseudo.masks import VesselMasks
+from uvlm.data.labels.pseudo.published import AtlasMasks, NoLabels, PublishedMasks
+from uvlm.data.labels.pseudo.totalsegmentator import TotalSegmentator
+from uvlm.errors import ConfigError
+
+BACKENDS: Final[Mapping[Kind, Mapping[str, Callable[[Any], Backend]]]] = {
+    "anatomy": {
+        "totalsegmentator": lambda config: TotalSegmentator("total", config.fast),
+        "ct_rate_masks": lambda _: PublishedMasks("ct_rate_masks", "anatomy"),
+        "abdomen_atlas_masks": lambda _: AtlasMasks(),
+        "phantom": lambda _: PublishedMasks("phantom", "anatomy"),
+        "none": lambda _: NoLabels(),
+    },
+    "airway": {
+        "totalsegmentator": lambda _: TotalSegmentator("lung_vessels"),
+        "atm22": lambda config: Atm22(config.spacing_mm),
+        "phantom": lambda _: PublishedMasks("phantom", "airway"),
+        "none": lambda _: NoLabels(),
+    },
+    "vessel": {
+        "totalsegmentator": lambda _: TotalSegmentator("lung_vessels"),
+        "masks": lambda config: VesselMasks(config.artery_id, config.vein_id),
+        "phantom": lambda _: PublishedMasks("phantom", "vessel"),
+        "none": lambda _: NoLabels(),
+    },
+}
+
+
+def choose_backend(kind: Kind, config: LabellerConfig) -> Backend:
+    """Make the backend that a section of params.yaml names."""
+    known = BACKENDS[kind]
+    if config.backend not in known:
+        raise ConfigError(
+            f"pseudo_label.{kind}.backend",
+            f"there is no backend {config.backend}",
+            f"use {', '.join(sorted(known))}",
+        )
+    return known[config.backend](config)

@@ -1,0 +1,180 @@
+"""Anatomy, airways and vessels by TotalSegmentator, in a process of its own.
+
+Its model files are pickles, and opening a pickle can run anything: the one exception to this
+project's rule that nothing is unpickled. So it happens in a child process that has no network and
+no secrets in its environment, and that hands back nothing but a label map, which is read as
+strictly as any other file:
+
+    worker --{"ct", "out"}--> child: TotalSegmentator's Python API, models kept loaded
+           <--{"done"} | {"refused"} | {"setup"}--
+
+The child ends when its worker does, also when that was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import IO, Any, Final
+
+from uvlm.data.cases import Case
+from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.io import read_label_map, read_volume, write_volume
+from uvlm.data.ct.volume import LabelMap, ReadError, Volume
+from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.totalsegmentator_weights import (
+    WEIGHTS_VARIABLE,
+    Task,
+    check_weights,
+    weights_folder,
+)
+from uvlm.errors import SetupError
+
+CHILD: Final = "uvlm.data.labels.pseudo.totalsegmentator_child"
+_LARGEST_ID: Final = {"total": 117, "lung_vessels": 4}
+_PATIENCE_S: Final = 1.0
+_NO_NETWORK: Final = ("unshare", "--map-root-user", "--net", "--")
+_KEPT_VARIABLES: Final = (
+    *("PATH", "PYTHONPATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "UVLM_DEVICE"),
+    *("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"),
+)
+
+
+@dataclass(frozen=True)
+class TotalSegmentator:
+    """One task; `fast` is the model at 3 mm."""
+
+    task: Task
+    fast: bool = False
+
+    def provenance(self) -> Provenance:
+        """Say which package and models are used; both have to be here."""
+        digest = check_weights(self.task, self.fast)
+        try:
+            release = f"{version('totalsegmentator')} (nnunetv2 {version('nnunetv2')})"
+        except PackageNotFoundError as error:
+            raise SetupError(error.name, "is not installed", "pip install 'uvlm[pseudo]'") from None
+        options = {"task": self.task, "fast": self.fast}
+        return Provenance("totalsegmentator", release, "Apache-2.0", digest, options)
+
+    def inputs(self, case: Case, root: Path) -> list[str]:
+        """Name the CT."""
+        return ct_inputs(case)
+
+    def load(self, root: Path) -> Labeller:
+        """Start the child for CTs below `root`."""
+        child = Child(self.task, self.fast)
+
+        def label(case: Case) -> LabelMap:
+            return child.label(read_volume(root / case.volume), case.case_id)
+
+        return label
+
+
+class Child:
+    """The process that runs the package, for one task."""
+
+    def __init__(self, task: Task, fast: bool = False) -> None:
+        self._largest_id = _LARGEST_ID[task]
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the child
+        command = [sys.executable, "-m", CHILD, task, *(["--fast"] if fast else [])]
+        self._process = subprocess.Popen(
+            [*no_network(), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=child_environment(),
+            start_new_session=True,
+            text=True,
+        )
+        self._folder = Path(self._answer()["ready"])
+
+    def label(self, volume: Volume, case_id: str) -> LabelMap:
+        """Label one CT, in its own grid.
+
+        Raises:
+            ReadError: the package fails on this CT.
+            SetupError: it does not run, or the process has ended.
+        """
+        ct, out = self._folder / "ct.nii.gz", self._folder / "labels.nii.gz"
+        write_volume(ct, volume)
+        try:
+            answer = self._answer({"ct": str(ct), "out": str(out)})
+            if "refused" in answer:
+                fact = f"TotalSegmentator fails on it ({answer['refused']})"
+                raise ReadError(case_id, fact, "leave it out", reason="labeller_failed")
+            labels = read_label_map(out)
+        finally:
+            ct.unlink(missing_ok=True)
+            out.unlink(missing_ok=True)
+        shape, largest = volume.array.shape, int(labels.array.max(initial=0))
+        on_its_grid = labels.array.shape == shape
+        if not on_its_grid or not same_place(volume.affine, labels.affine, shape):
+            fact = "TotalSegmentator's labels do not lie on the grid of the CT"
+            raise ReadError(case_id, fact, "leave it out", reason="grid_mismatch")
+        if largest > self._largest_id:
+            fact = f"TotalSegmentator gave the id {largest}, more than {self._largest_id}"
+            raise ReadError(case_id, fact, "leave it out", reason="class_ids")
+        return LabelMap(labels.array, volume.affine)
+
+    def close(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
+
+    def _answer(self, request: dict[str, str] | None = None) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        try:
+            if request is not None:
+                self._process.stdin.write(json.dumps(request) + "\n")
+                self._process.stdin.flush()
+            while not select.select([self._process.stdout], [], [], _PATIENCE_S)[0]:
+                if self._process.poll() is not None:  # what it has forked may keep the pipe open
+                    raise BrokenPipeError
+            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        except (BrokenPipeError, ValueError):
+            code = self._process.wait()
+            killed = " (killed, perhaps for lack of memory)" if code < 0 else ""
+            fact = f"its process has ended with {code}{killed}: {self._last_line()}"
+            raise SetupError("totalsegmentator", fact, "run the same command again") from None
+        if "setup" in answer:
+            raise SetupError(answer["subject"], answer["setup"], answer["remedy"])
+        return answer
+
+    def _last_line(self) -> str:
+        self._log.seek(0)
+        lines = self._log.read().decode("utf-8", "replace").strip().splitlines()
+        return lines[-1][:300] if lines else "it said nothing"
+
+
+def child_environment() -> dict[str, str]:
+    """Keep what the package needs and no token or password."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES}
+    one_ct_at_a_time = {"nnUNet_def_n_proc": "1"}
+    return kept | one_ct_at_a_time | {WEIGHTS_VARIABLE: str(weights_folder().resolve())}
+
+
+@cache
+def no_network() -> tuple[str, ...]:
+    """Give the command before the child's own that takes the network away, where there is one.
+
+    On Linux, unless the administrator forbids it; the child refuses to connect anyway.
+    """
+    try:
+        tried = subprocess.run([*_NO_NETWORK, "true"], capture_output=True, check=False)
+    except OSError:
+        return ()
+    return _NO_NETWORK if tried.returncode == 0 else ()

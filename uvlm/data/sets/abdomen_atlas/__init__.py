@@ -1,0 +1,1 @@
+"""AbdomenAtlas 3.0 Mini: layout, tables, download, cases."""

@@ -1,0 +1,1 @@
+"""CT-RATE and ReXGroundingCT: layout, tables, download, cases."""

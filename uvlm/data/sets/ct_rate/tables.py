@@ -1,0 +1,154 @@
+"""CT-RATE's tables as typed rows: reports, labels, metadata, and the lists of head and neck CTs.
+
+The reports and labels tables have one row a reconstruction and repeat themselves within a scan.
+RescaleSlope and RescaleIntercept are read as facts about the scanner only: the volumes of v2 are in
+Hounsfield units already, and applying the two again is the best known mistake with this data set.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from uvlm.data.sets.ct_rate.layout import id_of
+from uvlm.published_tables import BadRow, TableRow, check_flags, flags_of, read_table, read_text
+from uvlm.text.abnormalities import ABNORMALITIES
+
+_REPORT_COLUMNS: Final = ("VolumeName", "Findings_EN", "Impressions_EN")
+_METADATA_COLUMNS: Final = (
+    "VolumeName",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "ConvolutionKernel",
+    "PatientSex",
+    "PatientAge",
+    "Rows",
+    "Columns",
+    "NumberofSlices",
+    "XYSpacing",
+    "ZSpacing",
+    "RescaleIntercept",
+)
+
+
+@dataclass(frozen=True)
+class ReportRow:
+    """The two sections that are learned, as written; `case_id` is a scan in scan-level tables."""
+
+    case_id: str
+    place: str
+    findings: str
+    impression: str
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """18 flags in the order of ABNORMALITIES."""
+
+    case_id: str
+    place: str
+    flags: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MetadataRow:
+    """What the scanner said; shape and spacing (mm) are (z, y, x), what is empty is None."""
+
+    case_id: str
+    place: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    rescale_intercept: float
+    manufacturer: str
+    model: str
+    kernel: str
+    sex: str | None
+    age_years: int | None
+
+
+def read_reports(path: Path) -> list[ReportRow]:
+    """Read a reports table; every row is a row, also an empty one."""
+    return [
+        ReportRow(
+            id_of(row.values["VolumeName"]),
+            row.place,
+            row.values["Findings_EN"],
+            row.values["Impressions_EN"],
+        )
+        for row in read_table(path, _REPORT_COLUMNS)
+    ]
+
+
+def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
+    """Read a labels table; a column without a single flag breaks the table, a cell only its row."""
+    rows = read_table(path, ("VolumeName", *ABNORMALITIES))
+    check_flags(path, rows, ABNORMALITIES)
+    good, bad = [], []
+    for row in rows:
+        case_id, flags = id_of(row.values["VolumeName"]), flags_of(row, ABNORMALITIES)
+        if isinstance(flags, str):
+            bad.append(BadRow(case_id, "bad_label", flags))
+        else:
+            good.append(LabelRow(case_id, row.place, flags))
+    return good, bad
+
+
+def read_metadata(path: Path) -> tuple[list[MetadataRow], list[BadRow]]:
+    """Read a metadata table; a row without a finite positive geometry is bad."""
+    good, bad = [], []
+    for row in read_table(path, _METADATA_COLUMNS):
+        try:
+            good.append(_metadata_row(row))
+        except ValueError as error:
+            fact = f"{row.place}: {error}"
+            bad.append(BadRow(id_of(row.values["VolumeName"]), "bad_metadata", fact))
+    return good, bad
+
+
+def read_no_chest(path: Path) -> frozenset[str]:
+    """Read a list of volumes that show no chest, one path a line."""
+    return frozenset(map(id_of, read_text(path).split()))
+
+
+def _metadata_row(row: TableRow) -> MetadataRow:
+    values = row.values
+    pair = _pair(values["XYSpacing"])
+    spacing = (_positive(values, "ZSpacing"), pair[1], pair[0])
+    shape = tuple(int(_positive(values, name)) for name in ("NumberofSlices", "Rows", "Columns"))
+    age = values["PatientAge"]
+    return MetadataRow(
+        case_id=id_of(values["VolumeName"]),
+        place=row.place,
+        shape=(shape[0], shape[1], shape[2]),
+        spacing=spacing,
+        rescale_intercept=float(values["RescaleIntercept"]),
+        manufacturer=values["Manufacturer"],
+        model=values["ManufacturerModelName"],
+        kernel=values["ConvolutionKernel"],
+        sex=values["PatientSex"] or None,
+        age_years=int(age[:-1]) if age[-1:] == "Y" and age[:-1].isdigit() else None,
+    )
+
+
+def _positive(values: dict[str, str], name: str) -> float:
+    try:
+        number = float(values[name])
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number > 0):
+        raise ValueError(f"{name} is {values[name]!r}")
+    return number
+
+
+def _pair(text: str) -> tuple[float, float]:
+    """Read "[0.34, 0.34]": spacing along x, then along y."""
+    try:
+        x, y = map(float, json.loads(text))
+    except (ValueError, TypeError):
+        x = y = math.nan
+    if not (0 < x < math.inf and 0 < y < math.inf):
+        raise ValueError(f"XYSpacing is {text!r}")
+    return x, y

@@ -1,0 +1,232 @@
+"""Bytes of the hub into place: resumed, verified against the listing, renamed.
+
+    .train_1_a_1.nii.gz.part     grows, survives a kill, is continued by the next run
+    train_1_a_1.nii.gz           exists only when its size and digest are what the hub published
+
+One process at a time writes a part; a second one waits and finds the file finished.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BufferedRandom
+from pathlib import Path
+from typing import Final
+
+from uvlm.data.sets.hub.client import Hub, Repo, UnverifiedError, interrupted
+from uvlm.data.sets.hub.listing import HubFile
+from uvlm.errors import ConfigError, Interrupted, SetupError
+from uvlm.store import CaseProgress
+
+_CHUNK: Final = 1 << 20
+_AT_A_TIME: Final = 4
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A file of the hub and where it belongs."""
+
+    file: HubFile
+    target: Path
+
+
+def fetch_all(
+    hub: Hub,
+    repo: Repo,
+    wanted: Sequence[Wanted],
+    description: str,
+    progress: CaseProgress | None = None,
+) -> None:
+    """Bring all files into place, or raise: there is no partial success.
+
+    The first failure stops the others; what is verified stays, and the next run continues.
+
+    Args:
+        hub: the server; `$UVLM_WORKERS` files at a time are asked for, 4 without it.
+        repo: the commit that all files are of.
+        wanted: what is already in place, with the right size, costs nothing.
+        description: for `progress`.
+        progress: told after every file.
+
+    Raises:
+        DataError: the hub does not have what its listing says.
+        SetupError: no access, or no network for longer than patience lasts.
+    """
+    missing = [item for item in wanted if not is_in_place(item)]
+    _refuse_without_space(missing)
+    done = len(wanted) - len(missing)
+    lock = threading.Lock()
+
+    def one(item: Wanted) -> None:
+        nonlocal done
+        fetch(hub, repo, item)
+        with lock:
+            done += 1
+            if progress is not None:
+                progress(description, done, len(wanted))
+
+    with ThreadPoolExecutor(_files_at_a_time()) as pool:
+        futures = [pool.submit(one, item) for item in missing]
+        try:
+            wait(futures, return_when=FIRST_EXCEPTION)
+        finally:
+            hub.stop.set()
+            pool.shutdown(cancel_futures=True)
+            hub.stop.clear()
+    _raise_the_cause(futures)
+
+
+def is_in_place(item: Wanted) -> bool:
+    """Whether the file is there: only verified bytes ever get this name."""
+    try:
+        return item.target.stat().st_size == item.file.size
+    except FileNotFoundError:
+        return False
+
+
+def fetch(hub: Hub, repo: Repo, item: Wanted) -> None:
+    """Bring one file into place; waits are counted anew whenever bytes have arrived."""
+    subject = f"{repo.name}/{item.file.path}"
+    with _own_part(item.target) as part:
+        if is_in_place(item):
+            return
+        waits, longest = iter(hub.patience.waits), _length(part)
+        while True:
+            try:
+                _continue(hub, repo, item.file, part)
+                _verify(part, item.file)
+            except Exception as error:
+                if longest < _length(part):
+                    waits, longest = iter(hub.patience.waits), _length(part)
+                hub.wait(hub.pause_after(error, subject, next(waits, None)))
+                continue
+            os.fsync(part.fileno())
+            _part_of(item.target).replace(item.target)
+            return
+
+
+def _continue(hub: Hub, repo: Repo, file: HubFile, part: BufferedRandom) -> None:
+    """Append what is missing of the part; never more than the listing says."""
+    have = _length(part)
+    if have > file.size:
+        have = _restart(part)
+    if have == file.size:
+        return
+    with hub.stream(repo, file.path, have) as response:
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise UnverifiedError("answered a web page instead of the file")
+        if have and not _continues_at(response.headers.get("Content-Range", ""), have):
+            have = _restart(part)
+            if response.status_code in (206, 416):
+                raise UnverifiedError("answered another part of the file than was asked for")
+        part.seek(have)
+        for chunk in response.iter_raw():  # as it arrives: nothing is lost when it breaks off
+            if hub.stop.is_set():
+                raise interrupted(file.path)
+            have += len(chunk)
+            if have > file.size:
+                _restart(part)
+                raise UnverifiedError(f"sent more than the {file.size} bytes of the listing")
+            part.write(chunk)
+    part.flush()
+
+
+def _verify(part: BufferedRandom, file: HubFile) -> None:
+    """Compare size and digest with the listing; a part with wrong bytes is emptied."""
+    length = _length(part)
+    if length < file.size:
+        raise UnverifiedError(f"sent {length} of {file.size} bytes")
+    part.seek(0)
+    name, expected, found = "sha256", file.sha256, ""
+    if expected is None:  # not LFS: git's own digest of the content
+        name, expected = "git sha1", file.blob_id
+        digest = hashlib.sha1(f"blob {length}\0".encode(), usedforsecurity=False)
+        while chunk := part.read(_CHUNK):
+            digest.update(chunk)
+        found = digest.hexdigest()
+    else:
+        found = hashlib.file_digest(part, "sha256").hexdigest()
+    if found != expected:
+        _restart(part)
+        raise UnverifiedError(f"its {name} is {found[:12]}, the listing says {expected[:12]}")
+
+
+@contextmanager
+def _own_part(target: Path) -> Iterator[BufferedRandom]:
+    """Open the part of a file for this process alone; an empty part does not stay behind."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    path = _part_of(target)
+    while True:
+        part = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o644), "r+b")
+        fcntl.flock(part, fcntl.LOCK_EX)
+        if _is_same_file(part, path):
+            break
+        part.close()  # another process has just finished it under its final name
+    with part:
+        try:
+            yield part
+        finally:
+            if _is_same_file(part, path) and not _length(part):
+                path.unlink()
+
+
+def _is_same_file(part: BufferedRandom, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(part.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _part_of(target: Path) -> Path:
+    return target.with_name(f".{target.name}.part")
+
+
+def _length(part: BufferedRandom) -> int:
+    part.flush()
+    return os.fstat(part.fileno()).st_size
+
+
+def _restart(part: BufferedRandom) -> int:
+    part.seek(0)
+    part.truncate()
+    return 0
+
+
+def _continues_at(content_range: str, offset: int) -> bool:
+    return content_range.startswith(f"bytes {offset}-")
+
+
+def _refuse_without_space(missing: Sequence[Wanted]) -> None:
+    """Stop before the first byte when the disk cannot hold the last one."""
+    if not missing:
+        return
+    needed = sum(item.file.size for item in missing)
+    folder = next(path for path in missing[0].target.parents if path.exists())
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    if free < needed:
+        fact = f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        remedy = "make room, set UVLM_DATA_ROOT to a larger disk, or choose fewer patients"
+        raise SetupError(folder, fact, remedy)
+
+
+def _files_at_a_time() -> int:
+    text = os.environ.get("UVLM_WORKERS") or str(_AT_A_TIME)
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError("UVLM_WORKERS", f"is {text!r}", "give a number of downloads at a time")
+    return int(text)
+
+
+def _raise_the_cause(futures: Sequence[Future[None]]) -> None:
+    """Raise the first failure that is not only the echo of another one."""
+    errors = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
+    errors.sort(key=lambda error: isinstance(error, Interrupted))
+    if errors:
+        raise errors[0]

@@ -1,0 +1,121 @@
+"""A person's own CTs and reports as cases, from what the download leaves (sources.own_layout)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from uvlm.config import FolderConfig
+from uvlm.data.cases import Case, Split
+from uvlm.data.sets.ct_rate.tables import read_labels
+from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE
+from uvlm.data.sets.own.table import OwnRow, read_own_table, without_suffix
+from uvlm.errors import DataError
+from uvlm.files import key_of
+from uvlm.published_tables import BadRow
+from uvlm.seeding import unit_interval
+from uvlm.store import Refusal, Row, resolve
+
+_AGAIN: Final = "run `dvc repro -f -s download`"
+
+
+def read_cases(
+    files: Mapping[str, Row], config: FolderConfig, seed: int
+) -> tuple[list[Case], list[Refusal]]:
+    """Join the table with CTs and labels; every row ends as a case or as one refusal.
+
+    Args:
+        files: the download manifest, by path inside the data set.
+        config: what the columns are called, and the share of the test part.
+        seed: chooses the patients of the test part when the table does not.
+    """
+    rows, bad = read_own_table(_path(files, TABLE), config)
+    refusals = {row.case_id: _refuse(row) for row in (*bad, *_faults(files))}
+    flags = _labels(files)
+    volumes = _volumes(files)
+    splits = _splits(rows, config, seed)
+    cases = []
+    for row in rows:
+        known = row.flags or flags.get(row.case_id)
+        if row.case_id in refusals:
+            continue
+        if known is None or row.case_id not in volumes:
+            reason = "no_labels" if known is None else "missing_file"
+            fact = f"{row.place} has {'no labels' if known is None else 'no CT'}"
+            refusals[row.case_id] = _refuse(BadRow(row.case_id, reason, fact))
+            continue
+        cases.append(_case(row, known, splits[row.patient_id, row.split], volumes[row.case_id]))
+    return cases, list(refusals.values())
+
+
+def _case(row: OwnRow, flags: tuple[int, ...], split: Split, volume: Sequence[Row]) -> Case:
+    first = volume[0]
+    is_series = len(PurePosixPath(first.case).relative_to(CTS).parts) > 1
+    path = PurePosixPath(first.path)
+    return Case(
+        case_id=row.case_id,
+        scan_id=row.case_id,
+        patient_id=row.patient_id,
+        split=split,
+        volume=(path.parent if is_series else path).as_posix(),
+        findings_mask=None,
+        finding_categories={},
+        abnormalities=flags,
+        findings=row.report.findings,
+        impression=row.report.impression,
+        sha256=key_of([f.sha256 for f in volume]) if is_series else first.sha256,
+        source=first.source,
+    )
+
+
+def _splits(
+    rows: Sequence[OwnRow], config: FolderConfig, seed: int
+) -> dict[tuple[str, str | None], Split]:
+    """Give every patient a split: the one of the table, else by the hash of the name."""
+    patients = sorted({row.patient_id for row in rows}, key=lambda p: unit_interval(seed, "own", p))
+    test = set(patients[: max(1, round(config.test_fraction * len(patients)))])
+    splits: dict[tuple[str, str | None], Split] = {}
+    for row in rows:
+        is_test = row.patient_id in test if row.split is None else row.split == "test"
+        splits[row.patient_id, row.split] = "test" if is_test else "train"
+    return splits
+
+
+def _volumes(files: Mapping[str, Row]) -> dict[str, list[Row]]:
+    """Collect the files of each CT, in the order of their names."""
+    volumes: dict[str, list[Row]] = {}
+    for path in sorted(files):
+        if path.startswith(CTS):
+            name = PurePosixPath(path).relative_to(CTS).parts[0]
+            series = len(PurePosixPath(path).relative_to(CTS).parts) > 1
+            volumes.setdefault(name if series else without_suffix(name), []).append(files[path])
+    return volumes
+
+
+def _labels(files: Mapping[str, Row]) -> dict[str, tuple[int, ...]]:
+    if LABELS not in files:
+        return {}
+    good, _ = read_labels(_path(files, LABELS))
+    return {row.case_id: row.flags for row in good}
+
+
+def _faults(files: Mapping[str, Row]) -> list[BadRow]:
+    """Read which CTs the download did not find."""
+    path = _path(files, FAULTS)
+    try:
+        return [BadRow(**fault) for fault in json.loads(path.read_text(encoding="utf-8"))]
+    except (ValueError, TypeError) as error:
+        raise DataError(path, f"not the record of a download ({error!r})", _AGAIN) from None
+
+
+def _path(files: Mapping[str, Row], name: str) -> Path:
+    if name not in files:
+        raise DataError(name, "is not in the data set", _AGAIN)
+    return resolve(files[name], "download")
+
+
+def _refuse(row: BadRow) -> Refusal:
+    remedy = "correct the table or the file, then run `dvc repro -f -s download`"
+    return Refusal(row.case_id, row.case_id, row.reason, row.fact, remedy)

@@ -1,0 +1,132 @@
+"""A person's own table of reports as typed rows.
+
+    id,report,patient,split,Medical material,...,Interlobular septal thickening
+    p01_ct1,"No nodule. ...",p01,train,0,...,1
+
+Only id and report are needed; what their columns are called is a parameter. The 18 columns of flags
+are there all or none. An empty cell is never taken for 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from uvlm.config import FolderConfig
+from uvlm.published_tables import BadRow, TableRow, broken_table, check_flags, flags_of, read_table
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.report import Report
+
+# What the reader takes; a folder of DICOM files has no suffix.
+SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
+_SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SPLITS: Final = ("train", "test")
+
+
+@dataclass(frozen=True)
+class OwnRow:
+    """One CT of the person; `file` is as written in the table, `flags` None without labels."""
+
+    case_id: str
+    place: str
+    file: str
+    patient_id: str
+    split: str | None
+    report: Report
+    flags: tuple[int, ...] | None
+
+
+def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list[BadRow]]:
+    """Read the table; every row below the header is in one of the two lists, under its own id.
+
+    Raises:
+        DataError: its form is broken, some but not all columns of flags are there, one of them
+            holds text, or a patient is in both splits.
+    """
+    named = (config.impression_column, config.file_column, config.patient_column)
+    columns = [config.id_column, config.findings_column, *filter(None, named)]
+    columns += [config.split_column] if config.split_column else []
+    rows = read_table(path, columns)
+    labels = _label_columns(path, rows)
+    check_flags(path, rows, labels)
+    parsed = [_parse(row, config, labels) for row in rows]
+    good = [row for row in parsed if isinstance(row, OwnRow)]
+    bad = [row for row in parsed if isinstance(row, BadRow)]
+    _refuse_split_patients(path, good)
+    counts = Counter(row.case_id for row in parsed)
+    for row in good:
+        if counts[row.case_id] > 1:
+            fact = f"{row.place}: the id {row.case_id} comes {counts[row.case_id]} times"
+            bad.append(BadRow(row.case_id, "duplicate_id", fact))
+    return [row for row in good if counts[row.case_id] == 1], _one_each(bad)
+
+
+def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnRow | BadRow:
+    written = row.values[config.id_column].strip()
+    case_id = without_suffix(written)
+    if not _SAFE_ID.fullmatch(case_id):
+        fact = f"{row.place}: the id {written!r} is not made of letters, digits, dots, - and _"
+        return BadRow(case_id or row.place, "bad_id", fact)
+    impression = row.values[config.impression_column] if config.impression_column else ""
+    report = Report(row.values[config.findings_column], impression)
+    if report.is_empty:
+        return BadRow(case_id, "empty_report", f"{row.place}: there is no report")
+    split = row.values[config.split_column].strip().lower() if config.split_column else None
+    if split is not None and split not in _SPLITS:
+        fact = f"{row.place}: {config.split_column} is {split!r}, not train or test"
+        return BadRow(case_id, "bad_split", fact)
+    patient = row.values[config.patient_column].strip() if config.patient_column else case_id
+    if not patient:
+        return BadRow(case_id, "no_patient", f"{row.place}: {config.patient_column} is empty")
+    flags = flags_of(row, labels) if labels else None
+    if isinstance(flags, str):
+        return BadRow(case_id, "bad_label", flags)
+    file = row.values[config.file_column].strip() if config.file_column else written
+    return OwnRow(case_id, row.place, file, patient, split, report, flags)
+
+
+def without_suffix(name: str) -> str:
+    """Cut off the suffix of an image file."""
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def _label_columns(path: Path, rows: list[TableRow]) -> tuple[str, ...]:
+    """Find the 18 columns of flags: all of them or none."""
+    there = [name for name in ABNORMALITIES if rows and name in rows[0].values]
+    if not there:
+        return ()
+    missing = [name for name in ABNORMALITIES if name not in there]
+    if missing:
+        problems = [f"column {name} is missing beside {there[0]}" for name in missing]
+        raise broken_table(path, problems)
+    return ABNORMALITIES
+
+
+def _refuse_split_patients(path: Path, rows: list[OwnRow]) -> None:
+    """Refuse patients who are trained and tested on: which split is meant, nobody can guess."""
+    splits: dict[str, set[str]] = {}
+    for row in rows:
+        splits.setdefault(row.patient_id, set()).add(row.split or "")
+    problems = [
+        f"patient {patient} is in train and test"
+        for patient, found in sorted(splits.items())
+        if len(found) > 1
+    ]
+    if problems:
+        raise broken_table(path, problems)
+
+
+def _one_each(bad: list[BadRow]) -> list[BadRow]:
+    """Keep one line a case: rows that share a name are told apart by their number."""
+    seen: Counter[str] = Counter()
+    result = []
+    for row in bad:
+        seen[row.case_id] += 1
+        number = seen[row.case_id]
+        case_id = row.case_id if number == 1 else f"{row.case_id}#{number}"
+        result.append(replace(row, case_id=case_id))
+    return result

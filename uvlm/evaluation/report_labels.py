@@ -1,0 +1,89 @@
+"""`uvlm label`: a CSV of anybody's reports in, a CSV of labels out.
+
+id column, then one column an abnormality, named and ordered as the data set does
+1 present, 0 absent; with `uncertain: keep` and a labeller that knows of doubt, -1 uncertain
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from uvlm.errors import ConfigError
+from uvlm.evaluation.labeller import DoubtingLabeller, Labeller
+from uvlm.files import write_bytes_atomic
+from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.report_table import ReportTable
+
+LABEL_SETS: Final = {"chest": ABNORMALITIES, "abdomen": ABDOMEN_LESIONS}
+
+
+def label_set_named(name: str) -> tuple[str, ...]:
+    """Look up the abnormalities that `--label-set` names."""
+    if name not in LABEL_SETS:
+        raise ConfigError("--label-set", f"there is no {name!r}", f"use {' or '.join(LABEL_SETS)}")
+    return LABEL_SETS[name]
+
+
+@dataclass(frozen=True)
+class LabelSummary:
+    """What was written, for the line that the command prints."""
+
+    num_reports: int
+    num_positive: dict[str, int]
+    num_uncertain: int
+    usage: dict[str, float]
+
+
+def label_table(
+    reports: ReportTable,
+    labeller: Labeller,
+    abnormalities: Sequence[str],
+    out: Path,
+    *,
+    keep_uncertain: bool = False,
+) -> LabelSummary:
+    """Label every report and write the table whole or not at all.
+
+    Uncertain labels are counted; unless they are kept as -1, they are written as present.
+
+    Raises:
+        ConfigError: `out` is the table that is read, or the id column is called like a label.
+    """
+    if out.resolve() == reports.path.resolve():
+        raise ConfigError("--out", f"{out} is the table that is read", "name another file")
+    if reports.id_column in abnormalities:
+        fact = f"{reports.id_column} is also the name of a label"
+        raise ConfigError("--id-column", fact, "name the column that holds the ids")
+    doubting = labeller if isinstance(labeller, DoubtingLabeller) else None
+    answers = doubting.answers(reports.texts) if doubting else labeller.label(reports.texts)
+    labels = answers if keep_uncertain else np.abs(answers)
+    try:
+        write_bytes_atomic(out, _as_csv(reports, abnormalities, labels).encode("utf-8"))
+    except OSError as error:
+        raise ConfigError("--out", f"{out} cannot be written ({error.strerror})") from None
+    positives = (labels == 1).sum(axis=0)
+    return LabelSummary(
+        num_reports=len(labels),
+        num_positive=dict(zip(abnormalities, map(int, positives), strict=True)),
+        num_uncertain=int((answers == -1).sum()),
+        usage=doubting.usage if doubting else {},
+    )
+
+
+def _as_csv(
+    reports: ReportTable, abnormalities: Sequence[str], labels: npt.NDArray[np.int64]
+) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([reports.id_column, *abnormalities])
+    for case_id, row in zip(reports.ids, labels.tolist(), strict=True):
+        writer.writerow([case_id, *row])
+    return text.getvalue()

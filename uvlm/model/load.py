@@ -1,0 +1,167 @@
+"""Modules of a model folder, rebuilt from its config and filled with verified weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from torch import nn
+
+from uvlm.errors import DataError
+from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.classifier import Classifier
+from uvlm.model.folder import file_sha256, read_config, read_contract, read_weights
+from uvlm.model.model_config import (
+    AnyModelConfig,
+    ClsModelConfig,
+    ModelConfig,
+    ReportModelConfig,
+    SegModelConfig,
+)
+from uvlm.model.pretrained import QwenSource, qwen_trained_on
+from uvlm.model.qwen import QwenDecoder
+from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.uvlm import UVLM
+from uvlm.model.weights import load_weights
+
+
+@dataclass(frozen=True)
+class SegmenterModel:
+    """The U-Net of a seg or report folder, in evaluation mode, without deep supervision."""
+
+    unet: ResidualEncoderUNet
+    config: SegModelConfig | ReportModelConfig
+    contract: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EncoderModel:
+    """The encoder of any folder, in evaluation mode."""
+
+    encoder: ResidualEncoder
+    config: AnyModelConfig
+    contract: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ClassifierModel:
+    """Encoder and classifier of a cls or report folder, in evaluation mode."""
+
+    encoder: ResidualEncoder
+    classifier: Classifier
+    config: ClsModelConfig | ReportModelConfig
+    contract: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ReportModel:
+    """Everything in a report folder, in evaluation mode; `tokenizer` is its tokenizer.json."""
+
+    unet: ResidualEncoderUNet
+    encoder: ResidualEncoder
+    classifier: Classifier
+    uvlm: UVLM
+    tokenizer: Path
+    config: ReportModelConfig
+    contract: dict[str, Any]
+    sha256: str
+
+
+def load_segmenter(directory: Path) -> SegmenterModel:
+    """Load the U-Net of a seg or report folder."""
+    config = read_config(directory, ("seg", "report"))
+    assert not isinstance(config, ClsModelConfig)
+    unet = build_unet(config.encoder, len(config.class_names), deep_supervision=False)
+    _fill(unet, directory, "unet", config)
+    return SegmenterModel(unet, config, *_identity(directory))
+
+
+def load_encoder(directory: Path, kinds: Sequence[str] = ("seg", "cls", "report")) -> EncoderModel:
+    """Load the encoder of a model folder; `kinds` narrows which models are accepted."""
+    config = read_config(directory, kinds)
+    return EncoderModel(_encoder(directory, config), config, *_identity(directory))
+
+
+def load_classifier(directory: Path) -> ClassifierModel:
+    """Load encoder and classifier of a cls or report folder."""
+    config = read_config(directory, ("cls", "report"))
+    assert not isinstance(config, SegModelConfig)
+    encoder, classifier = _encoder(directory, config), _classifier(directory, config)
+    return ClassifierModel(encoder, classifier, config, *_identity(directory))
+
+
+def load_report_model(directory: Path) -> ReportModel:
+    """Load all modules of a report folder and the path of its tokenizer."""
+    config = read_config(directory, ("report",))
+    assert isinstance(config, ReportModelConfig)
+    tokenizer = directory / "tokenizer.json"
+    if not tokenizer.is_file():
+        raise DataError(tokenizer, "no such file", "write the folder again with train_report")
+    uvlm = build_uvlm(
+        config.encoder,
+        config.decoder,
+        config.injection,
+        config.grid,
+        config.vocabulary_size,
+        config.specials,
+        _qwen(directory, config),
+    )
+    _fill(uvlm, directory, "decoder", config)
+    if isinstance(uvlm.decoder, QwenDecoder):
+        uvlm.decoder.merge_adapter()
+    return ReportModel(
+        load_segmenter(directory).unet,
+        _encoder(directory, config),
+        _classifier(directory, config),
+        uvlm,
+        tokenizer,
+        config,
+        *_identity(directory),
+    )
+
+
+def _encoder(directory: Path, config: ModelConfig) -> ResidualEncoder:
+    encoder = build_encoder(config.encoder)
+    _fill(encoder, directory, "encoder", config)
+    return encoder
+
+
+def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> Classifier:
+    classifier = build_classifier(
+        config.encoder, config.classifier, config.grid, len(config.abnormalities)
+    )
+    _fill(classifier, directory, "classifier", config)
+    return classifier
+
+
+def _qwen(directory: Path, config: ReportModelConfig) -> QwenSource | None:
+    """Find what a Qwen3 decoder is built from: an adapter needs the weights it was trained on."""
+    if config.decoder.kind == "scratch":
+        return None
+    if config.pretrained is None:
+        raise DataError(
+            directory / "config.json",
+            f"decoder.kind is {config.decoder.kind} but `pretrained` is missing",
+            "write the folder again: dvc repro -f -s train_report",
+        )
+    if config.decoder.kind == "qwen3_lora":
+        return qwen_trained_on(config.pretrained)
+    return QwenSource(config.pretrained)
+
+
+def _fill(module: nn.Module, directory: Path, name: str, config: ModelConfig) -> None:
+    """Put verified weights into a fresh module and make it ready for evaluation."""
+    load_weights(module, read_weights(directory, name, config), directory / f"{name}.safetensors")
+    module.eval()
+
+
+def _identity(directory: Path) -> tuple[dict[str, Any], str]:
+    """Read the contract and the sha256 of the model."""
+    return read_contract(directory), file_sha256(directory / "config.json")

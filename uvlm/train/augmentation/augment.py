@@ -1,0 +1,68 @@
+"""Augmentation of normalised voxels: small changes of all, larger ones of some.
+
+`spatial.py` turns and scales, `intensity.py` holds the occasional changes of intensity.
+
+Nothing is ever mirrored: left and right, upper and lower are words in the reports.
+
+(D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from uvlm.config import AugmentConfig, Grid
+from uvlm.train.augmentation.intensity import vary
+from uvlm.train.augmentation.spatial import draw_warp
+
+Voxels = npt.NDArray[np.float32]
+Number = TypeVar("Number", np.float32, np.uint8)
+
+
+def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
+    """Augment a whole volume without labels."""
+    depth, height, width = x.shape
+    whole = (slice(0, depth), slice(0, height), slice(0, width))
+    warp = draw_warp(config.spatial, whole, (depth, height, width), rng)
+    if warp is not None:
+        x = warp.image(np.ascontiguousarray(x[warp.source]))
+    return augment_intensity(roll(x, draw_roll(config, rng)), config, rng)
+
+
+def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
+    """Gamma, scale, shift and noise, each drawn from a normal distribution of its own width."""
+    scale, shift, log_gamma = rng.standard_normal(3)
+    if config.gamma_std > 0:
+        x = _gamma(x, float(np.exp(config.gamma_std * log_gamma)))
+    x = x * np.float32(1 + config.scale_std * scale) + np.float32(config.shift_std * shift)
+    if config.noise_std > 0:
+        x += rng.standard_normal(x.shape, dtype=np.float32) * np.float32(config.noise_std)
+    return vary(torch.from_numpy(x), config.intensity, rng).numpy()
+
+
+def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:
+    """Draw a shift in voxels, uniform within plus or minus `roll_voxels`."""
+    z, y, x = (int(rng.integers(-limit, limit + 1)) for limit in config.roll_voxels)
+    return z, y, x
+
+
+def roll(x: npt.NDArray[Number], shift: Grid) -> npt.NDArray[Number]:
+    """Move the content by `shift` voxels; the border voxels are repeated, nothing wraps round."""
+    for axis, step in enumerate(shift):
+        if step:
+            length = x.shape[axis]
+            x = np.take(x, np.clip(np.arange(length) - step, 0, length - 1), axis=axis)
+    return x
+
+
+def _gamma(x: Voxels, gamma: float) -> Voxels:
+    """Bend the intensities between the smallest and the largest value."""
+    low, high = float(x.min()), float(x.max())
+    if high <= low:
+        return x
+    bent: Voxels = ((x - np.float32(low)) / np.float32(high - low)) ** np.float32(gamma)
+    return bent * np.float32(high - low) + np.float32(low)

@@ -1,0 +1,1 @@
+"""The one training loop: steps, optimiser, stopping and continuing, faults, several GPUs."""

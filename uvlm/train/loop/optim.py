@@ -1,0 +1,100 @@
+"""Optimiser and its parameter groups: encoder or rest, decayed or not.
+
+Weight decay acts on the weights of linear and convolution layers only: not on biases, norms,
+embeddings (the tied output layer is one), learned queries or positions. `encoder_lr_scale: 0`
+freezes the encoder, `frozen_stages` some of its stages; stage 1 includes the stem.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from typing import Any
+
+import torch
+from torch import nn
+
+from uvlm.config import OptimConfig
+
+ENCODER = "encoder."
+POLY_POWER = 0.9
+
+
+def parameter_groups(
+    model: nn.Module,
+    config: OptimConfig,
+    encoder_lr_scale: float = 1.0,
+    frozen_stages: Collection[int] = (),
+) -> list[dict[str, Any]]:
+    """Group parameters for an optimiser; frozen ones are in none and stop requiring gradients.
+
+    Args:
+        model: parameters whose name starts with `encoder.` form the encoder.
+        config: base learning rate and weight decay.
+        encoder_lr_scale: factor on the encoder's learning rate; 0 freezes all of it.
+        frozen_stages: stages of the encoder to freeze, from 1.
+
+    Returns:
+        Up to four groups, each with `lr`, `base_lr` and `weight_decay`.
+    """
+    embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        in_encoder = name.startswith(ENCODER)
+        if in_encoder and (encoder_lr_scale == 0 or _stage_of(name) in frozen_stages):
+            parameter.requires_grad_(False)
+        if not parameter.requires_grad:
+            continue
+        is_matrix = name.endswith("weight") and parameter.ndim > 1
+        decays = is_matrix and id(parameter) not in embeddings
+        lr = config.lr * (encoder_lr_scale if in_encoder else 1.0)
+        decay = config.weight_decay if decays else 0.0
+        empty: dict[str, Any] = {"params": [], "lr": lr, "base_lr": lr, "weight_decay": decay}
+        groups.setdefault((in_encoder, decays), empty)["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(
+    model: nn.Module,
+    config: OptimConfig,
+    encoder_lr_scale: float = 1.0,
+    beta2: float = 0.999,
+    frozen_stages: Collection[int] = (),
+) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum or AdamW, over `parameter_groups`."""
+    groups = parameter_groups(model, config, encoder_lr_scale, frozen_stages)
+    if config.optimizer == "sgd":
+        nesterov = config.momentum > 0
+        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, beta2))
+
+
+def set_learning_rate(
+    optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig
+) -> float:
+    """Put every group at its learning rate for this step; returns the schedule's factor."""
+    factor = lr_factor(step, steps, config)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return factor
+
+
+def _stage_of(name: str) -> int:
+    """Stage (from 1) of a parameter `encoder.stages.<index>...` or `encoder.stem...`."""
+    part, index, *_ = name.removeprefix(ENCODER).split(".")
+    return int(index) + 1 if part == "stages" else 1
+
+
+def lr_factor(step: int, steps: int, config: OptimConfig) -> float:
+    """Fraction of the base learning rate at `step` (0-based) of `steps`.
+
+    Rises to 1 over the warm-up steps; after them cosine and poly fall to 0 at the end.
+    """
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    done = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if config.schedule == "poly":
+        return float(max(0.0, 1 - done) ** POLY_POWER)
+    return 1.0

@@ -1,0 +1,230 @@
+"""State of an unfinished training, outside the outputs of the pipeline.
+
+    <project>/.uvlm/state/<stage>-<fingerprint>/
+        lock                   held while a process trains
+        state.safetensors      weights, optimiser, best weights; step, scores, digest in its header
+        previous.safetensors   the state before, used when the other is damaged
+        bad_batch.*            only after a loss that is not finite, see faults.py
+
+The fingerprint covers parameters and inputs, so a changed number never continues an old run.
+Batches, augmentation, dropout and learning rate depend on (seed, step) alone: nothing else is kept.
+Of several processes the first one writes and all of them read; where weights are sharded, they
+put them together for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import TextIOWrapper
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import Params
+from uvlm.errors import DataError, SetupError
+from uvlm.files import key_of, write_bytes_atomic
+from uvlm.model.weights import load_weights
+from uvlm.processes import place
+from uvlm.train.loop.sharding import laid_out_as, spread, whole_copy, whole_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Best:
+    """The best validation so far; weights are contiguous copies on the CPU."""
+
+    step: int
+    score: float
+    metrics: dict[str, float]
+    weights: dict[str, Tensor]
+
+
+def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the weights to the CPU, contiguous and free of shared memory."""
+    return whole_weights(model)
+
+
+def fingerprint(stage: str, params: Params, sections: set[str], inputs: Iterable[Path]) -> str:
+    """Digest of everything that decides a training's result: parameters and input files."""
+    digests = {}
+    for path in inputs:
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        for file in files:
+            with file.open("rb") as stream:
+                name = file.relative_to(path.parent).as_posix()
+                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    numbers = params.model_dump(mode="json", include={"seed", *sections})
+    return key_of(stage, numbers, digests)
+
+
+class ResumeFolder:
+    """The state folder of one training; a context that locks it and removes it on success."""
+
+    def __init__(self, stage: str, digest: str) -> None:
+        root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
+        self.stage = stage
+        self.folder = root / ".uvlm" / "state" / f"{stage}-{digest}"
+        self.path = self.folder / "state.safetensors"
+        self.previous = self.folder / "previous.safetensors"
+        self._lock: TextIOWrapper | None = None
+
+    def __enter__(self) -> Self:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if place().is_first:
+            self._lock = self._locked()
+            for unfinished in [*self.folder.glob(".*"), *self.folder.glob("next.*")]:
+                unfinished.unlink()  # a killed process was writing it
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._lock is not None:
+            if kind is None:
+                shutil.rmtree(self.folder)
+            self._lock.close()
+
+    def exists(self) -> bool:
+        """Whether there is a state to continue from."""
+        return self.path.exists() or self.previous.exists()
+
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, best: Best | None
+    ) -> None:
+        """Replace the state in one move; `step` is the number of finished steps."""
+        from safetensors.torch import save
+
+        tensors = {f"model.{name}": value for name, value in snapshot(model).items()}
+        for index, slots in optimizer.state_dict()["state"].items():
+            for name, value in slots.items():
+                if value is not None:
+                    tensors[f"optimizer.{index}.{name}"] = whole_copy(torch.as_tensor(value))
+        if not place().is_first:
+            return
+        header: dict[str, Any] = {"step": step, "processes": place().world_size}
+        if best is not None:
+            tensors |= {f"best.{name}": value for name, value in best.weights.items()}
+            header["best"] = {"step": best.step, "score": best.score, "metrics": best.metrics}
+        header["sha256"] = _digest(header, tensors)
+        self._replace(save(tensors, {"uvlm": json.dumps(header)}))
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Best | None]:
+        """Put weights and optimiser back; returns finished steps and the best so far."""
+        if not self.exists():
+            return 0, None
+        header, tensors = self._read()
+        size = place().world_size
+        if header["processes"] != size:
+            raise SetupError(
+                self.path,
+                f"{header['processes']} processes saved it and {size} would go on, with another "
+                "batch at every step",
+                f"start {header['processes']}, or delete {self.folder} to train from the start",
+            )
+        load_weights(model, spread(_under("model.", tensors), model), self.path)
+        _load_optimizer(optimizer, _under("optimizer.", tensors))
+        best = header.get("best")
+        if best is not None:
+            best = Best(weights=_under("best.", tensors), **best)
+        return int(header["step"]), best
+
+    def _replace(self, payload: bytes) -> None:
+        """Write the new state beside the old one, then exchange them."""
+        written = self.folder / "next.safetensors"
+        try:
+            write_bytes_atomic(written, payload)
+        except OSError as error:
+            fact = f"{len(payload):,} bytes of training state cannot be written ({error.strerror})"
+            remedy = "make room and run the same command; it continues from the state before"
+            raise SetupError(self.folder, fact, remedy) from None
+        if self.path.exists():
+            self.path.replace(self.previous)
+        written.replace(self.path)
+
+    def _locked(self) -> TextIOWrapper:
+        lock = (self.folder / "lock").open("w", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise SetupError(
+                self.folder, f"another process is running {self.stage}", "wait for it or stop it"
+            ) from None
+        return lock
+
+    def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """Read the state, or the one before it when it is damaged; both lead to the same end."""
+        problems = []
+        for path in (self.path, self.previous):
+            try:
+                header, tensors = _read_state(path)
+            except FileNotFoundError:
+                continue
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            if problems and place().is_first:
+                sys.stderr.write(
+                    f"{self.path}: damaged training state ({problems[0]}); "
+                    f"going on from step {header['step']}, which {path.name} holds\n"
+                )
+            return header, tensors
+        raise DataError(
+            self.path,
+            f"damaged training state ({'; '.join(problems)})",
+            f"to train from the start, delete {self.folder} and run again",
+        )
+
+
+def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read and verify one file; ValueError says what is wrong with it."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads(file.metadata()["uvlm"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ValueError(str(error)) from None
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise ValueError("its content is not what was written")
+    return header, tensors
+
+
+def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Take the sha256 of everything in a state."""
+    whole = hashlib.sha256(json.dumps(header, sort_keys=True).encode("utf-8"))
+    for name, tensor in sorted(tensors.items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return whole.hexdigest()
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor]) -> None:
+    """Fill the optimiser's slots, each laid out in memory as its parameter is."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in slots.items():
+        index, name = key.split(".", 1)
+        parameter = parameters[int(index)]
+        if value.shape == parameter.shape and value.ndim:
+            value = laid_out_as(value, parameter.detach())
+        state.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

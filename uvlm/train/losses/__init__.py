@@ -1,0 +1,1 @@
+"""The three objectives and their losses."""

@@ -1,0 +1,1 @@
+"""`uvlm overfit`: stage 1 on one CT."""

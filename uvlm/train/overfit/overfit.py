@@ -1,0 +1,252 @@
+"""`uvlm overfit`: stage 1 on one real CT, to see that reading, labels, loss and training fit.
+
+The label map is TotalSegmentator's (`total` ids), folded into the coarse chest scheme. The network
+is trained and scored on the same CT: a high Dice says that the parts work, not that it generalises.
+A deadline ends the training, so the learning rate follows the clock where time is shorter than
+the steps.
+
+B batch, C classes, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+
+from uvlm.config import PreprocessConfig
+from uvlm.data.contract import normalise
+from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.io import read_label_map, read_volume
+from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.data.label_scheme import LabelScheme, scheme
+from uvlm.device import autocast, choose_device, set_threads
+from uvlm.errors import ConfigError, DataError, UvlmError
+from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
+from uvlm.inference.draft_folder import filling, write_json, write_segmentation
+from uvlm.inference.segment import Segmenter
+from uvlm.model.unet import build_unet
+from uvlm.seeding import generator, seed_everything
+from uvlm.tracking import Progress
+from uvlm.train.augmentation.patches import choose_class, patch_around, random_patch, random_voxel
+from uvlm.train.batches import SegBatch
+from uvlm.train.loop.optim import build_optimizer, set_learning_rate
+from uvlm.train.losses.losses import class_weights
+from uvlm.train.losses.objectives import SegObjective
+from uvlm.train.overfit.config import OverfitConfig
+from uvlm.train.overfit.picture import draw_planes
+
+METRICS: Final = "metrics.json"
+PICTURE: Final = "planes.png"
+SAME_GRID_MM: Final = 0.1
+Ids = npt.NDArray[np.uint8]
+
+
+def overfit(
+    ct: Path,
+    labels: Path,
+    out: Path,
+    *,
+    minutes: float = 10.0,
+    config: OverfitConfig | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train on one CT and write metrics.json, segmentation.nii.gz and planes.png to `out`.
+
+    Args:
+        ct: NIfTI file.
+        labels: TotalSegmentator's multi-label result on the CT's grid.
+        out: made if need be.
+        minutes: training stops here, whatever `config.steps` says.
+        config: the numbers.
+        progress: shows steps and loss.
+
+    Returns:
+        What metrics.json holds: `dice` is the mean over the classes present, `dice_by_class` each.
+    """
+    if not minutes > 0:
+        raise ConfigError("minutes", f"is {minutes:g}", "give a number above 0")
+    config = config or OverfitConfig()
+    start = time.monotonic()
+    set_threads()
+    seed_everything(config.seed)
+    subject = read_subject(ct, labels, config)
+    unet = build_unet(config.encoder, subject.scheme.num_classes)
+    device = choose_device()
+    unet.to(device, memory_format=torch.channels_last_3d)
+    segmenter = Segmenter(unet, config.patch, device)  # its norms are those to train with
+    before = subject.dice(_labels(segmenter, subject))
+    steps = _train(segmenter, subject, config, start + 60 * minutes, progress)
+    predicted = _labels(segmenter, subject)
+    dice = subject.dice(predicted)
+    metrics = {
+        "dice": _mean(dice),
+        "dice_by_class": dice,
+        "dice_before": _mean(before),
+        "grid": list(config.grid),
+        "steps": steps,
+        "seconds": round(time.monotonic() - start, 1),
+        "note": "trained and scored on the same CT, on the network's grid",
+    }
+    with filling(out) as temporary:
+        write_json(temporary / METRICS, metrics)
+        native = subject.geometry.labels_to_native(predicted)
+        write_segmentation(temporary, native, subject.scheme.names)
+        spacing = LabelMap(predicted, subject.geometry.grid_affine).spacing
+        picture = temporary / PICTURE
+        draw_planes(picture, subject.hu, spacing, (subject.truth, predicted), dice)
+    return metrics
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One CT with its true classes on the network's grid, and how its patches are drawn."""
+
+    name: str
+    hu: npt.NDArray[np.int16]
+    voxels: npt.NDArray[np.float32]
+    truth: Ids
+    geometry: Geometry
+    scheme: LabelScheme
+    config: OverfitConfig
+
+    @property
+    def counts(self) -> npt.NDArray[np.int64]:
+        """Voxels of each class, (C,)."""
+        return np.bincount(self.truth.ravel(), minlength=self.scheme.num_classes)
+
+    def dice(self, predicted: Ids) -> dict[str, float]:
+        """Dice of every class present but the background."""
+        names = self.scheme.names
+        scores = dice_of_present(overlap_counts(self.name, self.truth, predicted, len(names)))
+        return {
+            name: round(float(score), 4)
+            for name, score in zip(names[1:], scores[1:], strict=True)
+            if np.isfinite(score)
+        }
+
+    def batch(self, index: int, rarity: npt.NDArray[np.float64]) -> SegBatch:
+        """Draw batch number `index`: patches anywhere, or around a voxel of an often rare class."""
+        config = self.config
+        rng = generator(config.seed, "overfit", index)
+        present = {c: int(n) for c, n in enumerate(self.counts) if n}
+        places = []
+        for _ in range(config.batch_size):
+            place = random_patch(config.grid, config.patch, rng)
+            if rng.random() < config.foreground_fraction:
+                chosen = choose_class(present, rarity, (), rng)
+                assert chosen is not None
+                voxel = random_voxel(self.truth, chosen, rng)
+                place = patch_around(voxel, config.grid, config.patch, rng)
+            places.append(place)
+        x = np.stack([self.voxels[place] for place in places])[:, None]
+        target = np.stack([self.truth[place] for place in places])
+        return SegBatch([self.name] * len(places), torch.from_numpy(x), torch.from_numpy(target))
+
+
+def read_subject(ct: Path, labels: Path, config: OverfitConfig) -> Subject:
+    """Read both files strictly and bring them onto the grid."""
+    _check_sizes(config)
+    volume, label_map = read_volume(ct), read_label_map(labels)
+    _check_same_grid(labels, label_map, volume)
+    preprocess = PreprocessConfig(
+        orientation="LPS",
+        clip_hu=config.clip_hu,
+        grid=config.grid,
+        resize="stretch",
+        normalise="window",
+        window_hu=config.window_hu,
+    )
+    hu, geometry = preprocess_volume(volume, preprocess)
+    coarse = scheme("chest", "coarse")
+    truth = geometry.labels_to_grid(geometry.order.forward(coarse.fold_total(label_map.array)))
+    if not truth.any():
+        raise DataError(
+            labels,
+            "holds none of the classes of the chest scheme",
+            "give TotalSegmentator's multi-label file of the task `total`",
+        )
+    return Subject(ct.name, hu, normalise(hu, preprocess), truth, geometry, coarse, config)
+
+
+def _train(
+    segmenter: Segmenter,
+    subject: Subject,
+    config: OverfitConfig,
+    deadline: float,
+    progress: Progress | None,
+) -> int:
+    """Train until the steps or the time are used up; returns the steps taken."""
+    unet: ResidualEncoderUNet = segmenter.unet
+    counts = torch.from_numpy(subject.counts)
+    weights = class_weights(counts, config.ce_weight_power, config.ce_weight_cap)
+    rarity = weights.double().numpy()
+    objective = SegObjective(weights.to(segmenter.device), config.deep_supervision)
+    optimizer = build_optimizer(unet, config.optim)
+    start = time.monotonic()
+    _set_training(unet, True)
+    step = 0
+    while step < config.steps:
+        share = max(step / config.steps, (time.monotonic() - start) / (deadline - start))
+        if share >= 1:
+            break
+        set_learning_rate(optimizer, int(share * config.steps), config.steps, config.optim)
+        batch = subject.batch(step, rarity)
+        x, target = batch.x.to(segmenter.device), batch.target.to(segmenter.device)
+        with autocast(segmenter.device):
+            terms = objective.loss(unet, SegBatch(batch.case_ids, x, target))
+        loss = torch.stack(list(terms.values())).sum()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UvlmError(subject.name, f"loss is {value} at step {step}", "lower the lr")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(unet.parameters(), config.optim.clip_norm)
+        optimizer.step()
+        step += 1
+        if progress is not None:
+            progress.update(step, config.steps, value)
+    return step
+
+
+def _labels(segmenter: Segmenter, subject: Subject) -> Ids:
+    """Classify the whole CT."""
+    _set_training(segmenter.unet, False)
+    labels: Ids = segmenter.labels(subject.voxels[None])[0]
+    return labels
+
+
+def _set_training(unet: ResidualEncoderUNet, training: bool) -> None:
+    """Switch between all resolutions for the loss and full resolution alone."""
+    unet.train(training)
+    unet.decoder.deep_supervision = training
+
+
+def _check_sizes(config: OverfitConfig) -> None:
+    step = math.prod(config.encoder.strides)
+    for name, sizes in (("patch", config.patch), ("grid", config.grid)):
+        if any(size % step for size in sizes):
+            raise ConfigError(f"overfit.{name}", f"{list(sizes)} is not a multiple of {step}")
+    if any(edge > size for edge, size in zip(config.patch, config.grid, strict=True)):
+        raise ConfigError("overfit.patch", f"{list(config.patch)} exceeds {list(config.grid)}")
+
+
+def _check_same_grid(path: Path, label_map: LabelMap, volume: Volume) -> None:
+    same_shape = label_map.array.shape == volume.array.shape
+    if not same_shape or np.abs(label_map.affine - volume.affine).max() > SAME_GRID_MM:
+        raise DataError(
+            path,
+            f"lies on another grid {label_map.array.shape} than the CT {volume.array.shape}",
+            "give the label map that was made from this CT",
+        )
+
+
+def _mean(dice: dict[str, float]) -> float:
+    return round(sum(dice.values()) / len(dice), 4)
