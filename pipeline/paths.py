@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from uvlm import environment
 
 PARAMS = Path("params.yaml")
 MANIFESTS = Path("data/manifests")
@@ -25,11 +26,12 @@ def quarantine(name: str) -> Path:
     return QUARANTINE / f"{name}.jsonl"
 
 
-def project_root() -> Path:
-    """Find the repository, also when DVC runs an experiment in a temporary copy of it."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
 def state_root() -> Path:
     """Name the home of what outlives a stage without being an output: records, timings, states."""
-    return project_root() / ".uvlm"
+    return environment.project_root() / ".uvlm"
+
+
+def tracking_uri() -> str:
+    """Name the store of MLflow's runs."""
+    here = environment.project_root().resolve() / "mlflow.db"
+    return environment.TRACKING_URI.read() or f"sqlite:///{here}"

@@ -25,6 +25,7 @@ from pipeline.launch import run_crew
 from pipeline.paths import PARAMS, state_root
 from pipeline.progress import ProgressBar
 from pipeline.runs.mlflow_tracker import MlflowTracker
+from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, UvlmError
 from uvlm.files import write_json_atomic
@@ -101,7 +102,7 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
             work(Stage(name, params, tracker, progress))
             _write_timing(name, time.monotonic() - start)
 
-    return _guarded(name, tracked if place().is_first else silent)
+    return _guarded(name, lambda: tracked() if place().is_first else silent())
 
 
 def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoReturn:
@@ -120,11 +121,13 @@ def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoRet
 def _guarded(name: str, body: Callable[[], None]) -> int:
     """Run `body`; turn what it raises into one line and an exit code."""
     previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
-    who = name if place().is_first else f"{name} (process {place().rank})"
+    who = name
     try:
+        if not place().is_first:
+            who = f"{name} (process {place().rank})"
         body()
     except Interrupted as error:
-        if place().is_first:
+        if who == name:  # all processes stop, and one says so
             sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code
     except UvlmError as error:
@@ -159,8 +162,9 @@ def _write_timing(name: str, seconds: float) -> None:
 
 def _restart_keeping_memory() -> None:
     """Start this process anew, before anything heavy is imported, with malloc set for tensors."""
-    if any(os.environ.get(key) != value for key, value in _KEEP_MEMORY.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_KEEP_MEMORY})
+    wanted = environment.inherited() | _KEEP_MEMORY
+    if wanted != environment.inherited():
+        os.execve(sys.executable, sys.orig_argv, wanted)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

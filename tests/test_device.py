@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
+from uvlm import environment
 from uvlm.device import choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, SetupError
-from uvlm.train.loop.launch import choose_strategy
 
 
 def test_the_environment_chooses_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_DEVICE", "cpu")
     assert choose_device() == torch.device("cpu")
     monkeypatch.setenv("UVLM_DEVICE", "toaster")
-    with pytest.raises(ConfigError, match="toaster is no device"):
+    with pytest.raises(ConfigError, match="is 'toaster'; use auto, cpu, cuda"):
         choose_device()
 
 
@@ -44,7 +44,7 @@ def test_the_environment_overrides_the_precision(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("UVLM_PRECISION", "32-true")
     assert choose_precision(torch.device("cuda")) == "32-true"
     monkeypatch.setenv("UVLM_PRECISION", "8")
-    with pytest.raises(ConfigError, match="8 is unknown"):
+    with pytest.raises(ConfigError, match="is '8'"):
         choose_precision(torch.device("cpu"))
 
 
@@ -59,5 +59,5 @@ def test_threads_follow_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_unknown_strategy_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_STRATEGY", "fsdp")
-    with pytest.raises(ConfigError, match="fsdp is unknown; use ddp or fsdp2"):
-        choose_strategy()
+    with pytest.raises(ConfigError, match="is 'fsdp'; use ddp or fsdp2"):
+        environment.STRATEGY.read()

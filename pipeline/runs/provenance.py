@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from pipeline.dvc_yaml import Declaration, digest, fingerprint, input_digests
 from pipeline.paths import PARAMS
 from pipeline.profiles import flatten, read_document
 from pipeline.runs.records import RunRecord
+from uvlm import environment
 from uvlm.files import key_of
 
 _CODE = ("dvc.yaml", "pipeline", "uvlm")
@@ -35,7 +35,7 @@ def new_record(root: Path, declaration: Declaration) -> RunRecord:
 
 def pipeline_id(root: Path, document: Any) -> str:
     """Name a pipeline run: experiment or commit, and a digest of the code and parameters."""
-    experiment = os.environ.get("DVC_EXP_NAME") or (_git(root, "rev-parse", "HEAD") or "none")[:12]
+    experiment = environment.EXPERIMENT.read() or (_git(root, "rev-parse", "HEAD") or "none")[:12]
     state = key_of(document, {name: digest(root / name) for name in _CODE})
     return f"{experiment}-{state[:12]}"
 
@@ -51,14 +51,12 @@ def git_tags(root: Path) -> dict[str, str]:
 
 def dvc_tags(root: Path) -> dict[str, str]:
     """Tell the lock file before this stage, and the experiment where there is one."""
-    tags = {"dvc.lock_sha256": digest(root / "dvc.lock")}
-    for tag, variable in (
-        ("dvc.exp_name", "DVC_EXP_NAME"),
-        ("dvc.exp_baseline_rev", "DVC_EXP_BASELINE_REV"),
-    ):
-        if os.environ.get(variable):
-            tags[tag] = os.environ[variable]
-    return tags
+    tags = {
+        "dvc.lock_sha256": digest(root / "dvc.lock"),
+        "dvc.exp_name": environment.EXPERIMENT.read(),
+        "dvc.exp_baseline_rev": environment.EXPERIMENT_START.read(),
+    }
+    return {tag: value for tag, value in tags.items() if value}
 
 
 def input_tags(inputs: dict[str, str]) -> dict[str, str]:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
@@ -31,6 +30,7 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.config import Params
+from uvlm.environment import project_root
 from uvlm.errors import DataError, SetupError
 from uvlm.files import key_of, write_bytes_atomic
 from uvlm.model.weights import load_weights
@@ -70,9 +70,8 @@ class ResumeFolder:
     """The state folder of one training; a context that locks it and removes it on success."""
 
     def __init__(self, stage: str, digest: str) -> None:
-        root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
         self.stage = stage
-        self.folder = root / ".uvlm" / "state" / f"{stage}-{digest}"
+        self.folder = project_root() / ".uvlm" / "state" / f"{stage}-{digest}"
         self.path = self.folder / "state.safetensors"
         self.previous = self.folder / "previous.safetensors"
         self._lock: TextIOWrapper | None = None
