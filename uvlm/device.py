@@ -31,11 +31,11 @@ def choose_device(*, avoid: str = "") -> torch.device:
     }
     if name == "auto":
         return torch.device(next(kind for kind, found in count.items() if found and kind != avoid))
-    device = torch.device(name)
-    if (device.index or 0) >= count[device.type]:
+    kind, _, index = name.partition(":")
+    if int(index or 0) >= count[kind]:  # before torch, for which cuda:256 is cuda:0
         fact = f"{name} is not available here"
         raise SetupError(environment.DEVICE.name, fact, "use auto or cpu")
-    return device
+    return torch.device(name)
 
 
 def choose_device_of_published() -> torch.device:

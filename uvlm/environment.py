@@ -117,8 +117,9 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _prices(text: str) -> tuple[float, ...]:
-    return tuple(float(price) for price in text.split(","))
+def _prices(text: str) -> tuple[float, float]:
+    price_in, price_out = map(float, text.split(","))
+    return price_in, price_out
 
 
 _TEXT: Final = Kind("any text", ".+", str)
