@@ -6,8 +6,6 @@ golden/before_the_moves holds a whole small project of commit 9586cbd and says h
 from __future__ import annotations
 
 import json
-import shutil
-import tarfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -39,7 +37,6 @@ from uvlm.model.unet import build_unet
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 
-ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "before_the_moves"
 THEN = json.loads((GOLDEN / "numbers.json").read_text(encoding="utf-8"))
 OVER_CASES: dict[str, Callable[[Stage], object]] = {
@@ -61,13 +58,10 @@ mlflow_warnings = pytest.mark.filterwarnings(
 
 
 @pytest.fixture
-def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The project of then, with the dvc.yaml of now."""
-    with tarfile.open(GOLDEN / "project.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
-    shutil.copy(ROOT / "dvc.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def old(old_project: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project of then, as the working directory."""
+    monkeypatch.chdir(old_project)
+    return old_project
 
 
 def test_a_report_folder_writes_what_it_wrote(old: Path) -> None:
