@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+CODE = Path("data/code")
 MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
 MODELS = Path("data/models")
@@ -13,6 +14,11 @@ GENERATED = Path("data/generated")
 REPORTS = Path("reports")
 
 PSEUDO_LABELS = ("anatomy", "airway", "vessel")
+
+
+def code(script: str) -> Path:
+    """Name the file that says which code a stage's script reaches."""
+    return CODE / f"{script}.json"
 
 
 def manifest(name: str) -> Path:
