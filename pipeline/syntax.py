@@ -11,7 +11,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 from uvlm.files import key_of
@@ -77,7 +77,8 @@ class Part:
         return _bindings(self.nodes)
 
 
-def read_parts(source: str, project: Collection[str]) -> dict[str, Part]:
+@cache
+def read_parts(source: str, project: tuple[str, ...]) -> dict[str, Part]:
     """Take a module apart; `project` names the packages that are ours."""
     body = list(_running(ast.parse(source).body))
     scope = _bindings(n for s in body if not isinstance(s, _BLOCKS) for n in ast.walk(s))
@@ -154,7 +155,7 @@ def _running(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def _bindings(nodes: Iterable[ast.AST]) -> dict[str, str]:
-    """Spell out what imports bind: `import a.b` a; `import a.b as c`, `from a import b as c` a.b."""
+    """Spell out what imports bind: `import a.b` a; `import a.b as c` and `from a import b` a.b."""
     found: dict[str, str] = {}
     for node in nodes:
         match node:

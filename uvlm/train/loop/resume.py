@@ -150,7 +150,7 @@ class ResumeFolder:
             causes = zip(("code", "parameters", "inputs"), own, other, strict=False)
             what = " and ".join(name for name, one, two in causes if one != two)
             sys.stderr.write(
-                f"{self.stage}: begins at step 0; {latest.parent} holds an unfinished training with "
+                f"{self.stage}: begins at step 0; {latest.parent} holds an unfinished one with "
                 f"other {what or 'code, parameters or inputs'}; delete it if nobody needs it\n"
             )
 
