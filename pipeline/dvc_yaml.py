@@ -44,6 +44,15 @@ def read_declarations(root: Path) -> dict[str, Declaration]:
     return {declaration.name: declaration for declaration in declarations}
 
 
+def params_by_script(root: Path) -> dict[str, set[str]]:
+    """Collect what every script but `code` declares; a matrix stage is one script."""
+    keys: dict[str, set[str]] = {}
+    for declaration in read_declarations(root).values():
+        if declaration.script != "code":
+            keys.setdefault(declaration.script, set()).update(declaration.params)
+    return keys
+
+
 def stage_params(document: Any, declaration: Declaration) -> dict[str, Any]:
     """Look up the parameters that a stage declares, nested as in the document."""
     values: dict[str, Any] = {}

@@ -20,13 +20,21 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.dvc_yaml import Declaration, code_digest, read_causes, read_declarations, stage_params
+from pipeline.dvc_yaml import (
+    Declaration,
+    code_digest,
+    params_by_script,
+    read_causes,
+    read_declarations,
+    stage_params,
+)
 from pipeline.launch import run_crew
 from pipeline.paths import PARAMS, code, state_root
 from pipeline.progress import ProgressBar
+from pipeline.reach import Sources
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm.config import Params, load_params
-from uvlm.errors import Interrupted, UvlmError
+from uvlm.errors import Interrupted, SetupError, UvlmError
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
 from uvlm.tracking import NullTracker, Training
@@ -111,6 +119,7 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
 
     def tracked() -> None:
         params, declaration = read()
+        _check_code(declaration.script)
         with (
             MlflowTracker(declaration, Path.cwd(), live) as tracker,
             ProgressBar(name) as progress,
@@ -159,6 +168,14 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return 0
+
+
+def _check_code(script: str) -> None:
+    """Refuse code that the stage `code` has not seen: the result would pass for that of another."""
+    told = code_digest(code(script))
+    root = Path.cwd()
+    if told and told != Sources(root).describe(script, params_by_script(root)[script])["digest"]:
+        raise SetupError(code(script), "is of other code", "run `dvc repro -f -s code`, then this")
 
 
 def _write_timing(name: str, seconds: float) -> None:

@@ -9,12 +9,11 @@ from typing import NamedTuple
 
 import pytest
 
-from pipeline.code import params_by_script
-from pipeline.dvc_yaml import read_declarations
+from pipeline.dvc_yaml import params_by_script
 from pipeline.reach import PACKAGES, Sources
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = params_by_script(read_declarations(ROOT).values())
+SCRIPTS = params_by_script(ROOT)
 
 EVERY = set(SCRIPTS)
 TRAININGS = {"train_seg", "train_cls", "train_report"}
