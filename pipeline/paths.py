@@ -7,6 +7,7 @@ from pathlib import Path
 from uvlm import environment
 
 PARAMS = Path("params.yaml")
+CODE = Path("data/code")
 MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
 MODELS = Path("data/models")
@@ -14,6 +15,11 @@ GENERATED = Path("data/generated")
 REPORTS = Path("reports")
 
 PSEUDO_LABELS = ("anatomy", "airway", "vessel")
+
+
+def code(script: str) -> Path:
+    """Name the file that says which code a stage's script reaches."""
+    return CODE / f"{script}.json"
 
 
 def manifest(name: str) -> Path:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.dvc_yaml import Declaration, digest, fingerprint, input_digests
+from pipeline.dvc_yaml import Causes, Declaration, digest, read_causes
 from pipeline.paths import PARAMS
 from pipeline.profiles import flatten, read_document
 from pipeline.runs.records import RunRecord
@@ -19,17 +20,15 @@ _CODE = ("dvc.yaml", "pipeline", "uvlm")
 def new_record(root: Path, declaration: Declaration) -> RunRecord:
     """Make the record of this stage as it would run now."""
     document = read_document(root / PARAMS)
-    inputs = input_digests(root, declaration)
-    values = {key: str(value) for key, value in flatten(document).items()}
-    params = {k: v for k, v in values.items() if _is_under(k, declaration.params)}
+    causes = read_causes(root, declaration)
     return RunRecord(
         stage=declaration.name,
-        fingerprint=fingerprint(root, declaration, inputs),
+        fingerprint=causes.fingerprint,
         pipeline=pipeline_id(root, document),
         profile=str(document.get("profile", "unknown")),
-        params=params,
-        parent_params=values,
-        tags=git_tags(root) | dvc_tags(root) | input_tags(inputs),
+        params=_as_text(causes.params),
+        parent_params=_as_text(document),
+        tags=git_tags(root) | dvc_tags(root) | cause_tags(causes),
     )
 
 
@@ -59,13 +58,14 @@ def dvc_tags(root: Path) -> dict[str, str]:
     return {tag: value for tag, value in tags.items() if value}
 
 
-def input_tags(inputs: dict[str, str]) -> dict[str, str]:
-    """Tell the hash of every manifest and model folder that the stage reads."""
-    return {f"data.{path}": value for path, value in inputs.items() if path.startswith("data/")}
+def cause_tags(causes: Causes) -> dict[str, str]:
+    """Tell the digests of the code and of every manifest and model folder that the stage reads."""
+    data = {f"data.{path}": value for path, value in causes.inputs.items() if path[:5] == "data/"}
+    return {"uvlm.code": causes.code, **data}
 
 
-def _is_under(key: str, sections: tuple[str, ...]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
+def _as_text(params: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in flatten(dict(params)).items()}
 
 
 def _git(root: Path, *arguments: str) -> str:
