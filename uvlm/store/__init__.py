@@ -27,10 +27,13 @@ from uvlm.store.manifest import (
     write_quarantine,
 )
 from uvlm.store.once import find_or_make
+from uvlm.store.product import BatchProduct, Product
 from uvlm.store.upkeep import gc, verify
 
 __all__ = [
+    "BatchProduct",
     "CaseProgress",
+    "Product",
     "Refusal",
     "Row",
     "Shard",
