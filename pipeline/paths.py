@@ -8,6 +8,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
+CODE = Path("data/code")
 MODELS = Path("data/models")
 GENERATED = Path("data/generated")
 REPORTS = Path("reports")

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
 from pipeline.progress import ProgressBar
-from pipeline.stage import Stage, run_share, run_stage
+from pipeline.stage import Stage, code_digest, run_share, run_stage
 from uvlm.config import Params
 from uvlm.data.preprocess import run, run_shard
 from uvlm.errors import ConfigError
@@ -28,6 +28,7 @@ def preprocess(stage: Stage) -> None:
         manifest("preprocess"),
         quarantine("preprocess"),
         stage.progress.cases,
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 
@@ -36,7 +37,8 @@ def share(text: str) -> NoReturn:
     """Preprocess the share that `--shard i/n` names."""
 
     def work(params: Params, progress: ProgressBar) -> None:
-        run_shard(params, manifest("index"), Shard.parse(text), progress.cases)
+        code = code_digest("preprocess")
+        run_shard(params, manifest("index"), Shard.parse(text), progress.cases, code)
 
     run_share("preprocess", work)
 

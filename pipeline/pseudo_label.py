@@ -14,7 +14,7 @@ from typing import NoReturn, get_args
 
 from pipeline.paths import manifest, quarantine
 from pipeline.progress import ProgressBar
-from pipeline.stage import Stage, run_share, run_stage
+from pipeline.stage import Stage, code_digest, run_share, run_stage
 from uvlm.config import Params
 from uvlm.data.labels.pseudo import Kind, run, run_shard
 from uvlm.errors import ConfigError
@@ -31,6 +31,7 @@ def label(stage: Stage, kind: Kind) -> None:
         manifest(name),
         stage.progress.cases,
         quarantine(name),
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 
@@ -39,7 +40,8 @@ def share(kind: Kind, text: str) -> NoReturn:
     """Label the share that `--shard i/n` names."""
 
     def work(params: Params, progress: ProgressBar) -> None:
-        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases)
+        code = code_digest("pseudo_label")
+        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases, code)
 
     run_share(f"pseudo_label@{kind}", work)
 

@@ -8,6 +8,7 @@ work, and speak only of what went wrong with themselves.
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -22,7 +23,7 @@ from typing import Any, NoReturn
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.launch import run_crew
-from pipeline.paths import PARAMS, state_root
+from pipeline.paths import CODE, PARAMS, state_root
 from pipeline.progress import ProgressBar
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm.config import Params, load_params
@@ -50,6 +51,11 @@ class Stage:
     tracker: MlflowTracker | NullTracker
     progress: ProgressBar
 
+    @property
+    def code(self) -> str:
+        """Give the digest of the code that this stage can reach."""
+        return code_digest(self.name)
+
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json and history.csv of a training, which DVC and people read."""
         if isinstance(self.tracker, NullTracker):
@@ -58,6 +64,15 @@ class Stage:
         self.tracker.write_csv(folder / "history.csv")
         write_json_atomic(folder / "metrics.json", dict(metrics))
         self.tracker.artifact(folder)
+
+
+def code_digest(name: str) -> str:
+    """Read the digest of the code that a stage can reach; nothing where none was written."""
+    try:
+        text = (CODE / f"{name.partition('@')[0]}.json").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    return str(json.loads(text)["digest"])
 
 
 def run_stage(

@@ -15,9 +15,9 @@ from __future__ import annotations
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from uvlm.errors import DataError, ReadError
 from uvlm.files import key_of, store_root, write_bytes_atomic
@@ -32,13 +32,6 @@ class OfCase(Protocol):
 
 
 Item = TypeVar("Item", bound=OfCase)
-
-
-class Difference(NamedTuple):
-    """What the present code makes otherwise, and the constant that stands for it in the keys."""
-
-    fact: str
-    constant: str
 
 
 class Kept(ABC, Generic[Item]):
@@ -57,8 +50,11 @@ class Kept(ABC, Generic[Item]):
         """Whether the store has this case."""
 
     @abstractmethod
-    def difference(self, item: Item) -> Difference | None:
+    def difference(self, item: Item) -> tuple[str, str] | None:
         """Make a stored case again and compare; the store stays as it is.
+
+        Returns:
+            What is made otherwise, and the constant to raise for it.
 
         Raises:
             DataError: what it is made from is not there any more.
@@ -81,7 +77,7 @@ def guarded(kept: Kept[Item], items: Sequence[Item], code: str) -> Iterator[list
     is_checked = check(kept, items, code)
     found: list[Item] = []
     yield found
-    if not is_checked and (not found or _is_equal(kept, found)):
+    if not is_checked and (not found or any(_compare(kept, found))):
         _note(kept, code)
 
 
@@ -96,26 +92,30 @@ def check(kept: Kept[Item], items: Sequence[Item], code: str) -> bool:
     """
     if not code or _noted(kept, code).exists():
         return True
-    stored = [item for item in items if kept.is_stored(item)]
-    if not stored:
-        return False
-    if not _is_equal(kept, stored):
+    outcomes = _compare(kept, items)
+    if any(outcomes):
+        _note(kept, code)
+    elif outcomes:
         fact = "the code has changed and no stored case has its inputs any more"
         sys.stderr.write(f"{kept.stage}: {fact}; nothing is compared\n")
-        return False
-    _note(kept, code)
-    return True
+    return any(outcomes)
 
 
-def _is_equal(kept: Kept[Item], stored: Sequence[Item]) -> bool:
-    """Whether anything could be compared; what is made otherwise is refused."""
-    compared: list[Item] = []
-    for some in (stored, stored[len(stored) // 2 :], stored[::-1]):
-        for item in some:
-            if item in compared or _is_comparable(kept, item):
-                compared.append(item)
+def _compare(kept: Kept[Item], items: Sequence[Item]) -> list[bool]:
+    """Make stored cases from the start, the middle and the end again; one of each is enough.
+
+    Returns:
+        Of each stored case that was tried, whether it could be compared.
+    """
+    outcomes: list[bool] = []
+    for some in (items, items[len(items) // 2 :], items[::-1]):
+        for item in filter(kept.is_stored, some):
+            outcomes.append(_is_comparable(kept, item))
+            if outcomes[-1]:
                 break
-    return bool(compared)
+        if not any(outcomes):
+            break
+    return outcomes
 
 
 def _is_comparable(kept: Kept[Item], item: Item) -> bool:
@@ -125,15 +125,14 @@ def _is_comparable(kept: Kept[Item], item: Item) -> bool:
     except ReadError as error:
         if error.reason == "missing_file":
             return False
-        difference = Difference(f"it refuses {error}", kept.constant)
+        difference = (f"it refuses {error}", kept.constant)
     except DataError:  # what an earlier stage stored is gone
         return False
     if difference is not None:
         raise DataError(
             item.case_id,
-            f"the code of {kept.stage} has changed, and what is stored is not what it makes: "
-            f"{difference.fact}",
-            f"raise {difference.constant} if that was meant (every case is made again), or undo it",
+            f"the changed code of {kept.stage} does not make what is stored: {difference[0]}",
+            f"raise {difference[1]} if that was meant (every case is made again), or undo the edit",
         )
     return True
 
@@ -143,4 +142,5 @@ def _noted(kept: Kept[Item], code: str) -> Path:
 
 
 def _note(kept: Kept[Item], code: str) -> None:
-    write_bytes_atomic(_noted(kept, code), b"", durable=False)
+    with suppress(OSError):  # a store that may only be read is compared again each time
+        write_bytes_atomic(_noted(kept, code), b"", durable=False)

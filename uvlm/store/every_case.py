@@ -91,19 +91,22 @@ def run_in_batches(
         done: told how many cases are done.
         code: digest of the stage's code; without one what is stored is taken as it is.
     """
-    rows: list[Row] = []
+    results: list[tuple[Row, bool]] = []
     with guarded(product, items, code) as found:
         for start in range(0, len(items), size):
-            batch = items[start : start + size]
-            missing = [item for item in batch if not product.is_stored(item)]
-            arrays = product.make_several(missing) if missing else ()
-            made = {item.case_id: (a, {}) for item, a in zip(missing, arrays, strict=True)}
-            for item in batch:
-                row, is_found = _find_or_make(item, product, lambda item: made[item.case_id])
-                rows.append(row)
-                found += [item] * is_found
-            done(len(rows))
-    return rows
+            results += _batch(items[start : start + size], product)
+            done(len(results))
+        found += [item for item, (_, is_found) in zip(items, results, strict=True) if is_found]
+    return [row for row, _ in results]
+
+
+def _batch(items: Sequence[Item], product: BatchProduct[Item]) -> list[tuple[Row, bool]]:
+    """Make together what is missing, and store it unless another process has by then."""
+    missing = [item for item in items if not product.is_stored(item)]
+    some = items if missing and product.as_a_whole else missing
+    arrays = product.make_several(some) if some else ()
+    made = {item.case_id: array for item, array in zip(some, arrays, strict=True)}
+    return [_find_or_make(item, product, lambda item: (made[item.case_id], {})) for item in items]
 
 
 def _attempt(item: Item, product: Product[Item]) -> tuple[Row | Refusal, bool]:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from uvlm.errors import ReadError
 from uvlm.store.arrays import Array, array_path, load_array, read_note
-from uvlm.store.changed_code import Difference, Item, Kept
+from uvlm.store.changed_code import Item, Kept
 from uvlm.store.manifest import Row
 
 Made = tuple[Array, Mapping[str, Any]]
@@ -56,23 +57,33 @@ class Product(Kept[Item]):
 
     def is_stored(self, item: Item) -> bool:
         """Whether the store has this case."""
-        return read_note(self.path(item)) is not None
+        try:
+            return read_note(self.path(item)) is not None
+        except ReadError:  # a file that its key is made of is gone
+            return False
 
-    def difference(self, item: Item) -> Difference | None:
-        """Make a stored case again and compare."""
+    def difference(self, item: Item) -> tuple[str, str] | None:
+        """Make a stored case again and compare; see `Kept`."""
         array, told = self.make(item)
-        fact = difference(load_array(self.path(item)), array, self.may_differ)
-        if fact:
-            return Difference(fact, self.constant)
+        if fact := difference(load_array(self.path(item)), array, self.may_differ):
+            return fact, self.constant
         again = json.loads(json.dumps(told))
-        stored = {k: v for k, v in (read_note(self.path(item)) or {}).items() if k != "sha256"}
-        names = sorted(n for n in stored | again if stored.get(n) != again.get(n))
+        stored = read_note(self.path(item)) or {}
+        names = [
+            n for n in sorted(stored | again) if n != "sha256" and stored.get(n) != again.get(n)
+        ]
         fact = f"{', '.join(names)} beside its array"
-        return Difference(fact, self.note_constant or self.constant) if names else None
+        return (fact, self.note_constant or self.constant) if names else None
 
 
 class BatchProduct(Product[Item]):
-    """Arrays that a network makes faster several at a time."""
+    """Arrays that a network makes faster several at a time.
+
+    Its last bits may depend on the batch. Where they stay in the array, a batch that lacks a case
+    is made `as_a_whole`, so that an interrupted run ends with the same bytes.
+    """
+
+    as_a_whole: ClassVar[bool] = False
 
     @property
     def may_differ(self) -> float:
