@@ -107,15 +107,16 @@ def _compare(kept: Kept[Item], items: Sequence[Item]) -> list[bool]:
     Returns:
         Of each stored case that was tried, whether it could be compared.
     """
-    outcomes: list[bool] = []
+    outcomes: dict[str, bool] = {}
     for some in (items, items[len(items) // 2 :], items[::-1]):
         for item in filter(kept.is_stored, some):
-            outcomes.append(_is_comparable(kept, item))
-            if outcomes[-1]:
+            if item.case_id not in outcomes:
+                outcomes[item.case_id] = _is_comparable(kept, item)
+            if outcomes[item.case_id]:
                 break
-        if not any(outcomes):
+        if not any(outcomes.values()):
             break
-    return outcomes
+    return list(outcomes.values())
 
 
 def _is_comparable(kept: Kept[Item], item: Item) -> bool:

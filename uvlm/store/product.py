@@ -107,7 +107,7 @@ def difference(stored: Array, again: Array, may_differ: float) -> str:
     Args:
         stored: whole numbers are compared exactly, others to a part of their spread.
         again: the same case, made now.
-        may_differ: share of the values that are not 0 in both.
+        may_differ: share, of the values that are not 0 in one of the two.
     """
     if (stored.shape, stored.dtype) != (again.shape, again.dtype):
         return f"{again.dtype} {again.shape} instead of {stored.dtype} {stored.shape}"
