@@ -17,6 +17,7 @@ def merge(stage: Stage) -> None:
         manifest("label_maps"),
         stage.progress.cases,
         quarantine("label_maps"),
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 

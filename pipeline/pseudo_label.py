@@ -31,6 +31,7 @@ def label(stage: Stage, kind: Kind) -> None:
         manifest(name),
         stage.progress.cases,
         quarantine(name),
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 
@@ -38,8 +39,8 @@ def label(stage: Stage, kind: Kind) -> None:
 def share(kind: Kind, text: str) -> NoReturn:
     """Label the share that `--shard i/n` names."""
 
-    def work(params: Params, progress: ProgressBar) -> None:
-        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases)
+    def work(params: Params, progress: ProgressBar, code: str) -> None:
+        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases, code)
 
     run_share(f"pseudo_label@{kind}", work)
 

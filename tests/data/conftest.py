@@ -177,6 +177,7 @@ class Stages:
         self, params: Params, root: Path, prepare: Callable[[], object] = lambda: None
     ) -> None:
         self.params, self.root, self.prepare = params, root, prepare
+        self.code = ""  # digest of the stages' code
 
     def manifest(self, stage: str) -> Path:
         return self.root / f"{stage}.jsonl"
@@ -195,12 +196,12 @@ class Stages:
     def preprocess(self) -> dict[str, int]:
         quarantine = self.root / "quarantine/preprocess.jsonl"
         out = self.manifest("preprocess")
-        return preprocess.run(self.params, self.manifest("index"), out, quarantine)
+        return preprocess.run(self.params, self.manifest("index"), out, quarantine, code=self.code)
 
     def pseudo_label(self, kind: Kind) -> dict[str, int]:
         quarantine = self.root / f"quarantine/pseudo_label_{kind}.jsonl"
         args = (kind, self.params, self.manifest("index"), self.manifest(kind))
-        return pseudo_labels.run(*args, quarantine=quarantine)
+        return pseudo_labels.run(*args, quarantine=quarantine, code=self.code)
 
     def label_maps(self) -> dict[str, int]:
         return label_maps.run(
@@ -210,6 +211,7 @@ class Stages:
             {kind: self.manifest(kind) for kind in KINDS},
             self.manifest("label_maps"),
             quarantine=self.root / "quarantine/label_maps.jsonl",
+            code=self.code,
         )
 
     def audit(self) -> dict[str, Any]:
