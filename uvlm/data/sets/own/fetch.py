@@ -25,8 +25,8 @@ from uvlm.data.sets.own.table import SUFFIXES, OwnRow, read_own_table, without_s
 from uvlm.data.sets.source import file_sha256, local_row
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
-from uvlm.published_tables import BadRow
 from uvlm.store import CaseProgress, Row
+from uvlm.tables import BadRow
 from uvlm.text.abnormalities import ABNORMALITIES
 
 Label = Callable[
