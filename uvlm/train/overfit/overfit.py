@@ -30,7 +30,8 @@ from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.device import autocast, choose_device, set_threads
 from uvlm.errors import ConfigError, DataError, UvlmError
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
-from uvlm.inference.draft_folder import filling, write_json, write_segmentation
+from uvlm.files import write_json_atomic
+from uvlm.inference.draft_folder import filling, write_segmentation
 from uvlm.inference.segment import Segmenter
 from uvlm.model.unet import build_unet
 from uvlm.seeding import generator, seed_everything
@@ -96,7 +97,7 @@ def overfit(
         "note": "trained and scored on the same CT, on the network's grid",
     }
     with filling(out) as temporary:
-        write_json(temporary / METRICS, metrics)
+        write_json_atomic(temporary / METRICS, metrics)
         native = subject.geometry.labels_to_native(predicted)
         write_segmentation(temporary, native, subject.scheme.names)
         spacing = LabelMap(predicted, subject.geometry.grid_affine).spacing

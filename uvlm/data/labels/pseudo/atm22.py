@@ -11,7 +11,6 @@ air and tissue, are more wall than lumen. docs/pseudo_labels.md has the measurem
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.device import choose_device
 from uvlm.errors import SetupError
+from uvlm.files import file_sha256
 
 LUMEN: Final = 1  # as in TotalSegmentator's `lung_vessels`
 WINDOW: Final = 128
@@ -46,8 +46,7 @@ class Atm22:
 
     def provenance(self) -> Provenance:
         """Say which weights are used."""
-        digest = hashlib.sha256(weights_file().read_bytes()).hexdigest()
-        options = {"spacing_mm": self.spacing_mm}
+        digest, options = file_sha256(weights_file()), {"spacing_mm": self.spacing_mm}
         return Provenance("atm22", "ATM22 baseline V1.0", "MIT", digest, options)
 
     def inputs(self, case: Case, root: Path) -> list[str]:

@@ -6,13 +6,12 @@ tensors give the same bytes, so a file is known by its digest wherever it was co
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.files import store_root, write_bytes_atomic
+from uvlm.files import file_sha256, store_root, write_bytes_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,8 +51,7 @@ def weights_file() -> Path:
         raise SetupError(WEIGHTS_VARIABLE, f"{path} is no file", remedy)
     if path.suffix == SUFFIX:
         return path
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    converted = store_root() / "weights" / f"atm22-{digest}{SUFFIX}"
+    converted = store_root() / "weights" / f"atm22-{file_sha256(path)[:16]}{SUFFIX}"
     if not converted.is_file():
         write_bytes_atomic(converted, _converted(path))
     return converted

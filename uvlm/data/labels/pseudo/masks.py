@@ -6,7 +6,6 @@ which ids in it are arteries and veins. Masks on another grid are read at the CT
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.labels.regrid import onto_grid
 from uvlm.errors import SetupError
+from uvlm.files import file_sha256
 
 FOLDER_VARIABLE: Final = "UVLM_VESSEL_MASKS"
 ARTERY, VEIN = 3, 4  # as in TotalSegmentator's `lung_vessels`
@@ -42,7 +42,7 @@ class VesselMasks:
 
     def inputs(self, case: Case, root: Path) -> list[str]:
         """Name the CT and the content of its file."""
-        return [*ct_inputs(case), hashlib.sha256(_file(case).read_bytes()).hexdigest()]
+        return [*ct_inputs(case), file_sha256(_file(case))]
 
     def load(self, root: Path) -> Labeller:
         """Read masks for CTs below `root`."""

@@ -9,7 +9,6 @@ none                  background in every voxel
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from uvlm.data.label_scheme import fine_classes
 from uvlm.data.labels.pseudo.backend import Kind, Labeller, Provenance, ct_inputs
 from uvlm.data.sets.abdomen_atlas.layout import PREFIX, image, mask
 from uvlm.data.sets.ct_rate.cases import MaskKind, mask_path
+from uvlm.files import file_sha256
 
 _MASK: Final[Mapping[Kind, MaskKind]] = {"anatomy": "total", "airway": "airway", "vessel": "vessel"}
 _VERSION: Final = {"phantom": "1", "ct_rate_masks": "ts_seg/ts_total"}
@@ -68,7 +68,7 @@ class AtlasMasks:
     def inputs(self, case: Case, root: Path) -> list[str]:
         """Name the CT and every mask that is there."""
         files = _structures(case, root).values()
-        return [*ct_inputs(case), *(hashlib.sha256(p.read_bytes()).hexdigest() for p in files)]
+        return [*ct_inputs(case), *map(file_sha256, files)]
 
     def load(self, root: Path) -> Labeller:
         """Read masks below `root`."""
