@@ -24,6 +24,7 @@ from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.data.label_scheme import LabelScheme, scheme
@@ -46,7 +47,6 @@ from uvlm.train.overfit.picture import draw_planes
 
 METRICS: Final = "metrics.json"
 PICTURE: Final = "planes.png"
-SAME_GRID_MM: Final = 0.1
 Ids = npt.NDArray[np.uint8]
 
 
@@ -240,8 +240,7 @@ def _check_sizes(config: OverfitConfig) -> None:
 
 
 def _check_same_grid(path: Path, label_map: LabelMap, volume: Volume) -> None:
-    same_shape = label_map.array.shape == volume.array.shape
-    if not same_shape or np.abs(label_map.affine - volume.affine).max() > SAME_GRID_MM:
+    if not is_on_grid(label_map, volume.array.shape, volume.affine):
         raise DataError(
             path,
             f"lies on another grid {label_map.array.shape} than the CT {volume.array.shape}",

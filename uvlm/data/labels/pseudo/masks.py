@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
@@ -51,7 +51,7 @@ class VesselMasks:
             path = _file(case)
             found = self._renamed(read_label_map(path), path)
             shape, affine = read_grid(root / case.volume)
-            if found.array.shape == shape and same_place(affine, found.affine, shape):
+            if is_on_grid(found, shape, affine):
                 return LabelMap(found.array, affine)
             return LabelMap(onto_grid(found, shape, affine, path), affine)
 

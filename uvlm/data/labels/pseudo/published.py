@@ -17,7 +17,7 @@ from typing import Final, Literal
 import numpy as np
 
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.label_scheme import fine_classes
@@ -115,7 +115,7 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
     """
     shape, affine = read_grid(ct)
     found = read_label_map(path)
-    if found.array.shape != shape or not same_place(affine, found.affine, shape):
+    if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))
         same = "of the same shape at another place" if there == here else f"{there} voxels, not"
         raise ReadError(
