@@ -12,8 +12,6 @@ MODELS = Path("data/models")
 GENERATED = Path("data/generated")
 REPORTS = Path("reports")
 
-PSEUDO_LABELS = ("anatomy", "airway", "vessel")
-
 
 def manifest(name: str) -> Path:
     """Name the manifest that a stage writes."""

@@ -24,7 +24,6 @@ from uvlm.data.ct.grid import Geometry
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, look_up
 
 Flags = npt.NDArray[np.bool_]
-KINDS: Final = ("anatomy", "airway", "vessel")
 # ReXGroundingCT drew at most so many instances of a finding in its training part.
 MOST_DRAWN: Final = 3
 

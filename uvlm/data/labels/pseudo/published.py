@@ -16,17 +16,22 @@ from typing import Final, Literal
 
 import numpy as np
 
+from uvlm.config import LabelKind
 from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.labels.pseudo.backend import Kind, Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.sets.abdomen_atlas.layout import PREFIX, image, mask
 from uvlm.data.sets.ct_rate.cases import MaskKind, mask_path
 from uvlm.files import file_sha256
 
-_MASK: Final[Mapping[Kind, MaskKind]] = {"anatomy": "total", "airway": "airway", "vessel": "vessel"}
+_MASK: Final[Mapping[LabelKind, MaskKind]] = {
+    "anatomy": "total",
+    "airway": "airway",
+    "vessel": "vessel",
+}
 _VERSION: Final = {"phantom": "1", "ct_rate_masks": "ts_seg/ts_total"}
 _LICENCE: Final = {"phantom": "Apache-2.0", "ct_rate_masks": "CC-BY-NC-SA-4.0"}
 
@@ -36,7 +41,7 @@ class PublishedMasks:
     """One mask a CT, in CT-RATE's layout; `phantom` or `ct_rate_masks`."""
 
     name: Literal["phantom", "ct_rate_masks"]
-    kind: Kind
+    kind: LabelKind
 
     def provenance(self) -> Provenance:
         """Say who published the masks."""

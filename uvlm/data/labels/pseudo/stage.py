@@ -18,10 +18,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.config import Params
+from uvlm.config import LabelKind, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.volume import ReadError, axis_order
-from uvlm.data.labels.pseudo.backend import Backend, Kind, Labeller, Provenance
+from uvlm.data.labels.pseudo.backend import Backend, Labeller, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.files import key_of, store_root
 from uvlm.store import (
@@ -50,7 +50,7 @@ class _Work:
 
 
 def run(
-    kind: Kind,
+    kind: LabelKind,
     params: Params,
     index_manifest: Path,
     out: Path,
@@ -85,7 +85,7 @@ def run(
 
 
 def run_shard(
-    kind: Kind,
+    kind: LabelKind,
     params: Params,
     index_manifest: Path,
     shard: Shard,
@@ -99,14 +99,14 @@ def run_shard(
     _label(kind, shard.of(read_index(index_manifest)), work, progress)
 
 
-def _prepare(kind: Kind, params: Params) -> _Work:
+def _prepare(kind: LabelKind, params: Params) -> _Work:
     """Choose the backend; what it lacks is said before anything is written."""
     backend = choose_backend(kind, getattr(params.pseudo_label, kind))
     return _Work(backend, backend.provenance(), store_root())
 
 
 def _label(
-    kind: Kind, cases: Sequence[Case], work: _Work, progress: CaseProgress | None
+    kind: LabelKind, cases: Sequence[Case], work: _Work, progress: CaseProgress | None
 ) -> list[Row | Refusal]:
     label = partial(_label_case, work=work)
     return map_cases(label, cases, description=f"pseudo_label@{kind}", progress=progress)
