@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uvlm.errors import ConfigError, DataError
+from uvlm.errors import ConfigError, DataError, first_line
 from uvlm.evaluation.labelling.radbert import (
     WEIGHTS_FILE,
     build_radbert,
@@ -81,8 +81,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise DataError(path, "no state dict of tensors")
     return {

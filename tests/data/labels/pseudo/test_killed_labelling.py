@@ -127,7 +127,8 @@ def test_killed_labelling_goes_on_where_it_ended(
         for row in rows[:: max(1, PHANTOMS // 20)]:
             load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
     sys.stdout.write(
-        f"{PHANTOMS} phantoms, {len(LABEL_KINDS)} kinds: {killed} kills, {len(kept_at_kill)} arrays "
-        f"kept over them and made once, {again} made again that were under way, manifests identical; "
+        f"{PHANTOMS} phantoms, {len(LABEL_KINDS)} kinds: {killed} kills, "
+        f"{len(kept_at_kill)} arrays kept over them and made once, "
+        f"{again} made again that were under way, manifests identical; "
         f"unbroken {seconds:.0f} s\n"
     )

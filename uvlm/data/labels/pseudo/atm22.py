@@ -26,7 +26,7 @@ from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.device import choose_device
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, first_line
 from uvlm.files import file_sha256
 
 LUMEN: Final = 1  # as in TotalSegmentator's `lung_vessels`
@@ -106,8 +106,8 @@ def load_network(path: Path) -> Probability:
     try:
         network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SetupError(path, f"no ATM22 network ({reason})", "run `uvlm import-atm22`") from None
+        fact = f"no ATM22 network ({first_line(error)})"
+        raise SetupError(path, fact, "run `uvlm import-atm22`") from None
     device = str(choose_device())
     network.to(device).eval()
 

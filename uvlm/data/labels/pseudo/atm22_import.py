@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.errors import ConfigError, DataError, SetupError, first_line
 from uvlm.files import file_sha256, store_root, write_bytes_atomic
 
 if TYPE_CHECKING:
@@ -93,8 +93,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise DataError(path, "no state dict of tensors")
     return dict(content)
