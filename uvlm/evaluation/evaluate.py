@@ -26,8 +26,8 @@ from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index, scored_cases
 from uvlm.errors import DataError
@@ -47,7 +47,6 @@ from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 
-Flags = npt.NDArray[np.bool_]
 _MASKED: Final[tuple[Split, Split]] = ("test", "val")
 
 

@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
@@ -37,7 +38,7 @@ from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.paired_bootstrap import paired_differences
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.predictions import AlignedPredictions
-from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
+from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.score_inputs import (
     Columns,
     Labels,

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.tables import FLAGS, Table, read_table, refuse
@@ -26,7 +26,6 @@ from uvlm.text.predictions import CasePrediction, load_predictions
 from uvlm.text.report import Report
 from uvlm.text.report_table import read_report_table
 
-Flags = npt.NDArray[np.bool_]
 _KNOWN_TEXT_COLUMNS: Final = (
     ("Findings_EN", "Impressions_EN"),
     ("report",),

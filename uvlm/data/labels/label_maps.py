@@ -18,12 +18,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from uvlm.arrays import Ids
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError, spacing_of
-from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes, scheme
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes, scheme
 from uvlm.data.labels.findings import read_case_findings
 from uvlm.data.labels.measure import measure
 from uvlm.data.labels.merge import (

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
+from uvlm.arrays import Ids
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
@@ -47,7 +48,6 @@ from uvlm.train.overfit.picture import draw_planes
 
 METRICS: Final = "metrics.json"
 PICTURE: Final = "planes.png"
-Ids = npt.NDArray[np.uint8]
 
 
 def overfit(

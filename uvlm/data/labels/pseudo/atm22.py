@@ -19,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Array
 from uvlm.data.cases import Case
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.resample import Axis, resample_image, resample_labels
@@ -34,7 +35,6 @@ WINDOW: Final = 128
 _OVERLAP, _SIGMA, _THRESHOLD = 0.25, 0.125, 0.5
 _CLIP_HU: Final = (-1000, 400)
 _WALL_HU: Final = -500
-Array = npt.NDArray[Any]
 Probability = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
