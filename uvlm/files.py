@@ -21,14 +21,14 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import IO, Final
 
+from uvlm import environment
+
 _CHUNK: Final = 1 << 20
 
 
 def store_root() -> Path:
     """`$UVLM_DATA_ROOT`, else data/store below the project."""
-    if root := os.environ.get("UVLM_DATA_ROOT"):
-        return Path(root)
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / "data" / "store"
+    return environment.DATA_ROOT.read() or environment.project_root() / "data" / "store"
 
 
 @contextmanager
