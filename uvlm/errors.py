@@ -13,6 +13,11 @@ from __future__ import annotations
 from typing import ClassVar
 
 
+def first_line(error: BaseException) -> str:
+    """Say in one line what another library's error says; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 class UvlmError(Exception):
     """One line for the user: which file or key, what is wrong with it, what to do.
 

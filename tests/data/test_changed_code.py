@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from uvlm.config import PhantomConfig
+from uvlm.config import LABEL_KINDS, PhantomConfig
 from uvlm.data import preprocess
 from uvlm.data.ct.volume import LabelMap
-from uvlm.data.labels.pseudo import KINDS, Provenance
+from uvlm.data.labels.pseudo import Provenance
 from uvlm.data.labels.pseudo.published import PublishedMasks
 from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.errors import DataError, ReadError
@@ -123,7 +123,7 @@ def make(stages: Stages, product: str, code: str) -> bytes:
     stages.code = code
     if product == "phantom":
         write_dataset(PHANTOM, 0, stages.manifest(product), code=code)
-    elif product in KINDS:
+    elif product in LABEL_KINDS:
         stages.pseudo_label(product)
     else:
         getattr(stages, product)()
@@ -134,7 +134,7 @@ def made_before(stages: Stages, product: str, code: str = "before") -> bytes:
     """Make a product and all that it needs."""
     if product == "label_maps":
         stages.preprocess()
-        for kind in KINDS:
+        for kind in LABEL_KINDS:
             stages.pseudo_label(kind)
     return make(stages, product, code)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from uvlm.arrays import Floats
+
 INTERVAL_PERCENT = (2.5, 97.5)
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from uvlm.arrays import Floats
 from uvlm.evaluation.bootstrap import with_interval
-from uvlm.evaluation.scores import Floats, Samples
+from uvlm.evaluation.scores import Samples
 
 
 def paired_differences(first: Samples, second: Samples) -> dict[str, dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.labeller import Labeller
@@ -30,8 +31,6 @@ from uvlm.evaluation.scores import (
 )
 from uvlm.evaluation.text_overlap import why_no_meteor
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 DEFAULT_THRESHOLD: Final = 0.5
 
 

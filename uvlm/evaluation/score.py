@@ -27,6 +27,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
@@ -37,7 +38,7 @@ from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.paired_bootstrap import paired_differences
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.predictions import AlignedPredictions
-from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
+from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.score_inputs import (
     Columns,
     Labels,
@@ -50,9 +51,9 @@ from uvlm.evaluation.score_inputs import (
 from uvlm.evaluation.scores import label_scores, meteor_scores
 from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.seeding import generator
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
-from uvlm.text.report_table import read_strict_table
 
 _LISTED_MISSING: Final = 20
 
@@ -169,7 +170,7 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = read_texts(path, columns)
-    table = read_strict_table(path)
+    table = read_table(path)
     if set(names) <= set(table.columns):
         labels = read_labels(path, texts.id_column, [*texts.by_id]).values
     else:

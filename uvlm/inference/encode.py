@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from uvlm.arrays import Voxels
 from uvlm.config import InjectionConfig, Params
 from uvlm.data.contract import contract, contract_sha256
 from uvlm.data.examples import Example, read_examples
@@ -34,7 +35,6 @@ from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2  # of the arithmetic
-Voxels = npt.NDArray[np.float32]
 View = Callable[[Voxels, str, int], Voxels]  # normalised voxels, case id, number of the view
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
+from uvlm.arrays import Ids
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.contract import contract_sha256
 from uvlm.data.examples import Example
@@ -26,7 +27,6 @@ from uvlm.store import BatchProduct, Row, every_case
 
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2
-Ids = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from uvlm.store.arrays import Array, read_note, save_array
+from uvlm.arrays import Array
+from uvlm.store.arrays import read_note, save_array
 
 
 def find_or_make(

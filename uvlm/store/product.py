@@ -11,8 +11,9 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from uvlm.arrays import Array
 from uvlm.errors import ReadError
-from uvlm.store.arrays import Array, array_path, load_array, read_note
+from uvlm.store.arrays import array_path, load_array, read_note
 from uvlm.store.changed_code import Item, Kept
 from uvlm.store.manifest import Row
 

@@ -16,12 +16,13 @@ from typing import Any, Final
 
 import numpy as np
 
+from uvlm.arrays import Ids
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.grid import Geometry
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.volume import Affine, LabelMap, spacing_of
-from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes, scheme
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes, scheme
 from uvlm.data.labels.findings import read_case_findings
 from uvlm.data.labels.measure import measure
 from uvlm.data.labels.merge import (
@@ -227,8 +228,7 @@ def _read_parts(parts: Mapping[str, Row], geometry: Geometry, affine: Affine) ->
     arrays: dict[str, Ids] = {}
     for kind, row in parts.items():
         array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        drawn = np.asarray(row.extra["affine"], float)
-        if array.shape != shape or not same_place(affine, drawn, shape):
-            array = onto_grid(LabelMap(array, drawn), shape, affine, row.path)
-        arrays[kind] = array
+        drawn = LabelMap(array, np.asarray(row.extra["affine"], float))
+        on_grid = is_on_grid(drawn, shape, affine)
+        arrays[kind] = array if on_grid else onto_grid(drawn, shape, affine, row.path)
     return arrays

@@ -17,10 +17,10 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.config import Params
+from uvlm.config import LabelKind, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.volume import axis_order
-from uvlm.data.labels.pseudo.backend import Backend, Kind, Labeller, Provenance
+from uvlm.data.labels.pseudo.backend import Backend, Labeller, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.files import key_of, store_root
 from uvlm.store import CaseProgress, Product, Row, Shard, every_case
@@ -30,7 +30,7 @@ VERSION: Final = 2
 
 
 def run(
-    kind: Kind,
+    kind: LabelKind,
     params: Params,
     index_manifest: Path,
     out: Path,
@@ -45,7 +45,7 @@ def run(
 
 
 def run_shard(
-    kind: Kind,
+    kind: LabelKind,
     params: Params,
     index_manifest: Path,
     shard: Shard,
@@ -59,14 +59,14 @@ def run_shard(
 
 @dataclass(frozen=True)
 class _Labels(Product[Case]):
-    kind: Kind
+    kind: LabelKind
     backend: Backend
     provenance: Provenance
     stage = "pseudo_label"
     constant = "VERSION in uvlm/data/labels/pseudo/stage.py"
 
     @classmethod
-    def of(cls, kind: Kind, params: Params) -> Self:
+    def of(cls, kind: LabelKind, params: Params) -> Self:
         """Choose the backend; what it lacks is said before anything is written."""
         backend = choose_backend(kind, getattr(params.pseudo_label, kind))
         return cls(store_root(), kind, backend, backend.provenance())
