@@ -16,7 +16,7 @@ from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 
 TRAININGS = ("train_seg", "train_cls", "train_report")
 STAGES = (
-    "download", "index", "preprocess", "pseudo_label@anatomy", "pseudo_label@airway",
+    "code", "download", "index", "preprocess", "pseudo_label@anatomy", "pseudo_label@airway",
     "pseudo_label@vessel", "label_maps", "tokenizer", "audit", "train_seg", "train_cls", "encode",
     "train_report", "generate", "evaluate",
 )  # fmt: skip
