@@ -69,7 +69,6 @@ class SummaryInputs:
         spans: marks the phrases of a report that state an abnormality.
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown as they are.
-        goals: minima by dotted metric name, shown beside the headline numbers.
         accounts: JSON files that say in `accounts` where the rows of each table went.
     """
 
@@ -85,7 +84,6 @@ class SummaryInputs:
     spans: Spans
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    goals: Mapping[str, float] = field(default_factory=dict)
     accounts: Sequence[Path] = ()
 
 
@@ -139,7 +137,7 @@ def _page(
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
-        "headlines": tables.headlines(metrics, inputs.goals),
+        "headlines": tables.headlines(metrics, params.summarize.goals),
         "score_tables": tables.score_tables(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
