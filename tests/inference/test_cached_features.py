@@ -18,11 +18,10 @@ from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, split_stages
 from uvlm.inference.writing import generate
 from uvlm.model.align import encode_visual
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.build import build_classifier, build_encoder, build_uvlm
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.unet import build_encoder
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 

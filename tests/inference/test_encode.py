@@ -15,11 +15,10 @@ from uvlm.errors import DataError
 from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, read_encodings, split_stages
 from uvlm.model.align import align
-from uvlm.model.build import build_classifier
+from uvlm.model.build import build_classifier, build_encoder
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.unet import build_encoder
 from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
 GRID = (8, 16, 16)

@@ -17,7 +17,7 @@ from uvlm.model.align import (
     num_visual_tokens,
     token_counts,
 )
-from uvlm.model.unet import build_encoder
+from uvlm.model.build import build_encoder
 
 PAPER_GRID = (192, 256, 256)
 PAPER_STRIDES = (1, 2, 2, 2, 2, 2)

@@ -55,8 +55,8 @@ class Prediction:
 class Predictor:
     """A report model ready to read CTs.
 
-    predictor = Predictor.load(Path("data/models/report"))
-    prediction = predictor(read_volume(Path("ct.nii.gz")))
+    predictor = Predictor.load("data/models/report")
+    prediction = predictor.predict("ct.nii.gz")
     """
 
     model: ReportModel

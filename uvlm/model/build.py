@@ -1,22 +1,42 @@
-"""From parameter sections to modules: the only file that knows both for objectives 2 and 3.
+"""From parameter sections to modules: the only file that knows both.
 
-`unet.py` does the same for the encoder and the U-Net. Stages and layers count from 1.
+Stages and layers count from 1.
 """
 
 from __future__ import annotations
+
+from math import prod
+
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, InjectionConfig
 from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
 from uvlm.model.decoder import LanguageDecoder
-from uvlm.model.inject import injection_plan
-from uvlm.model.pretrained import QwenSource, find_qwen
+from uvlm.model.inject import Position, injection_plan
+from uvlm.model.pretrained import SIZES, QwenSource, check_sizes, find_qwen
 from uvlm.model.projection import Projection
-from uvlm.model.qwen import build_qwen
+from uvlm.model.qwen import Lora, QwenDecoder, qwen_decoder
+from uvlm.model.unet import residual_encoder, residual_unet
 from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
 FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
+
+
+def build_unet(
+    encoder: EncoderConfig, num_classes: int, deep_supervision: bool = True
+) -> ResidualEncoderUNet:
+    """Build the U-Net of objective 1; see `residual_unet`."""
+    convs = encoder.decoder_convs
+    sizes = (encoder.channels, encoder.strides, encoder.blocks)
+    return residual_unet(*sizes, convs, num_classes, deep_supervision)
+
+
+def build_encoder(encoder: EncoderConfig) -> ResidualEncoder:
+    """Build the encoder alone; see `residual_encoder`."""
+    return residual_encoder(encoder.channels, encoder.strides, encoder.blocks)
 
 
 def build_classifier(
@@ -30,15 +50,44 @@ def build_classifier(
             f"{classifier.heads} heads do not divide the {channels} channels of the last stage",
             "choose a divisor",
         )
-    depth, height, width = feature_grids(grid, encoder.strides)[-1]
     return Classifier(
         channels,
         num_classes,
         num_queries=classifier.num_queries,
         heads=classifier.heads,
-        grid_tokens=depth * height * width,
+        grid_tokens=prod(feature_grids(grid, encoder.strides)[-1]),
         dropout=classifier.dropout,
     )
+
+
+def build_decoder(
+    decoder: DecoderConfig,
+    vocabulary_size: int,
+    max_positions: int,
+    position: Position = "before_layer",
+) -> LanguageDecoder:
+    """Build our own language decoder for sequences of at most `max_positions`."""
+    return LanguageDecoder(
+        vocabulary_size,
+        max_positions,
+        position,
+        layers=decoder.layers,
+        width=decoder.width,
+        heads=decoder.heads,
+        ffn=decoder.ffn,
+        dropout=decoder.dropout,
+    )
+
+
+def build_qwen(
+    decoder: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
+) -> QwenDecoder:
+    """Build Qwen3 for kind qwen3_lora or qwen3_full, whose sizes must be Qwen3's own."""
+    check_sizes(decoder.model_dump(include=SIZES.keys()), source.pretrained.architecture)
+    lora = None
+    if decoder.kind == "qwen3_lora":
+        lora = Lora(decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)
+    return qwen_decoder(source, vocabulary_size, position, decoder.dropout, lora)
 
 
 def build_uvlm(
@@ -75,7 +124,7 @@ def build_uvlm(
     max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
     language: Decoder
     if decoder.kind == "scratch":
-        language = LanguageDecoder(vocabulary_size, decoder, max_positions, injection.position)
+        language = build_decoder(decoder, vocabulary_size, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     gated = injection.gate == "scalar"

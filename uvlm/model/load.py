@@ -12,7 +12,7 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from torch import nn
 
 from uvlm.errors import DataError
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
 from uvlm.model.folder import file_sha256, read_config, read_contract, read_weights
 from uvlm.model.model_config import (
@@ -24,7 +24,6 @@ from uvlm.model.model_config import (
 )
 from uvlm.model.pretrained import QwenSource, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
-from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights
 
