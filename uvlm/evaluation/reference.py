@@ -15,18 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.errors import DataError, SetupError
+from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
 from uvlm.evaluation.scores import (
     Samples,
-    bleu_of_other_protocols,
+    bleu_samples,
     label_samples,
     label_scores,
     meteor_scores,
     ranking_scores,
     text_samples,
     text_scores,
+    with_intervals,
 )
 from uvlm.evaluation.text_overlap import why_no_meteor
 
@@ -93,7 +95,11 @@ class Reference:
 
     def other_protocols(self, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         """BLEU of N reports under the protocols that are not the headline's."""
-        return bleu_of_other_protocols(self.texts, texts, self.resamples)
+        return {
+            other: with_intervals(bleu_samples(self.texts, texts, self.resamples, other))
+            for other in PROTOCOLS
+            if other != HEADLINE
+        }
 
     def meteor(self, texts: Sequence[str]) -> dict[str, Any]:
         """METEOR of N reports where there is a Java that runs it; else why it is not computed."""

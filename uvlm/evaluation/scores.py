@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
+from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
@@ -123,17 +123,6 @@ def meteor_scores(
     return {
         "corpus": None if missing.any() else round(corpus, 6),
         **with_interval("mean_over_reports", resamples.means(np.where(missing, 0.0, each))),
-    }
-
-
-def bleu_of_other_protocols(
-    references: Sequence[str], texts: Sequence[str], resamples: Resamples
-) -> dict[str, dict[str, Any]]:
-    """BLEU under every protocol but the headline's, to show how much cleaning matters."""
-    return {
-        other: with_intervals(bleu_samples(references, texts, resamples, other))
-        for other in PROTOCOLS
-        if other != HEADLINE
     }
 
 
