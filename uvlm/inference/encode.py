@@ -18,20 +18,19 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import InjectionConfig, Params, PreprocessConfig
-from uvlm.data.contract import contract, contract_sha256, normalise
+from uvlm.config import InjectionConfig, Params
+from uvlm.data.contract import contract, contract_sha256
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import key_of, store_root
-from uvlm.model.align import encode_visual
+from uvlm.model.align import align
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_encoder
 from uvlm.store import (
     Row,
     array_path,
-    load_array,
     read_manifest,
     read_note,
     save_array,
@@ -100,7 +99,7 @@ def encode_cases(
         keys = [_key(e, params, encoder_sha256, choose_precision(device)) for e in batch]
         paths = [array_path("encode", key) for key in keys]
         if any(read_note(store_root() / path) is None for path in paths):
-            voxels = [_voxels(example, params.preprocess) for example in batch]
+            voxels = [example.voxels(params.preprocess) for example in batch]
             for example, x, path, array in zip(batch, voxels, paths, encode(voxels), strict=True):
                 views = _further_views(example, x, params, view)
                 every = np.stack([array, *(encode([v])[0] for v in views)]) if views else array
@@ -119,9 +118,7 @@ def encode_cases(
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = encode_visual(
-            encoder, x, injection.reference_stage, injection.pooling, injection.deeper
-        )
+        aligned = align(encoder(x), injection.reference_stage, injection.pooling, injection.deeper)
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
@@ -165,11 +162,6 @@ def _further_views(
     if view is None:
         raise ConfigError("encode.views", f"is {count} but nothing makes the views")
     return (view(x, example.case.case_id, number) for number in range(1, count))
-
-
-def _voxels(example: Example, preprocess: PreprocessConfig) -> Voxels:
-    array = load_array(example.volume, example.volume_sha256)
-    return normalise(array, preprocess, example.statistics)
 
 
 def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:

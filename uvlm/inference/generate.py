@@ -24,14 +24,13 @@ from torch import Tensor
 
 from uvlm.config import Params
 from uvlm.data.cases import Split, read_index, scored_cases
-from uvlm.data.contract import contract, normalise
+from uvlm.data.contract import contract
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import set_threads
 from uvlm.errors import DataError
 from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.encode import encode_volumes, read_encodings
-from uvlm.inference.nearest import nearest_cases
-from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.report_writer import ReportWriter, nearest_cases
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
@@ -209,9 +208,8 @@ def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Toke
         ready(encoder, writer.device)
 
         def encoded(example: Example) -> Tensor:
-            array = load_array(example.volume, example.volume_sha256)
-            voxels = normalise(array, params.preprocess, example.statistics)
-            x = torch.from_numpy(voxels)[None, None].to(writer.device)
+            voxels = torch.from_numpy(example.voxels(params.preprocess))
+            x = voxels[None, None].to(writer.device)
             return encode_volumes(encoder, x, params.injection)[0]
 
         return encoded

@@ -21,10 +21,9 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from uvlm.config import PreprocessConfig
+from uvlm.config import PreprocessConfig, params_here
 from uvlm.data.contract import contract
 from uvlm.errors import ConfigError, DataError
-from uvlm.inference.contract import contract_here
 from uvlm.inference.nnunet_plans import class_names, encoder_config, settings
 from uvlm.model.build import build_unet
 from uvlm.model.folder import save_model
@@ -64,7 +63,8 @@ def import_nnunet(
     """
     if out.exists():
         raise ConfigError("--out", f"{out} exists", "name a new folder")
-    preprocess = preprocess or contract_here(None)
+    if preprocess is None and (here := params_here()):
+        preprocess = here.preprocess
     if preprocess is None:
         raise ConfigError(
             "params.yaml",

@@ -32,6 +32,7 @@ from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
 from uvlm.model.fast_norm import ready
+from uvlm.model.folder import read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.report import Report, parse_report
@@ -135,6 +136,13 @@ def predict(
         facts = " | ".join(map(str, refusals))
         raise DataError(out, f"{len(refusals)} of {len(folders)} CTs were refused: {facts}")
     return [folder for _, folder in folders.values()]
+
+
+def contract_of(model: Path) -> PreprocessConfig:
+    """Read how the CTs of a report model are prepared."""
+    config = read_config(model, ("report",))
+    assert isinstance(config, ReportModelConfig)
+    return preprocess_config(model, read_contract(model), config)
 
 
 def preprocess_config(

@@ -8,7 +8,7 @@ B batch, C channels, (D, H, W) feature grid in (z, y, x) order, K visual tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 from math import prod
 from operator import mul
@@ -56,17 +56,6 @@ def align(
         tokens = feature.flatten(2).transpose(1, 2)  # (B, K_i, C_i), K_i <= K
         aligned.append(F.pad(tokens, (0, 0, 0, num_tokens - tokens.shape[1])))
     return aligned
-
-
-def encode_visual(
-    encoder: Callable[[Tensor], Sequence[Tensor]],
-    x: Tensor,
-    reference_stage: int,
-    pooling: Pooling,
-    deeper: Deeper = "zeros",
-) -> list[Tensor]:
-    """From voxels (B, 1, D, H, W) to aligned tokens, one (B, K, C_i) per stage."""
-    return align(encoder(x), reference_stage, pooling, deeper)
 
 
 def deepest_tokens(

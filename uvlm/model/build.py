@@ -14,7 +14,7 @@ from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, In
 from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
-from uvlm.model.decoder import LanguageDecoder
+from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pretrained import SIZES, QwenSource, check_sizes, find_qwen
 from uvlm.model.projection import Projection
@@ -29,9 +29,8 @@ def build_unet(
     encoder: EncoderConfig, num_classes: int, deep_supervision: bool = True
 ) -> ResidualEncoderUNet:
     """Build the U-Net of objective 1; see `residual_unet`."""
-    convs = encoder.decoder_convs
-    sizes = (encoder.channels, encoder.strides, encoder.blocks)
-    return residual_unet(*sizes, convs, num_classes, deep_supervision)
+    sizes = (encoder.channels, encoder.strides, encoder.blocks, encoder.decoder_convs)
+    return residual_unet(*sizes, num_classes, deep_supervision)
 
 
 def build_encoder(encoder: EncoderConfig) -> ResidualEncoder:
@@ -61,22 +60,11 @@ def build_classifier(
 
 
 def build_decoder(
-    decoder: DecoderConfig,
-    vocabulary_size: int,
-    max_positions: int,
-    position: Position = "before_layer",
+    decoder: DecoderConfig, vocabulary_size: int, max_positions: int, position: Position
 ) -> LanguageDecoder:
     """Build our own language decoder for sequences of at most `max_positions`."""
-    return LanguageDecoder(
-        vocabulary_size,
-        max_positions,
-        position,
-        layers=decoder.layers,
-        width=decoder.width,
-        heads=decoder.heads,
-        ffn=decoder.ffn,
-        dropout=decoder.dropout,
-    )
+    sizes = DecoderSizes(decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout)
+    return LanguageDecoder(vocabulary_size, sizes, max_positions, position)
 
 
 def build_qwen(

@@ -10,6 +10,7 @@ B batch, L sequence, K visual tokens, E width, H heads, d = E / H, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +23,16 @@ from uvlm.model.inject import Position, inject
 
 ROTARY_BASE = 10000.0
 Rotation = tuple[Tensor, Tensor]
+
+
+class DecoderSizes(NamedTuple):
+    """Sizes of our own decoder; `ffn` is the width inside a feed-forward."""
+
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    dropout: float
 
 
 def rotary_tables(num_positions: int, head_dim: int) -> Rotation:
@@ -46,9 +57,9 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 class DecoderLayer(nn.Module):
     """LM_j of eq. 5: attention and feed-forward, each after a norm and around a residual."""
 
-    def __init__(self, width: int, heads: int, ffn: int, dropout: float) -> None:
+    def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__()
-        self.heads = heads
+        _, width, self.heads, ffn, dropout = sizes
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width)
         self.attention_out = nn.Linear(width, width)
@@ -106,22 +117,17 @@ class LanguageDecoder(nn.Module):
     def __init__(
         self,
         vocabulary_size: int,
+        sizes: DecoderSizes,
         max_positions: int,
-        position: Position,
-        *,
-        layers: int,
-        width: int,
-        heads: int,
-        ffn: int,
-        dropout: float,
+        position: Position = "before_layer",
     ) -> None:
         super().__init__()
         self.position = position
-        self.embedding = nn.Embedding(vocabulary_size, width)
-        self.dropout = nn.Dropout(dropout)
-        self.layers = nn.ModuleList(DecoderLayer(width, heads, ffn, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        cos, signed_sin = rotary_tables(max_positions, width // heads)
+        self.embedding = nn.Embedding(vocabulary_size, sizes.width)
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+        cos, signed_sin = rotary_tables(max_positions, sizes.width // sizes.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("signed_sin", signed_sin, persistent=False)
         self._initialise()

@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
@@ -29,10 +28,8 @@ from uvlm.pages.figures import (
     training_curves,
 )
 from uvlm.pages.highlight import Piece, Spans, colour_of
+from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -113,11 +110,11 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
         test, _read_reports(inputs.predictions), inputs.spans, params.summarize.num_examples
     )
     page = _page(params, inputs, cases, metrics, per_class)
-    page |= {"examples": examples, "slice": masked, "figures": _inline(paths)}
-    environment = _environment()
+    pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
+    page |= {"examples": examples, "slice": masked, "figures": pictures}
+    filters = {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
     for name in ("summary.html", "summary.md"):
-        text = environment.get_template(f"{name}.j2").render(page)
-        write_text_atomic(out / name, text)
+        write_text_atomic(out / name, render(f"{name}.j2", page, **filters))
 
 
 def _page(
@@ -161,22 +158,6 @@ def _page(
     }
 
 
-def _environment() -> Environment:
-    """HTML escapes everything; Markdown escapes through the `md` filter."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("uvlm.pages"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
-    return environment
-
-
 def _markdown(text: object) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
@@ -191,14 +172,6 @@ def _markdown_pieces(pieces: Sequence[Piece]) -> str:
         for piece in pieces
     ]
     return "".join(shown)
-
-
-def _inline(paths: Mapping[str, Path]) -> dict[str, str]:
-    """PNGs as data URLs, so that the page travels alone."""
-    return {
-        name: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-        for name, path in paths.items()
-    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:
