@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.cases import Case, Split, read_index
-from uvlm.data.contract import contract_sha256, normalise
+from uvlm.data.contract import contract_sha256
 from uvlm.errors import DataError
 from uvlm.seeding import generator
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import Row, read_manifest, resolve
 
 Item = TypeVar("Item")
 
@@ -34,10 +31,6 @@ class Example:
     statistics: tuple[float, float]
     label_map: Path | None = None
     voxels_by_class: dict[int, int] = field(default_factory=dict)
-
-    def voxels(self, config: PreprocessConfig) -> npt.NDArray[np.float32]:
-        """Read the volume as networks see it, (D, H, W)."""
-        return normalise(load_array(self.volume, self.volume_sha256), config, self.statistics)
 
 
 def read_examples(

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import InjectionConfig, Params
-from uvlm.data.contract import contract, contract_sha256
+from uvlm.config import InjectionConfig, Params, PreprocessConfig
+from uvlm.data.contract import contract, contract_sha256, normalise
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
@@ -31,6 +31,7 @@ from uvlm.model.load import load_encoder
 from uvlm.store import (
     Row,
     array_path,
+    load_array,
     read_manifest,
     read_note,
     save_array,
@@ -99,7 +100,7 @@ def encode_cases(
         keys = [_key(e, params, encoder_sha256, choose_precision(device)) for e in batch]
         paths = [array_path("encode", key) for key in keys]
         if any(read_note(store_root() / path) is None for path in paths):
-            voxels = [example.voxels(params.preprocess) for example in batch]
+            voxels = [_voxels(example, params.preprocess) for example in batch]
             for example, x, path, array in zip(batch, voxels, paths, encode(voxels), strict=True):
                 views = _further_views(example, x, params, view)
                 every = np.stack([array, *(encode([v])[0] for v in views)]) if views else array
@@ -118,7 +119,9 @@ def encode_cases(
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = align(encoder(x), injection.reference_stage, injection.pooling, injection.deeper)
+        aligned = align(
+            encoder(x), injection.reference_stage, injection.pooling, injection.deeper
+        )
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
@@ -162,6 +165,11 @@ def _further_views(
     if view is None:
         raise ConfigError("encode.views", f"is {count} but nothing makes the views")
     return (view(x, example.case.case_id, number) for number in range(1, count))
+
+
+def _voxels(example: Example, preprocess: PreprocessConfig) -> Voxels:
+    array = load_array(example.volume, example.volume_sha256)
+    return normalise(array, preprocess, example.statistics)
 
 
 def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:

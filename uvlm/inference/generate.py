@@ -24,7 +24,7 @@ from torch import Tensor
 
 from uvlm.config import Params
 from uvlm.data.cases import Split, read_index, scored_cases
-from uvlm.data.contract import contract
+from uvlm.data.contract import contract, normalise
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import set_threads
 from uvlm.errors import DataError
@@ -208,8 +208,9 @@ def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Toke
         ready(encoder, writer.device)
 
         def encoded(example: Example) -> Tensor:
-            voxels = torch.from_numpy(example.voxels(params.preprocess))
-            x = voxels[None, None].to(writer.device)
+            array = load_array(example.volume, example.volume_sha256)
+            voxels = normalise(array, params.preprocess, example.statistics)
+            x = torch.from_numpy(voxels)[None, None].to(writer.device)
             return encode_volumes(encoder, x, params.injection)[0]
 
         return encoded

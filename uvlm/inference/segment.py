@@ -16,13 +16,13 @@ import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import Grid, PreprocessConfig
-from uvlm.data.contract import contract_sha256
+from uvlm.data.contract import contract_sha256, normalise
 from uvlm.data.examples import Example
 from uvlm.device import autocast, choose_device, choose_precision
 from uvlm.files import key_of, store_root
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.fast_norm import ready
-from uvlm.store import Row, array_path, read_note, save_array
+from uvlm.store import Row, array_path, load_array, read_note, save_array
 
 STAGE: Final = "generate"
 BATCH_VOXELS: Final = 2**19
@@ -87,7 +87,7 @@ def segment_cases(
     size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # several at once are faster than one
     for start in range(0, len(missing), size):
         batch = missing[start : start + size]
-        voxels = np.stack([example.voxels(preprocess) for example in batch])
+        voxels = np.stack([_voxels(example, preprocess) for example in batch])
         for example, ids in zip(batch, segmenter.labels(voxels), strict=True):
             save_array(files[example.case.case_id], ids)
         done(len(examples) - len(missing) + start + len(batch))
@@ -97,3 +97,8 @@ def segment_cases(
         sha256 = str((read_note(files[case]) or {})["sha256"])
         rows.append(Row(case, key, array_path(STAGE, key), sha256, source))
     return rows
+
+
+def _voxels(example: Example, preprocess: PreprocessConfig) -> npt.NDArray[np.float32]:
+    array = load_array(example.volume, example.volume_sha256)
+    return normalise(array, preprocess, example.statistics)
