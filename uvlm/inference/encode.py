@@ -119,9 +119,7 @@ def encode_cases(
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = align(
-            encoder(x), injection.reference_stage, injection.pooling, injection.deeper
-        )
+        aligned = align(encoder(x), injection.reference_stage, injection.pooling, injection.deeper)
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
