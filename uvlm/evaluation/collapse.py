@@ -68,10 +68,7 @@ def collapse_audit(
 def variety(texts: Sequence[str]) -> dict[str, Any]:
     """Count different reports, sentences, and word n-grams as a share of those written."""
     sentences = [sentence for text in texts for sentence in split_sentences(text)]
-    numbers: dict[str, Any] = {
-        "reports": len(set(texts)),
-        "sentences": len(set(sentences)),
-    }
+    numbers: dict[str, Any] = {"reports": len(set(texts)), "sentences": len(set(sentences))}
     for order in (2, 4):
         grams = [gram for text in texts for gram in _ngrams(text.split(), order)]
         numbers[f"share_of_{order}_grams"] = round(len(set(grams)) / max(len(grams), 1), 6)

@@ -147,11 +147,7 @@ def choose_thresholds(volumes: Floats, labels: Flags) -> Counts:
 
 
 def detection_scores(
-    names: Sequence[str],
-    labels: Flags,
-    volumes: Floats,
-    thresholds: Counts,
-    resamples: Resamples,
+    names: Sequence[str], labels: Flags, volumes: Floats, thresholds: Counts, resamples: Resamples
 ) -> dict[str, Any]:
     """Precision, recall and F1 of each lesion, and their means over the lesions that occur.
 

@@ -52,10 +52,7 @@ def text_samples(references: Sequence[str], texts: Sequence[str], resamples: Res
 
 
 def bleu_samples(
-    references: Sequence[str],
-    texts: Sequence[str],
-    resamples: Resamples,
-    protocol: str = HEADLINE,
+    references: Sequence[str], texts: Sequence[str], resamples: Resamples, protocol: str = HEADLINE
 ) -> Samples:
     """BLEU-1..4 and their mean under a named protocol."""
     counts = wrong_ngrams(bleu_counts(references, texts, protocol), is_missing(texts))

@@ -24,10 +24,7 @@ Deeper = Literal["zeros", "interpolated"]
 
 
 def align(
-    features: Sequence[Tensor],
-    reference_stage: int,
-    pooling: Pooling,
-    deeper: Deeper = "zeros",
+    features: Sequence[Tensor], reference_stage: int, pooling: Pooling, deeper: Deeper = "zeros"
 ) -> list[Tensor]:
     """Give every encoder stage the token count of the reference stage (eq. 4).
 

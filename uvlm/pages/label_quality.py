@@ -15,12 +15,7 @@ import numpy as np
 from uvlm.config import AuditConfig, LabelMapsConfig
 from uvlm.data.ct.volume import spacing_of
 from uvlm.data.label_scheme import LabelScheme, fine_classes, scheme
-from uvlm.data.labels.quality import (
-    CheckedLabels,
-    JudgedCase,
-    judge_label_maps,
-    quality_report,
-)
+from uvlm.data.labels.quality import CheckedLabels, JudgedCase, judge_label_maps, quality_report
 from uvlm.data.labels.rules import Bodies, Flag, Plausible
 from uvlm.files import write_json_atomic, write_text_atomic
 from uvlm.pages.html import png_url, render
@@ -45,11 +40,7 @@ class ShownCase:
 
 
 def report_label_maps(
-    labels: LabelMapsConfig,
-    audit: AuditConfig,
-    preprocess: Path,
-    label_maps: Path,
-    out: Path,
+    labels: LabelMapsConfig, audit: AuditConfig, preprocess: Path, label_maps: Path, out: Path
 ) -> dict[str, Any]:
     """Judge every label map; write <out>.json and <out>.html.
 

@@ -20,13 +20,7 @@ from uvlm.errors import DataError
 from uvlm.files import write_text_atomic
 from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
-from uvlm.pages.figures import (
-    f1_bars,
-    read_history,
-    save_figure,
-    slice_masks,
-    training_curves,
-)
+from uvlm.pages.figures import f1_bars, read_history, save_figure, slice_masks, training_curves
 from uvlm.pages.highlight import Piece, Spans, colour_of
 from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
