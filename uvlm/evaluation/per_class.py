@@ -11,11 +11,11 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval
 from uvlm.evaluation.classification import ranking
 from uvlm.evaluation.missing import wrong_probabilities
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
-from uvlm.evaluation.scores import Samples, per_class_samples
+from uvlm.evaluation.scores import per_class_samples
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

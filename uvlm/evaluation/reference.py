@@ -16,19 +16,17 @@ import numpy.typing as npt
 
 from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
 from uvlm.evaluation.scores import (
-    Samples,
     bleu_samples,
     label_samples,
     label_scores,
     meteor_scores,
-    ranking_scores,
+    ranking_samples,
     text_samples,
     text_scores,
-    with_intervals,
 )
 from uvlm.evaluation.text_overlap import why_no_meteor
 
@@ -126,7 +124,7 @@ class Reference:
                 for name, value in tuned.items()
                 if "f1" in name
             },
-            **ranking_scores(self.labels, probabilities, self.resamples),
+            **with_intervals(ranking_samples(self.labels, probabilities, self.resamples)),
         }
 
 

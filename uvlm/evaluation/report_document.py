@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_reports
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.reference import Reference, TextLabels
@@ -43,7 +43,8 @@ def report_document(
     claimed = reference.claims(texts, label)
     baselines, above, collapse = {}, {}, {}
     if training is not None:
-        baselines = baseline_claims(training, reference.case_ids, label, seed, seen)
+        written = baseline_reports(training, reference.case_ids, label, seed, seen)
+        baselines = {name: (reports, label(reports)) for name, reports in written.items()}
         above = reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL])
         known = (training.by_case.values(), training.labels)
         collapse = collapse_audit(reference, texts, claimed, label, known, seed)

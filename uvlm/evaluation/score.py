@@ -30,10 +30,9 @@ import numpy as np
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import draw_resamples
+from uvlm.evaluation.bootstrap import draw_resamples, paired_differences
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.missing import RULE, is_missing
-from uvlm.evaluation.paired_bootstrap import paired_differences
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document

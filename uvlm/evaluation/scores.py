@@ -9,14 +9,14 @@ N cases, A abnormalities, R bootstrap samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, bleu_counts, bleu_scores
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
 from uvlm.evaluation.segmentation import mean_over_classes
@@ -24,7 +24,6 @@ from uvlm.evaluation.text_overlap import cider, meteor, rouge_l, sacrebleu_count
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
-Samples = dict[str, Floats]  # metric to (1 + R,)
 
 
 def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
@@ -81,14 +80,6 @@ def ranking_samples(labels: Flags, probabilities: Floats, resamples: Resamples) 
     }
 
 
-def with_intervals(samples: Mapping[str, Floats]) -> dict[str, Any]:
-    """Turn every metric into its point and its interval."""
-    numbers: dict[str, Any] = {}
-    for name, values in samples.items():
-        numbers |= with_interval(name, values)
-    return numbers
-
-
 def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[str, Any]:
     """Macro F1, precision, recall and CRG of claimed abnormalities."""
     return with_intervals(label_samples(labels, claimed, resamples))
@@ -121,11 +112,6 @@ def meteor_scores(
         "corpus": None if missing.any() else round(corpus, 6),
         **with_interval("mean_over_reports", resamples.means(np.where(missing, 0.0, each))),
     }
-
-
-def ranking_scores(labels: Flags, probabilities: Floats, resamples: Resamples) -> dict[str, Any]:
-    """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
-    return with_intervals(ranking_samples(labels, probabilities, resamples))
 
 
 def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
