@@ -1,6 +1,6 @@
 """From parameter sections to modules: the only file that knows both.
 
-Stages and layers count from 1.
+Stages and layers count from 1. B batch, C channels, (D, H, W) = (z, y, x) voxels, S stages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pretrained import SIZES, QwenSource, check_sizes, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import Lora, QwenDecoder, qwen_decoder
-from uvlm.model.unet import residual_encoder, residual_unet
+from uvlm.model.unet import encoder_arguments
 from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
 FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
@@ -28,14 +28,27 @@ FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
 def build_unet(
     encoder: EncoderConfig, num_classes: int, deep_supervision: bool = True
 ) -> ResidualEncoderUNet:
-    """Build the U-Net of objective 1; see `residual_unet`."""
-    sizes = (encoder.channels, encoder.strides, encoder.blocks, encoder.decoder_convs)
-    return residual_unet(*sizes, num_classes, deep_supervision)
+    """Build a He-initialised U-Net: (B, 1, D, H, W) -> logits (B, num_classes, D, H, W).
+
+    With deep supervision the output is a list of logits instead, full resolution first, one per
+    stage but the deepest. Setting `unet.decoder.deep_supervision` switches a built network.
+    """
+    unet = ResidualEncoderUNet(
+        num_classes=num_classes,
+        n_conv_per_stage_decoder=encoder.decoder_convs,
+        deep_supervision=deep_supervision,
+        **encoder_arguments(encoder.channels, encoder.strides, encoder.blocks),
+    )
+    unet.apply(ResidualEncoderUNet.initialize)
+    return unet
 
 
-def build_encoder(encoder: EncoderConfig) -> ResidualEncoder:
-    """Build the encoder alone; see `residual_encoder`."""
-    return residual_encoder(encoder.channels, encoder.strides, encoder.blocks)
+def build_encoder(config: EncoderConfig) -> ResidualEncoder:
+    """Build the encoder alone: (B, 1, D, H, W) -> S features (B, C_i, D_i, H_i, W_i)."""
+    arguments = encoder_arguments(config.channels, config.strides, config.blocks)
+    encoder = ResidualEncoder(return_skips=True, **arguments)
+    encoder.apply(ResidualEncoderUNet.initialize)
+    return encoder
 
 
 def build_classifier(
@@ -57,14 +70,6 @@ def build_classifier(
         grid_tokens=prod(feature_grids(grid, encoder.strides)[-1]),
         dropout=classifier.dropout,
     )
-
-
-def build_decoder(
-    decoder: DecoderConfig, vocabulary_size: int, max_positions: int, position: Position
-) -> LanguageDecoder:
-    """Build our own language decoder for sequences of at most `max_positions`."""
-    sizes = DecoderSizes(decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout)
-    return LanguageDecoder(vocabulary_size, sizes, max_positions, position)
 
 
 def build_qwen(
@@ -112,7 +117,10 @@ def build_uvlm(
     max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
     language: Decoder
     if decoder.kind == "scratch":
-        language = build_decoder(decoder, vocabulary_size, max_positions, injection.position)
+        sizes = DecoderSizes(
+            decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
+        )
+        language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     gated = injection.gate == "scalar"
