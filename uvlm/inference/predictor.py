@@ -24,10 +24,16 @@ from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.data.ct.volume import Volume
 from uvlm.device import set_threads
 from uvlm.errors import DataError
-from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
+from uvlm.inference.draft_folder import (
+    Draft,
+    Prediction,
+    claim_folders,
+    disclaimer_of,
+    write_draft,
+)
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
@@ -39,17 +45,6 @@ from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress
 
 _RETRAIN = "use the folder that train_report wrote, whole"
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
-
-    report: Report
-    probabilities: dict[str, float]
-    label_map: LabelMap
-    class_names: tuple[str, ...]
-    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,17 +169,14 @@ def preprocess_config(
 def _draft(predictor: Predictor, case_id: str, ct: Path) -> Draft:
     """Read and describe one file."""
     start = time.perf_counter()
-    prediction = predictor.predict(ct)
+    said = vars(predictor.predict(ct))
+    seconds = round(time.perf_counter() - start, 3)
     return Draft(
+        **said | {"seconds": seconds},  # reading included
         case_id=case_id,
-        report=prediction.report,
-        probabilities=prediction.probabilities,
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
-        seconds=round(time.perf_counter() - start, 3),
         disclaimer=disclaimer_of(predictor.model.config.params),
-        label_map=prediction.label_map,
-        class_names=prediction.class_names,
     )
 
 
