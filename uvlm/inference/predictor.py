@@ -27,13 +27,7 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.device import set_threads
 from uvlm.errors import DataError
-from uvlm.inference.draft_folder import (
-    Draft,
-    Prediction,
-    claim_folders,
-    disclaimer_of,
-    write_draft,
-)
+from uvlm.inference import draft_folder
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
@@ -71,11 +65,11 @@ class Predictor:
         ready(model.encoder, writer.device)
         return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
 
-    def predict(self, ct: Path | str) -> Prediction:
+    def predict(self, ct: Path | str) -> draft_folder.Prediction:
         """Read one file or DICOM folder strictly and describe it."""
         return self.predict_volume(read_volume(Path(ct)))
 
-    def predict_volume(self, volume: Volume) -> Prediction:
+    def predict_volume(self, volume: Volume) -> draft_folder.Prediction:
         """Describe one CT; the volume is not changed."""
         start = time.perf_counter()
         array, geometry = preprocess_volume(volume, self.preprocess)
@@ -84,7 +78,7 @@ class Predictor:
         label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
         seconds = round(time.perf_counter() - start, 3)
         names = self.model.config.class_names
-        return Prediction(report, probabilities, label_map, names, seconds)
+        return draft_folder.Prediction(report, probabilities, label_map, names, seconds)
 
     def _describe(self, voxels: npt.NDArray[np.float32]) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; the encoder's maps are gone afterwards."""
@@ -115,12 +109,12 @@ def predict(
     Raises:
         DataError: the model, or at least one of the CTs, was refused.
     """
-    folders = claim_folders(cts, out)
+    folders = draft_folder.claim_folders(cts, out)
     predictor = Predictor.load(model_dir)
     refusals: list[DataError] = []
     for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
         try:
-            write_draft(folder, _draft(predictor, case_id, ct))
+            draft_folder.write_draft(folder, _draft(predictor, case_id, ct))
         except DataError as error:
             refusals.append(error)
         if progress is not None:
@@ -166,17 +160,17 @@ def preprocess_config(
     return section
 
 
-def _draft(predictor: Predictor, case_id: str, ct: Path) -> Draft:
+def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
     """Read and describe one file."""
     start = time.perf_counter()
     said = vars(predictor.predict(ct))
     seconds = round(time.perf_counter() - start, 3)
-    return Draft(
+    return draft_folder.Draft(
         **said | {"seconds": seconds},  # reading included
         case_id=case_id,
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
-        disclaimer=disclaimer_of(predictor.model.config.params),
+        disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
     )
 
 

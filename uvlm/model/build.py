@@ -76,7 +76,7 @@ def build_qwen(
     decoder: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
 ) -> QwenDecoder:
     """Build Qwen3 for kind qwen3_lora or qwen3_full, whose sizes must be Qwen3's own."""
-    check_sizes(decoder.model_dump(include=SIZES.keys()), source.pretrained.architecture)
+    check_sizes(decoder.model_dump(include=set(SIZES)), source.pretrained.architecture)
     lora = None
     if decoder.kind == "qwen3_lora":
         lora = Lora(decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)

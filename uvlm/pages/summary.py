@@ -106,9 +106,11 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     page = _page(params, inputs, cases, metrics, per_class)
     pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
     page |= {"examples": examples, "slice": masked, "figures": pictures}
-    filters = {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
     for name in ("summary.html", "summary.md"):
-        write_text_atomic(out / name, render(f"{name}.j2", page, **filters))
+        text = render(
+            f"{name}.j2", page, colour=colour_of, md=_markdown, md_pieces=_markdown_pieces
+        )
+        write_text_atomic(out / name, text)
 
 
 def _page(

@@ -140,7 +140,7 @@ def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> No
         params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
         class_names=labels.names,
     )
-    modules = {"unet": weights_of(unet), "encoder": weights_of(unet.encoder)}
+    modules = {"unet": weights_of(unet), "encoder": weights_of(unet.get_submodule("encoder"))}
     save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
 
 
