@@ -23,6 +23,7 @@ from uvlm.config import FolderConfig
 from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE
 from uvlm.data.sets.own.table import SUFFIXES, OwnRow, read_own_table, without_suffix
 from uvlm.data.sets.source import file_sha256, local_row
+from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
 from uvlm.published_tables import BadRow
@@ -33,7 +34,6 @@ Label = Callable[
     [Sequence[str]], Sequence[Sequence[int]]
 ]  # report texts to flags, as ABNORMALITIES
 SOURCE: Final = "folder"
-VARIABLE: Final = "UVLM_OWN_DATA"
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,12 @@ class Folder:
 
 def own_folder() -> Path:
     """Find the folder that the person names."""
-    text = os.environ.get(VARIABLE)
-    if not text:
-        raise ConfigError(VARIABLE, "is not set", "let it name the folder of your CTs and reports")
-    folder = Path(text)
+    folder = OWN_DATA.read()
+    if folder is None:
+        remedy = "let it name the folder of your CTs and reports"
+        raise ConfigError(OWN_DATA.name, "is not set", remedy)
     if not folder.is_dir():
-        raise ConfigError(VARIABLE, f"{folder} is no folder", "name the folder of your CTs")
+        raise ConfigError(OWN_DATA.name, f"{folder} is no folder", "name the folder of your CTs")
     return folder.resolve()
 
 
