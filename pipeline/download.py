@@ -15,7 +15,7 @@ from uvlm.text.abnormalities import ABNORMALITIES
 def download(stage: Stage) -> None:
     """Put the files of the profile's source into the store, and name them in the manifest."""
     label = partial(_label, stage.params.evaluate.labeller)
-    source = get_source(stage.params, label)
+    source = get_source(stage.params, label, stage.code)
     source.fetch(manifest("download"), stage.progress.cases)
 
 

@@ -7,6 +7,7 @@ must not invalidate a stage.
 """
 
 from uvlm.config.data import (
+    LABEL_KINDS,
     AbdomenAtlasConfig,
     AirwayLabellerConfig,
     AnatomyLabellerConfig,
@@ -16,6 +17,7 @@ from uvlm.config.data import (
     FolderConfig,
     HubConfig,
     IndexConfig,
+    LabelKind,
     LabellerConfig,
     LabelMapsConfig,
     Patients,
@@ -52,6 +54,7 @@ from uvlm.config.train import (
 )
 
 __all__ = [
+    "LABEL_KINDS",
     "AbdomenAtlasConfig",
     "AirwayLabellerConfig",
     "AnatomyLabellerConfig",
@@ -73,6 +76,7 @@ __all__ = [
     "IndexConfig",
     "InjectionConfig",
     "IntensityConfig",
+    "LabelKind",
     "LabelMapsConfig",
     "LabellerConfig",
     "OptimConfig",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Final
 
-from uvlm.published_tables import read_table, read_text
 from uvlm.store import Row, resolve
+from uvlm.tables import read_table, read_text
 
 _VOLUME_COLUMN: Final = "VolumeName"
 _GROUNDING: Final = "rexgroundingct/dataset.json"
@@ -27,9 +27,10 @@ def ids_by_table(files: Mapping[str, Row]) -> dict[str, list[str]]:
     ids = {"volume files": [_id_of(path) for path in files if _is_volume(path)]}
     for path, row in files.items():
         if path.endswith(".csv"):
-            rows = read_table(resolve(row, "download"), ())
-            if rows and _VOLUME_COLUMN in rows[0].values:
-                ids[PurePosixPath(path).name] = [_id_of(r.values[_VOLUME_COLUMN]) for r in rows]
+            table = read_table(resolve(row, "download"))
+            if _VOLUME_COLUMN in table.columns:
+                names = [r.values[_VOLUME_COLUMN] for r in table.rows]
+                ids[PurePosixPath(path).name] = [_id_of(name) for name in names]
     return {name: found for name, found in ids.items() if found}
 
 

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from uvlm.arrays import Floats
+
 Samples = dict[str, Floats]  # metric to (1 + R,)
 INTERVAL_PERCENT = (2.5, 97.5)
 

@@ -11,10 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from uvlm.arrays import Flags, Floats
 
 
 class Confusion(NamedTuple):

@@ -19,15 +19,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.scores import bleu_samples, label_samples, per_class_samples
 from uvlm.evaluation.sentence_bank import split_sentences
 from uvlm.seeding import generator
 
-Flags = npt.NDArray[np.bool_]
 COPIED_WORDS: Final = 50  # a run of so many words is copied, not written alike
 RARE_SHARE: Final = 1 / 3
 

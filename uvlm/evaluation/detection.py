@@ -22,6 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Counts, Flags, Floats
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LesionSite
 from uvlm.evaluation.bootstrap import Resamples, with_intervals
@@ -30,9 +31,6 @@ from uvlm.evaluation.missing import wrong_claims
 from uvlm.evaluation.scores import per_class_samples
 from uvlm.evaluation.segmentation import bounding_box, mean_over_classes
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 CANDIDATES_MM3: Final = (*range(10, 101, 10), 150, 200, 250, 300, 500)
 GRID_MM: Final = 1.0
 LABELLED_ORGANS: Final = ("liver", "kidney", "pancreas")  # in the order of ABDOMEN_LESIONS

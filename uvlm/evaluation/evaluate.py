@@ -15,14 +15,13 @@ N test cases, A abnormalities.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index, scored_cases
 from uvlm.errors import DataError
@@ -37,12 +36,11 @@ from uvlm.evaluation.per_class import not_learned
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document
-from uvlm.files import write_json_atomic
+from uvlm.files import file_sha256, write_json_atomic
 from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 
-Flags = npt.NDArray[np.bool_]
 _MASKED: Final[tuple[Split, Split]] = ("test", "val")
 
 
@@ -161,5 +159,5 @@ def _protocol(params: Params, index: Path) -> dict[str, Any]:
         "missing_prediction": MISSING_RULE,
         "bootstrap_samples": params.evaluate.bootstrap_samples,
         "seed": params.seed,
-        "index_sha256": hashlib.sha256(index.read_bytes()).hexdigest()[:16],
+        "index_sha256": file_sha256(index)[:16],
     }

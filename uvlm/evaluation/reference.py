@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError, SetupError
 from uvlm.evaluation import scores
 from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS
@@ -22,8 +23,6 @@ from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
 from uvlm.evaluation.text_overlap import why_no_meteor
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 DEFAULT_THRESHOLD: Final = 0.5
 
 

@@ -48,9 +48,9 @@ from uvlm.evaluation.score_inputs import (
 from uvlm.evaluation.scores import label_scores, meteor_scores
 from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.seeding import generator
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
-from uvlm.text.report_table import read_strict_table
 
 _LISTED_MISSING: Final = 20
 
@@ -162,7 +162,7 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = read_texts(path, columns)
-    table = read_strict_table(path)
+    table = read_table(path)
     if set(names) <= set(table.columns):
         labels = read_labels(path, texts.id_column, [*texts.by_id]).values
     else:

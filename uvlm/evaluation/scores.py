@@ -13,17 +13,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.evaluation.text_overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
-
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:

@@ -20,9 +20,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.text.report import Report
 
-Flags = npt.NDArray[np.bool_]
 Label = Callable[[Sequence[str]], Flags]  # texts to (N, A)
 
 MAX_SENTENCES: Final = 3000

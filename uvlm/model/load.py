@@ -12,9 +12,10 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from torch import nn
 
 from uvlm.errors import DataError
+from uvlm.files import file_sha256
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
-from uvlm.model.folder import file_sha256, read_config, read_contract, read_weights
+from uvlm.model.folder import read_config, read_contract, read_weights
 from uvlm.model.model_config import (
     AnyModelConfig,
     ClsModelConfig,

@@ -6,7 +6,6 @@ digest: an adapter needs the very weights that it was trained on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from uvlm.errors import ConfigError, DataError
+from uvlm.files import files_sha256
 from uvlm.qwen_folder import qwen_file, qwen_weights
 
 SIZES = {
@@ -43,12 +43,9 @@ class QwenSource:
 def find_qwen() -> QwenSource:
     """Read architecture and digest of the folder of UVLM_QWEN3."""
     path = qwen_file("config.json")
-    whole = hashlib.sha256()
-    for file in (path, *qwen_weights()):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.name} {digest}\n".encode())
-    pretrained = Pretrained(architecture=read_architecture(), sha256=whole.hexdigest())
+    names = [file.name for file in (path, *qwen_weights())]
+    digest = files_sha256(path.parent, names)
+    pretrained = Pretrained(architecture=read_architecture(), sha256=digest)
     return QwenSource(pretrained, path.parent)
 
 

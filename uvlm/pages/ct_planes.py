@@ -17,6 +17,7 @@ import numpy.typing as npt
 from uvlm.config import PreprocessConfig
 from uvlm.data.ct.check import CtCheck, check_ct
 from uvlm.errors import ConfigError
+from uvlm.files import filling_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,14 +94,8 @@ def draw_planes(shown: Sequence[Planes], path: Path) -> None:
             axes.set_title(_title(planes, number), fontsize=8)
             axes.set_axis_off()
             letter_edges(axes, EDGES[number])
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(
-            temporary, dpi=120, facecolor="white", format="png", metadata={"Software": None}
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with filling_file(path) as file:
+        figure.savefig(file, dpi=120, facecolor="white", format="png", metadata={"Software": None})
 
 
 def _check_picture(path: Path, num_cts: int, config: PreprocessConfig | None) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 import numpy as np
 
 from uvlm.data.label_scheme import LabelScheme
+from uvlm.files import filling_file
 from uvlm.pages.label_planes import WINDOW_HU, outline
 from uvlm.pages.slices import MaskedSlice
 
@@ -62,8 +63,8 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG that does not change when nothing changed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+    with filling_file(path) as file:
+        figure.savefig(file, dpi=160, facecolor="white", format="png", metadata={"Software": None})
 
 
 def read_history(path: Path) -> History:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.pages.ct_planes import EDGES, NAMES, cut_planes, letter_edges, voxel_sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ids = npt.NDArray[np.uint8]
 WINDOW_HU: Final = (-1000, 400)
 _INCHES: Final = 3.1
 _COLOURS: Final = (

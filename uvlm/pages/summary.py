@@ -24,6 +24,8 @@ from uvlm.pages.figures import f1_bars, read_history, save_figure, slice_masks, 
 from uvlm.pages.highlight import Piece, Spans, colour_of
 from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
+from uvlm.store import read_quarantine
+from uvlm.text.predictions import load_predictions
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -32,6 +34,8 @@ DISCLAIMER = (
 PHANTOM_NOTE = (
     "All CTs of this run are synthetic phantoms; no number here says anything about patients."
 )
+
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # as str.splitlines sees them
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,8 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     paths = {name: out / "figures" / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         save_figure(figure, paths[name])
-    examples = choose_examples(
-        test, _read_reports(inputs.predictions), inputs.spans, params.summarize.num_examples
-    )
+    reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
+    examples = choose_examples(test, reports, inputs.spans, params.summarize.num_examples)
     page = _page(params, inputs, cases, metrics, per_class)
     pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
     page |= {"examples": examples, "slice": masked, "figures": pictures}
@@ -147,7 +150,11 @@ def _page(
         },
         "splits": tables.count_splits(cases),
         "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
-        "quarantine": tables.read_quarantine(inputs.quarantine),
+        "quarantine": [
+            (path.stem, refusal)
+            for path in sorted(inputs.quarantine.glob("*.jsonl"))
+            for refusal in read_quarantine(path)
+        ],
         "costs": inputs.costs,
         "total_seconds": sum(cost.seconds for cost in inputs.costs),
         "facts": inputs.facts,
@@ -157,7 +164,8 @@ def _page(
 def _markdown(text: object) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
-    marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;", ord("\n"): " "}
+    marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
+    marks |= dict.fromkeys(map(ord, _LINE_ENDS), " ")
     return str(text).translate(marks)
 
 
@@ -176,8 +184,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DataError(path, f"not readable as JSON ({error})", "run `dvc repro`") from None
     return document
-
-
-def _read_reports(path: Path) -> dict[str, str]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return {str(row["case_id"]): str(row["report"]) for row in rows}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from uvlm.data.cases import SPLITS, Case
@@ -132,18 +130,6 @@ class SplitCounts:
     patients: int
 
 
-@dataclass(frozen=True)
-class QuarantinedCase:
-    """A case that a stage refused."""
-
-    stage: str
-    case: str
-    file: str
-    reason: str
-    fact: str
-    remedy: str
-
-
 def number_at(scores: Mapping[str, Any], name: str) -> Number:
     """Look up a number of a flat metrics dictionary with its interval."""
     interval = scores.get(f"{name}_ci")
@@ -263,14 +249,3 @@ def positives_by_split(cases: Sequence[Case], number: int) -> dict[str, int]:
     """How many cases of each split show abnormality `number`."""
     found = Counter(case.split for case in cases if case.abnormalities[number])
     return {split: found[split] for split in SPLITS}
-
-
-def read_quarantine(folder: Path) -> list[QuarantinedCase]:
-    """Merge what all stages refused, in stage and case order."""
-    merged = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            values = [str(row[key]) for key in ("case", "file", "reason", "fact", "remedy")]
-            merged.append(QuarantinedCase(path.stem, *values))
-    return merged

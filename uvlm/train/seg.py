@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uvlm.arrays import Floats
 from uvlm.config import Grid, Params, PreprocessConfig
 from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, read_examples
@@ -37,7 +38,7 @@ from uvlm.train.loop.recompute import recompute_blocks
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
-from uvlm.train.scores import Floats, dice_scores
+from uvlm.train.scores import dice_scores
 from uvlm.train.volume_batches import SegSource, case_sampler, read_voxels
 
 if TYPE_CHECKING:

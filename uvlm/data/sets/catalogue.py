@@ -21,18 +21,20 @@ class Phantom:
 
     config: PhantomConfig
     seed: int
+    code: str = ""
 
     def fetch(self, manifest: Path, progress: CaseProgress | None = None) -> None:
         """Write the phantoms."""
-        write_dataset(self.config, self.seed, manifest, progress)
+        write_dataset(self.config, self.seed, manifest, progress, self.code)
 
 
-def get_source(params: Params, label: Label) -> Source:
+def get_source(params: Params, label: Label, code: str = "") -> Source:
     """Choose the source that `download.source` names.
 
     Args:
         params: reads `download` and `seed`.
         label: labels reports; only asked when a person's own table has no labels.
+        code: digest of the stage's code, which the phantoms are held against.
     """
     config, seed = params.download, params.seed
     if config.source == "ct_rate" and config.ct_rate:
@@ -42,4 +44,4 @@ def get_source(params: Params, label: Label) -> Source:
     if config.source == "folder" and config.folder:
         return Folder(config.folder, label)
     assert config.phantom is not None  # DownloadConfig has seen to it
-    return Phantom(config.phantom, seed)
+    return Phantom(config.phantom, seed, code)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Protocol
 
 from uvlm.data.sets.hub import Hub, HubFile, Snapshot, pin
 from uvlm.data.sets.selection import RECORD, Selection
-from uvlm.files import key_of, store_root
+from uvlm.files import file_sha256, key_of, store_root
 from uvlm.store import CaseProgress, Row
 
 
@@ -49,12 +48,6 @@ def local_row(case: str, path: Path, sha256: str, source: str) -> Row:
     """Name a file that was made or copied here."""
     inside = path.relative_to(store_root()).as_posix()
     return Row(case, key_of("download", source, sha256), inside, sha256, source)
-
-
-def file_sha256(path: Path) -> str:
-    """Hash the bytes of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def selection_row(selection: Selection) -> Row:

@@ -9,7 +9,6 @@ none                  background in every voxel
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,22 @@ from typing import Final, Literal
 
 import numpy as np
 
+from uvlm.config import LabelKind
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.labels.pseudo.backend import Kind, Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.sets.abdomen_atlas.layout import PREFIX, image, mask
 from uvlm.data.sets.ct_rate.cases import MaskKind, mask_path
+from uvlm.files import file_sha256
 
-_MASK: Final[Mapping[Kind, MaskKind]] = {"anatomy": "total", "airway": "airway", "vessel": "vessel"}
+_MASK: Final[Mapping[LabelKind, MaskKind]] = {
+    "anatomy": "total",
+    "airway": "airway",
+    "vessel": "vessel",
+}
 _VERSION: Final = {"phantom": "1", "ct_rate_masks": "ts_seg/ts_total"}
 _LICENCE: Final = {"phantom": "Apache-2.0", "ct_rate_masks": "CC-BY-NC-SA-4.0"}
 
@@ -36,7 +41,7 @@ class PublishedMasks:
     """One mask a CT, in CT-RATE's layout; `phantom` or `ct_rate_masks`."""
 
     name: Literal["phantom", "ct_rate_masks"]
-    kind: Kind
+    kind: LabelKind
 
     def provenance(self) -> Provenance:
         """Say who published the masks."""
@@ -68,7 +73,7 @@ class AtlasMasks:
     def inputs(self, case: Case, root: Path) -> list[str]:
         """Name the CT and every mask that is there."""
         files = _structures(case, root).values()
-        return [*ct_inputs(case), *(hashlib.sha256(p.read_bytes()).hexdigest() for p in files)]
+        return [*ct_inputs(case), *map(file_sha256, files)]
 
     def load(self, root: Path) -> Labeller:
         """Read masks below `root`."""
@@ -115,7 +120,7 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
     """
     shape, affine = read_grid(ct)
     found = read_label_map(path)
-    if found.array.shape != shape or not same_place(affine, found.affine, shape):
+    if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))
         same = "of the same shape at another place" if there == here else f"{there} voxels, not"
         raise ReadError(

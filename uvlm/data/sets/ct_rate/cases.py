@@ -33,8 +33,8 @@ from uvlm.data.sets.ct_rate.tables import (
 )
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
 from uvlm.errors import DataError
-from uvlm.published_tables import BadRow
 from uvlm.store import Refusal, Row, resolve
+from uvlm.tables import BadRow
 from uvlm.text.report import Report
 
 MaskKind = Literal["total", "airway", "vessel"]

@@ -14,9 +14,9 @@ from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE
 from uvlm.data.sets.own.table import OwnRow, read_own_table, without_suffix
 from uvlm.errors import DataError
 from uvlm.files import key_of
-from uvlm.published_tables import BadRow
 from uvlm.seeding import unit_interval
 from uvlm.store import Refusal, Row, resolve
+from uvlm.tables import BadRow
 
 _AGAIN: Final = "run `dvc repro -f -s download`"
 

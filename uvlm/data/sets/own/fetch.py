@@ -10,8 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -22,12 +20,19 @@ from uvlm import store
 from uvlm.config import FolderConfig
 from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE
 from uvlm.data.sets.own.table import SUFFIXES, OwnRow, read_own_table, without_suffix
-from uvlm.data.sets.source import file_sha256, local_row
+from uvlm.data.sets.source import local_row
 from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError, DataError
-from uvlm.files import key_of, store_root, write_bytes_atomic
-from uvlm.published_tables import BadRow
+from uvlm.files import (
+    copy_stream,
+    file_sha256,
+    filling_file,
+    key_of,
+    store_root,
+    write_bytes_atomic,
+)
 from uvlm.store import CaseProgress, Row
+from uvlm.tables import BadRow
 from uvlm.text.abnormalities import ABNORMALITIES
 
 Label = Callable[
@@ -139,15 +144,9 @@ def _copy(source: Path, target: Path, sha256: str) -> Path:
     """Copy a file whole or not at all; what is there already has been copied whole."""
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        if file_sha256(temporary) != sha256:
+    with source.open("rb") as original, filling_file(target, durable=False) as copy:
+        if copy_stream(original, copy) != sha256:
             raise DataError(source, "changed while it was copied", "run it again")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return target
 
 
