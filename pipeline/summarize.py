@@ -20,14 +20,6 @@ STAGES = (
     "pseudo_label@vessel", "label_maps", "tokenizer", "audit", "train_seg", "train_cls", "encode",
     "train_report", "generate", "evaluate",
 )  # fmt: skip
-PHANTOM_GOALS = {
-    "report.macro_f1": 0.70,
-    "report.above_trivial": 0.25,
-    "oracle.macro_f1": 0.99,
-    "cls.macro_auroc": 0.90,
-    "seg.dice": 0.88,
-    "seg.lesion_dice": 0.70,
-}
 
 
 def summarize(stage: Stage) -> None:
@@ -52,7 +44,6 @@ def summarize(stage: Stage) -> None:
         costs=read_costs(state_root() / "timings"),
         facts=facts | versions(),
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
-        goals=PHANTOM_GOALS if stage.params.profile == "phantom" else {},
     )
     build_summary(stage.params, inputs, REPORTS)
     metrics = json.loads(inputs.metrics.read_text(encoding="utf-8"))

@@ -30,8 +30,8 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.segment import Segmenter
+from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_segmenter
-from uvlm.model.unet import build_unet
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 

@@ -15,12 +15,11 @@ from uvlm.errors import DataError
 from uvlm.files import store_root
 from uvlm.inference import encode
 from uvlm.inference.encode import encode_cases, read_encodings, split_stages
-from uvlm.model.align import align, encode_visual
-from uvlm.model.build import build_classifier
+from uvlm.model.align import align
+from uvlm.model.build import build_classifier, build_encoder
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.unet import build_encoder
 from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
 GRID = (8, 16, 16)
@@ -156,12 +155,12 @@ def clipped(*args: Any) -> Any:
 
 
 def scaled(factor: float) -> Any:
-    return lambda *args: [tokens * factor for tokens in encode_visual(*args)]
+    return lambda *args: [tokens * factor for tokens in align(*args)]
 
 
 @pytest.mark.parametrize(
     ("function", "edited"),
-    [("uvlm.data.examples.normalise", clipped), ("uvlm.inference.encode.encode_visual", scaled(2))],
+    [("uvlm.data.examples.normalise", clipped), ("uvlm.inference.encode.align", scaled(2))],
 )
 def test_changed_code_is_refused_until_its_version_is_raised(
     function: str,
@@ -186,7 +185,7 @@ def test_tokens_that_another_device_rounds_otherwise_are_taken_as_equal_and_comp
     params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = encode_cases(params, **inputs, code="before")
-    monkeypatch.setattr(encode, "encode_visual", scaled(1.001))
+    monkeypatch.setattr(encode, "align", scaled(1.001))
     assert encode_cases(params, **inputs, code="after") == rows
     monkeypatch.setattr(encode, "encode_volumes", None)
     assert encode_cases(params, **inputs, code="after") == rows

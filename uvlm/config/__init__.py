@@ -39,7 +39,7 @@ from uvlm.config.model import (
     InjectionConfig,
     TokenizerConfig,
 )
-from uvlm.config.params import Params, load_params, parse_params
+from uvlm.config.params import Params, load_params, params_here, parse_params
 from uvlm.config.section import Fraction, Grid, Section
 from uvlm.config.train import (
     AugmentConfig,
@@ -95,5 +95,6 @@ __all__ = [
     "TrainSegConfig",
     "VesselLabellerConfig",
     "load_params",
+    "params_here",
     "parse_params",
 ]

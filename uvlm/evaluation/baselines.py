@@ -95,18 +95,6 @@ def baseline_reports(
     return texts
 
 
-def baseline_claims(
-    training: TrainingReports,
-    case_ids: Sequence[str],
-    label: Label,
-    seed: int,
-    seen: Seen | None = None,
-) -> dict[str, tuple[list[str], Flags]]:
-    """Texts of every baseline, and what the labeller reads in them; see `baseline_reports`."""
-    texts = baseline_reports(training, case_ids, label, seed, seen)
-    return {name: (reports, label(reports)) for name, reports in texts.items()}
-
-
 def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:
     """Find the report without a claim that has the best BLEU-mean on validation.
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from uvlm.arrays import Flags, Floats
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval
 from uvlm.evaluation.classification import ranking
 from uvlm.evaluation.missing import wrong_probabilities
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
-from uvlm.evaluation.scores import Samples, per_class_samples
+from uvlm.evaluation.scores import per_class_samples
 
 LEARNED_F1: Final = 0.3
 LEARNED_AUROC: Final = 0.7

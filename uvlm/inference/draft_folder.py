@@ -43,18 +43,24 @@ _ENDINGS: Final = (".nii.gz", ".nii", ".gz")
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class Prediction:
+    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
+
+    report: Report
+    probabilities: dict[str, float]
+    label_map: LabelMap
+    class_names: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Draft(Prediction):
     """Everything that is written about one CT."""
 
     case_id: str
-    report: Report
-    probabilities: Mapping[str, float]
     model_sha256: str
     contract_sha256: str
-    seconds: float
     disclaimer: str
-    label_map: LabelMap
-    class_names: Sequence[str]
 
     def document(self) -> dict[str, Any]:
         """Give report.json."""

@@ -26,7 +26,7 @@ from uvlm.data.examples import Example, read_examples
 from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import key_of, store_root
-from uvlm.model.align import encode_visual
+from uvlm.model.align import align
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import EncoderModel, load_encoder
@@ -153,9 +153,7 @@ class _Tokens(BatchProduct[Example]):
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = encode_visual(
-            encoder, x, injection.reference_stage, injection.pooling, injection.deeper
-        )
+        aligned = align(encoder(x), injection.reference_stage, injection.pooling, injection.deeper)
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 

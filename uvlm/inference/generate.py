@@ -30,8 +30,7 @@ from uvlm.device import set_threads
 from uvlm.errors import DataError
 from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.encode import encode_volumes, read_encodings
-from uvlm.inference.nearest import nearest_cases
-from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.report_writer import ReportWriter, nearest_cases
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract

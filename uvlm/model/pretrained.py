@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uvlm.config import DecoderConfig, Section
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import files_sha256
 from uvlm.qwen_folder import qwen_file, qwen_weights
@@ -25,7 +24,8 @@ SIZES = {
 }
 
 
-class Pretrained(Section):
+@dataclass(frozen=True)
+class Pretrained:
     """Qwen3's config.json, and the sha256 over it and its weights."""
 
     architecture: dict[str, Any]
@@ -77,11 +77,11 @@ def qwen_trained_on(pretrained: Pretrained) -> QwenSource:
     return found
 
 
-def check_sizes(config: DecoderConfig, architecture: Mapping[str, Any]) -> None:
-    """Refuse parameters that say other sizes than Qwen3's config.json."""
-    wrong = {key: architecture[name] for key, name in SIZES.items()}
-    wrong = {key: size for key, size in wrong.items() if size != getattr(config, key)}
+def check_sizes(given: Mapping[str, int], architecture: Mapping[str, Any]) -> None:
+    """Refuse sizes, by the keys of SIZES, that are other ones than those of Qwen3's config.json."""
+    sizes = {key: architecture[name] for key, name in SIZES.items()}
+    wrong = {key: size for key, size in sizes.items() if size != given[key]}
     if wrong:
-        facts = ", ".join(f"{key} is {getattr(config, key)}" for key in wrong)
+        facts = ", ".join(f"{key} is {given[key]}" for key in wrong)
         options = " ".join(f"-S decoder.{key}={size}" for key, size in wrong.items())
         raise ConfigError("decoder", f"{facts}, unlike this Qwen3", f"use {options}")

@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
@@ -21,20 +20,12 @@ from uvlm.errors import DataError
 from uvlm.files import write_text_atomic
 from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
-from uvlm.pages.figures import (
-    f1_bars,
-    read_history,
-    save_figure,
-    slice_masks,
-    training_curves,
-)
+from uvlm.pages.figures import f1_bars, read_history, save_figure, slice_masks, training_curves
 from uvlm.pages.highlight import Piece, Spans, colour_of
+from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
 from uvlm.store import read_quarantine
 from uvlm.text.predictions import load_predictions
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -73,7 +64,6 @@ class SummaryInputs:
         spans: marks the phrases of a report that state an abnormality.
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown as they are.
-        goals: minima by dotted metric name, shown beside the headline numbers.
         accounts: JSON files that say in `accounts` where the rows of each table went.
     """
 
@@ -89,7 +79,6 @@ class SummaryInputs:
     spans: Spans
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    goals: Mapping[str, float] = field(default_factory=dict)
     accounts: Sequence[Path] = ()
 
 
@@ -118,10 +107,12 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
     examples = choose_examples(test, reports, inputs.spans, params.summarize.num_examples)
     page = _page(params, inputs, cases, metrics, per_class)
-    page |= {"examples": examples, "slice": masked, "figures": _inline(paths)}
-    environment = _environment()
+    pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
+    page |= {"examples": examples, "slice": masked, "figures": pictures}
     for name in ("summary.html", "summary.md"):
-        text = environment.get_template(f"{name}.j2").render(page)
+        text = render(
+            f"{name}.j2", page, colour=colour_of, md=_markdown, md_pieces=_markdown_pieces
+        )
         write_text_atomic(out / name, text)
 
 
@@ -142,7 +133,7 @@ def _page(
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
-        "headlines": tables.headlines(metrics, inputs.goals),
+        "headlines": tables.headlines(metrics, params.summarize.goals),
         "score_tables": tables.score_tables(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
@@ -170,22 +161,6 @@ def _page(
     }
 
 
-def _environment() -> Environment:
-    """HTML escapes everything; Markdown escapes through the `md` filter."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("uvlm.pages"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
-    return environment
-
-
 def _markdown(text: object) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
@@ -201,14 +176,6 @@ def _markdown_pieces(pieces: Sequence[Piece]) -> str:
         for piece in pieces
     ]
     return "".join(shown)
-
-
-def _inline(paths: Mapping[str, Path]) -> dict[str, str]:
-    """PNGs as data URLs, so that the page travels alone."""
-    return {
-        name: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-        for name, path in paths.items()
-    }
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.files import write_json_atomic
 from uvlm.inference.draft_folder import filling, write_segmentation
 from uvlm.inference.segment import Segmenter
-from uvlm.model.unet import build_unet
+from uvlm.model.build import build_unet
 from uvlm.seeding import generator, seed_everything
 from uvlm.tracking import Progress
 from uvlm.train.augmentation.patches import choose_class, patch_around, random_patch, random_voxel
