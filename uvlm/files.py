@@ -50,6 +50,12 @@ def write_json_atomic(path: Path, document: object) -> None:
     write_text_atomic(path, text + "\n")
 
 
+def file_sha256(path: Path) -> str:
+    """Hash the bytes of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def key_of(*parts: object) -> str:
     """16 hex digits that belong to these JSON values."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))

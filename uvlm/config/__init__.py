@@ -37,7 +37,7 @@ from uvlm.config.model import (
     InjectionConfig,
     TokenizerConfig,
 )
-from uvlm.config.params import Params, load_params, parse_params
+from uvlm.config.params import Params, load_params, parse_params, parse_section
 from uvlm.config.section import Fraction, Grid, Section
 from uvlm.config.train import (
     AugmentConfig,
@@ -92,4 +92,5 @@ __all__ = [
     "VesselLabellerConfig",
     "load_params",
     "parse_params",
+    "parse_section",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def hub(fake: FakeHub) -> Hub:
     return Hub(fake.endpoint, Patience(waits=(1.0, 2.0), timeout=5.0), sleep=lambda _: None)
+
+
+def never(texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """The labeller of sets whose tables have labels."""
+    raise AssertionError(f"asked for the labels of {len(texts)} reports")
 
 
 def publish(dataset: Dataset, fake: FakeHub) -> None:

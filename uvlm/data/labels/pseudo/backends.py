@@ -9,28 +9,31 @@ from uvlm.config import LabellerConfig
 from uvlm.data.labels.pseudo.atm22 import Atm22
 from uvlm.data.labels.pseudo.backend import Backend, Kind
 from uvlm.data.labels.pseudo.masks import VesselMasks
-from uvlm.data.labels.pseudo.published import AtlasMasks, NoLabels, PublishedMasks
+from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
 from uvlm.data.labels.pseudo.totalsegmentator import TotalSegmentator
+from uvlm.data.sets.abdomen_atlas.dataset import AbdomenAtlas
+from uvlm.data.sets.ct_rate.dataset import CtRate
+from uvlm.data.sets.phantom.dataset import Phantoms
 from uvlm.errors import ConfigError
 
 BACKENDS: Final[Mapping[Kind, Mapping[str, Callable[[Any], Backend]]]] = {
     "anatomy": {
         "totalsegmentator": lambda config: TotalSegmentator("total", config.fast),
-        "ct_rate_masks": lambda _: PublishedMasks("ct_rate_masks", "anatomy"),
-        "abdomen_atlas_masks": lambda _: AtlasMasks(),
-        "phantom": lambda _: PublishedMasks("phantom", "anatomy"),
+        "ct_rate_masks": lambda _: PublishedMasks(CtRate, "anatomy"),
+        "abdomen_atlas_masks": lambda _: PublishedMasks(AbdomenAtlas, "anatomy"),
+        "phantom": lambda _: PublishedMasks(Phantoms, "anatomy"),
         "none": lambda _: NoLabels(),
     },
     "airway": {
         "totalsegmentator": lambda _: TotalSegmentator("lung_vessels"),
         "atm22": lambda config: Atm22(config.spacing_mm),
-        "phantom": lambda _: PublishedMasks("phantom", "airway"),
+        "phantom": lambda _: PublishedMasks(Phantoms, "airway"),
         "none": lambda _: NoLabels(),
     },
     "vessel": {
         "totalsegmentator": lambda _: TotalSegmentator("lung_vessels"),
         "masks": lambda config: VesselMasks(config.artery_id, config.vein_id),
-        "phantom": lambda _: PublishedMasks("phantom", "vessel"),
+        "phantom": lambda _: PublishedMasks(Phantoms, "vessel"),
         "none": lambda _: NoLabels(),
     },
 }

@@ -10,18 +10,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
 from uvlm.config import PhantomConfig
+from uvlm.data.sets.ct_rate.cases import CtRateLayout
+from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
 
 FORMAT_VERSION: Final = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Phantoms(CtRateLayout):
+    """Written from a seed, not fetched."""
+
+    config: PhantomConfig
+    seed: int
+    masks_told: ClassVar = ("phantom", "1", "Apache-2.0")
+
+    def fetch(
+        self, manifest: Path, label: Label, progress: store.CaseProgress | None = None
+    ) -> None:
+        """Write the phantoms."""
+        write_dataset(self.config, self.seed, manifest, progress)
 
 
 class Member(NamedTuple):
@@ -32,7 +48,7 @@ class Member(NamedTuple):
 
 
 def write_dataset(
-    config: PhantomConfig, seed: int, manifest: Path, progress: Callable[..., None] | None = None
+    config: PhantomConfig, seed: int, manifest: Path, progress: store.CaseProgress | None = None
 ) -> Path:
     """Write the whole data set below the store and its manifest; returns the data set's root.
 
