@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from tests.data.sets.hub.server import FakeHub, serve
-from tests.data.sets.own import Own
+from tests.data.sets.own.folder import Own
 from uvlm.config import Params
 from uvlm.data.ct.volume import Volume
 from uvlm.data.sets.hub import Hub, Patience

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.data.sets.conftest import never, publish
+from tests.data.sets.ct_rate.test_fetch import ALL
 from tests.data.sets.hub.server import FakeHub
-from tests.data.sets.test_fetch_ct_rate import ALL
 from uvlm.config import CtRateConfig, FolderConfig, Params
 from uvlm.data import index
 from uvlm.data.cases import read_index
