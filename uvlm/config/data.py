@@ -110,6 +110,8 @@ class DownloadConfig(Section):
     def _the_source_has_its_section(self) -> Self:
         if self.section is None:
             raise ValueError(f"source is {self.source} but the section {self.source} is missing")
+        if self.other is not None and self.section is not self.other:
+            raise ValueError(f"other does nothing while source is {self.source}")
         return self
 
 

@@ -203,3 +203,6 @@ def test_a_source_that_is_no_set_is_refused_with_those_there_are(root: Path) -> 
     document["download"]["mri"] = {"coils": 8}
     with pytest.raises(ConfigError, match="there is no data set mri; use phantom, ct_rate, abdo"):
         choose_set(parse_params(document, "params.yaml"))
+    document["download"] = compose(root, "phantom")["download"] | {"other": {"coils": 8}}
+    with pytest.raises(ConfigError, match="other does nothing while source is phantom"):
+        parse_params(document, "params.yaml")
