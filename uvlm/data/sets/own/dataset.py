@@ -67,7 +67,7 @@ class OwnData(DataSet):
         return {
             "volume files": sorted({ct for path in files if (ct := ct_of(path))}),
             self.config.table: ids,
-            "labels of the labeller": [row.values[_NAME] for row in labels],
+            "labels.csv": [row.values[_NAME] for row in labels],
         }
 
 
