@@ -11,7 +11,6 @@ numbers, no sentence of a report. CT-RATE is licensed CC BY-NC-SA 4.0.
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from uvlm.errors import SetupError, UvlmError
+from uvlm.environment import REAL_DATA
+from uvlm.errors import UvlmError
 from uvlm.evaluation.baselines import TrainingReports, baseline_claims
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.labeller import get_labeller
@@ -65,11 +65,8 @@ _NAMES: Final = {
 
 def main() -> None:
     """Score the trivial reports and write the page."""
-    folder = os.environ.get("UVLM_REAL_DATA")
-    if not folder:
-        raise SetupError("UVLM_REAL_DATA", "is not set", "name the folder of CT-RATE's reports")
-    reports = Path(folder) / "reports"
-    write_text_atomic(OUT, page(reports))
+    folder = REAL_DATA.needed("name the folder of CT-RATE's reports")
+    write_text_atomic(OUT, page(folder / "reports"))
 
 
 def page(reports: Path) -> str:

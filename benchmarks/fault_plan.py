@@ -6,7 +6,6 @@ damage that leaves a trace in the file, the second damage that leaves none.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ import numpy as np
 from benchmarks import damage, dicom_damage
 from benchmarks.good_files import LARGE, SMALL, WRITERS, Shape, draw_ct
 from uvlm.data.ct.volume import Volume
+from uvlm.environment import REAL_DATA
 
 Apply = Callable[[Path, Path, np.random.Generator], None]
 GZIP: Final = ("nii.gz, ours", "nii.gz, nibabel int16", "nii.gz, SimpleITK")
@@ -79,7 +79,7 @@ def _drawn(shape: Shape) -> Volume:
 
 def _real() -> Iterator[Base]:
     """Real CTs, where UVLM_REAL_DATA names the folder that has them."""
-    root = os.environ.get("UVLM_REAL_DATA")
+    root = REAL_DATA.read()
     for name in REAL_FILES if root else ():
         source = Path(root or "") / name
         cells = (

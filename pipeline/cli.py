@@ -81,11 +81,17 @@ def info(
     profile: Annotated[
         str | None, typer.Option(help="A file of conf/profile/; else params.yaml here.")
     ] = None,
+    environment: Annotated[
+        bool, typer.Option("--environment", help="List the environment variables instead.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show versions, device, folders, and the model that the parameters build."""
-    from pipeline.info import describe
+    from pipeline.info import describe, describe_environment, environment_text
 
+    if environment:
+        typer.echo(json.dumps(describe_environment()) if as_json else environment_text())
+        return
     facts = describe(profile)
     if as_json:
         typer.echo(json.dumps(facts))

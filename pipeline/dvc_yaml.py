@@ -1,18 +1,21 @@
 """What dvc.yaml declares: each stage with its command, dependencies, parameters and outputs.
 
-The same declarations give a stage its fingerprint (parameters and inputs), by which a restarted
-stage finds its earlier run, and a skipped one the run that made its outputs.
+The same declarations give a stage its fingerprint: a digest of what decides its result, by which a
+restarted stage finds its earlier run and an interrupted training its state, and a skipped stage the
+run that made its outputs.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.profiles import flatten, read_document
+from pipeline.paths import PARAMS, code
+from pipeline.profiles import read_document
 from uvlm.errors import ConfigError
 from uvlm.files import key_of
 
@@ -41,28 +44,57 @@ def read_declarations(root: Path) -> dict[str, Declaration]:
     return {declaration.name: declaration for declaration in declarations}
 
 
+def params_by_script(root: Path) -> dict[str, set[str]]:
+    """Collect what every script but `code` declares; a matrix stage is one script."""
+    keys: dict[str, set[str]] = {}
+    for declaration in read_declarations(root).values():
+        if declaration.script != "code":
+            keys.setdefault(declaration.script, set()).update(declaration.params)
+    return keys
+
+
 def stage_params(document: Any, declaration: Declaration) -> dict[str, Any]:
-    """Look up the parameters that a stage declares, as dotted keys of single values."""
+    """Look up the parameters that a stage declares, nested as in the document."""
     values: dict[str, Any] = {}
     for key in declaration.params:
-        node = document
-        for part in key.split("."):
-            if not isinstance(node, dict) or part not in node:
-                raise ConfigError("params.yaml", f"{key} is missing", "run `uvlm params`")
-            node = node[part]
-        values |= flatten(node, key)
+        *parents, name = key.split(".")
+        node, chosen = document, values
+        try:
+            for parent in parents:
+                node, chosen = node[parent], chosen.setdefault(parent, {})
+            chosen[name] = node[name]
+        except (KeyError, TypeError):
+            raise ConfigError(PARAMS, f"{key} is missing", "run `uvlm params`") from None
     return values
 
 
-def input_digests(root: Path, declaration: Declaration) -> dict[str, str]:
-    """Take the sha256 of every dependency, folders as one digest over names and contents."""
-    return {dep: digest(root / dep) for dep in declaration.deps}
+@dataclass(frozen=True)
+class Causes:
+    """What decides a stage's result."""
+
+    stage: str
+    code: str
+    params: Mapping[str, Any]
+    inputs: Mapping[str, str]  # sha256 by path
+
+    @property
+    def fingerprint(self) -> str:
+        """A digest of all, then a short one of each, which tell what makes two runs differ."""
+        causes = (self.code, self.params, self.inputs)
+        return "-".join([key_of(self.stage, *causes), *(key_of(cause)[:6] for cause in causes)])
 
 
-def fingerprint(root: Path, declaration: Declaration, inputs: Mapping[str, str]) -> str:
-    """Digest what decides a stage's result: its parameters and its dependencies' contents."""
-    values = stage_params(read_document(root / "params.yaml"), declaration)
-    return key_of(declaration.name, values, dict(inputs))
+def read_causes(root: Path, declaration: Declaration) -> Causes:
+    """Read what decides the result of a stage that would run now."""
+    reached = code(declaration.script)
+    inputs = {dep: digest(root / dep) for dep in declaration.deps if dep != str(reached)}
+    values = stage_params(read_document(root / PARAMS), declaration)
+    return Causes(declaration.name, code_digest(root / reached), values, inputs)
+
+
+def code_digest(path: Path) -> str:
+    """Read the digest of all the code that a stage reaches; empty before the stage `code` ran."""
+    return str(json.loads(path.read_text(encoding="utf-8"))["digest"]) if path.exists() else ""
 
 
 def digest(path: Path) -> str:

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 import platform
+import sys
+import textwrap
 from importlib.metadata import PackageNotFoundError, version
 
-from pipeline.paths import PARAMS, project_root
+from pipeline.paths import PARAMS, tracking_uri
 from pipeline.profiles import compose
+from uvlm import environment
 from uvlm.config import Params, load_params, parse_params
 from uvlm.files import store_root
 
 _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
+_PAGE = """# Environment variables
+
+Places, devices and secrets are environment variables, never parameters, so that changing one
+invalidates no result. `uvlm info --environment` lists them with their present values, but shows no
+secret. A value that is not accepted ends a command that needs the variable with one line and exit
+code 2; a device that is accepted but not there, with exit code 4. A variable that is set to nothing
+counts as not set.
+
+`python -m pipeline.info > docs/environment.md` writes this page from the table in
+`uvlm/environment.py`.
+
+| variable | meaning | accepts | default |
+|---|---|---|---|
+"""
 
 
 def describe(profile: str | None = None) -> dict[str, str]:
@@ -22,10 +39,12 @@ def describe(profile: str | None = None) -> dict[str, str]:
         "device": str(device),
         "precision": choose_precision(device),
         "store": str(store_root()),
-        "tracking": f"sqlite:///{project_root().resolve() / 'mlflow.db'}",
+        "tracking": environment.without_login(tracking_uri()),
     }
     if profile is not None:
-        params = parse_params(compose(project_root(), profile), f"conf/profile/{profile}.yaml")
+        params = parse_params(
+            compose(environment.project_root(), profile), f"conf/profile/{profile}.yaml"
+        )
     elif PARAMS.exists():
         params = load_params(PARAMS)
     else:
@@ -42,6 +61,34 @@ def model_facts(params: Params) -> dict[str, str]:
     return {name: str(value) for name, value in describe_model(params, len(classes.names))}
 
 
+def describe_environment() -> list[dict[str, str]]:
+    """Tell what every environment variable means, its present value and where that is from."""
+    rows = []
+    for variable in environment.TABLE:
+        value, source = variable.shown()
+        row = {"name": variable.name, "value": value, "from": source}
+        rows.append(row | {"accepts": variable.kind.accepts, "meaning": variable.meaning})
+    return rows
+
+
+def environment_text() -> str:
+    """Write `describe_environment` for people."""
+    lines = []
+    for row in describe_environment():
+        wrong = f"; use {row['accepts']}" if row["from"] == "wrong" else ""
+        lines.append(f"{row['name']} = {row['value']} ({row['from']}{wrong})")
+        lines.append(textwrap.indent(textwrap.fill(row["meaning"], 90), "    "))
+    return "\n".join(lines)
+
+
+def environment_page() -> str:
+    """Write docs/environment.md, which says the same on every computer."""
+    return _PAGE + "".join(
+        f"| `{v.name}` | {v.meaning} | {v.kind.accepts} | {v.default_text} |\n"
+        for v in environment.TABLE
+    )
+
+
 def versions() -> dict[str, str]:
     """Collect the versions that decide a result."""
     packages = {name: _version(name) for name in _PACKAGES}
@@ -53,3 +100,7 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(environment_page())

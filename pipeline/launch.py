@@ -6,7 +6,6 @@ of the first one to fail, which torchrun would turn into 1.
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
@@ -15,7 +14,8 @@ import time
 from collections.abc import Sequence
 from types import FrameType
 
-from uvlm.errors import ConfigError
+from uvlm import environment
+from uvlm.errors import UvlmError
 from uvlm.processes import place
 
 _GRACE_S = 60.0
@@ -28,20 +28,13 @@ def run_crew(name: str) -> None:
     Returns at once where one process is wanted, or where this is already one of several.
     """
     try:
-        size = crew_size()
-    except ConfigError as error:
+        size = environment.DEVICES.read()
+        is_alone = place().world_size == 1 and environment.RANK.read() is None
+    except UvlmError as error:
         sys.stderr.write(f"{name}: {error}\n")
         sys.exit(error.exit_code)
-    if size > 1 and place().world_size == 1 and "RANK" not in os.environ:
+    if size > 1 and is_alone:
         sys.exit(_run(sys.orig_argv[1:], size))
-
-
-def crew_size() -> int:
-    """Read UVLM_DEVICES; 1 where it is not set."""
-    text = os.environ.get("UVLM_DEVICES") or "1"
-    if not text.isdecimal() or int(text) == 0:
-        raise ConfigError("UVLM_DEVICES", f"is {text!r}", "give the number of processes")
-    return int(text)
 
 
 def _run(arguments: Sequence[str], size: int) -> int:
@@ -66,7 +59,9 @@ def _run(arguments: Sequence[str], size: int) -> int:
     for rank in range(size):
         own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
         crew.append(
-            subprocess.Popen([sys.executable, *arguments], env={**os.environ, **shared, **own})
+            subprocess.Popen(
+                [sys.executable, *arguments], env=environment.inherited() | shared | own
+            )
         )
     return _wait(crew)
 

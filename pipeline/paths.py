@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from uvlm import environment
+
 PARAMS = Path("params.yaml")
+CODE = Path("data/code")
 MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
 MODELS = Path("data/models")
@@ -13,6 +15,11 @@ GENERATED = Path("data/generated")
 REPORTS = Path("reports")
 
 PSEUDO_LABELS = ("anatomy", "airway", "vessel")
+
+
+def code(script: str) -> Path:
+    """Name the file that says which code a stage's script reaches."""
+    return CODE / f"{script}.json"
 
 
 def manifest(name: str) -> Path:
@@ -25,11 +32,12 @@ def quarantine(name: str) -> Path:
     return QUARANTINE / f"{name}.jsonl"
 
 
-def project_root() -> Path:
-    """Find the repository, also when DVC runs an experiment in a temporary copy of it."""
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
-
-
 def state_root() -> Path:
     """Name the home of what outlives a stage without being an output: records, timings, states."""
-    return project_root() / ".uvlm"
+    return environment.project_root() / ".uvlm"
+
+
+def tracking_uri() -> str:
+    """Name the store of MLflow's runs."""
+    here = environment.project_root().resolve() / "mlflow.db"
+    return environment.TRACKING_URI.read() or f"sqlite:///{here}"

@@ -20,16 +20,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.dvc_yaml import read_declarations
+from pipeline.dvc_yaml import (
+    Declaration,
+    code_digest,
+    params_by_script,
+    read_causes,
+    read_declarations,
+    stage_params,
+)
 from pipeline.launch import run_crew
-from pipeline.paths import PARAMS, state_root
+from pipeline.paths import PARAMS, code, state_root
 from pipeline.progress import ProgressBar
+from pipeline.reach import Sources
 from pipeline.runs.mlflow_tracker import MlflowTracker
+from uvlm import environment
 from uvlm.config import Params, load_params
-from uvlm.errors import Interrupted, UvlmError
+from uvlm.errors import Interrupted, SetupError, UvlmError
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
-from uvlm.tracking import NullTracker
+from uvlm.tracking import NullTracker, Training
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
 # takes a quarter off a training step on a CPU. It is read when a process starts.
@@ -45,10 +54,22 @@ _BUG = 70
 class Stage:
     """What a stage script gets."""
 
-    name: str
+    declaration: Declaration
     params: Params
     tracker: MlflowTracker | NullTracker
     progress: ProgressBar
+    fingerprint: str
+
+    @property
+    def code(self) -> str:
+        """The digest of the code that this stage reaches; empty before the stage `code` ran."""
+        return code_digest(code(self.declaration.script))
+
+    @property
+    def training(self) -> Training:
+        """What a training is told of how it runs."""
+        declared = stage_params(self.params.model_dump(mode="json"), self.declaration)
+        return Training(self.fingerprint, declared, self.tracker, self.progress)
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json and history.csv of a training, which DVC and people read."""
@@ -88,20 +109,26 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
     """Run `work` as the stage `name`; returns the exit code, errors are said on stderr."""
     start = time.monotonic()
 
+    def read() -> tuple[Params, Declaration]:
+        return load_params(PARAMS), read_declarations(Path.cwd())[name]
+
     def silent() -> None:
-        work(Stage(name, load_params(PARAMS), NullTracker(), ProgressBar(name, shown=False)))
+        params, declaration = read()
+        fingerprint = read_causes(Path.cwd(), declaration).fingerprint
+        progress = ProgressBar(name, shown=False)
+        work(Stage(declaration, params, NullTracker(), progress, fingerprint))
 
     def tracked() -> None:
-        params = load_params(PARAMS)
-        declaration = read_declarations(Path.cwd())[name]
+        params, declaration = read()
+        _check_code(declaration.script)
         with (
             MlflowTracker(declaration, Path.cwd(), live) as tracker,
             ProgressBar(name) as progress,
         ):
-            work(Stage(name, params, tracker, progress))
+            work(Stage(declaration, params, tracker, progress, tracker.record.fingerprint))
             _write_timing(name, time.monotonic() - start)
 
-    return _guarded(name, tracked if place().is_first else silent)
+    return _guarded(name, lambda: tracked() if place().is_first else silent())
 
 
 def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoReturn:
@@ -120,11 +147,13 @@ def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoRet
 def _guarded(name: str, body: Callable[[], None]) -> int:
     """Run `body`; turn what it raises into one line and an exit code."""
     previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
-    who = name if place().is_first else f"{name} (process {place().rank})"
+    who = name
     try:
+        if not place().is_first:
+            who = f"{name} (process {place().rank})"
         body()
     except Interrupted as error:
-        if place().is_first:
+        if who == name:  # all processes stop, and one says so
             sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code
     except UvlmError as error:
@@ -144,6 +173,14 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
     return 0
 
 
+def _check_code(script: str) -> None:
+    """Refuse code that the stage `code` has not seen: the result would pass for that of another."""
+    told = code_digest(code(script))
+    root = Path.cwd()
+    if told and told != Sources(root).describe(script, params_by_script(root)[script])["digest"]:
+        raise SetupError(code(script), "is of other code", "run `dvc repro -f -s code`, then this")
+
+
 def _write_timing(name: str, seconds: float) -> None:
     """Wall seconds and peak resident memory (MB; itself, and its largest child) for the summary."""
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -159,8 +196,9 @@ def _write_timing(name: str, seconds: float) -> None:
 
 def _restart_keeping_memory() -> None:
     """Start this process anew, before anything heavy is imported, with malloc set for tensors."""
-    if any(os.environ.get(key) != value for key, value in _KEEP_MEMORY.items()):
-        os.execve(sys.executable, sys.orig_argv, {**os.environ, **_KEEP_MEMORY})
+    wanted = environment.inherited() | _KEEP_MEMORY
+    if wanted != environment.inherited():
+        os.execve(sys.executable, sys.orig_argv, wanted)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

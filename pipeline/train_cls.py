@@ -16,8 +16,7 @@ def classify(stage: Stage) -> None:
         preprocess=manifest("preprocess"),
         init=MODELS / "seg",
         out=MODELS / "cls",
-        tracker=stage.tracker,
-        progress=stage.progress,
+        training=stage.training,
     )
     numbers = {name: v for name, v in metrics.items() if not name.startswith("threshold.")}
     stage.write_training(REPORTS / "train_cls", numbers)

@@ -27,9 +27,8 @@ def report(stage: Stage) -> None:
         stage.params,
         paths=paths,
         out=MODELS / "report",
-        tracker=stage.tracker,
         label=labeller.label,
-        progress=stage.progress,
+        training=stage.training,
     )
     stage.write_training(REPORTS / "train_report", metrics)
 

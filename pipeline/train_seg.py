@@ -16,8 +16,7 @@ def segment(stage: Stage) -> None:
         preprocess=manifest("preprocess"),
         label_maps=manifest("label_maps"),
         out=MODELS / "seg",
-        tracker=stage.tracker,
-        progress=stage.progress,
+        training=stage.training,
     )
     stage.write_training(REPORTS / "train_seg", metrics)
 

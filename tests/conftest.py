@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,16 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("UVLM_REAL_DATA names no folder of real test data")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def old_project(tmp_path: Path) -> Path:
+    """What an earlier release left on disk (golden/before_the_moves), with today's dvc.yaml."""
+    archive_path = ROOT / "tests" / "golden" / "before_the_moves" / "project.tar.xz"
+    with tarfile.open(archive_path) as archive:
+        archive.extractall(tmp_path, filter="data")
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    return tmp_path
 
 
 TINY: dict[str, Any] = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.launch import crew_size
+from uvlm import environment
 from uvlm.errors import ConfigError
 from uvlm.processes import Place, is_srun, place
 
@@ -55,16 +55,16 @@ def test_srun_without_tasks_per_node_is_refused(monkeypatch: pytest.MonkeyPatch)
 def test_a_wrong_number_of_processes_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_DEVICES", text)
     with pytest.raises(ConfigError, match="UVLM_DEVICES"):
-        crew_size()
+        environment.DEVICES.read()
 
 
 def test_the_code_of_a_crew_is_that_of_its_first_failure(root: Path) -> None:
     """One process fails at once, the other would wait for an hour."""
     body = (
         "import os, sys, time\n"
-        "from pipeline import crew\n"
-        "crew._GRACE_S = 1.0\n"
-        "crew.run_crew('train_seg')\n"
+        "from pipeline import launch\n"
+        "launch._GRACE_S = 1.0\n"
+        "launch.run_crew('train_seg')\n"
         "sys.exit(3) if os.environ['RANK'] == '1' else time.sleep(3600)\n"
     )
     done = subprocess.run(

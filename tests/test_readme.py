@@ -64,6 +64,19 @@ def test_the_file_tree_is_the_real_one() -> None:
     assert missing == []
 
 
+def test_the_tree_shows_every_room_where_it_is() -> None:
+    tree = README.partition("## File tree")[2].partition("\n## ")[0]
+    folders: list[str] = []
+    shown = set()
+    for indent, name in re.findall(r"^    ( *)(\S+/)  ", tree, re.MULTILINE):
+        folders[len(indent) // 2 :] = [name]
+        shown.add("".join(folders).rstrip("/"))
+    assert {path for path in shown if not (ROOT / path).is_dir()} == set()
+    for parent in ("uvlm", "uvlm/data", "uvlm/train", "pipeline"):
+        rooms = {f.parent for f in (ROOT / parent).glob("*/__init__.py")}
+        assert {str(room.relative_to(ROOT)) for room in rooms} <= shown
+
+
 @pytest.mark.parametrize(
     ("row", "names"),
     [

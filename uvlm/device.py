@@ -1,38 +1,46 @@
-"""Where and how precisely to compute: environment variables, never parameters.
-
-UVLM_DEVICE     auto (default), cpu, cuda, cuda:N or mps
-UVLM_PRECISION  32-true or bf16-mixed; default: bf16-mixed on CUDA, and on CPUs that multiply bf16
-                (AMX, AVX-512) for convolutions and wide matrices
-UVLM_WORKERS    CPU threads; default: all
-"""
+"""Where and how precisely to compute: environment variables, never parameters."""
 
 from __future__ import annotations
 
-import os
 from contextlib import AbstractContextManager
 from typing import Literal, cast
 
 import torch
 
-from uvlm.errors import ConfigError, SetupError
+from uvlm import environment
+from uvlm.errors import SetupError
 
 Precision = Literal["32-true", "bf16-mixed"]
 NARROW = 256
 
 
-def choose_device() -> torch.device:
-    """Return the device of UVLM_DEVICE; `auto` prefers CUDA, then MPS, then the CPU."""
-    name = os.environ.get("UVLM_DEVICE") or "auto"
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+def choose_device(*, avoid: str = "") -> torch.device:
+    """Return the device of UVLM_DEVICE; `auto` prefers CUDA, then MPS, then the CPU.
+
+    Args:
+        avoid: a type of device that `auto` leaves out.
+
+    Raises:
+        SetupError: this computer has no such device.
+    """
+    name = environment.DEVICE.read()
+    count = {
+        "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
     if name == "auto":
-        return torch.device(next((kind for kind, found in available.items() if found), "cpu"))
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError("UVLM_DEVICE", f"{name} is no device", "use auto, cpu, cuda") from None
-    if not available.get(device.type, device.type == "cpu"):
-        raise SetupError("UVLM_DEVICE", f"{name} is not available here", "use auto or cpu")
-    return device
+        return torch.device(next(kind for kind, found in count.items() if found and kind != avoid))
+    kind, _, index = name.partition(":")
+    if int(index or 0) >= count[kind]:  # before torch, for which cuda:256 is cuda:0
+        fact = f"{name} is not available here"
+        raise SetupError(environment.DEVICE.name, fact, "use auto or cpu")
+    return torch.device(name)
+
+
+def choose_device_of_published() -> torch.device:
+    """`choose_device` for networks of others, none of which was ever tried on MPS."""
+    return choose_device(avoid="mps")
 
 
 def choose_precision(device: torch.device, width: int | None = None) -> Precision:
@@ -43,10 +51,7 @@ def choose_precision(device: torch.device, width: int | None = None) -> Precisio
         width: of the matrices, for a network without convolutions; on a CPU the casts of narrow
             ones cost more than their products save.
     """
-    name = os.environ.get("UVLM_PRECISION")
-    if name and name not in ("32-true", "bf16-mixed"):
-        raise ConfigError("UVLM_PRECISION", f"{name} is unknown", "use 32-true or bf16-mixed")
-    if name:
+    if name := environment.PRECISION.read():
         return cast(Precision, name)
     is_wide = width is None or width >= NARROW
     fast = device.type == "cuda" or (device.type == "cpu" and is_wide and _cpu_multiplies_bf16())
@@ -66,7 +71,6 @@ def autocast(device: torch.device, width: int | None = None) -> AbstractContextM
 
 
 def set_threads(processes: int = 1) -> None:
-    """Give torch the CPU threads of UVLM_WORKERS, or this process's share of all."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = int(os.environ.get("UVLM_WORKERS") or max(1, (cores or 1) // processes))
-    torch.set_num_threads(threads)
+    """Give torch the CPU threads of UVLM_WORKERS, or this process's share of the cores."""
+    share = max(1, environment.allowed_cores() // processes)
+    torch.set_num_threads(environment.WORKERS.read() or share)

@@ -8,12 +8,12 @@ import os
 import tempfile
 from pathlib import Path
 
+from uvlm import environment
+
 
 def store_root() -> Path:
     """`$UVLM_DATA_ROOT`, else data/store below the project."""
-    if root := os.environ.get("UVLM_DATA_ROOT"):
-        return Path(root)
-    return Path(os.environ.get("DVC_ROOT") or Path.cwd()) / "data" / "store"
+    return environment.DATA_ROOT.read() or environment.project_root() / "data" / "store"
 
 
 def write_bytes_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:

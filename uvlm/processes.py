@@ -11,9 +11,9 @@ whatever number of tasks was reserved.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
+from uvlm import environment
 from uvlm.errors import ConfigError
 
 
@@ -38,18 +38,18 @@ class Place:
 
 def place() -> Place:
     """Read the environment of this process."""
-    env = os.environ
-    if "RANK" in env and "WORLD_SIZE" in env:
-        size = int(env["WORLD_SIZE"])
-        return Place(int(env["RANK"]), size, int(env.get("LOCAL_WORLD_SIZE", size)))
+    rank, size = environment.RANK.read(), environment.WORLD_SIZE.read()
+    if rank is not None and size is not None:
+        return Place(rank, size, environment.LOCAL_WORLD_SIZE.read() or size)
     if not is_srun():
         return Place()
-    if "SLURM_NTASKS_PER_NODE" not in env:
+    local = environment.SLURM_LOCAL_SIZE.read()
+    if local is None:
         raise ConfigError("srun", "--ntasks-per-node is not given", "give one task for each GPU")
-    size, local = int(env["SLURM_STEP_NUM_TASKS"]), int(env["SLURM_NTASKS_PER_NODE"])
-    return Place(int(env["SLURM_PROCID"]), size, local)
+    rank = environment.SLURM_RANK.needed("start the processes with srun")
+    return Place(rank, environment.SLURM_SIZE.read(), local)
 
 
 def is_srun() -> bool:
     """Tell whether srun started this process beside others, and torchrun did not."""
-    return "RANK" not in os.environ and int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    return environment.RANK.read() is None and environment.SLURM_SIZE.read() > 1

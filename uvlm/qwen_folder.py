@@ -7,32 +7,25 @@ Nothing is fetched from here, and a folder whose weights are pickles only is ref
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Final
 
+from uvlm.environment import QWEN3
 from uvlm.errors import SetupError
-
-ENVIRONMENT: Final = "UVLM_QWEN3"
 
 
 def qwen_folder() -> Path:
     """Return the folder of UVLM_QWEN3."""
-    name = os.environ.get(ENVIRONMENT)
-    if not name:
-        raise SetupError(
-            ENVIRONMENT,
-            "is not set, but decoder.kind or tokenizer.kind asks for Qwen3",
-            "download Qwen/Qwen3-4B and export the variable with its folder",
-        )
-    return Path(name)
+    return QWEN3.needed(
+        "download Qwen/Qwen3-4B and export the variable with its folder",
+        "is not set, but decoder.kind or tokenizer.kind asks for Qwen3",
+    )
 
 
 def qwen_file(name: str) -> Path:
     """Return a file of that folder, which must be there."""
     path = qwen_folder() / name
     if not path.is_file():
-        raise SetupError(path, "no such file", f"let {ENVIRONMENT} name a folder of Qwen3")
+        raise SetupError(path, "no such file", f"let {QWEN3.name} name a folder of Qwen3")
     return path
 
 
@@ -44,6 +37,6 @@ def qwen_weights() -> list[Path]:
         raise SetupError(
             folder,
             "holds no .safetensors; weights in pickles are not read",
-            f"let {ENVIRONMENT} name a folder of Qwen3 as published",
+            f"let {QWEN3.name} name a folder of Qwen3 as published",
         )
     return paths

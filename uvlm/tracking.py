@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
@@ -57,6 +58,23 @@ class NullTracker:
 
     def artifact(self, path: Path) -> None:
         """Ignore."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training is known and watched by whoever starts it.
+
+    Attributes:
+        fingerprint: belongs to all that decides the result; the same one continues what was left.
+        params: what the model folder records of the parameters.
+        tracker: receives numbers by step.
+        progress: shows steps and loss.
+    """
+
+    fingerprint: str
+    params: Mapping[str, Any]
+    tracker: Tracker
+    progress: Progress | None = None
 
 
 class JsonlTracker:

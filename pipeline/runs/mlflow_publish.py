@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from pipeline.paths import project_root, state_root
+from pipeline.paths import state_root, tracking_uri
 from pipeline.runs.records import Published, RunRecord
+from uvlm import environment
 from uvlm.tracking import read_history
 
 if TYPE_CHECKING:
@@ -41,7 +42,6 @@ class MlflowStore:
         """Connect under a lock: sqlite is created once, and one process publishes at a time."""
         from filelock import FileLock
 
-        root = project_root()
         state_root().mkdir(parents=True, exist_ok=True)
         set_quiet_environment()
         with FileLock(state_root() / "mlflow.lock"):
@@ -51,8 +51,7 @@ class MlflowStore:
             from mlflow.tracking import MlflowClient
 
             logging.getLogger("mlflow").setLevel(logging.WARNING)
-            uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root.resolve()}/mlflow.db"
-            yield cls(MlflowClient(uri), root)
+            yield cls(MlflowClient(tracking_uri()), environment.project_root())
 
     def publish(self, record: RunRecord) -> None:
         """Bring MLflow up to date with a record: params once, new numbers, status at the end."""
@@ -106,7 +105,7 @@ class MlflowStore:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        local = not os.environ.get("MLFLOW_TRACKING_URI")
+        local = environment.TRACKING_URI.read() is None
         location = (self.root / "mlruns").resolve().as_uri() if local else None
         return str(self.client.create_experiment(name, artifact_location=location))
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.dvc_yaml import Declaration, digest, fingerprint, input_digests
+from pipeline.dvc_yaml import Causes, Declaration, digest, read_causes
 from pipeline.paths import PARAMS
 from pipeline.profiles import flatten, read_document
 from pipeline.runs.records import RunRecord
+from uvlm import environment
 from uvlm.files import key_of
 
 _CODE = ("dvc.yaml", "pipeline", "uvlm")
@@ -19,23 +20,21 @@ _CODE = ("dvc.yaml", "pipeline", "uvlm")
 def new_record(root: Path, declaration: Declaration) -> RunRecord:
     """Make the record of this stage as it would run now."""
     document = read_document(root / PARAMS)
-    inputs = input_digests(root, declaration)
-    values = {key: str(value) for key, value in flatten(document).items()}
-    params = {k: v for k, v in values.items() if _is_under(k, declaration.params)}
+    causes = read_causes(root, declaration)
     return RunRecord(
         stage=declaration.name,
-        fingerprint=fingerprint(root, declaration, inputs),
+        fingerprint=causes.fingerprint,
         pipeline=pipeline_id(root, document),
         profile=str(document.get("profile", "unknown")),
-        params=params,
-        parent_params=values,
-        tags=git_tags(root) | dvc_tags(root) | input_tags(inputs),
+        params=_as_text(causes.params),
+        parent_params=_as_text(document),
+        tags=git_tags(root) | dvc_tags(root) | cause_tags(causes),
     )
 
 
 def pipeline_id(root: Path, document: Any) -> str:
     """Name a pipeline run: experiment or commit, and a digest of the code and parameters."""
-    experiment = os.environ.get("DVC_EXP_NAME") or (_git(root, "rev-parse", "HEAD") or "none")[:12]
+    experiment = environment.EXPERIMENT.read() or (_git(root, "rev-parse", "HEAD") or "none")[:12]
     state = key_of(document, {name: digest(root / name) for name in _CODE})
     return f"{experiment}-{state[:12]}"
 
@@ -51,23 +50,22 @@ def git_tags(root: Path) -> dict[str, str]:
 
 def dvc_tags(root: Path) -> dict[str, str]:
     """Tell the lock file before this stage, and the experiment where there is one."""
-    tags = {"dvc.lock_sha256": digest(root / "dvc.lock")}
-    for tag, variable in (
-        ("dvc.exp_name", "DVC_EXP_NAME"),
-        ("dvc.exp_baseline_rev", "DVC_EXP_BASELINE_REV"),
-    ):
-        if os.environ.get(variable):
-            tags[tag] = os.environ[variable]
-    return tags
+    tags = {
+        "dvc.lock_sha256": digest(root / "dvc.lock"),
+        "dvc.exp_name": environment.EXPERIMENT.read(),
+        "dvc.exp_baseline_rev": environment.EXPERIMENT_START.read(),
+    }
+    return {tag: value for tag, value in tags.items() if value}
 
 
-def input_tags(inputs: dict[str, str]) -> dict[str, str]:
-    """Tell the hash of every manifest and model folder that the stage reads."""
-    return {f"data.{path}": value for path, value in inputs.items() if path.startswith("data/")}
+def cause_tags(causes: Causes) -> dict[str, str]:
+    """Tell the digests of the code and of every manifest and model folder that the stage reads."""
+    data = {f"data.{path}": value for path, value in causes.inputs.items() if path[:5] == "data/"}
+    return {"uvlm.code": causes.code, **data}
 
 
-def _is_under(key: str, sections: tuple[str, ...]) -> bool:
-    return any(key == section or key.startswith(f"{section}.") for section in sections)
+def _as_text(params: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(value) for key, value in flatten(dict(params)).items()}
 
 
 def _git(root: Path, *arguments: str) -> str:

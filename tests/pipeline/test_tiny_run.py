@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.dvc_yaml import read_declarations
+from pipeline.dvc_yaml import params_by_script, read_declarations
 from pipeline.profiles import write_params
+from pipeline.reach import EXEMPT, Sources
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -52,8 +54,16 @@ def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
     return copy
 
 
-def test_the_pipeline_runs_once_and_then_has_nothing_to_do(project: Path) -> None:
-    first = run(project, "dvc", "repro")
+def test_the_pipeline_runs_once_and_then_has_nothing_to_do(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        (tmp_path / "sitecustomize.py").write_text(_WRITE_DOWN_WHAT_RUNS)
+        (tmp_path / "calls").mkdir()
+        patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{project}")
+        patch.setenv("CALLS", str(tmp_path / "calls"))
+        first = run(project, "dvc", "repro")
+    assert calls_not_reached(project, tmp_path / "calls") == {}
     stages = read_declarations(project)
     for name, stage in stages.items():
         assert f"Running stage '{name}'" in first.stdout
@@ -73,6 +83,66 @@ def test_the_pipeline_runs_once_and_then_has_nothing_to_do(project: Path) -> Non
     assert "Running stage" not in second.stdout
     assert time.monotonic() - start < 20
     assert not run(project, "dvc", "status", "--json").stdout.strip().strip("{}")
+
+    source = project / "uvlm" / "train" / "loop" / "fit.py"
+    source.write_text(source.read_text().replace('"""', '"""In other words: ', 1))
+    third = run(project, "dvc", "repro")
+    assert re.findall(r"Running stage '(.*)'", third.stdout) == ["code"]
+
+
+def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
+    """The functions of ours that a stage ran and that its file of data/code does not cover.
+
+    What the stage `code` ran as well belongs to how a stage is run.
+    """
+    sources, declared = Sources(project), params_by_script(project)
+    ran: dict[str, set[str]] = {}
+    for file in folder.iterdir():
+        ran.setdefault(file.name.split(".")[1], set()).update(file.read_text().splitlines())
+    assert ran.keys() == declared.keys() | {"code"}
+    missing = {}
+    for script in declared:
+        covered = {
+            f"{node.module} {node.name}" for node in sources.reached(script, declared[script])
+        }
+        calls = ran[script] - ran["code"] - covered
+        assert len(ran[script] & covered) > 10, script
+        missing[script] = [call for call in calls if not f"{call} ".startswith(EXEMPT)]
+    return {script: calls for script, calls in missing.items() if calls}
+
+
+# Functions and classes of ours that are called, but not what importing a module calls.
+_WRITE_DOWN_WHAT_RUNS = """
+import atexit, os, sys, threading
+
+seen, root = set(), os.getcwd() + os.sep
+
+
+def note(frame, event, argument):
+    code = frame.f_code
+    if code in seen or not code.co_filename.startswith((f"{root}uvlm", f"{root}pipeline")):
+        return
+    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+        frame = frame.f_back
+    if frame is None:
+        seen.add(code)
+
+
+def leave(folder, script):
+    sys.settrace(None)
+    with open(os.path.join(folder, f"{script}.{os.getpid()}"), "w") as file:
+        for code in seen:
+            module = code.co_filename[len(root):-3].replace(os.sep, ".").removesuffix(".__init__")
+            name = code.co_qualname.partition(".")[0]
+            if code.co_filename.endswith(".py") and not name.startswith("<"):
+                file.write(f"{module} {name}\\n")
+
+
+if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("pipeline."):
+    atexit.register(leave, os.environ["CALLS"], sys.orig_argv[2])
+    threading.settrace(note)
+    sys.settrace(note)
+"""
 
 
 _CHILDREN = """

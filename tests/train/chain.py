@@ -12,8 +12,9 @@ import torch
 from safetensors.torch import load_file
 
 from uvlm.config import Params
+from uvlm.files import key_of
 from uvlm.inference.encode import encode_cases
-from uvlm.tracking import NullTracker
+from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
 from uvlm.train.report_data import ReportPaths
@@ -30,6 +31,12 @@ def changed(params: Params, stage: str, **changes: Any) -> Params:
     return params.model_copy(update={stage: section})
 
 
+def as_started(params: Params, progress: Any = None) -> Training:
+    """A training as its stage starts it, but that all parameters count."""
+    numbers = params.model_dump(mode="json")
+    return Training(key_of(numbers), numbers, NullTracker(), progress)
+
+
 class Chain:
     """Runs stages in a project's own folders."""
 
@@ -41,17 +48,15 @@ class Chain:
 
     def seg(self, progress: Any = None, **changes: Any) -> dict[str, float]:
         params = changed(self.params, "train_seg", **changes)
-        maps, out, tracker = self.project.label_maps, self.models / "seg", NullTracker()
-        return train_seg(
-            params, **self.inputs, label_maps=maps, out=out, tracker=tracker, progress=progress
-        )
+        maps, out = self.project.label_maps, self.models / "seg"
+        training = as_started(params, progress)
+        return train_seg(params, **self.inputs, label_maps=maps, out=out, training=training)
 
     def cls(self, progress: Any = None, **changes: Any) -> dict[str, float]:
         params = changed(self.params, "train_cls", **changes)
         init, out = self.models / "seg", self.models / "cls"
-        return train_cls(
-            params, **self.inputs, init=init, out=out, tracker=NullTracker(), progress=progress
-        )
+        training = as_started(params, progress)
+        return train_cls(params, **self.inputs, init=init, out=out, training=training)
 
     def encode(self) -> None:
         encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)
@@ -68,10 +73,8 @@ class Chain:
             self.models / "cls",
             self.project.preprocess if volumes else None,
         )
-        out, tracker = self.models / "report", NullTracker()
-        return train_report(
-            params, paths=paths, out=out, tracker=tracker, label=label, progress=progress
-        )
+        out, training = self.models / "report", as_started(params, progress)
+        return train_report(params, paths=paths, out=out, label=label, training=training)
 
     def bytes_of(self, file: str) -> bytes:
         return (self.models / f"{file}.safetensors").read_bytes()

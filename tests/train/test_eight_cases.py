@@ -30,7 +30,7 @@ from uvlm.seeding import generator
 from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.tokenizer import Tokenizer, train_tokenizer
-from uvlm.tracking import NullTracker
+from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
 from uvlm.train.report_data import ReportPaths
@@ -51,6 +51,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 }
 CHANGES["decoder"]["max_report_tokens"] = 256
 CHANGES["train_cls"]["head_warmup_batch_size"] = 8
+TRAINING = Training("eight", {}, NullTracker())
 SILENT = dict.fromkeys(("noise_std", "shift_std", "scale_std", "gamma_std"), 0.0)
 
 
@@ -128,7 +129,7 @@ class Eight:
             preprocess=self.preprocess,
             label_maps=self.label_maps,
             out=self.models / "seg",
-            tracker=NullTracker(),
+            training=TRAINING,
         )
 
     def cls(self) -> dict[str, float]:
@@ -138,7 +139,7 @@ class Eight:
             preprocess=self.preprocess,
             init=self.models / "seg",
             out=self.models / "cls",
-            tracker=NullTracker(),
+            training=TRAINING,
         )
 
     def report(self) -> dict[str, float]:
@@ -154,8 +155,8 @@ class Eight:
             self.params,
             paths=ReportPaths(self.index, self.encodings, *folders),
             out=self.models / "report",
-            tracker=NullTracker(),
             label=PhantomLabeller().label,
+            training=TRAINING,
         )
 
     def written(self) -> list[str]:

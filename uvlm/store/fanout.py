@@ -1,14 +1,7 @@
-"""One function over many cases, on all cores or on a cluster; results in the order of the items.
-
-UVLM_EXECUTOR    where the cases are worked on
-loky             processes of this machine, `$UVLM_WORKERS` of them, else one a core (default)
-dask://host:port the workers of a Dask cluster, which see the same store at the same path
-ray              `$UVLM_WORKERS` tasks at a time on the Ray cluster of `RAY_ADDRESS`, else here
-"""
+"""One function over many cases, on all cores or on a cluster; results in the order of the items."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +9,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, TypeVar
 
+from uvlm.environment import EXECUTOR, WORKERS, allowed_cores
 from uvlm.errors import ConfigError, SetupError
 
 Item = TypeVar("Item")
@@ -94,21 +88,19 @@ def _each(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Res
 @contextmanager
 def _executor(workers: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Connect to where `$UVLM_EXECUTOR` says: how many workers, and what joblib needs."""
-    name = os.environ.get("UVLM_EXECUTOR") or "loky"
+    name, workers = EXECUTOR.read(), workers or WORKERS.read() or allowed_cores()
     try:
         if name == "loky":
-            yield workers or _workers(), {"backend": "loky"}
+            yield workers, {"backend": "loky"}
         elif name == "ray":
             import_module("ray.util.joblib").register_ray()
-            yield workers or _workers(), {"backend": "ray"}
-        elif name.startswith("dask://"):
+            yield workers, {"backend": "ray"}
+        else:
             with _dask_client(name) as client:
                 threads = sum(client.nthreads().values())
                 yield max(1, threads), {"backend": "dask", "client": client}
-        else:
-            raise ConfigError("UVLM_EXECUTOR", f"is {name!r}", "use loky, ray or dask://host:port")
     except ImportError as error:
-        raise SetupError("UVLM_EXECUTOR", f"{name} needs {error.name}", "install it") from None
+        raise SetupError(EXECUTOR.name, f"{name} needs {error.name}", "install it") from None
 
 
 def _dask_client(name: str) -> Any:
@@ -118,12 +110,5 @@ def _dask_client(name: str) -> Any:
         return distributed.Client(name.replace("dask://", "tcp://"), timeout=_PATIENCE_S)
     except (OSError, ValueError) as error:
         raise SetupError(
-            "UVLM_EXECUTOR", f"{name} does not answer ({error})", "start `dask scheduler` there"
+            EXECUTOR.name, f"{name} does not answer ({error})", "start `dask scheduler` there"
         ) from None
-
-
-def _workers() -> int:
-    text = os.environ.get("UVLM_WORKERS") or str(os.cpu_count() or 1)
-    if not text.isdigit() or int(text) < 1:
-        raise ConfigError("UVLM_WORKERS", f"is {text!r}", "give a number of processes")
-    return int(text)

@@ -8,7 +8,6 @@ B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from uvlm.environment import WORKERS, allowed_cores
 from uvlm.store import load_array, load_region
 
 CACHE_BYTES = 512 * 2**20
@@ -122,4 +122,4 @@ def loader_workers(device_type: str) -> int:
     """Count the processes that prepare batches: none on a CPU, whose cores are busy training."""
     if device_type == "cpu":
         return 0
-    return int(os.environ.get("UVLM_WORKERS") or min(8, os.cpu_count() or 1))
+    return WORKERS.read() or min(8, allowed_cores())

@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,19 +30,18 @@ from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
-from uvlm.tracking import Progress, Tracker
+from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.recompute import recompute_blocks
-from uvlm.train.loop.resume import Best, ResumeFolder, fingerprint, snapshot
+from uvlm.train.loop.resume import Best, ResumeFolder, snapshot
 from uvlm.train.losses.losses import positive_weights
 from uvlm.train.losses.objectives import ClsObjective
 from uvlm.train.volume_batches import VolumeSource, abnormality_table, case_sampler
 
-SECTIONS = {"preprocess", "label_maps", "encoder", "classifier", "train_cls"}
 THRESHOLDS = "thresholds.json"
 
 
@@ -66,8 +66,7 @@ def train_cls(
     preprocess: Path,
     init: Path,
     out: Path,
-    tracker: Tracker,
-    progress: Progress | None = None,
+    training: Training,
 ) -> dict[str, float]:
     """Train encoder and classifier and write the model folder `out`.
 
@@ -80,8 +79,7 @@ def train_cls(
         preprocess: manifest of the stage `preprocess`.
         init: model folder whose encoder is the start, data/models/seg.
         out: model folder, data/models/cls.
-        tracker: receives numbers by step; those of the warm-up begin with `head_`.
-        progress: shows steps and loss.
+        training: its fingerprint, and who watches it; numbers of the warm-up begin with `head_`.
 
     Returns:
         Validation numbers of the weights kept: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
@@ -99,15 +97,15 @@ def train_cls(
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
-        _save(params, net, {}, {}, out)
+        _save(params, training.params, net, {}, {}, out)
         return {}
-    digest = fingerprint("train_cls", params, SECTIONS, [index, preprocess, init])
-    with ResumeFolder("train_cls", digest) as state:
+    with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
-        metrics = _fit(params, net, data, Watch(tracker, progress, state), digest)
+        watch = Watch(training.tracker, training.progress, state)
+        metrics = _fit(params, net, data, watch, training.fingerprint)
         used = [[example.case.case_id for example in examples] for examples in data]
         fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
-        _save(params, net, metrics, fits, out)
+        _save(params, training.params, net, metrics, fits, out)
     return metrics
 
 
@@ -116,7 +114,7 @@ def _fit(
     net: ClassifierNet,
     data: Sequence[list[Example]],
     watch: Watch,
-    digest: str,
+    fingerprint: str,
 ) -> dict[str, float]:
     """Leave the best weights in `net`; `data` holds the training and the validation cases."""
     config = params.train_cls
@@ -132,7 +130,7 @@ def _fit(
         watch.tracker.params({"pos_weight": weights})
     initial = None
     if config.head_warmup_steps and not watch.resume.exists():
-        initial = _warm_up(params, net, volumes, watch, digest)
+        initial = _warm_up(params, net, volumes, watch, fingerprint)
     sampler = case_sampler(train, config.balanced_fraction)
     source = VolumeSource(train, arrays, params.preprocess, config, sampler, params.seed)
     task = Task(objective, source, ClsValidation(volumes[1], val, names), params.seed)
@@ -152,7 +150,7 @@ def _pos_weight(config: TrainClsConfig, examples: Sequence[Example]) -> Tensor |
 
 
 def _warm_up(
-    params: Params, net: ClassifierNet, volumes: Sequence[Volumes], watch: Watch, digest: str
+    params: Params, net: ClassifierNet, volumes: Sequence[Volumes], watch: Watch, fingerprint: str
 ) -> Best:
     """Train the classifier alone on cached features; what joint training has to reach."""
     config = params.train_cls
@@ -170,7 +168,7 @@ def _warm_up(
             "optim": config.optim.model_copy(update=adamw),
         }
     )
-    with ResumeFolder("train_cls_head", digest) as state:
+    with ResumeFolder("train_cls_head", fingerprint) as state:
         sampler = case_sampler(train.examples, config.balanced_fraction)
         case_ids = [example.case.case_id for example in train.examples]
         features = deepest_features(net.encoder, train)
@@ -187,7 +185,12 @@ def _warm_up(
 
 
 def _save(
-    params: Params, net: ClassifierNet, metrics: Mapping[str, float], fits: Fits, out: Path
+    params: Params,
+    record: Mapping[str, Any],
+    net: ClassifierNet,
+    metrics: Mapping[str, float],
+    fits: Fits,
+    out: Path,
 ) -> None:
     """Write the model folder, with the tuned thresholds and what they come from."""
     if not place().is_first:
@@ -197,7 +200,7 @@ def _save(
     config = ClsModelConfig(
         encoder=params.encoder,
         grid=params.preprocess.grid,
-        params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+        params=dict(record),
         classifier=params.classifier,
         abnormalities=names,
     )

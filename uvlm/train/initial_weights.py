@@ -6,21 +6,19 @@ UVLM_INITIAL_WEIGHTS says where it lies. So a result follows from the parameters
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import EncoderConfig, Params
 from uvlm.data.contract import contract
-from uvlm.errors import DataError, SetupError
+from uvlm.environment import INITIAL_WEIGHTS
+from uvlm.errors import DataError
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_segmenter
 from uvlm.model.weights import load_weights, weights_of
 
-ENVIRONMENT: Final = "UVLM_INITIAL_WEIGHTS"
 PREFIX: Final = "sha256:"
 _HEAD: Final = "decoder.seg_layers."
 
@@ -42,21 +40,18 @@ def start_from(
     wanted = params.train_seg.initial_weights
     if wanted is None:
         return {}
-    folder = os.environ.get(ENVIRONMENT)
-    if not folder:
-        raise SetupError(
-            ENVIRONMENT,
-            f"is not set, but train_seg.initial_weights is {wanted}",
-            "export the folder of that model, as `uvlm import-nnunet` printed it",
-        )
-    model = load_segmenter(Path(folder))
+    folder = INITIAL_WEIGHTS.needed(
+        "export the folder of that model, as `uvlm import-nnunet` printed it",
+        f"is not set, but train_seg.initial_weights is {wanted}",
+    )
+    model = load_segmenter(folder)
     if not model.sha256.startswith(wanted.removeprefix(PREFIX)):
         raise DataError(
             folder,
             f"holds model {PREFIX}{model.sha256[:12]}, train_seg.initial_weights is {wanted}",
             "name the other folder, or set the parameter",
         )
-    check_contract(Path(folder), contract(params.preprocess))
+    check_contract(folder, contract(params.preprocess))
     _check_encoder(folder, model.config.encoder, params.encoder)
     state = weights_of(unet)
     given = weights_of(model.unet)

@@ -8,7 +8,7 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +17,6 @@ import torch
 
 from uvlm.config import Params
 from uvlm.data.contract import contract
-from uvlm.files import key_of
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
 from uvlm.model.folder import check_contract, save_model
@@ -30,13 +29,13 @@ from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
-from uvlm.tracking import Progress, Tracker
+from uvlm.tracking import Training
 from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.recompute import recompute_blocks
-from uvlm.train.loop.resume import ResumeFolder, fingerprint, snapshot
+from uvlm.train.loop.resume import ResumeFolder, snapshot
 from uvlm.train.loop.sharding import shard, spread
 from uvlm.train.losses.objectives import ReportObjective
 from uvlm.train.report_batches import TokenStatistics
@@ -44,38 +43,25 @@ from uvlm.train.report_data import ReportPaths, read_report_data
 from uvlm.train.report_net import ReportNet
 from uvlm.train.report_validation import Label, ReportValidation
 
-SECTIONS = {
-    "preprocess", "tokenizer", "encoder", "classifier", "decoder", "injection", "encode",
-    "train_report",
-}  # fmt: skip
-# `predict` needs to know what the model was trained on, and the U-Net's window.
-_RECORDED: dict[str, Any] = {
-    "seed": True,
-    "download": {"source"},
-    "train_seg": {"patch"},
-    **dict.fromkeys(SECTIONS, True),
-}
-
 
 def train_report(
     params: Params,
     *,
     paths: ReportPaths,
     out: Path,
-    tracker: Tracker,
     label: Label,
-    progress: Progress | None = None,
+    training: Training,
 ) -> dict[str, float]:
     """Train the language decoder and write the model folder `out`, which stands alone.
 
     Args:
-        params: reads `seed` and the sections of SECTIONS.
+        params: reads `seed` and the sections preprocess, tokenizer, encoder, classifier, decoder,
+            injection, encode and train_report.
         paths: what to read.
         out: model folder, data/models/report.
-        tracker: receives numbers by step.
         label: reads abnormalities out of texts, (N, A); its macro-F1 on written validation
             reports chooses the best step.
-        progress: shows steps and loss.
+        training: its fingerprint, and who watches it.
 
     Returns:
         Validation numbers of the weights kept: `val_macro_f1`, `val_loss`, `best_step`.
@@ -85,14 +71,15 @@ def train_report(
     check_contract(paths.cls, prepared)
     parts = _Parts.load(params, paths)
     if params.train_report.steps == 0:
-        parts.save(params, out)
+        parts.save(params, training.params, out)
         return {}
-    digest = fingerprint("train_report", params, SECTIONS, paths)
-    if parts.qwen is not None:
-        digest = key_of(digest, parts.qwen.pretrained.sha256)
-    with ResumeFolder("train_report", digest) as state:
-        metrics = _fit(params, paths, parts, label, Watch(tracker, progress, state))
-        parts.save(params, out)
+    fingerprint = training.fingerprint
+    if parts.qwen is not None:  # its folder is no input of the pipeline
+        fingerprint = f"{fingerprint}-{parts.qwen.pretrained.sha256[:16]}"
+    with ResumeFolder("train_report", fingerprint) as state:
+        watch = Watch(training.tracker, training.progress, state)
+        metrics = _fit(params, paths, parts, label, watch)
+        parts.save(params, training.params, out)
     return metrics
 
 
@@ -128,12 +115,12 @@ class _Parts:
         segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         return cls(segmenter, classifier, uvlm, tokenizer, files, qwen)
 
-    def save(self, params: Params, out: Path) -> None:
+    def save(self, params: Params, record: Mapping[str, Any], out: Path) -> None:
         """Write the model folder."""
         config = ReportModelConfig(
             encoder=params.encoder,
             grid=params.preprocess.grid,
-            params=params.model_dump(mode="json", include=_RECORDED),
+            params=dict(record),
             class_names=self.segmenter.config.class_names,
             classifier=self.classifier.config.classifier,
             abnormalities=self.classifier.config.abnormalities,

@@ -5,11 +5,11 @@ B batch, C classes, (D, H, W) = (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,14 +27,14 @@ from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
-from uvlm.tracking import Progress, Tracker
+from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
 from uvlm.train.initial_weights import start_from
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.recompute import recompute_blocks
-from uvlm.train.loop.resume import ResumeFolder, fingerprint
+from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
 from uvlm.train.scores import Floats, dice_scores
@@ -42,8 +42,6 @@ from uvlm.train.volume_batches import SegSource, case_sampler, read_voxels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-SECTIONS = {"preprocess", "label_maps", "encoder", "train_seg"}
 
 
 def train_seg(
@@ -53,8 +51,7 @@ def train_seg(
     preprocess: Path,
     label_maps: Path,
     out: Path,
-    tracker: Tracker,
-    progress: Progress | None = None,
+    training: Training,
 ) -> dict[str, float]:
     """Train the U-Net and write the model folder `out`; `steps: 0` writes the start.
 
@@ -64,8 +61,7 @@ def train_seg(
         preprocess: manifest of the stage `preprocess`.
         label_maps: manifest of the stage `label_maps`.
         out: model folder, data/models/seg.
-        tracker: receives numbers by step.
-        progress: shows steps and loss.
+        training: its fingerprint, and who watches it.
 
     Returns:
         The validation numbers of the weights kept: `val_dice`, `val_lesion_dice`, `best_step`.
@@ -75,22 +71,22 @@ def train_seg(
     unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
     start = start_from(unet, params, labels.names)
     if start:
-        tracker.params(start)
+        training.tracker.params(start)
     unet = unet.to(memory_format=torch.channels_last_3d)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
     metrics: dict[str, float] = {}
     if params.train_seg.steps:
-        inputs = [index, preprocess, label_maps]
-        with ResumeFolder("train_seg", fingerprint("train_seg", params, SECTIONS, inputs)) as state:
+        with ResumeFolder("train_seg", training.fingerprint) as state:
             data = [
                 read_examples(index, preprocess, params.preprocess, split, label_maps)
                 for split in ("train", "val")
             ]
-            metrics = _fit(params, unet, labels, data, Watch(tracker, progress, state))
-            _save(params, unet, labels, out)
+            watch = Watch(training.tracker, training.progress, state)
+            metrics = _fit(params, unet, labels, data, watch)
+            _save(params, training.params, unet, labels, out)
     else:
-        _save(params, unet, labels, out)
+        _save(params, training.params, unet, labels, out)
     return metrics
 
 
@@ -131,13 +127,15 @@ def _fit(
     return {**best.metrics, "best_step": float(best.step)}
 
 
-def _save(params: Params, unet: nn.Module, labels: LabelScheme, out: Path) -> None:
+def _save(
+    params: Params, record: Mapping[str, Any], unet: nn.Module, labels: LabelScheme, out: Path
+) -> None:
     if not place().is_first:
         return
     config = SegModelConfig(
         encoder=params.encoder,
         grid=params.preprocess.grid,
-        params=params.model_dump(mode="json", include={"seed", *SECTIONS}),
+        params=dict(record),
         class_names=labels.names,
     )
     modules = {"unet": weights_of(unet), "encoder": encoder_state(unet)}

@@ -135,6 +135,16 @@ def test_the_environment_names_the_weights(folder: Path, monkeypatch: pytest.Mon
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.parametrize(("name", "error"), [("gpu", ConfigError), ("mps", SetupError)])
+def test_a_device_is_refused_as_everywhere(
+    name: str, error: type[Exception], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setenv("UVLM_DEVICE", name)
+    with pytest.raises(error, match=f"UVLM_DEVICE: .*{name}"):
+        RadbertLabeller(folder)
+
+
 def test_the_command_imports_and_never_overwrites(
     checkpoint: Path, base: Path, tmp_path: Path
 ) -> None:

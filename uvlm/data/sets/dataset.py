@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Protocol
 
@@ -19,14 +20,31 @@ Files = Mapping[str, Row]
 Label = Callable[[Sequence[str]], Sequence[Sequence[int]]]  # report texts to flags
 
 
+@dataclass(frozen=True)
+class Masks:
+    """What a set publishes beside its CTs that can serve as pseudo-labels.
+
+    Args:
+        backend: what params.yaml calls them.
+        version: of the masks.
+        licence: of the masks.
+        paths: where those of a case and a kind of label lie, relative to the store, by the id of
+            the structure that is drawn in each; 0 where one file holds all ids.
+        names: pairs of a kind and what `Case.mask_sha256` calls its mask.
+    """
+
+    backend: str
+    version: str
+    licence: str
+    paths: Callable[[Case, str], dict[int, str]]
+    names: tuple[tuple[str, str], ...] = ()
+
+
 class DataSet(Protocol):
     """One data set; it is made from its section of params.yaml and the seed."""
 
     facts: ClassVar[Mapping[str, int]] = {}  # numbers to read beside those of the index
-    # Of the masks that come with the CTs: backend in params.yaml, version, licence; and by kind of
-    # label, what `Case.mask_sha256` calls them.
-    masks_told: ClassVar[tuple[str, str, str]] = ("", "", "")
-    mask_names: ClassVar[Mapping[str, str]] = {}
+    masks: ClassVar[Masks | None] = None
 
     def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
         """Put what is missing into the store and write the manifest.
@@ -54,14 +72,6 @@ class DataSet(Protocol):
 
     def lesion_parts(self, files: Files) -> dict[str, str]:
         """Say which part (train, val, test) of a lesion set each of its volumes belongs to."""
-        return {}
-
-    @staticmethod
-    def masks(case: Case, kind: str) -> dict[int, str]:
-        """Say where the published masks of a case lie, relative to the store.
-
-        By the id of the structure that is drawn in each; 0 where one file holds all ids.
-        """
         return {}
 
 

@@ -1,10 +1,5 @@
 """One question to an OpenAI-compatible endpoint, with patience.
 
-    UVLM_LLM_URL      such as https://api.deepseek.com/v1 or http://localhost:8000/v1
-    UVLM_LLM_MODEL    such as deepseek-chat
-    UVLM_LLM_KEY      the key, where the endpoint wants one; it is sent there and nowhere else
-    UVLM_LLM_PRICES   IN,OUT: money for a million tokens of each; only for the count
-
 Too many requests (429), errors of the server (5xx), slowness and broken connections are tried again
 after a growing pause, or after the one the server asks for. Redirects are not followed.
 """
@@ -13,7 +8,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from uvlm.environment import LLM_KEY, LLM_MODEL, LLM_PRICES, LLM_URL
 from uvlm.errors import ConfigError, SetupError
 
 _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -64,27 +59,17 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError("UVLM_LLM_URL", f"{self.url!r} is no http(s) address")
+            raise ConfigError(LLM_URL.name, f"{self.url!r} is no http(s) address")
         if self.key and parts.scheme == "http" and parts.hostname not in _LOCAL:
             fact = f"{self.url} would get the key unencrypted"
-            raise ConfigError("UVLM_LLM_URL", fact, "use https")
+            raise ConfigError(LLM_URL.name, fact, "use https")
 
     @classmethod
     def from_environment(cls) -> Endpoint:
-        """Read the variables above."""
-        url, model = os.environ.get("UVLM_LLM_URL"), os.environ.get("UVLM_LLM_MODEL")
-        if not url or not model:
-            missing = "UVLM_LLM_MODEL" if url else "UVLM_LLM_URL"
-            raise SetupError(
-                missing, "is not set", "the llm labeller needs an endpoint and a model"
-            )
-        prices = os.environ.get("UVLM_LLM_PRICES", "0,0")
-        try:
-            price_in, price_out = (float(price) for price in prices.split(","))
-        except ValueError:
-            fact = f"{prices!r} is not two numbers"
-            raise ConfigError("UVLM_LLM_PRICES", fact, "write two prices such as 1,2") from None
-        return cls(url, model, os.environ.get("UVLM_LLM_KEY"), price_in, price_out)
+        """Read the variables UVLM_LLM_..."""
+        remedy = "the llm labeller needs an endpoint and a model"
+        url, model = LLM_URL.needed(remedy), LLM_MODEL.needed(remedy)
+        return cls(url, model, LLM_KEY.read(), *LLM_PRICES.read())
 
 
 def ask(endpoint: Endpoint, messages: Sequence[Message], understand: Callable[[Answer], T]) -> T:

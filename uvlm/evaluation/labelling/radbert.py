@@ -9,7 +9,6 @@ B texts of a batch, H hidden size.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -17,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.environment import RADBERT_WEIGHTS
 from uvlm.errors import SetupError
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
     import torch
 
-WEIGHTS_VARIABLE: Final = "UVLM_RADBERT_WEIGHTS"
 WEIGHTS_FILE: Final = "model.safetensors"
 _MAX_TOKENS: Final = 512
 _THRESHOLD: Final = 0.5
@@ -40,12 +39,14 @@ class RadbertLabeller:
     name: Final = "radbert"
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._device = _choose_device()
-        named = folder or os.environ.get(WEIGHTS_VARIABLE)
-        if named is None:
-            remedy = "name the folder that `uvlm import-radbert` wrote"
-            raise SetupError(WEIGHTS_VARIABLE, "no weights for the radbert labeller", remedy)
-        self._tokenizer, self._model = load_radbert(Path(named))
+        from uvlm.device import choose_device_of_published
+
+        self._device = choose_device_of_published()
+        folder = folder or RADBERT_WEIGHTS.needed(
+            "name the folder that `uvlm import-radbert` wrote",
+            "no weights for the radbert labeller",
+        )
+        self._tokenizer, self._model = load_radbert(folder)
         self._model.to(self._device).eval()
 
     def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -133,12 +134,3 @@ def import_transformers() -> Any:
             "transformers", "the radbert labeller needs this package", remedy
         ) from None
     return transformers
-
-
-def _choose_device() -> str:
-    import torch
-
-    name, has_cuda = os.environ.get("UVLM_DEVICE") or "auto", torch.cuda.is_available()
-    if name.startswith("cuda") and not has_cuda:
-        raise SetupError("UVLM_DEVICE", f"{name} is not available here", "use auto or cpu")
-    return name if name != "auto" else "cuda" if has_cuda else "cpu"

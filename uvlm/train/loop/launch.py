@@ -1,15 +1,11 @@
-"""Lightning Fabric for one training: one process, or those that torchrun or srun started.
-
-UVLM_STRATEGY   how several processes share a training that allows it: ddp (default) keeps all
-                weights on each, fsdp2 spreads weights, gradients and optimiser over them
-"""
+"""Lightning Fabric for one training: one process, or those that torchrun or srun started."""
 
 from __future__ import annotations
 
-import os
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING
 
+from uvlm import environment
 from uvlm.device import choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError
 from uvlm.processes import is_srun, place
@@ -35,34 +31,23 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
     set_threads(here.local_size)
     device = choose_device()
     if device.index is not None and here.world_size > 1:
-        raise ConfigError(
-            "UVLM_DEVICE", f"{device} is one of {here.local_size} processes' devices", "use cuda"
-        )
-    alone = here.world_size == 1
+        fact = f"{device} is one of {here.local_size} processes' devices"
+        raise ConfigError(environment.DEVICE.name, fact, "use cuda")
+    strategy = environment.STRATEGY.read() if may_shard else "ddp"
     fabric = Fabric(
         accelerator=device.type,
         devices=[device.index] if device.index is not None else here.local_size,
         num_nodes=here.num_nodes,
         precision=choose_precision(device, width),
-        strategy="auto" if alone else _strategy(choose_strategy() if may_shard else "ddp"),
+        strategy=_strategy(strategy) if here.world_size > 1 else "auto",
         # Fabric takes any batch script of SLURM for srun, and would wait for processes in vain.
-        plugins=None
-        if is_srun() or "TORCHELASTIC_RUN_ID" in os.environ
-        else LightningEnvironment(),
+        plugins=None if is_srun() or environment.TORCHRUN.read() else LightningEnvironment(),
     )
     fabric.launch()
     return fabric
 
 
-def choose_strategy() -> Literal["ddp", "fsdp2"]:
-    """Read UVLM_STRATEGY."""
-    name = os.environ.get("UVLM_STRATEGY") or "ddp"
-    if name not in ("ddp", "fsdp2"):
-        raise ConfigError("UVLM_STRATEGY", f"{name} is unknown", "use ddp or fsdp2")
-    return cast(Literal["ddp", "fsdp2"], name)
-
-
-def _strategy(name: Literal["ddp", "fsdp2"]) -> Strategy:
+def _strategy(name: str) -> Strategy:
     """Set up what joins the processes; they wait long, for the first one validates alone."""
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 

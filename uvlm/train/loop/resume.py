@@ -6,7 +6,8 @@
         previous.safetensors   the state before, used when the other is damaged
         bad_batch.*            only after a loss that is not finite, see faults.py
 
-The fingerprint covers parameters and inputs, so a changed number never continues an old run.
+The fingerprint belongs to code, parameters and inputs, so that what has changed never continues an
+old run; its last three parts tell which of them has.
 Batches, augmentation, dropout and learning rate depend on (seed, step) alone: nothing else is kept.
 Of several processes the first one writes and all of them read; where weights are sharded, they
 put them together for it.
@@ -17,10 +18,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -30,9 +30,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import Params
+from uvlm.environment import project_root
 from uvlm.errors import DataError, SetupError
-from uvlm.files import key_of, write_bytes_atomic
+from uvlm.files import write_bytes_atomic
 from uvlm.model.weights import load_weights
 from uvlm.processes import place
 from uvlm.train.loop.sharding import laid_out_as, spread, whole_copy, whole_weights
@@ -53,26 +53,12 @@ def snapshot(model: nn.Module) -> dict[str, Tensor]:
     return whole_weights(model)
 
 
-def fingerprint(stage: str, params: Params, sections: set[str], inputs: Iterable[Path]) -> str:
-    """Digest of everything that decides a training's result: parameters and input files."""
-    digests = {}
-    for path in inputs:
-        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in files:
-            with file.open("rb") as stream:
-                name = file.relative_to(path.parent).as_posix()
-                digests[name] = hashlib.file_digest(stream, "sha256").hexdigest()
-    numbers = params.model_dump(mode="json", include={"seed", *sections})
-    return key_of(stage, numbers, digests)
-
-
 class ResumeFolder:
     """The state folder of one training; a context that locks it and removes it on success."""
 
-    def __init__(self, stage: str, digest: str) -> None:
-        root = Path(os.environ.get("DVC_ROOT") or Path.cwd())
+    def __init__(self, stage: str, fingerprint: str) -> None:
         self.stage = stage
-        self.folder = root / ".uvlm" / "state" / f"{stage}-{digest}"
+        self.folder = project_root() / ".uvlm" / "state" / f"{stage}-{fingerprint}"
         self.path = self.folder / "state.safetensors"
         self.previous = self.folder / "previous.safetensors"
         self._lock: TextIOWrapper | None = None
@@ -83,6 +69,8 @@ class ResumeFolder:
             self._lock = self._locked()
             for unfinished in [*self.folder.glob(".*"), *self.folder.glob("next.*")]:
                 unfinished.unlink()  # a killed process was writing it
+            if not self.exists():
+                self._tell_of_another()
         return self
 
     def __exit__(
@@ -152,6 +140,18 @@ class ResumeFolder:
         if self.path.exists():
             self.path.replace(self.previous)
         written.replace(self.path)
+
+    def _tell_of_another(self) -> None:
+        """Say why this training begins anew though another one has left a state."""
+        states = self.folder.parent.glob(f"{self.stage}-*/{self.path.name}")
+        if latest := max(states, key=lambda path: path.stat().st_mtime, default=None):
+            own, other = (path.name.split("-")[2:] for path in (self.folder, latest.parent))
+            causes = zip(("code", "parameters", "inputs"), own, other, strict=False)
+            what = " and ".join(name for name, one, two in causes if one != two)
+            sys.stderr.write(
+                f"{self.stage}: begins at step 0; {latest.parent} holds an unfinished one with "
+                f"other {what or 'code, parameters or inputs'}; delete it if nobody needs it\n"
+            )
 
     def _locked(self) -> TextIOWrapper:
         lock = (self.folder / "lock").open("w", encoding="utf-8")

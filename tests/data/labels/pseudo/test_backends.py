@@ -12,7 +12,7 @@ from uvlm.config import PseudoLabelConfig
 from uvlm.data.labels.pseudo import KINDS, Backend, Provenance
 from uvlm.data.labels.pseudo.backends import BACKENDS
 from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
-from uvlm.data.sets.phantom.dataset import Phantoms
+from uvlm.data.sets.phantom.dataset import MASKS
 from uvlm.store import read_manifest
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def test_params_can_name_exactly_the_backends_there_are(kind: str) -> None:
 
 
 def test_a_backend_reaches_another_process_and_is_loaded_there_once() -> None:
-    for backend in (PublishedMasks(Phantoms, "airway"), NoLabels()):
+    for backend in (PublishedMasks(MASKS, "airway"), NoLabels()):
         again: Backend = pickle.loads(pickle.dumps(backend))
         assert again == backend
         assert hash(again) == hash(backend)
@@ -50,7 +50,7 @@ def test_other_provenance_is_another_result(
     stages.index()
     stages.pseudo_label("anatomy")
     before = {row.case: row.key for row in read_manifest(stages.manifest("anatomy"))}
-    told = PublishedMasks(Phantoms, "anatomy").provenance().to_json() | change
+    told = PublishedMasks(MASKS, "anatomy").provenance().to_json() | change
     changed = Provenance(**told)
     monkeypatch.setattr(PublishedMasks, "provenance", lambda _: changed)
     stages.pseudo_label("anatomy")

@@ -26,7 +26,7 @@ from uvlm.data.ct.resample import Axis, resample_image, resample_labels
 from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
-from uvlm.device import choose_device
+from uvlm.device import choose_device_of_published
 from uvlm.errors import SetupError
 
 LUMEN: Final = 1  # as in TotalSegmentator's `lung_vessels`
@@ -109,7 +109,7 @@ def load_network(path: Path) -> Probability:
     except (RuntimeError, SafetensorError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SetupError(path, f"no ATM22 network ({reason})", "run `uvlm import-atm22`") from None
-    device = str(choose_device())
+    device = str(choose_device_of_published())
     network.to(device).eval()
 
     def probability(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -7,17 +7,16 @@ tensors give the same bytes, so a file is known by its digest wherever it was co
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from uvlm.environment import ATM22_WEIGHTS
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.files import store_root, write_bytes_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-WEIGHTS_VARIABLE: Final = "UVLM_ATM22_WEIGHTS"
 SUFFIX: Final = ".safetensors"
 
 
@@ -43,13 +42,10 @@ def weights_file() -> Path:
 
     The conversion lies in the store, under the digest of the published file.
     """
-    named = os.environ.get(WEIGHTS_VARIABLE)
     remedy = "name weight.pth of the challenge's baseline, or what `uvlm import-atm22` made of it"
-    if not named:
-        raise SetupError(WEIGHTS_VARIABLE, "no weights for the backend atm22", remedy)
-    path = Path(named)
+    path = ATM22_WEIGHTS.needed(remedy, "no weights for the backend atm22")
     if not path.is_file():
-        raise SetupError(WEIGHTS_VARIABLE, f"{path} is no file", remedy)
+        raise SetupError(ATM22_WEIGHTS.name, f"{path} is no file", remedy)
     if path.suffix == SUFFIX:
         return path
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]

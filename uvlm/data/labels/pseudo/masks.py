@@ -7,7 +7,6 @@ which ids in it are arteries and veins. Masks on another grid are read at the CT
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -20,9 +19,9 @@ from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.labels.regrid import onto_grid
+from uvlm.environment import VESSEL_MASKS
 from uvlm.errors import SetupError
 
-FOLDER_VARIABLE: Final = "UVLM_VESSEL_MASKS"
 ARTERY, VEIN = 3, 4  # as in TotalSegmentator's `lung_vessels`
 _SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
 
@@ -73,11 +72,11 @@ class VesselMasks:
 
 
 def _folder() -> Path:
-    named = os.environ.get(FOLDER_VARIABLE)
-    if not named or not Path(named).is_dir():
-        fact = f"{named} is no folder" if named else "is not set"
-        raise SetupError(FOLDER_VARIABLE, fact, "name the folder with one mask a case")
-    return Path(named)
+    remedy = "name the folder with one mask a case"
+    folder = VESSEL_MASKS.needed(remedy)
+    if not folder.is_dir():
+        raise SetupError(VESSEL_MASKS.name, f"{folder} is no folder", remedy)
+    return folder
 
 
 def _file(case: Case) -> Path:

@@ -19,7 +19,7 @@ from uvlm.data.ct.grid_rules import same_place
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Kind, Labeller, Provenance, ct_inputs
-from uvlm.data.sets.dataset import DataSet
+from uvlm.data.sets.dataset import Masks
 from uvlm.files import file_sha256
 
 
@@ -27,18 +27,17 @@ from uvlm.files import file_sha256
 class PublishedMasks:
     """Masks that a data set publishes: one file with all ids of a kind, or one a structure."""
 
-    data_set: type[DataSet]
+    masks: Masks
     kind: Kind
 
     def provenance(self) -> Provenance:
         """Say who published the masks."""
-        called = self.data_set.mask_names.get(self.kind)
-        options = {"mask": called} if called else None
-        return Provenance(*self.data_set.masks_told, options=options)
+        told = self.masks.backend, self.masks.version, self.masks.licence
+        return Provenance(*told, options={"mask": self._name} if self._name else None)
 
     def inputs(self, case: Case, root: Path) -> list[str]:
         """Name the CT and every mask that is there; the index knows the digests of some."""
-        known = case.mask_sha256.get(self.data_set.mask_names.get(self.kind, ""))
+        known = case.mask_sha256.get(self._name)
         files = [] if known else self._files(case, root).values()
         return [*ct_inputs(case), *([known] if known else map(file_sha256, files))]
 
@@ -58,11 +57,13 @@ class PublishedMasks:
 
         return label
 
+    @property
+    def _name(self) -> str:
+        return dict(self.masks.names).get(self.kind, "")
+
     def _files(self, case: Case, root: Path) -> dict[int, Path]:
         """Find the masks of a CT that are there, by id."""
-        paths = {
-            number: root / path for number, path in self.data_set.masks(case, self.kind).items()
-        }
+        paths = {number: root / path for number, path in self.masks.paths(case, self.kind).items()}
         found = {number: path for number, path in paths.items() if path.is_file()}
         if not found:
             raise ReadError(

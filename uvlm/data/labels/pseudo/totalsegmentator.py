@@ -14,7 +14,6 @@ The child ends when its worker does, also when that was killed.
 from __future__ import annotations
 
 import json
-import os
 import select
 import subprocess
 import sys
@@ -31,11 +30,11 @@ from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.labels.pseudo.totalsegmentator_weights import (
-    WEIGHTS_VARIABLE,
     Task,
     check_weights,
     weights_folder,
 )
+from uvlm.environment import TOTALSEG_WEIGHTS, inherited
 from uvlm.errors import SetupError
 
 CHILD: Final = "uvlm.data.labels.pseudo.totalsegmentator_child"
@@ -162,9 +161,9 @@ class Child:
 
 def child_environment() -> dict[str, str]:
     """Keep what the package needs and no token or password."""
-    kept = {name: value for name, value in os.environ.items() if name in _KEPT_VARIABLES}
+    kept = {name: value for name, value in inherited().items() if name in _KEPT_VARIABLES}
     one_ct_at_a_time = {"nnUNet_def_n_proc": "1"}
-    return kept | one_ct_at_a_time | {WEIGHTS_VARIABLE: str(weights_folder().resolve())}
+    return kept | one_ct_at_a_time | {TOTALSEG_WEIGHTS.name: str(weights_folder().resolve())}
 
 
 @cache

@@ -79,10 +79,10 @@ def load(task: str, *, fast: bool) -> Label:
     import torch
     from totalsegmentator import python_api
 
-    from uvlm.device import choose_device
+    from uvlm.device import choose_device_of_published
 
     warnings.simplefilter("ignore")
-    device = str(choose_device()).replace("cuda", "gpu")
+    device = str(choose_device_of_published()).replace("cuda", "gpu")
     threads = torch.get_num_threads()
     multiprocessing.cpu_count = lambda: threads  # nnU-Net would take every core of the machine
 

@@ -10,16 +10,15 @@ where the package keeps them.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from uvlm import environment
 from uvlm.errors import SetupError
 
 Task = Literal["total", "lung_vessels"]
-WEIGHTS_VARIABLE: Final = "TOTALSEG_WEIGHTS_PATH"
 _DOWNLOADS: Final = {
     ("total", False): ("total",),
     ("total", True): ("total_fast",),
@@ -44,10 +43,8 @@ class Model:
 
 def weights_folder() -> Path:
     """Find the folder as the package does."""
-    if named := os.environ.get(WEIGHTS_VARIABLE):
-        return Path(named)
-    home = os.environ.get("TOTALSEG_HOME_DIR")
-    return (Path(home) if home else Path.home() / ".totalsegmentator") / "nnunet/results"
+    home = environment.TOTALSEG_HOME.read() or Path.home() / ".totalsegmentator"
+    return environment.TOTALSEG_WEIGHTS.read() or home / "nnunet/results"
 
 
 def models_of(task: Task, fast: bool = False) -> list[Model]:
@@ -79,7 +76,7 @@ def check_weights(task: Task, fast: bool = False) -> str:
             f"totalseg_download_weights -t {name}" for name in _DOWNLOADS[task, fast]
         )
         raise SetupError(
-            WEIGHTS_VARIABLE,
+            environment.TOTALSEG_WEIGHTS.name,
             f"{root} lacks {missing[0]}{number}",
             f"run `{commands}` where there is a network, and name the folder here",
         )

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from pathlib import PurePosixPath
+from typing import Final
 
 from uvlm.data.cases import Case, Split
-from uvlm.data.sets.abdomen_atlas.layout import PREFIX, TABLE, TEST_IDS, TRAIN_IDS, image
+from uvlm.data.label_scheme import fine_classes
+from uvlm.data.sets.abdomen_atlas.layout import PREFIX, TABLE, TEST_IDS, TRAIN_IDS, image, mask
 from uvlm.data.sets.abdomen_atlas.tables import AtlasRow, read_atlas, read_ids
-from uvlm.data.sets.dataset import Files, table_path
+from uvlm.data.sets.dataset import Files, Masks, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, read_selection
 from uvlm.store import Refusal, Row
 from uvlm.text.report import Report
@@ -46,6 +48,16 @@ def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:
             split: Split = "test" if case_id in test else "train"
             cases.append(_case(rows[case_id][0], split, volume))
     return cases, list(refusals.values())
+
+
+def masks_of(case: Case, _: str) -> dict[int, str]:
+    """Name one file a structure or lesion, by its id in abdomen.json."""
+    above = case.volume.removesuffix(image(case.case_id))
+    names = enumerate(fine_classes("abdomen").names[1:], start=1)
+    return {number: above + mask(case.case_id, name) for number, name in names}
+
+
+MASKS: Final = Masks("abdomen_atlas_masks", "3.0 Mini", "CC-BY-NC-SA-4.0", masks_of)
 
 
 def _problem(

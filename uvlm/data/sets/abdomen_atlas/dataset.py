@@ -9,10 +9,9 @@ from typing import ClassVar, get_args
 from uvlm import store
 from uvlm.config import AbdomenAtlasConfig
 from uvlm.data.cases import Case
-from uvlm.data.label_scheme import fine_classes
 from uvlm.data.sets.abdomen_atlas import layout
 from uvlm.data.sets.abdomen_atlas.archives import unpack_all
-from uvlm.data.sets.abdomen_atlas.cases import read_cases
+from uvlm.data.sets.abdomen_atlas.cases import MASKS, read_cases
 from uvlm.data.sets.abdomen_atlas.tables import ID, read_atlas, read_ids
 from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table
 from uvlm.data.sets.hub import Hub, Snapshot
@@ -27,7 +26,7 @@ class AbdomenAtlas(DataSet):
     config: AbdomenAtlasConfig
     seed: int
     hub: Hub = field(default_factory=Hub)
-    masks_told: ClassVar = ("abdomen_atlas_masks", "3.0 Mini", "CC-BY-NC-SA-4.0")
+    masks: ClassVar = MASKS
 
     def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
         """Fetch tables, CTs and masks."""
@@ -49,13 +48,6 @@ class AbdomenAtlas(DataSet):
         volumes = [path.split("/")[-2] for path in files if path.endswith("/ct.nii.gz")]
         tables = {"volume files": volumes} | column_by_table(files, ID)
         return {table: [name.strip() for name in names] for table, names in tables.items()}
-
-    @staticmethod
-    def masks(case: Case, kind: str) -> dict[int, str]:
-        """Name one file a structure or lesion, by its id in abdomen.json."""
-        above = case.volume.removesuffix(layout.image(case.case_id))
-        names = enumerate(fine_classes("abdomen").names[1:], start=1)
-        return {number: above + layout.mask(case.case_id, name) for number, name in names}
 
     def _select(self, folder: Path) -> tuple[list[str], Selection]:
         """Choose CTs of the official parts in the order of their ids: few archives hold them."""

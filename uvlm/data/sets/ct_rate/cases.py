@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Final
 
 from uvlm.data.cases import Case
 from uvlm.data.sets.ct_rate import layout
@@ -23,7 +23,7 @@ from uvlm.data.sets.ct_rate.tables import (
     read_no_chest,
     read_reports,
 )
-from uvlm.data.sets.dataset import DataSet, Files, column_by_table, table_path
+from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
 from uvlm.published_tables import BadRow, read_text
 from uvlm.store import Refusal, Row
@@ -45,8 +45,6 @@ class _Tables:
 
 class CtRateLayout(DataSet):
     """What a set in CT-RATE's layout has to say, however it was got."""
-
-    mask_names: ClassVar = {"anatomy": "total", "airway": "airway", "vessel": "vessel"}
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join the tables with the volumes; every volume id of any table has one end.
@@ -73,10 +71,10 @@ class CtRateLayout(DataSet):
         parts = json.loads(read_text(table_path(files, layout.GROUNDING)))
         return {id_of(entry["name"]): part for part in parts for entry in parts[part]}
 
-    @staticmethod
-    def masks(case: Case, kind: str) -> dict[int, str]:
-        """Name the one file that holds all ids of a kind."""
-        return {0: mask_path(case, CtRateLayout.mask_names[kind])}
+
+def masks_of(case: Case, kind: str) -> dict[int, str]:
+    """Name the one file that holds all ids of a kind."""
+    return {0: mask_path(case, dict(MASKS.names)[kind])}
 
 
 def mask_path(case: Case, kind: str) -> str:
@@ -84,6 +82,15 @@ def mask_path(case: Case, kind: str) -> str:
     name = parse_id(case.case_id)
     assert name is not None  # another name makes no case
     return case.volume.partition(layout.DATASET)[0] + name.masks[kind]
+
+
+MASKS: Final = Masks(
+    "ct_rate_masks",
+    "ts_seg/ts_total",
+    "CC-BY-NC-SA-4.0",
+    masks_of,
+    (("anatomy", "total"), ("airway", "airway"), ("vessel", "vessel")),
+)
 
 
 def _join(case_id: str, volume: Row | None, tables: _Tables, files: Files) -> Case | Refusal:

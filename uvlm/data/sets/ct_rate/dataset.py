@@ -15,7 +15,7 @@ from typing import ClassVar
 from uvlm import store
 from uvlm.config import CtRateConfig
 from uvlm.data.sets.ct_rate import layout
-from uvlm.data.sets.ct_rate.cases import CtRateLayout
+from uvlm.data.sets.ct_rate.cases import MASKS, CtRateLayout
 from uvlm.data.sets.ct_rate.layout import PARTS, Part, VolumeId, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
 from uvlm.data.sets.ct_rate.tables import read_no_chest, read_reports
@@ -35,7 +35,7 @@ class CtRate(CtRateLayout):
     hub: Hub = field(default_factory=Hub)
     # Of the 2,992 training volumes, says the paper.
     facts: ClassVar = {"findings_masks_that_teach_in_the_paper": 2628}
-    masks_told: ClassVar = ("ct_rate_masks", "ts_seg/ts_total", "CC-BY-NC-SA-4.0")
+    masks: ClassVar = MASKS
 
     def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
         """Fetch tables, volumes and masks."""

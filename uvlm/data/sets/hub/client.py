@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from uvlm.environment import HF_ENDPOINT
 from uvlm.errors import DataError, Interrupted, SetupError, UvlmError
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Hub:
 
     def __post_init__(self) -> None:
         os.environ.setdefault(_NO_TELEMETRY, "1")
-        self.endpoint = self.endpoint or os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+        self.endpoint = self.endpoint or HF_ENDPOINT.read()
 
     def wait(self, seconds: float) -> None:
         """Sleep, but wake up when the whole download is stopped."""

@@ -22,7 +22,8 @@ from typing import Final
 
 from uvlm.data.sets.hub.client import Hub, Repo, UnverifiedError, interrupted
 from uvlm.data.sets.hub.listing import HubFile
-from uvlm.errors import ConfigError, Interrupted, SetupError
+from uvlm.environment import WORKERS
+from uvlm.errors import Interrupted, SetupError
 from uvlm.store import CaseProgress
 
 _CHUNK: Final = 1 << 20
@@ -72,7 +73,7 @@ def fetch_all(
             if progress is not None:
                 progress(description, done, len(wanted))
 
-    with ThreadPoolExecutor(_files_at_a_time()) as pool:
+    with ThreadPoolExecutor(WORKERS.read() or _AT_A_TIME) as pool:
         futures = [pool.submit(one, item) for item in missing]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
@@ -215,13 +216,6 @@ def _refuse_without_space(missing: Sequence[Wanted]) -> None:
         fact = f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
         remedy = "make room, set UVLM_DATA_ROOT to a larger disk, or choose fewer patients"
         raise SetupError(folder, fact, remedy)
-
-
-def _files_at_a_time() -> int:
-    text = os.environ.get("UVLM_WORKERS") or str(_AT_A_TIME)
-    if not text.isdigit() or int(text) < 1:
-        raise ConfigError("UVLM_WORKERS", f"is {text!r}", "give a number of downloads at a time")
-    return int(text)
 
 
 def _raise_the_cause(futures: Sequence[Future[None]]) -> None:

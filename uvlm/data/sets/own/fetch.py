@@ -17,23 +17,23 @@ from typing import Final
 from uvlm.data.sets.dataset import local_row
 from uvlm.data.sets.own.layout import CTS, SUFFIXES, without_suffix
 from uvlm.data.sets.own.table import OwnRow
+from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import file_sha256, key_of
 from uvlm.published_tables import BadRow
 from uvlm.store import Row
 
-VARIABLE: Final = "UVLM_OWN_DATA"
 SOURCE: Final = "folder"
 
 
 def own_folder() -> Path:
     """Find the folder that the person names."""
-    text = os.environ.get(VARIABLE)
-    if not text:
-        raise ConfigError(VARIABLE, "is not set", "let it name the folder of your CTs and reports")
-    folder = Path(text)
+    folder = OWN_DATA.read()
+    if folder is None:
+        remedy = "let it name the folder of your CTs and reports"
+        raise ConfigError(OWN_DATA.name, "is not set", remedy)
     if not folder.is_dir():
-        raise ConfigError(VARIABLE, f"{folder} is no folder", "name the folder of your CTs")
+        raise ConfigError(OWN_DATA.name, f"{folder} is no folder", "name the folder of your CTs")
     return folder.resolve()
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
 from uvlm.config import PhantomConfig
+from uvlm.data.sets.ct_rate.cases import MASKS as CT_RATE_MASKS
 from uvlm.data.sets.ct_rate.cases import CtRateLayout
 from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
@@ -23,6 +24,9 @@ from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
 
 FORMAT_VERSION: Final = 3
+MASKS: Final = dataclasses.replace(
+    CT_RATE_MASKS, backend="phantom", version="1", licence="Apache-2.0"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,7 @@ class Phantoms(CtRateLayout):
 
     config: PhantomConfig
     seed: int
-    masks_told: ClassVar = ("phantom", "1", "Apache-2.0")
+    masks: ClassVar = MASKS
 
     def fetch(
         self, manifest: Path, label: Label, progress: store.CaseProgress | None = None

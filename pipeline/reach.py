@@ -1,0 +1,168 @@
+"""Which code decides a stage's result: what its script reaches, part by part, with digests.
+
+From the whole script on, each name that a part uses leads to the part that defines it, through
+imports anywhere in it and re-exports of packages. What cannot be followed to a part, such as a
+module that is handed on or named in a string, counts whole. Data files count with the parts that
+open their folder. Of the sections of `Params` only those fields count that a stage declares.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from pipeline.syntax import REST, Part, chain, read_parts
+from uvlm.errors import ConfigError
+from uvlm.files import key_of
+
+PACKAGES: Final = ("uvlm", "pipeline")
+# How and where a stage is run, how it is recorded and what it says when it fails decide no result.
+EXEMPT: Final = (
+    "pipeline.stage", "pipeline.launch", "pipeline.progress", "pipeline.runs", "uvlm.environment",
+    "uvlm.errors", "uvlm.tracking",
+)  # fmt: skip
+_WHOLE: Final = "*"
+_OPENERS: Final = {"importlib.resources.files", "jinja2.PackageLoader"}
+
+
+class Node(NamedTuple):
+    """A part of a module by name; `*` stands for all of them."""
+
+    module: str
+    name: str
+
+
+_PARAMS: Final = Node("uvlm.config.params", "Params")
+
+
+class Sources:
+    """The source files of a checkout, and where the names in them lead."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+        files = sorted(file for name in PACKAGES for file in (self.root / name).rglob("*.py"))
+        self.paths = {_module_name(file.relative_to(self.root)): file for file in files}
+        self._parts: dict[str, dict[str, Part]] = {}
+        self._uses: dict[Part, set[Node]] = {}
+
+    def describe(self, script: str, declared: Iterable[str]) -> dict[str, Any]:
+        """Say what pipeline/<script>.py reaches when it declares these parameters."""
+        reached = self.reached(script, declared)
+        by_module: dict[str, dict[str, str]] = {}
+        for node in sorted(reached):
+            if reached[node].statements:
+                by_module.setdefault(node.module, {})[node.name] = reached[node].digest
+        modules = {module: key_of(digests) for module, digests in by_module.items()}
+        opened = {
+            file for node, part in reached.items() for file in self._opened(node.module, part)
+        }
+        files = {
+            file.relative_to(self.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+            for file in sorted(opened)
+        }
+        return {"digest": key_of(modules, files), "modules": modules, "files": files}
+
+    def reached(self, script: str, declared: Iterable[str]) -> dict[Node, Part]:
+        """Collect every part that a script reaches."""
+        sections = self._sections(declared)
+        todo, found = [Node(f"pipeline.{script}", _WHOLE), _PARAMS], dict[Node, Part]()
+        while todo:
+            node = todo.pop()
+            if node.name == _WHOLE:
+                todo += (Node(node.module, name) for name in self.parts(node.module))
+            elif node not in found:
+                found[node] = sections.get(node) or self._part(node)
+                todo += self._leads_to(node.module, found[node])
+        return found
+
+    def parts(self, module: str) -> dict[str, Part]:
+        """Take a module apart, once."""
+        if module not in self._parts:
+            path = self.paths[module]
+            try:
+                self._parts[module] = read_parts(path.read_text(encoding="utf-8"), PACKAGES)
+            except SyntaxError as error:
+                fact = f"line {error.lineno} is not Python ({error.msg})"
+                raise ConfigError(path, fact, "mend it") from None
+        return self._parts[module]
+
+    def _leads_to(self, module: str, part: Part) -> set[Node]:
+        if part not in self._uses:
+            parts = self.parts(module)
+            heads = {name.partition(".")[0] for name in part.chains}
+            found = {Node(module, head) for head in heads & parts.keys()}
+            found |= {
+                Node(name, _WHOLE) for name in part.strings & self.paths.keys() if "." in name
+            }
+            found |= {node for path in part.imported for node in self._find(path)}
+            self._uses[part] = found | (self._run_with(module) if part is parts[REST] else set())
+        return self._uses[part]
+
+    def _find(self, path: str) -> list[Node]:
+        """Follow `package.module.name` to where the name is defined."""
+        module = self._module_of(path)
+        if not module:
+            return []
+        head, _, tail = path[len(module) + 1 :].partition(".")
+        parts, scope = self.parts(module), self.parts(module)[REST].scope
+        if head in parts:
+            return [Node(module, head), Node(module, REST)]
+        if head in scope:
+            return [Node(module, REST), *self._find(f"{scope[head]}.{tail}".rstrip("."))]
+        return [Node(module, _WHOLE)]
+
+    def _module_of(self, path: str) -> str:
+        """Name the module of ours that a path begins with; empty where none is, or it is exempt."""
+        while path and path not in self.paths:
+            path = path.rpartition(".")[0]
+        return "" if f"{path}.".startswith(tuple(f"{name}." for name in EXEMPT)) else path
+
+    def _run_with(self, module: str) -> set[Node]:
+        """List what importing a module runs: the packages that it lies in and what it imports."""
+        paths = {*self.parts(module)[REST].scope.values(), module.rpartition(".")[0]}
+        return {Node(name, REST) for name in map(self._module_of, paths) if name}
+
+    def _sections(self, declared: Iterable[str]) -> dict[Node, Part]:
+        """Cut `Params` and its sections down to the fields that are declared, unless all are."""
+        fields: dict[Node, set[str]] = {}
+        whole: set[Node] = set()
+        for key in declared:
+            sections = {_PARAMS}
+            for name in key.split("."):
+                for node in sections:
+                    fields.setdefault(node, set()).add(name)
+                found = [(n.module, self._part(n).field(name)) for n in sections]
+                sections = {n for at, part in found for n in self._leads_to(at, part) if n.name}
+            whole |= sections
+        return {n: self._part(n).with_fields(fields[n]) for n in fields.keys() - whole}
+
+    def _part(self, node: Node) -> Part:
+        return self.parts(node.module)[node.name]
+
+    def _opened(self, module: str, part: Part) -> Iterator[Path]:
+        """Find the data files of folders that a part opens, of the package where it names none."""
+        for node in part.nodes:
+            if isinstance(node, ast.Call) and _OPENERS & {*part.spelt_out(chain(node.func))}:
+                base = self._folder(node.args[0], module)
+                names = part.strings | {"templates"}  # where a PackageLoader looks unless told
+                inside = [base / name for name in names if base in (base / name).resolve().parents]
+                for path in [path for path in inside if path.exists()] or [base]:
+                    files = (file for file in [path, *path.rglob("*")] if file.is_file())
+                    yield from (file for file in files if file.suffix not in (".py", ".pyc"))
+
+    def _folder(self, package: ast.expr, module: str) -> Path:
+        """Find the folder of the package that an expression names."""
+        match package:
+            case ast.Constant(value=str(name)):
+                return self.root / name.replace(".", "/")
+            case ast.Name(id="__package__"):
+                return self.paths[module].parent
+        return self.root / PACKAGES[0]
+
+
+def _module_name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
