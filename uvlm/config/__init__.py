@@ -39,7 +39,7 @@ from uvlm.config.model import (
     InjectionConfig,
     TokenizerConfig,
 )
-from uvlm.config.params import Params, load_params, params_here, parse_params
+from uvlm.config.params import Params, load_params, params_here, parse_params, parse_section
 from uvlm.config.section import Fraction, Grid, Section
 from uvlm.config.train import (
     AugmentConfig,
@@ -97,4 +97,5 @@ __all__ = [
     "load_params",
     "params_here",
     "parse_params",
+    "parse_section",
 ]

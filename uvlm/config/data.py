@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -81,18 +81,37 @@ class FolderConfig(Section):
 
 
 class DownloadConfig(Section):
-    """Where raw volumes, reports, labels and lesion masks come from: one section a source."""
+    """Where raw volumes, reports, labels and lesion masks come from: one section a source.
 
-    source: Literal["phantom", "ct_rate", "abdomen_atlas", "folder"]
+    A data set that has no section here is told in `other`, which params.yaml writes under the name
+    of the set; the set itself checks it.
+    """
+
+    source: str
     phantom: PhantomConfig | None
     ct_rate: CtRateConfig | None
     abdomen_atlas: AbdomenAtlasConfig | None
     folder: FolderConfig | None
+    other: dict[str, Any] | None = None
+
+    @property
+    def section(self) -> Any:
+        """The section of the source."""
+        return getattr(self, self.source if self.source in type(self).model_fields else "other")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _another_source_is_told_in_other(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or document.get("source") in list(cls.model_fields):
+            return document
+        return {"other" if k == document.get("source") else k: v for k, v in document.items()}
 
     @model_validator(mode="after")
     def _the_source_has_its_section(self) -> Self:
-        if getattr(self, self.source) is None:
+        if self.section is None:
             raise ValueError(f"source is {self.source} but the section {self.source} is missing")
+        if self.other is not None and self.section is not self.other:
+            raise ValueError(f"other does nothing while source is {self.source}")
         return self
 
 

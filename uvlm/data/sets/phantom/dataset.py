@@ -14,16 +14,39 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
 from uvlm.config import PhantomConfig
+from uvlm.data.sets.ct_rate.cases import MASKS as CT_RATE_MASKS
+from uvlm.data.sets.ct_rate.cases import CtRateLayout
+from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
 from uvlm.store.changed_code import Kept, guarded
 
 FORMAT_VERSION: Final = 3
+MASKS: Final = replace(CT_RATE_MASKS, backend="phantom", version="1", licence="Apache-2.0")
+
+
+@dataclass(frozen=True)
+class Phantoms(CtRateLayout):
+    """Written from a seed, not fetched."""
+
+    config: PhantomConfig
+    seed: int
+    masks: ClassVar = MASKS
+
+    def fetch(
+        self,
+        manifest: Path,
+        label: Label,
+        progress: store.CaseProgress | None = None,
+        code: str = "",
+    ) -> None:
+        """Write the phantoms."""
+        write_dataset(self.config, self.seed, manifest, progress, code)
 
 
 class Member(NamedTuple):
