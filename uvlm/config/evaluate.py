@@ -71,4 +71,4 @@ class SummarizeConfig(Section):
     """What the summary page shows; `goals` are minima of headline numbers, by section and name."""
 
     num_examples: int = Field(ge=1)
-    goals: dict[str, dict[str, float]]
+    goals: dict[str, dict[str, float]] = Field(default_factory=dict)  # older files have none
