@@ -8,11 +8,11 @@ from time import process_time
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
+from uvlm.arrays import Ids, Voxels
 from uvlm.config import AugmentConfig, Grid
 from uvlm.seeding import generator
 from uvlm.train.augmentation.augment import augment_intensity
@@ -20,8 +20,6 @@ from uvlm.train.augmentation.patches import Slices
 from uvlm.train.augmentation.spatial import draw_warp
 
 ROTATION, BLOCK = 30.0, 16
-Voxels = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.uint8]
 
 
 def volume(grid: Grid, num_labels: int) -> tuple[Voxels, Ids]:

@@ -20,14 +20,15 @@ import numpy as np
 
 from uvlm.environment import REAL_DATA
 from uvlm.errors import UvlmError
-from uvlm.evaluation.baselines import TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import TrainingReports, baseline_reports
 from uvlm.evaluation.bleu import HEADLINE
+from uvlm.evaluation.bootstrap import with_intervals
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.score import ScoreRequest, read_reference, read_training
 from uvlm.evaluation.score_inputs import Columns
 from uvlm.evaluation.score_page import number
-from uvlm.evaluation.scores import bleu_samples, with_intervals
+from uvlm.evaluation.scores import bleu_samples
 from uvlm.evaluation.sentence_bank import learn_sentences, split_sentences
 from uvlm.files import write_text_atomic
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -86,7 +87,8 @@ def page(reports: Path) -> str:
     training = read_training(
         reports / "ct_rate_reports_labelled.csv", Columns(), ABNORMALITIES, label
     )
-    found = baseline_claims(training, reference.case_ids, label, request.seed)
+    written = baseline_reports(training, reference.case_ids, label, request.seed)
+    found = {name: (texts, label(texts)) for name, texts in written.items()}
     constants = _by_length(training, label)
     fixed = [constants[NUM_SENTENCES]] * len(reference.case_ids)
     found["constant_fixed"] = (fixed, label(fixed))

@@ -9,8 +9,8 @@ import torch
 from benchmarks.measure import cpu_seconds_of_both
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
+from uvlm.model.build import build_encoder
 from uvlm.model.fast_norm import use_group_norms
-from uvlm.model.unet import build_encoder
 
 
 def measure(size: Size) -> list[Ratio]:

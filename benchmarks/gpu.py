@@ -26,8 +26,7 @@ from uvlm.config import OptimConfig
 from uvlm.device import autocast
 from uvlm.errors import SetupError
 from uvlm.inference.writing import generate
-from uvlm.model.build import build_classifier
-from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.build import build_classifier, build_encoder, build_unet
 from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
 from uvlm.train.cls import ClassifierNet
 from uvlm.train.loop.optim import build_optimizer

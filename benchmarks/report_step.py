@@ -12,7 +12,7 @@ from benchmarks import released
 from benchmarks.measure import cpu_seconds
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
-from uvlm.model.unet import build_encoder
+from uvlm.model.build import build_encoder
 from uvlm.model.uvlm import UVLM
 from uvlm.train.report_net import ReportNet
 

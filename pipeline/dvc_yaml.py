@@ -7,7 +7,6 @@ run that made its outputs.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from pipeline.paths import PARAMS, code
 from pipeline.profiles import read_document
 from uvlm.errors import ConfigError
-from uvlm.files import key_of
+from uvlm.files import file_sha256, files_sha256, key_of
 
 
 @dataclass(frozen=True)
@@ -100,15 +99,11 @@ def code_digest(path: Path) -> str:
 def digest(path: Path) -> str:
     """Take the sha256 of a file or a folder; `absent` where there is none."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(path)
     if not path.is_dir():
         return "absent"
-    whole = hashlib.sha256()
     files = (p for p in path.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
-    for file_path in sorted(files):
-        whole.update(f"{file_path.relative_to(path).as_posix()} {digest(file_path)}\n".encode())
-    return whole.hexdigest()
+    return files_sha256(path, [p.relative_to(path) for p in sorted(files)])
 
 
 def _expand(name: str, stage: dict[str, Any]) -> Iterable[Declaration]:

@@ -19,6 +19,7 @@ def encode(stage: Stage) -> None:
         out=manifest("encode"),
         progress=stage.progress,
         view=CachedViews(stage.params.train_report.augment, stage.params.seed),
+        code=stage.code,
     )
 
 

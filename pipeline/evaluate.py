@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.paths import GENERATED, MODELS, PSEUDO_LABELS, REPORTS, manifest
+from pipeline.paths import GENERATED, MODELS, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
+from uvlm.config import LABEL_KINDS
 from uvlm.data.leaks.fitted_on import check_fits
 from uvlm.evaluation.evaluate import evaluate
 
@@ -15,7 +16,7 @@ def score(stage: Stage) -> None:
         stage.params,
         index=manifest("index"),
         preprocess=manifest("preprocess"),
-        parts={kind: manifest(f"pseudo_label_{kind}") for kind in PSEUDO_LABELS},
+        parts={kind: manifest(f"pseudo_label_{kind}") for kind in LABEL_KINDS},
         label_maps=manifest("label_maps"),
         generated_masks=manifest("generate"),
         predictions=GENERATED / "predictions.jsonl",

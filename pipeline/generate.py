@@ -21,6 +21,7 @@ def generate(stage: Stage) -> None:
         predictions=GENERATED / "predictions.jsonl",
         masks=manifest("generate"),
         progress=stage.progress,
+        code=stage.code,
     )
     stage.tracker.log(numbers, 0)
 

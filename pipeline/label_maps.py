@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.paths import PSEUDO_LABELS, manifest, quarantine
+from pipeline.paths import manifest, quarantine
 from pipeline.stage import Stage, run_stage
+from uvlm.config import LABEL_KINDS
 from uvlm.data.labels.label_maps import run
 
 
@@ -13,10 +14,11 @@ def merge(stage: Stage) -> None:
         stage.params,
         manifest("index"),
         manifest("preprocess"),
-        {kind: manifest(f"pseudo_label_{kind}") for kind in PSEUDO_LABELS},
+        {kind: manifest(f"pseudo_label_{kind}") for kind in LABEL_KINDS},
         manifest("label_maps"),
         stage.progress.cases,
         quarantine("label_maps"),
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 

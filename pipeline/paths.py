@@ -14,8 +14,6 @@ MODELS = Path("data/models")
 GENERATED = Path("data/generated")
 REPORTS = Path("reports")
 
-PSEUDO_LABELS = ("anatomy", "airway", "vessel")
-
 
 def code(script: str) -> Path:
     """Name the file that says which code a stage's script reaches."""

@@ -28,6 +28,7 @@ def preprocess(stage: Stage) -> None:
         manifest("preprocess"),
         quarantine("preprocess"),
         stage.progress.cases,
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 
@@ -35,8 +36,8 @@ def preprocess(stage: Stage) -> None:
 def share(text: str) -> NoReturn:
     """Preprocess the share that `--shard i/n` names."""
 
-    def work(params: Params, progress: ProgressBar) -> None:
-        run_shard(params, manifest("index"), Shard.parse(text), progress.cases)
+    def work(params: Params, progress: ProgressBar, code: str) -> None:
+        run_shard(params, manifest("index"), Shard.parse(text), progress.cases, code)
 
     run_share("preprocess", work)
 

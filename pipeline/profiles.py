@@ -12,6 +12,7 @@ from typing import Any
 
 from uvlm.config import Params, parse_params
 from uvlm.errors import ConfigError
+from uvlm.files import write_text_atomic
 
 HEADER = (
     "# Composed from conf/ by `uvlm use PROFILE` or `uvlm params`. Edit conf/, or change a number\n"
@@ -58,7 +59,7 @@ def use_profile(root: Path, profile: str) -> Params:
     path = root / "conf" / "config.yaml"
     text = line.string[: line.start(2)] + profile + line.string[line.end(2) :]
     write_params(root, document)
-    path.write_text(text, encoding="utf-8")
+    write_text_atomic(path, text)
     return parse_params(document, "params.yaml")
 
 
@@ -80,9 +81,7 @@ def write_params(root: Path, document: dict[Any, Any]) -> None:
     yaml.width = 120
     buffer = io.StringIO()
     yaml.dump(flow(document), buffer)
-    temporary = root / ".params.yaml.tmp"
-    temporary.write_text(HEADER + buffer.getvalue(), encoding="utf-8")
-    temporary.replace(root / "params.yaml")
+    write_text_atomic(root / "params.yaml", HEADER + buffer.getvalue())
 
 
 def drift(root: Path) -> list[str]:

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import NoReturn, get_args
+from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
 from pipeline.progress import ProgressBar
 from pipeline.stage import Stage, run_share, run_stage
-from uvlm.config import Params
-from uvlm.data.labels.pseudo import Kind, run, run_shard
+from uvlm.config import LABEL_KINDS, LabelKind, Params
+from uvlm.data.labels.pseudo import run, run_shard
 from uvlm.errors import ConfigError
 from uvlm.store import Shard
 
 
-def label(stage: Stage, kind: Kind) -> None:
+def label(stage: Stage, kind: LabelKind) -> None:
     """Label what the store does not hold yet."""
     name = f"pseudo_label_{kind}"
     counts = run(
@@ -31,22 +31,23 @@ def label(stage: Stage, kind: Kind) -> None:
         manifest(name),
         stage.progress.cases,
         quarantine(name),
+        stage.code,
     )
     stage.tracker.log(counts, 0)
 
 
-def share(kind: Kind, text: str) -> NoReturn:
+def share(kind: LabelKind, text: str) -> NoReturn:
     """Label the share that `--shard i/n` names."""
 
-    def work(params: Params, progress: ProgressBar) -> None:
-        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases)
+    def work(params: Params, progress: ProgressBar, code: str) -> None:
+        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases, code)
 
     run_share(f"pseudo_label@{kind}", work)
 
 
 def main(arguments: list[str]) -> NoReturn:
     """Run the kind that the command line names, or a share of it."""
-    for kind in get_args(Kind):
+    for kind in LABEL_KINDS:
         match arguments:
             case [name] if name == kind:
                 run_stage(f"pseudo_label@{kind}", partial(label, kind=kind))
@@ -55,7 +56,7 @@ def main(arguments: list[str]) -> NoReturn:
     error = ConfigError(
         "pseudo_label",
         f"{arguments} is no kind",
-        f"name one of {', '.join(get_args(Kind))}, and --shard i/n for a share",
+        f"name one of {', '.join(LABEL_KINDS)}, and --shard i/n for a share",
     )
     sys.stderr.write(f"{error}\n")
     sys.exit(error.exit_code)

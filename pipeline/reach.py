@@ -94,9 +94,8 @@ class Sources:
             parts = self.parts(module)
             heads = {name.partition(".")[0] for name in part.chains}
             found = {Node(module, head) for head in heads & parts.keys()}
-            found |= {
-                Node(name, _WHOLE) for name in part.strings & self.paths.keys() if "." in name
-            }
+            modules = part.strings & self.paths.keys()
+            found |= {Node(name, _WHOLE) for name in modules if "." in name}
             found |= {node for path in part.imported for node in self._find(path)}
             self._uses[part] = found | (self._run_with(module) if part is parts[REST] else set())
         return self._uses[part]
@@ -108,7 +107,7 @@ class Sources:
             return []
         head, _, tail = path[len(module) + 1 :].partition(".")
         parts, scope = self.parts(module), self.parts(module)[REST].scope
-        if head in parts:
+        if head and head in parts:
             return [Node(module, head), Node(module, REST)]
         if head in scope:
             return [Node(module, REST), *self._find(f"{scope[head]}.{tail}".rstrip("."))]
@@ -127,7 +126,7 @@ class Sources:
 
     def _sections(self, declared: Iterable[str]) -> dict[Node, Part]:
         """Cut `Params` and its sections down to the fields that are declared, unless all are."""
-        fields: dict[Node, set[str]] = {}
+        fields: dict[Node, set[str]] = {_PARAMS: set()}
         whole: set[Node] = set()
         for key in declared:
             sections = {_PARAMS}

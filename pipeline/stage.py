@@ -131,15 +131,17 @@ def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -
     return _guarded(name, lambda: tracked() if place().is_first else silent())
 
 
-def run_share(name: str, work: Callable[[Params, ProgressBar], object]) -> NoReturn:
-    """Run one share of a stage's cases and exit with its code.
+def run_share(name: str, work: Callable[[Params, ProgressBar, str], object]) -> NoReturn:
+    """Run one share of a stage's cases, told the digest of its code, and exit with its exit code.
 
     A share writes into the store only; the stage, run after all shares, writes outputs and records.
     """
 
     def untracked() -> None:
+        script = name.partition("@")[0]
+        _check_code(script)
         with ProgressBar(name) as progress:
-            work(load_params(PARAMS), progress)
+            work(load_params(PARAMS), progress, code_digest(code(script)))
 
     sys.exit(_guarded(name, untracked))
 

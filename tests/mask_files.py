@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.cases import Case
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.io import write_findings_mask
@@ -18,7 +19,6 @@ from uvlm.data.label_scheme import fine_classes
 from uvlm.files import key_of, store_root
 from uvlm.store import Row, array_path, save_array, write_manifest
 
-Ids = npt.NDArray[np.uint8]
 SPACING = (5.0, 4.0, 4.0)
 PARTS = ("anatomy", "airway", "vessel")
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -24,16 +23,15 @@ from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import MlflowTracker, reap
 from pipeline.runs.records import read_records
 from pipeline.stage import Stage, execute
-from uvlm.config import load_params
+from uvlm.config import LABEL_KINDS, load_params
 from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
-from uvlm.data.labels.pseudo import Kind
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.segment import Segmenter
+from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_segmenter
-from uvlm.model.unet import build_unet
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 
@@ -43,7 +41,7 @@ OVER_CASES: dict[str, Callable[[Stage], object]] = {
     "download": download.download,
     "index": index.index,
     "preprocess": preprocess.preprocess,
-    **{f"pseudo_label@{k}": partial(pseudo_label.label, kind=k) for k in get_args(Kind)},
+    **{f"pseudo_label@{k}": partial(pseudo_label.label, kind=k) for k in LABEL_KINDS},
     "label_maps": label_maps.merge,
     "encode": encode.encode,
     "generate": generate.generate,

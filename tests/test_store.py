@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from uvlm import store
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.files import key_of, store_root, write_text_atomic
+from uvlm.text.predictions import CasePrediction, load_predictions, write_predictions
+from uvlm.tracking import JsonlTracker, read_history
 
 HU = npt.NDArray[np.int16]
 
@@ -168,6 +170,25 @@ def test_the_quarantine_list_is_written_also_when_it_is_empty(tmp_path: Path) ->
     refusal = store.Refusal("c", "c.nii.gz", "non_finite", "3 voxels are NaN", "get it again")
     store.write_quarantine(tmp_path / "q" / "a.jsonl", [refusal])
     assert store.Refusal(**json.loads((tmp_path / "q" / "a.jsonl").read_text())) == refusal
+
+
+@pytest.mark.parametrize("end", list("\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"))
+def test_a_line_end_inside_a_fact_ends_no_line(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "q.jsonl"
+    refusals = [store.Refusal(c, f"{c}{end}.nii", "header", f"has{end}this", "") for c in "ab"]
+    store.write_quarantine(path, refusals)
+    assert store.read_quarantine(path) == refusals
+    rows = [store.Row(c, "k", "p", "0", f"from{end}here", {"report": f"a{end}b"}) for c in "ab"]
+    store.write_manifest(path, rows)
+    assert store.read_manifest(path) == rows
+    said = [CasePrediction(c, "", f"Findings:{end}none{end}") for c in "ab"]
+    write_predictions(path, said)
+    assert load_predictions(path) == said
+    tracker = JsonlTracker(tmp_path / "history.jsonl")
+    tracker.tags({"host": f"a{end}b"})
+    tracker.log({"loss": 0.5}, 1)
+    first, second = read_history(tracker.path)
+    assert (first["tags"]["host"], second["step"]) == (f"a{end}b", 1)
 
 
 def test_more_refusals_than_allowed_stop_the_stage() -> None:

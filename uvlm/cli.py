@@ -39,11 +39,16 @@ def check_ct(
     as_json: Json = False,
 ) -> None:
     """Say whether CTs would be accepted, and what will be done to them; exits with 3 if not."""
-    from uvlm.inference.contract import contract_here
+    from uvlm.config import params_here
     from uvlm.pages.ct_planes import check_cts
 
-    refused = 0
-    config = contract_here(model)
+    refused, config = 0, None
+    if model is not None:
+        from uvlm.inference.predictor import contract_of
+
+        config = contract_of(model)
+    elif here := params_here():
+        config = here.preprocess
     for check in check_cts(paths, config, picture):
         typer.echo(json.dumps(check.to_json(), allow_nan=False) if as_json else check.to_text())
         refused += not check.accepted

@@ -3,6 +3,7 @@
 UvlmError                70  a bug, or nothing below fits
 ├── ConfigError           2  a parameter, flag or command line is wrong
 ├── DataError             3  a file, table, case or cache is refused
+│   └── ReadError             one case is left out, the stage goes on
 ├── SetupError            4  weights, a package, memory or a device is missing
 └── Interrupted           5  stopped by a signal; the same command resumes
 """
@@ -10,6 +11,11 @@ UvlmError                70  a bug, or nothing below fits
 from __future__ import annotations
 
 from typing import ClassVar
+
+
+def first_line(error: BaseException) -> str:
+    """Say in one line what another library's error says; its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class UvlmError(Exception):
@@ -45,6 +51,16 @@ class DataError(UvlmError):
     """A file, table, case or cache is refused."""
 
     exit_code = 3
+
+
+class ReadError(DataError):
+    """A file was refused; `reason` is a short slug for the quarantine list."""
+
+    def __init__(
+        self, subject: object, fact: str, remedy: str = "", *, reason: str = "unreadable"
+    ) -> None:
+        super().__init__(subject, fact, remedy)
+        self.reason = reason
 
 
 class SetupError(UvlmError):

@@ -1,14 +1,29 @@
-"""Files that are written whole or not at all, and keys that belong to their content."""
+"""Files and folders that are written whole or not at all, and digests and keys of content.
+
+    .name.<host>.<pid>.<random>    what is being filled: hidden, beside its place, on the same disk
+    name                           only ever a whole file or folder
+
+An exception removes what was begun. What a killed process leaves beside a folder goes with the next
+write of that folder; beside a file of the store, with `uvlm store gc`.
+"""
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
-import tempfile
-from pathlib import Path
+import shutil
+import socket
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePath
+from typing import IO, Final
 
 from uvlm import environment
+
+_CHUNK: Final = 1 << 20
 
 
 def store_root() -> Path:
@@ -16,27 +31,59 @@ def store_root() -> Path:
     return environment.DATA_ROOT.read() or environment.project_root() / "data" / "store"
 
 
-def write_bytes_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:
-    """Write all of a file or nothing of it.
+@contextmanager
+def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
+    """Give a stream to fill; at the end, if all went well, it takes the place of `path`.
 
     Args:
         path: the file; its folder is made.
-        payload: the whole content.
         durable: also wait for the disk; not worth it for bytes that a stage can make again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    unfinished = _beside(path)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(payload)
+        with unfinished.open("xb") as file:
+            yield file
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]:
+    """Give an empty folder to fill; at the end, if all went well, it takes the place of `folder`.
+
+    Args:
+        folder: its parent is made.
+        keep_others: files of other names that `folder` holds stay; the new ones move in one by one.
+    """
+    _sweep(folder)
+    unfinished = _beside(folder)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        _open_to_readers(unfinished)
+        if keep_others:
+            folder.mkdir(parents=True, exist_ok=True)
+            for file in sorted(unfinished.iterdir()):
+                file.replace(folder / file.name)
+        else:
+            retired = _beside(folder)
+            if folder.exists():  # a folder cannot be renamed over one that holds something
+                folder.rename(retired)
+            unfinished.rename(folder)
+            shutil.rmtree(retired, ignore_errors=True)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_bytes_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:
+    """Write all of a file or nothing of it; see `filling_file`."""
+    with filling_file(path, durable=durable) as file:
+        file.write(payload)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
@@ -44,10 +91,19 @@ def write_text_atomic(path: Path, text: str) -> None:
     write_bytes_atomic(path, text.encode("utf-8"))
 
 
-def write_json_atomic(path: Path, document: object) -> None:
-    """Write readable JSON in the order given."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+def write_json_atomic(path: Path, document: object, *, sort_keys: bool = False) -> None:
+    """Write readable JSON, in the order given unless keys are to be sorted."""
+    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=sort_keys)
     write_text_atomic(path, text + "\n")
+
+
+def copy_stream(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy all that follows; returns its sha256."""
+    digest = hashlib.sha256()
+    while chunk := source.read(_CHUNK):
+        digest.update(chunk)
+        target.write(chunk)
+    return digest.hexdigest()
 
 
 def file_sha256(path: Path) -> str:
@@ -56,7 +112,48 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def files_sha256(folder: Path, names: Iterable[PurePath | str]) -> str:
+    """Hash names and contents of files of a folder, in the order given."""
+    whole = hashlib.sha256()
+    for name in names:
+        whole.update(f"{PurePath(name).as_posix()} {file_sha256(folder / name)}\n".encode())
+    return whole.hexdigest()
+
+
 def key_of(*parts: object) -> str:
     """16 hex digits that belong to these JSON values."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _beside(path: Path) -> Path:
+    """Name what is not whole yet; no two writers share it, in whatever thread or machine."""
+    return path.parent / f"{_prefix(path)}{os.getpid()}.{uuid.uuid4().hex[:8]}"
+
+
+def _prefix(path: Path) -> str:
+    return f".{path.name}.{socket.gethostname()}."
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes of this machine left beside a folder."""
+    for left in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
+        pid = left.name.removeprefix(_prefix(folder)).partition(".")[0]
+        if pid.isdecimal() and not _is_alive(int(pid)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return isinstance(error, PermissionError)  # somebody else's
+    return True
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give every file the mode that the umask gave the folder: safetensors writes 0600."""
+    mode = folder.stat().st_mode & 0o666
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(mode)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from uvlm.files import write_text_atomic
+
 
 @runtime_checkable
 class Tracker(Protocol):
@@ -152,7 +154,4 @@ def write_history_csv(history: Path, path: Path) -> None:
     for step, metrics in sorted(by_step.items()):
         values = [metrics.get(name, math.nan) for name in names]
         writer.writerow([step, *(f"{v:.6g}" if math.isfinite(v) else "" for v in values)])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(buffer.getvalue(), encoding="utf-8")
-    temporary.replace(path)
+    write_text_atomic(path, buffer.getvalue())

@@ -23,7 +23,7 @@ from pipeline.dvc_yaml import Declaration
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.provenance import new_record
 from pipeline.runs.records import RunRecord, Status, open_record, read_records, reap_dead
-from uvlm.errors import Interrupted
+from uvlm.errors import Interrupted, first_line
 from uvlm.tracking import JsonlTracker
 
 _PUBLISH_EVERY_S = 30.0
@@ -108,9 +108,9 @@ def with_store(work: Callable[[MlflowStore], object]) -> None:
         with MlflowStore.open() as store:
             work(store)
     except Exception as error:
-        line = str(error).splitlines()[0] if str(error) else type(error).__name__
         sys.stderr.write(
-            f"MLflow is out of reach ({line}); the records stay in .uvlm/runs and are sent later\n"
+            f"MLflow is out of reach ({first_line(error)}); "
+            "the records stay in .uvlm/runs and are sent later\n"
         )
 
 

@@ -14,14 +14,13 @@ import numpy.typing as npt
 import pytest
 
 from uvlm import store
-from uvlm.config import Params, load_params
+from uvlm.config import LABEL_KINDS, LabelKind, Params, load_params
 from uvlm.data import audit, index, preprocess
 from uvlm.data.ct.io import write_findings_mask, write_label_map, write_volume
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.index import IndexSummary
 from uvlm.data.labels import label_maps
 from uvlm.data.labels import pseudo as pseudo_labels
-from uvlm.data.labels.pseudo import KINDS, Kind
 from uvlm.files import store_root
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -177,6 +176,7 @@ class Stages:
         self, params: Params, root: Path, prepare: Callable[[], object] = lambda: None
     ) -> None:
         self.params, self.root, self.prepare = params, root, prepare
+        self.code = ""  # digest of the stages' code
 
     def manifest(self, stage: str) -> Path:
         return self.root / f"{stage}.jsonl"
@@ -195,21 +195,22 @@ class Stages:
     def preprocess(self) -> dict[str, int]:
         quarantine = self.root / "quarantine/preprocess.jsonl"
         out = self.manifest("preprocess")
-        return preprocess.run(self.params, self.manifest("index"), out, quarantine)
+        return preprocess.run(self.params, self.manifest("index"), out, quarantine, code=self.code)
 
-    def pseudo_label(self, kind: Kind) -> dict[str, int]:
+    def pseudo_label(self, kind: LabelKind) -> dict[str, int]:
         quarantine = self.root / f"quarantine/pseudo_label_{kind}.jsonl"
         args = (kind, self.params, self.manifest("index"), self.manifest(kind))
-        return pseudo_labels.run(*args, quarantine=quarantine)
+        return pseudo_labels.run(*args, quarantine=quarantine, code=self.code)
 
     def label_maps(self) -> dict[str, int]:
         return label_maps.run(
             self.params,
             self.manifest("index"),
             self.manifest("preprocess"),
-            {kind: self.manifest(kind) for kind in KINDS},
+            {kind: self.manifest(kind) for kind in LABEL_KINDS},
             self.manifest("label_maps"),
             quarantine=self.root / "quarantine/label_maps.jsonl",
+            code=self.code,
         )
 
     def audit(self) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class Stages:
     def all(self) -> None:
         self.index()
         self.preprocess()
-        for kind in KINDS:
+        for kind in LABEL_KINDS:
             self.pseudo_label(kind)
         self.label_maps()
 

@@ -26,8 +26,8 @@ from uvlm.data.sets.ct_rate.layout import DATASET
 from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.errors import DataError
 from uvlm.files import store_root
-from uvlm.published_tables import read_table
 from uvlm.store import Row, array_sha256, read_manifest, write_manifest
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
@@ -253,8 +253,8 @@ def test_equal_texts_of_different_patients_are_counted_and_no_leak(stages: Stage
 
 def official_split(folder: Path, root: Path) -> Path:
     """CT-RATE's validation part as its own tables say, beside as many training volumes."""
-    metadata = read_table(folder / "reports/ct_rate_validation_metadata.csv", ("VolumeName",))
-    texts = read_table(folder / "reports/ct_rate_validation_reports.csv", ("VolumeName",))
+    metadata = read_table(folder / "reports/ct_rate_validation_metadata.csv", ("VolumeName",)).rows
+    texts = read_table(folder / "reports/ct_rate_validation_reports.csv", ("VolumeName",)).rows
     text_by_scan = {row.values["VolumeName"]: row.values for row in texts}
     valid = [row.values["VolumeName"] for row in metadata]
     named = {"valid": valid, "train": [name.replace("valid", "train") for name in valid]}

@@ -21,7 +21,7 @@ from uvlm.data.sets.ct_rate.cases import mask_path
 from uvlm.data.splits import carve_validation, missing_positives
 from uvlm.errors import DataError
 from uvlm.files import store_root
-from uvlm.published_tables import read_table
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
@@ -215,12 +215,12 @@ def test_an_empty_split_is_refused(cases: list[Case], split: str) -> None:
 @pytest.mark.parametrize(
     ("content", "fact"),
     [
-        (b'a,b\n1,"2\n', "line 2: unexpected end of data"),
+        (b'a,b\n1,"2\n', r"begins on line 2 is damaged \(unexpected end of data\)"),
         (b"a,c\n1,2\n", "column b is missing"),
         (b"a,b,a\n1,2,3\n", "column a comes twice"),
-        (b"a,b\n1,2\n1\n1,2,3\n", "line 3 has 1 fields, the header 2; line 4 has 3"),
-        ("a,b\n1,ş\n".encode("cp1254"), "line 2: byte 0xfe is not UTF-8"),
-        (b"", "column a is missing; column b is missing"),
+        (b"a,b\n1,2\n1\n1,2,3\n", r"\(line 3\) has 1 fields, the header 2; row 3 \(line 4\) has 3"),
+        ("a,b\n1,ş\n".encode("cp1254"), "line 2, byte 3: 0xfe is not UTF-8"),
+        (b"", "the table is empty"),
     ],
 )
 def test_a_broken_table_is_refused_with_all_its_errors(
@@ -233,9 +233,9 @@ def test_a_broken_table_is_refused_with_all_its_errors(
 
 def test_byte_order_marks_quotes_and_newlines_in_fields_are_read(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes('\ufeffa,b\r\n"x, ""y""\nz",ş\r\n'.encode())
-    (row,) = read_table(tmp_path / "t.csv", ("a", "b"))
+    (row,) = read_table(tmp_path / "t.csv", ("a", "b")).rows
     assert row.values == {"a": 'x, "y"\nz', "b": "ş"}
-    assert row.line == 3
+    assert row.line == 2  # where it begins
 
 
 def test_a_column_of_paths_among_the_labels_breaks_the_table(
@@ -256,7 +256,7 @@ def test_a_real_table_cut_inside_a_field_is_refused() -> None:
 @needs_real_data
 def test_the_real_validation_tables_join_without_an_orphan() -> None:
     folder = Path(REAL or "") / "reports"
-    metadata = read_table(folder / "ct_rate_validation_metadata.csv", ("VolumeName",))
-    reports = read_table(folder / "ct_rate_validation_reports.csv", ("Findings_EN",))
+    metadata = read_table(folder / "ct_rate_validation_metadata.csv", ("VolumeName",)).rows
+    reports = read_table(folder / "ct_rate_validation_reports.csv", ("Findings_EN",)).rows
     scans = {row.values["VolumeName"].rpartition("_")[0] for row in metadata}
     assert (len(metadata), len(scans), len(reports)) == (3039, 1564, 1564)

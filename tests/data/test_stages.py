@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from uvlm.config import LabellerConfig
+from uvlm.config import LABEL_KINDS, LabelKind, LabellerConfig
 from uvlm.data.cases import read_index
 from uvlm.data.contract import contract_sha256
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
 from uvlm.data.labels.label_maps import native_label_map
-from uvlm.data.labels.pseudo import KINDS, Kind
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import store_root
 from uvlm.store import Row, load_array, read_manifest, resolve, save_array
@@ -66,7 +65,7 @@ def test_nothing_of_the_users_is_changed_or_deleted(stages: Stages, dataset: Dat
 
     before = files()
     assert stages.preprocess()["kept"] == 8
-    for kind in KINDS:
+    for kind in LABEL_KINDS:
         stages.pseudo_label(kind)
     stages.label_maps()
     limit = stages.params.index.model_copy(update={"max_quarantined_share": 0.0})
@@ -92,7 +91,7 @@ def test_a_second_run_makes_nothing_and_gives_the_same_bytes(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stages.all()
-    names = ("index", "preprocess", *KINDS, "label_maps")
+    names = ("index", "preprocess", *LABEL_KINDS, "label_maps")
     first = {name: stages.manifest(name).read_bytes() for name in names}
 
     def never(*_: object, **__: object) -> None:
@@ -141,7 +140,7 @@ def test_a_case_without_a_mask_is_refused_by_name(stages: Stages, dataset: Datas
 
 
 @pytest.mark.parametrize(("kind", "name"), [("vessel", "ct_rate_masks"), ("anatomy", "magic")])
-def test_a_backend_that_is_not_there_is_named(stages: Stages, kind: Kind, name: str) -> None:
+def test_a_backend_that_is_not_there_is_named(stages: Stages, kind: LabelKind, name: str) -> None:
     labellers = stages.params.pseudo_label.model_copy(update={kind: LabellerConfig(backend=name)})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
     with pytest.raises(ConfigError, match=f"{kind}.backend: there is no backend {name}; use"):
@@ -191,12 +190,12 @@ def test_the_native_label_map_lies_on_the_ct_and_is_what_the_grid_samples(stages
     config = stages.params.label_maps
     volumes, grids, *parts = (
         {row.case: row for row in read_manifest(stages.manifest(name))}
-        for name in ("preprocess", "label_maps", *KINDS)
+        for name in ("preprocess", "label_maps", *LABEL_KINDS)
     )
     for case in read_index(stages.manifest("index")):
         geometry = Geometry.from_json(volumes[case.case_id].extra["native"])
         of_case = [rows[case.case_id] for rows in parts]
-        kinds: dict[str, Row] = dict(zip(KINDS, of_case, strict=True))
+        kinds: dict[str, Row] = dict(zip(LABEL_KINDS, of_case, strict=True))
         native = native_label_map(case, kinds, config, geometry, store_root())
         ct = read_volume(store_root() / case.volume)
         assert native.array.shape == ct.array.shape

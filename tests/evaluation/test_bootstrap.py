@@ -7,9 +7,9 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from uvlm.evaluation.bleu import bleu_counts, bleu_scores, corpus_bleu
-from uvlm.evaluation.bootstrap import draw_resamples, with_interval
+from uvlm.evaluation.bootstrap import draw_resamples, with_interval, with_intervals
 from uvlm.evaluation.classification import ranking
-from uvlm.evaluation.scores import label_scores, ranking_scores, text_scores
+from uvlm.evaluation.scores import label_scores, ranking_samples, text_scores
 
 PATIENTS = ["a", "a", "b", "c", "d", "d", "d", "e"]
 
@@ -94,6 +94,6 @@ def test_a_thousand_samples_of_a_whole_test_split_take_two_seconds_at_most() -> 
     start = time.process_time()
     resamples = draw_resamples([str(n) for n in range(200)], 1000, rng)
     label_scores(labels, labels, resamples)
-    ranking_scores(labels, rng.random((200, 18)), resamples)
+    with_intervals(ranking_samples(labels, rng.random((200, 18)), resamples))
     text_scores(texts, texts, resamples)
     assert time.process_time() - start < 2.0

@@ -3,19 +3,17 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uvlm.arrays import Flags
 from uvlm.evaluation.classification import (
     Confusion,
     crg,
     precision_recall_f1,
     ranking,
 )
-
-Flags = npt.NDArray[np.bool_]
 
 
 def random_labels(seed: int, cases: int = 40, classes: int = 5) -> tuple[Flags, Flags]:

@@ -6,10 +6,10 @@ from itertools import product
 from math import floor
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from tests.evaluation.conftest import golden
+from uvlm.arrays import Flags
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import Dataset, SchemeName, lesion_sites, scheme
 from uvlm.evaluation.bootstrap import draw_resamples
@@ -24,7 +24,6 @@ from uvlm.evaluation.detection import (
 )
 from uvlm.text.abnormalities import ABDOMEN_LESIONS
 
-Flags = npt.NDArray[np.bool_]
 KINDS = ("blobs", "one voxel", "on the border", "outside the organ", "nothing")
 
 

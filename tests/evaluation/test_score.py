@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import ConfigError, DataError
-from uvlm.evaluation.paired_bootstrap import two_sided_p
+from uvlm.evaluation.bootstrap import two_sided_p
 from uvlm.evaluation.score import ScoreRequest, check_complete, score
 from uvlm.evaluation.score_inputs import Columns, read_labels
 from uvlm.evaluation.score_page import score_page

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from uvlm.arrays import Flags
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.baselines import (
@@ -22,8 +22,6 @@ from uvlm.evaluation.labelling.phantom import PhantomLabeller
 from uvlm.evaluation.sentence_bank import SentenceBank, learn_sentences, split_sentences
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
-
-Flags = npt.NDArray[np.bool_]
 
 
 def label(texts: Sequence[str]) -> Flags:

@@ -16,10 +16,9 @@ from uvlm.config import Params, parse_params
 from uvlm.data.contract import contract
 from uvlm.data.ct.volume import Volume
 from uvlm.data.label_scheme import scheme
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.build import build_classifier, build_unet, build_uvlm
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import ReportModelConfig, SegModelConfig
-from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.uvlm import SpecialIds
 from uvlm.model.weights import weights_of
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -86,7 +85,7 @@ def make_seg_folder(params: Params, folder: Path) -> None:
     torch.manual_seed(1)
     unet = build_unet(params.encoder, len(NAMES), deep_supervision=False)
     config = SegModelConfig(encoder=params.encoder, grid=GRID, class_names=NAMES)
-    modules = {"unet": weights_of(unet), "encoder": encoder_state(unet)}
+    modules = {"unet": weights_of(unet), "encoder": weights_of(unet.encoder)}
     save_model(folder, modules, config, contract(params.preprocess))
 
 
@@ -130,7 +129,7 @@ def make_report_folder(params: Params, folder: Path) -> None:
     )
     modules = {
         "unet": weights_of(unet),
-        "encoder": encoder_state(unet),
+        "encoder": weights_of(unet.encoder),
         "classifier": weights_of(classifier),
         "decoder": weights_of(uvlm),
     }

@@ -17,12 +17,11 @@ from uvlm.data.contract import contract, contract_sha256, normalise, volume_stat
 from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, split_stages
 from uvlm.inference.writing import generate
-from uvlm.model.align import encode_visual
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.align import align
+from uvlm.model.build import build_classifier, build_encoder, build_uvlm
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.unet import build_encoder
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
@@ -79,7 +78,7 @@ def uncached(params: Params, paths: dict[str, Any]) -> list[Tensor]:
     encoder = load_encoder(paths["model"]).encoder.to(memory_format=torch.channels_last_3d)
     plan = params.injection
     with torch.no_grad():
-        return encode_visual(encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
+        return align(encoder(x), plan.reference_stage, plan.pooling, plan.deeper)
 
 
 def cached(params: Params, paths: dict[str, Any], dtype: str) -> list[Tensor]:

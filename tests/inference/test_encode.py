@@ -13,13 +13,13 @@ from uvlm.data.cases import Case, write_index
 from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
 from uvlm.errors import DataError
 from uvlm.files import store_root
+from uvlm.inference import encode
 from uvlm.inference.encode import encode_cases, read_encodings, split_stages
 from uvlm.model.align import align
-from uvlm.model.build import build_classifier
+from uvlm.model.build import build_classifier, build_encoder
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.unet import build_encoder
 from uvlm.store import Row, load_array, resolve, save_array, write_manifest
 
 GRID = (8, 16, 16)
@@ -148,3 +148,55 @@ def test_a_model_of_another_contract_is_refused(params: Params, inputs: dict[str
     with pytest.raises(DataError, match="normalise"):
         encode_cases(params.model_copy(update={"preprocess": other}), **inputs)
     assert not inputs["out"].exists()
+
+
+def clipped(*args: Any) -> Any:
+    return normalise(*args).clip(-0.3, 0.3)
+
+
+def scaled(factor: float) -> Any:
+    return lambda *args: [tokens * factor for tokens in align(*args)]
+
+
+@pytest.mark.parametrize(
+    ("function", "edited"),
+    [("uvlm.data.examples.normalise", clipped), ("uvlm.inference.encode.align", scaled(2))],
+)
+def test_changed_code_is_refused_until_its_version_is_raised(
+    function: str,
+    edited: Any,
+    params: Params,
+    inputs: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (old, *_) = encode_cases(params, **inputs, code="before")
+    monkeypatch.setattr(function, edited)
+    with pytest.raises(
+        DataError, match=r"values differ; raise VERSION in uvlm/inference/encode.py"
+    ):
+        encode_cases(params, **inputs, code="after")
+    monkeypatch.setattr(encode, "VERSION", 99)
+    (new, *_) = encode_cases(params, **inputs, code="after")
+    assert new.sha256 != old.sha256
+    assert load_array(resolve(old, "encode"), old.sha256).shape == (32, 28)
+
+
+def test_tokens_that_another_device_rounds_otherwise_are_taken_as_equal_and_compared_once(
+    params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = encode_cases(params, **inputs, code="before")
+    monkeypatch.setattr(encode, "align", scaled(1.001))
+    assert encode_cases(params, **inputs, code="after") == rows
+    monkeypatch.setattr(encode, "encode_volumes", None)
+    assert encode_cases(params, **inputs, code="after") == rows
+
+
+def test_an_interrupted_batch_ends_with_the_bytes_of_a_whole_one(
+    params: Params, inputs: dict[str, Any]
+) -> None:
+    rows = encode_cases(params, **inputs)
+    kept, lost = (resolve(row, "encode") for row in rows)
+    written = kept.stat().st_mtime_ns
+    lost.unlink()
+    assert encode_cases(params, **inputs) == rows
+    assert kept.stat().st_mtime_ns == written

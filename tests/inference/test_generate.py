@@ -24,7 +24,7 @@ from uvlm.inference import segment
 from uvlm.inference.encode import encode_cases
 from uvlm.inference.generate import GeneratePaths, generate_reports
 from uvlm.inference.predictor import Predictor
-from uvlm.inference.sliding_window import sliding_window_labels
+from uvlm.inference.sliding_window import predict_labels, sliding_window_labels
 from uvlm.model.load import load_report_model, load_segmenter
 from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -204,6 +204,33 @@ def test_a_second_run_reads_the_masks_from_the_store(
     generate_reports(params, **paths)
     assert sum(seen) == 1
     assert paths["masks"].read_bytes() == manifest
+
+
+def test_changed_code_is_refused_before_a_report_is_written_until_its_version_is_raised(
+    params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_reports(params, code="before", **paths)
+    before = paths["masks"].read_bytes()
+
+    def edited(unet: Any, x: torch.Tensor, patch: Any) -> torch.Tensor:
+        return predict_labels(unet, x, patch).roll(1, dims=-1)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(segment, "predict_labels", edited)
+        paths["predictions"].unlink()
+        with pytest.raises(
+            DataError, match=r"raise VERSION in uvlm/inference/segment\.py"
+        ) as error:
+            generate_reports(params, code="after", **paths)
+        assert error.value.subject in MASKED
+        assert not paths["predictions"].exists()
+        patch.setattr(segment, "VERSION", 99)
+        generate_reports(params, code="after", **paths)
+        assert paths["masks"].read_bytes() != before
+    generate_reports(params, code="other", **paths)
+    monkeypatch.setattr(segment, "predict_labels", None)
+    generate_reports(params, code="other", **paths)
+    assert paths["masks"].read_bytes() == before
 
 
 def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths) -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import cosine_similarity
 
-from uvlm.inference.nearest import nearest_cases
+from uvlm.inference.report_writer import nearest_cases
 
 
 def test_the_nearest_case_has_the_largest_cosine_similarity_of_all() -> None:

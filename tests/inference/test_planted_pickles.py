@@ -14,10 +14,11 @@ import torch
 from tests.tiny_qwen import SIZES, write_qwen
 from uvlm.config import DecoderConfig
 from uvlm.errors import UvlmError
+from uvlm.files import file_sha256
 from uvlm.inference.predictor import Predictor
-from uvlm.model.folder import file_sha256, read_config, read_weights
+from uvlm.model.build import build_qwen
+from uvlm.model.folder import read_config, read_weights
 from uvlm.model.pretrained import find_qwen
-from uvlm.model.qwen import build_qwen
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.loop.resume import ResumeFolder
 

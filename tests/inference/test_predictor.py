@@ -19,12 +19,12 @@ from uvlm.config import Params
 from uvlm.data.contract import contract_sha256
 from uvlm.data.ct.io import read_volume, write_volume
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
+from uvlm.files import file_sha256
 from uvlm.inference import draft_folder
 from uvlm.inference.draft_folder import case_id_of, disclaimer_of
 from uvlm.inference.predictor import Predictor, predict
 from uvlm.inference.report_writer import printable
 from uvlm.inference.segment import Segmenter
-from uvlm.model.folder import file_sha256
 from uvlm.text.abnormalities import ABNORMALITIES
 
 nib: Any = nibabel  # has no types for what is used here

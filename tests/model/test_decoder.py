@@ -10,13 +10,17 @@ from torch import Tensor
 
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
-from uvlm.model.decoder import DecoderLayer, LanguageDecoder, rotary_tables, rotate
+from uvlm.model.decoder import DecoderLayer, DecoderSizes, LanguageDecoder, rotary_tables, rotate
+
+
+def sizes_of(c: DecoderConfig) -> DecoderSizes:
+    return DecoderSizes(c.layers, c.width, c.heads, c.ffn, c.dropout)
 
 
 @pytest.fixture
 def decoder(decoder_config: DecoderConfig) -> LanguageDecoder:
     torch.manual_seed(0)
-    decoder = LanguageDecoder(40, decoder_config, max_positions=20).eval()
+    decoder = LanguageDecoder(40, sizes_of(decoder_config), max_positions=20).eval()
     for parameter in decoder.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
     return decoder
@@ -125,7 +129,7 @@ def test_a_decoder_made_on_the_meta_device_has_its_tables_when_it_gets_memory(
     decoder_config: DecoderConfig,
 ) -> None:
     with torch.device("meta"):
-        empty = LanguageDecoder(40, decoder_config, max_positions=20)
+        empty = LanguageDecoder(40, sizes_of(decoder_config), max_positions=20)
     filled = empty.to_empty(device="cpu")
     cos, signed_sin = rotary_tables(20, 8)
     assert torch.equal(filled.cos, cos)
@@ -160,7 +164,7 @@ def test_weights_start_scaled_to_their_inputs_and_smaller_before_the_residual(
 ) -> None:
     torch.manual_seed(0)
     wide = decoder_config.model_copy(update={"width": 64, "ffn": 256})
-    decoder = LanguageDecoder(400, wide, max_positions=4).requires_grad_(False)
+    decoder = LanguageDecoder(400, sizes_of(wide), max_positions=4).requires_grad_(False)
     layer = decoder.layers[0]
     assert isinstance(layer, DecoderLayer)
     assert float(decoder.embedding.weight.std()) == pytest.approx(1 / 8, rel=0.05)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from uvlm.config import EncoderConfig
+from uvlm.model.build import build_encoder, build_unet
 from uvlm.model.fast_norm import ready, use_group_norms
-from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.weights import load_weights, weights_of
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.errors import DataError
-from uvlm.model.build import build_classifier
+from uvlm.model.build import build_classifier, build_encoder, build_unet
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_classifier, load_encoder, load_report_model, load_segmenter
 from uvlm.model.model_config import ClsModelConfig, ReportModelConfig, SegModelConfig
-from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import UVLM, SpecialIds
 
 GRID = (8, 16, 16)

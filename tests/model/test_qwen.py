@@ -15,8 +15,9 @@ from torch import Tensor
 from tests.tiny_qwen import LAYERS, SIZES, write_qwen
 from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.model.build import build_qwen
 from uvlm.model.pretrained import find_qwen, qwen_trained_on
-from uvlm.model.qwen import LORA_TARGETS, QwenDecoder, build_qwen
+from uvlm.model.qwen import LORA_TARGETS, QwenDecoder
 from uvlm.model.weights import load_weights, weights_of
 
 TOKENS = 40

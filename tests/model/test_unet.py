@@ -8,7 +8,7 @@ from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
 from uvlm.config import EncoderConfig
 from uvlm.errors import DataError
-from uvlm.model.unet import build_encoder, build_unet, encoder_state
+from uvlm.model.build import build_encoder, build_unet
 from uvlm.model.weights import load_weights, weights_of
 
 PAPER_ENCODER = EncoderConfig(
@@ -62,7 +62,7 @@ def test_paper_sizes_are_90_million_in_the_encoder_and_102_million_in_the_unet()
 
 
 def test_names_are_those_of_nnunet(encoder_config: EncoderConfig) -> None:
-    state = encoder_state(build_unet(encoder_config, num_classes=3))
+    state = weights_of(build_unet(encoder_config, num_classes=3).encoder)
     assert "stem.convs.0.conv.weight" in state
     assert "stages.1.blocks.0.conv2.norm.bias" in state
     assert not [name for name in state if "all_modules" in name]
@@ -83,7 +83,7 @@ def test_an_encoder_handed_on_computes_the_same_features(encoder_config: Encoder
     encoder = build_encoder(encoder_config)
     x = torch.randn(1, 1, 8, 16, 16)
     assert not torch.equal(encoder(x)[-1], unet.encoder(x)[-1])
-    load_weights(encoder, encoder_state(unet), "seg")
+    load_weights(encoder, weights_of(unet.encoder), "seg")
     for own, given in zip(encoder(x), unet.encoder(x), strict=True):
         assert torch.equal(own, given)
 
@@ -106,7 +106,7 @@ def test_each_tensor_appears_once_in_a_state(encoder_config: EncoderConfig) -> N
 def test_weights_that_do_not_fit_are_refused_and_nothing_is_copied(
     encoder_config: EncoderConfig, change: str, fact: str
 ) -> None:
-    state = encoder_state(build_unet(encoder_config, num_classes=3))
+    state = weights_of(build_unet(encoder_config, num_classes=3).encoder)
     if change == "missing":
         del state["stem.convs.0.conv.weight"]
     elif change == "unknown":

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tests.data.labels.test_rules import AFFINE, phantom
+from uvlm.arrays import Ids
 from uvlm.config import Params
-from uvlm.data.label_scheme import Ids, fine_classes, scheme
+from uvlm.data.label_scheme import fine_classes, scheme
 from uvlm.data.labels.measure import measure
 from uvlm.files import key_of, store_root
 from uvlm.pages.label_planes import Outlined

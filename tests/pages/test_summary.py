@@ -10,6 +10,8 @@ import pytest
 from uvlm.config import Params
 from uvlm.errors import DataError
 from uvlm.pages.summary import DISCLAIMER, SummaryInputs, build_summary
+from uvlm.store import Refusal, write_quarantine
+from uvlm.text.predictions import load_predictions, write_predictions
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +88,28 @@ def test_quarantine_of_all_stages_is_merged(page: Path) -> None:
     html = (page / "summary.html").read_text(encoding="utf-8")
     assert "Quarantine: 2 refused" in html
     assert "8 voxels are NaN" in html
+
+
+def test_line_ends_in_a_fact_or_a_report_break_neither_a_reader_nor_a_row(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    ends = "\n\r\v\f\x85\u2028\u2029"
+    fact = "".join(f"{end}part {number}" for number, end in enumerate(ends))
+    (tmp_path / "quarantine").mkdir()
+    refusals = [Refusal(case, "a.nii.gz", "header", fact, "again") for case in ("one", "two")]
+    write_quarantine(tmp_path / "quarantine/index.jsonl", refusals)
+    said = [replace(p, report=p.report + fact) for p in load_predictions(run.predictions)]
+    write_predictions(tmp_path / "predictions.jsonl", said)
+    odd = replace(
+        run, quarantine=tmp_path / "quarantine", predictions=tmp_path / "predictions.jsonl"
+    )
+    build_summary(params, odd, tmp_path)
+    assert "Quarantine: 2 refused" in (tmp_path / "summary.html").read_text(encoding="utf-8")
+    lines = (tmp_path / "summary.md").read_text(encoding="utf-8").splitlines()
+    parts = " ".join(f"part {number}" for number in range(len(ends)))
+    assert [line for line in lines if line.startswith("| index |")] == [
+        f"| index | {case} | header |  {parts} |" for case in ("one", "two")
+    ]
 
 
 def test_figures_are_also_files(page: Path) -> None:

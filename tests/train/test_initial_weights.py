@@ -14,7 +14,7 @@ from uvlm.config import EncoderConfig, Params
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError, SetupError
 from uvlm.inference.nnunet_import import import_nnunet
-from uvlm.model.unet import build_unet
+from uvlm.model.build import build_unet
 from uvlm.seeding import seed_everything
 
 FINE = scheme("chest", "fine_lesion").names

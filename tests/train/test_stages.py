@@ -21,8 +21,8 @@ from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
 from uvlm.inference.generate import generate_reports
 from uvlm.inference.predictor import Predictor
+from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_report_model
-from uvlm.model.unet import build_unet
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
 from uvlm.text.tokenizer import Tokenizer

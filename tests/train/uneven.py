@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from uvlm.config import OptimConfig, Params, TrainConfig, load_params
 from uvlm.model.align import num_visual_tokens
-from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.uvlm import SpecialIds
 from uvlm.processes import place
 from uvlm.seeding import torch_generator

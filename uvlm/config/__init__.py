@@ -7,6 +7,7 @@ must not invalidate a stage.
 """
 
 from uvlm.config.data import (
+    LABEL_KINDS,
     AbdomenAtlasConfig,
     AirwayLabellerConfig,
     AnatomyLabellerConfig,
@@ -16,6 +17,7 @@ from uvlm.config.data import (
     FolderConfig,
     HubConfig,
     IndexConfig,
+    LabelKind,
     LabellerConfig,
     LabelMapsConfig,
     Patients,
@@ -37,7 +39,7 @@ from uvlm.config.model import (
     InjectionConfig,
     TokenizerConfig,
 )
-from uvlm.config.params import Params, load_params, parse_params, parse_section
+from uvlm.config.params import Params, load_params, params_here, parse_params, parse_section
 from uvlm.config.section import Fraction, Grid, Section
 from uvlm.config.train import (
     AugmentConfig,
@@ -52,6 +54,7 @@ from uvlm.config.train import (
 )
 
 __all__ = [
+    "LABEL_KINDS",
     "AbdomenAtlasConfig",
     "AirwayLabellerConfig",
     "AnatomyLabellerConfig",
@@ -73,6 +76,7 @@ __all__ = [
     "IndexConfig",
     "InjectionConfig",
     "IntensityConfig",
+    "LabelKind",
     "LabelMapsConfig",
     "LabellerConfig",
     "OptimConfig",
@@ -91,6 +95,7 @@ __all__ = [
     "TrainSegConfig",
     "VesselLabellerConfig",
     "load_params",
+    "params_here",
     "parse_params",
     "parse_section",
 ]

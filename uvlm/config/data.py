@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -143,6 +143,11 @@ class PreprocessConfig(Section):
         return self
 
 
+# The anatomical pseudo-labels; `PseudoLabelConfig` has a section for each of them.
+LabelKind = Literal["anatomy", "airway", "vessel"]
+LABEL_KINDS: Final[tuple[LabelKind, ...]] = get_args(LabelKind)
+
+
 class LabellerConfig(Section):
     """One source of anatomical pseudo-labels."""
 
@@ -172,7 +177,7 @@ class VesselLabellerConfig(LabellerConfig):
 
 
 class PseudoLabelConfig(Section):
-    """The three kinds of anatomical pseudo-labels."""
+    """Where each kind of pseudo-label comes from."""
 
     anatomy: AnatomyLabellerConfig
     airway: AirwayLabellerConfig
@@ -188,7 +193,7 @@ class LabelMapsConfig(Section):
 
     dataset: Literal["chest", "abdomen"]
     scheme: Literal["coarse", "coarse_lesion", "fine_lesion"]
-    priority: tuple[Literal["anatomy", "airway", "vessel", "lesion"], ...]
+    priority: tuple[LabelKind | Literal["lesion"], ...]
     ignore_margin_mm: float = Field(ge=0, le=100)
 
 

@@ -68,6 +68,7 @@ class EvaluateConfig(Section):
 
 
 class SummarizeConfig(Section):
-    """What the summary page shows."""
+    """What the summary page shows; `goals` are minima of headline numbers, by section and name."""
 
     num_examples: int = Field(ge=1)
+    goals: dict[str, dict[str, float]]

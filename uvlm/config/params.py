@@ -165,6 +165,12 @@ def load_params(path: Path) -> Params:
     return parse_params(document, path)
 
 
+def params_here() -> Params | None:
+    """Read params.yaml of this folder, if there is one."""
+    path = Path("params.yaml")
+    return load_params(path) if path.exists() else None
+
+
 def parse_params(document: object, source: object) -> Params:
     """Validate a parsed params document; `source` names it in the error."""
     return parse_section(Params, document, source)

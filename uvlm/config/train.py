@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section
-
-if TYPE_CHECKING:
-    pass
 
 
 class OptimConfig(Section):

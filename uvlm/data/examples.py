@@ -10,12 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.cases import Case, Split, read_index
-from uvlm.data.contract import contract_sha256
+from uvlm.data.contract import contract_sha256, normalise
 from uvlm.errors import DataError
 from uvlm.seeding import generator
-from uvlm.store import Row, read_manifest, resolve
+from uvlm.store import Row, load_array, read_manifest, resolve
 
 Item = TypeVar("Item")
 
@@ -31,6 +34,16 @@ class Example:
     statistics: tuple[float, float]
     label_map: Path | None = None
     voxels_by_class: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def case_id(self) -> str:
+        """Name the case."""
+        return self.case.case_id
+
+    def voxels(self, config: PreprocessConfig) -> npt.NDArray[np.float32]:
+        """Read the whole volume as network input."""
+        array = load_array(self.volume, self.volume_sha256)
+        return normalise(array, config, self.statistics)
 
 
 def read_examples(

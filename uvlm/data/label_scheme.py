@@ -22,11 +22,11 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.errors import ConfigError
 
 Dataset = Literal["chest", "abdomen"]
 SchemeName = Literal["coarse", "coarse_lesion", "fine_lesion"]
-Ids = npt.NDArray[np.uint8]
 _BACKGROUND = "background"
 IGNORE_ID: Final = 255  # a voxel nobody knows the class of: neither trained on nor scored
 

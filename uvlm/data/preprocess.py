@@ -9,9 +9,8 @@ The contract says how; its hash travels with every cached array and every checkp
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,23 +22,9 @@ from uvlm.data.cases import Case, read_index
 from uvlm.data.contract import VERSION, contract_sha256, volume_statistics
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import (
-    ReadError,
-)
 from uvlm.data.leaks.likeness import fingerprint
 from uvlm.files import key_of, store_root
-from uvlm.store import (
-    CaseProgress,
-    Refusal,
-    Row,
-    Shard,
-    array_path,
-    check_quarantine_share,
-    find_or_make,
-    map_cases,
-    write_manifest,
-    write_quarantine,
-)
+from uvlm.store import CaseProgress, Product, Row, Shard, every_case
 
 _CACHE_VERSION: Final = 2  # of what is kept beside the arrays, which do not depend on it
 
@@ -50,62 +35,55 @@ def run(
     out: Path,
     quarantine: Path,
     progress: CaseProgress | None = None,
+    code: str = "",
 ) -> dict[str, int]:
-    """Preprocess every case of the index that the store does not hold yet.
-
-    Returns:
-        How many cases were kept, and how many refused by each reason.
-    """
+    """Preprocess every case of the index that the store does not hold yet; see `every_case.run`."""
+    volumes, limit = _Volumes(store_root(), params.preprocess), params.index.max_quarantined_share
     cases = read_index(index_manifest)
-    results = _preprocess(cases, params.preprocess, progress)
-    rows = [result for result in results if isinstance(result, Row)]
-    refusals = [result for result in results if isinstance(result, Refusal)]
-    write_quarantine(quarantine, refusals)
-    check_quarantine_share(
-        "preprocess", len(refusals), len(cases), params.index.max_quarantined_share
-    )
-    write_manifest(out, rows)
-    return {"kept": len(rows), **Counter(refusal.reason for refusal in refusals)}
+    return every_case.run(volumes, cases, out, limit, quarantine, progress, code)
 
 
 def run_shard(
-    params: Params, index_manifest: Path, shard: Shard, progress: CaseProgress | None = None
+    params: Params,
+    index_manifest: Path,
+    shard: Shard,
+    progress: CaseProgress | None = None,
+    code: str = "",
 ) -> None:
-    """Preprocess one share of the cases into the store and write nothing else.
-
-    `run` then finds every share there and only assembles; what a share refused it refuses again.
-    """
-    _preprocess(shard.of(read_index(index_manifest)), params.preprocess, progress)
+    """Preprocess one share of the cases; see `every_case.run_shard`."""
+    volumes = _Volumes(store_root(), params.preprocess)
+    every_case.run_shard(volumes, read_index(index_manifest), shard, progress, code)
 
 
-def _preprocess(
-    cases: Sequence[Case], config: PreprocessConfig, progress: CaseProgress | None
-) -> list[Row | Refusal]:
-    work = partial(_preprocess_case, config=config, root=store_root())
-    return map_cases(work, cases, description="preprocess", progress=progress)
+@dataclass(frozen=True)
+class _Volumes(Product[Case]):
+    config: PreprocessConfig
+    stage = "preprocess"
+    constant = "VERSION in uvlm/data/contract.py"
+    note_constant = "_CACHE_VERSION in uvlm/data/preprocess.py"
 
+    @property
+    def settings(self) -> list[Any]:
+        # How voxels become network input later changes no array.
+        made_by = self.config.model_dump(mode="json", exclude={"normalise", "window_hu"})
+        return [VERSION, _CACHE_VERSION, made_by]
 
-def _preprocess_case(case: Case, config: PreprocessConfig, root: Path) -> Row | Refusal:
-    """Preprocess one case, or find it in the store."""
-    made_by = config.model_dump(mode="json", exclude={"normalise", "window_hu"})
-    identity = case.sha256 or case.volume
-    key = key_of("preprocess", VERSION, _CACHE_VERSION, identity, case.volume, made_by)
-    path = array_path("preprocess", key)
-    try:
-        note = find_or_make(root / path, lambda: make_cached(root / case.volume, config))
-    except ReadError as error:
-        return Refusal(case.case_id, case.volume, error.reason, error.fact, error.remedy)
-    geometry = Geometry.from_json(note["native"])
-    extra = {
-        "shape": list(geometry.grid),
-        "affine": geometry.grid_affine.tolist(),
-        "native": note["native"],
-        "mean": note["mean"],
-        "std": note["std"],
-        "fingerprint": note["fingerprint"],
-        "contract_sha256": contract_sha256(config),
-    }
-    return Row(case.case_id, key, path, note["sha256"], case.source, extra)
+    def key(self, item: Case) -> str:
+        *versions, made_by = self.settings
+        return key_of(self.stage, *versions, item.sha256 or item.volume, item.volume, made_by)
+
+    def make(self, item: Case) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
+        return make_cached(self.root / item.volume, self.config)
+
+    def row(self, item: Case, key: str, path: str, note: Mapping[str, Any]) -> Row:
+        geometry = Geometry.from_json(note["native"])
+        extra = {
+            "shape": list(geometry.grid),
+            "affine": geometry.grid_affine.tolist(),
+            **{name: note[name] for name in ("native", "mean", "std", "fingerprint")},
+            "contract_sha256": contract_sha256(self.config),
+        }
+        return Row(item.case_id, key, path, note["sha256"], item.source, extra)
 
 
 def make_cached(

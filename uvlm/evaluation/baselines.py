@@ -20,16 +20,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.sentence_bank import Label, SentenceBank, learn_sentences, split_sentences
 from uvlm.seeding import generator
 from uvlm.text.report import Report
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 BLEU_SAMPLE: Final = 1000  # validation reports that choose among constants
 MAX_SENTENCES: Final = 60  # of a constant report
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
@@ -95,18 +93,6 @@ def baseline_reports(
         decided = np.nan_to_num(seen.probabilities, nan=0.0) >= seen.thresholds
         texts["classifier_sentences"] = [bank.compose(present) for present in decided]
     return texts
-
-
-def baseline_claims(
-    training: TrainingReports,
-    case_ids: Sequence[str],
-    label: Label,
-    seed: int,
-    seen: Seen | None = None,
-) -> dict[str, tuple[list[str], Flags]]:
-    """Texts of every baseline, and what the labeller reads in them; see `baseline_reports`."""
-    texts = baseline_reports(training, case_ids, label, seed, seen)
-    return {name: (reports, label(reports)) for name, reports in texts.items()}
 
 
 def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from uvlm.arrays import Floats
+
 MAX_ORDER: Final = 4
 HEADLINE: Final = "official"
 _SMALL, _TINY = 1e-9, 1e-15  # pycocoevalcap's guards against 0/0

@@ -11,10 +11,8 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+from uvlm.arrays import Flags, Floats
 
 
 class Confusion(NamedTuple):
@@ -37,11 +35,7 @@ class Confusion(NamedTuple):
 def precision_recall_f1(counts: Confusion) -> tuple[Floats, Floats, Floats]:
     """Per-class precision, recall and F1, each (..., A), 0 where undefined."""
     tp, fp, fn = counts
-    return (
-        _share(tp, tp + fp),
-        _share(tp, tp + fn),
-        _share(2 * tp, 2 * tp + fp + fn),
-    )
+    return (_share(tp, tp + fp), _share(tp, tp + fn), _share(2 * tp, 2 * tp + fp + fn))
 
 
 def per_class_f1(labels: Flags, claimed: Flags) -> tuple[Floats, Floats, Floats]:

@@ -15,19 +15,18 @@ N cases, A abnormalities.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.evaluation.bootstrap import Resamples, with_interval
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.scores import bleu_samples, label_samples, per_class_samples
 from uvlm.evaluation.sentence_bank import split_sentences
 from uvlm.seeding import generator
 
-Flags = npt.NDArray[np.bool_]
 COPIED_WORDS: Final = 50  # a run of so many words is copied, not written alike
 RARE_SHARE: Final = 1 / 3
 
@@ -37,7 +36,7 @@ def collapse_audit(
     texts: Sequence[str],
     claimed: Flags,
     label: TextLabels,
-    training: tuple[Sequence[str], Flags],
+    training: tuple[Iterable[str], Flags],
     seed: int,
 ) -> dict[str, Any]:
     """Audit N reports.
@@ -50,22 +49,17 @@ def collapse_audit(
         training: texts and (M, A) labels of the training split.
         seed: of the shuffle.
     """
-    training_texts, training_labels = training
+    known, training_labels = set(training[0]), training[1]
+
+    def beside(audit: Callable[[Sequence[str]], dict[str, Any]]) -> dict[str, Any]:
+        """Look at the reports, and at the references for comparison."""
+        of_references = audit(reference.texts)
+        return {**audit(texts), **{f"reference_{k}": v for k, v in of_references.items()}}
+
     return {
-        "distinct": {
-            **variety(texts),
-            **{f"reference_{k}": v for k, v in variety(reference.texts).items()},
-        },
+        "distinct": beside(variety),
         "rare": rare_recall(reference, claimed, training_labels),
-        "memorised": {
-            **copied(texts, training_texts, reference.resamples),
-            **{
-                f"reference_{name}": value
-                for name, value in copied(
-                    reference.texts, training_texts, reference.resamples
-                ).items()
-            },
-        },
+        "memorised": beside(lambda reports: copied(reports, known, reference.resamples)),
         "image_shuffle": image_shuffle(reference, texts, claimed, label, seed),
     }
 
@@ -73,10 +67,7 @@ def collapse_audit(
 def variety(texts: Sequence[str]) -> dict[str, Any]:
     """Count different reports, sentences, and word n-grams as a share of those written."""
     sentences = [sentence for text in texts for sentence in split_sentences(text)]
-    numbers: dict[str, Any] = {
-        "reports": len(set(texts)),
-        "sentences": len(set(sentences)),
-    }
+    numbers: dict[str, Any] = {"reports": len(set(texts)), "sentences": len(set(sentences))}
     for order in (2, 4):
         grams = [gram for text in texts for gram in _ngrams(text.split(), order)]
         numbers[f"share_of_{order}_grams"] = round(len(set(grams)) / max(len(grams), 1), 6)
@@ -96,7 +87,7 @@ def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) ->
     }
 
 
-def copied(texts: Sequence[str], training: Sequence[str], resamples: Resamples) -> dict[str, Any]:
+def copied(texts: Sequence[str], training: Iterable[str], resamples: Resamples) -> dict[str, Any]:
     """Shares of reports and of sentences that training has verbatim.
 
     A long copy is a report that shares COPIED_WORDS or more words in a row with a training report.

@@ -22,17 +22,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Counts, Flags, Floats
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LesionSite
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, with_intervals
 from uvlm.evaluation.classification import per_class_f1
 from uvlm.evaluation.missing import wrong_claims
 from uvlm.evaluation.scores import per_class_samples
 from uvlm.evaluation.segmentation import bounding_box, mean_over_classes
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 CANDIDATES_MM3: Final = (*range(10, 101, 10), 150, 200, 250, 300, 500)
 GRID_MM: Final = 1.0
 LABELLED_ORGANS: Final = ("liver", "kidney", "pancreas")  # in the order of ABDOMEN_LESIONS
@@ -147,11 +145,7 @@ def choose_thresholds(volumes: Floats, labels: Flags) -> Counts:
 
 
 def detection_scores(
-    names: Sequence[str],
-    labels: Flags,
-    volumes: Floats,
-    thresholds: Counts,
-    resamples: Resamples,
+    names: Sequence[str], labels: Flags, volumes: Floats, thresholds: Counts, resamples: Resamples
 ) -> dict[str, Any]:
     """Precision, recall and F1 of each lesion, and their means over the lesions that occur.
 
@@ -173,12 +167,9 @@ def detection_scores(
             "threshold_mm3": int(thresholds[number]),
         }
         if support[number]:
-            for metric, values in samples.items():
-                scores |= with_interval(metric, values[:, number])
+            scores |= with_intervals({key: values[:, number] for key, values in samples.items()})
         by_lesion[name] = scores
-    macro: dict[str, Any] = {"n": len(labels), "n_lesions": int((support > 0).sum())}
-    for metric, values in samples.items():
-        macro |= with_interval(
-            f"macro_{metric}", mean_over_classes(values, np.flatnonzero(support))
-        )
-    return {**macro, "lesions": by_lesion}
+    occurring = np.flatnonzero(support)
+    macro = {f"macro_{key}": mean_over_classes(v, occurring) for key, v in samples.items()}
+    counts = {"n": len(labels), "n_lesions": len(occurring)}
+    return {**counts, **with_intervals(macro), "lesions": by_lesion}

@@ -5,13 +5,7 @@ reports/metrics.json
     n, n_patients, n_missing      test cases, patients, cases without a prediction
     protocol.*                    which rules gave the numbers
     seg.*                         masks: Dice, distances, lesions detected; see masks.py
-    cls.*                         the classifier, at 0.5 and at thresholds tuned on validation
-    report.*                      the generated reports; above_trivial is macro-F1 minus that of
-                                  the best baseline that never looks at the image; meteor.* says
-                                  why where it is not computed
-    oracle.*                      the reference reports through the labeller: the ceiling
-    baselines.<name>.*            what costs nothing
-    collapse.*                    whether the reports depend on the CT; see collapse.py
+    cls.*, report.*, oracle.*, baselines.*, collapse.*    see report_document.py
     not_learned                   abnormalities that the model does not find
 
 A score has its 95 % patient-bootstrap interval under `<name>_ci`; counts of texts have none.
@@ -21,34 +15,32 @@ N test cases, A abnormalities.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index, scored_cases
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples
-from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
 from uvlm.evaluation.native_masks import MaskManifests
-from uvlm.evaluation.per_class import abnormality_rows, not_learned
+from uvlm.evaluation.per_class import not_learned
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
-from uvlm.files import write_json_atomic
+from uvlm.evaluation.report_document import report_document
+from uvlm.files import file_sha256, write_json_atomic
 from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 
-Flags = npt.NDArray[np.bool_]
 _MASKED: Final[tuple[Split, Split]] = ("test", "val")
 
 
@@ -82,44 +74,27 @@ def evaluate(
     """
     cases = read_index(paths["index"])
     reference = _reference(params, cases, paths["index"])
-    training = _training(cases)
     predicted = read_predictions(paths["predictions"], reference.case_ids)
     texts = predicted.reports
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     tuned = read_thresholds(paths["thresholds"], reference.names)
     seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
-    claimed = reference.claims(texts, label)
-    baselines = baseline_claims(training, reference.case_ids, label, params.seed, seen)
-    rows = abnormality_rows(reference, claimed, seen.probabilities, tuned)
+    meteor = {"not_computed": "evaluate.meteor is false"}
+    if params.evaluate.meteor:
+        meteor = reference.meteor(texts)
+    found = report_document(reference, texts, label, seen, _training(cases), meteor, params.seed)
+    rows = found.pop("abnormalities")
     seg, structures = _masks(params, cases, reference, paths, progress)
-    known = ([report.text for report in training.reports], training.labels)
     metrics = {
         **reference.size(predicted.num_missing),
         "protocol": _protocol(params, paths["index"]),
         "seg": seg,
-        "cls": reference.classifier_scores(seen.probabilities, tuned),
-        "report": {
-            **reference.report_scores(texts, claimed),
-            "other_protocols": reference.other_protocols(texts),
-            "meteor": _meteor(params, reference, texts),
-            **reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL]),
-        },
-        "oracle": reference.oracle_scores(label),
-        "baselines": {
-            name: reference.report_scores(*of_baseline) for name, of_baseline in baselines.items()
-        },
-        "collapse": collapse_audit(reference, texts, claimed, label, known, params.seed),
+        **found,
         "not_learned": not_learned(rows),
     }
     write_json_atomic(paths["out"], metrics)
     write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
     return metrics
-
-
-def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
-    if not params.evaluate.meteor:
-        return {"not_computed": "evaluate.meteor is false"}
-    return reference.meteor(texts)
 
 
 def _masks(
@@ -184,5 +159,5 @@ def _protocol(params: Params, index: Path) -> dict[str, Any]:
         "missing_prediction": MISSING_RULE,
         "bootstrap_samples": params.evaluate.bootstrap_samples,
         "seed": params.seed,
-        "index_sha256": hashlib.sha256(index.read_bytes()).hexdigest()[:16],
+        "index_sha256": file_sha256(index)[:16],
     }

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Floats
 from uvlm.config import LabelMapsConfig
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LabelScheme, lesion_sites, scheme
@@ -29,7 +30,6 @@ from uvlm.evaluation.segmentation import (
 )
 from uvlm.store import CaseProgress, Row, load_array, read_manifest, resolve
 
-Floats = npt.NDArray[np.float64]
 _NATIVE: Final = ("dice", "surface_distance", "hausdorff_95")
 
 

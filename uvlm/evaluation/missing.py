@@ -19,12 +19,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.evaluation.bleu import MAX_ORDER
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 RULE = "an empty report, wrong in every class"
 
 

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
-
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.arrays import Flags, Floats
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval
 from uvlm.evaluation.classification import ranking
 from uvlm.evaluation.missing import wrong_probabilities
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
-from uvlm.evaluation.scores import Samples, per_class_samples
+from uvlm.evaluation.scores import per_class_samples
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 LEARNED_F1: Final = 0.3
 LEARNED_AUROC: Final = 0.7
 

@@ -60,21 +60,14 @@ class AlignedPredictions:
 
 
 def read_predictions(path: Path, case_ids: Sequence[str]) -> AlignedPredictions:
-    """Read a predictions JSONL and line it up with the cases."""
-    return align_predictions(path, load_predictions(path), case_ids)
-
-
-def align_predictions(
-    path: Path, predictions: Sequence[CasePrediction], case_ids: Sequence[str]
-) -> AlignedPredictions:
-    """Put predictions into the order of the cases.
+    """Read a predictions JSONL and line it up with the cases.
 
     Raises:
         DataError: a prediction belongs to no case.
     """
-    by_case = {prediction.case_id: prediction for prediction in predictions}
+    by_case = {prediction.case_id: prediction for prediction in load_predictions(path)}
     wanted = set(case_ids)
-    extra = [p.case_id for p in predictions if p.case_id not in wanted]
+    extra = [case for case in by_case if case not in wanted]
     if extra:
         raise DataError(
             path,

@@ -14,24 +14,15 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError, SetupError
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation import scores
+from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
-from uvlm.evaluation.scores import (
-    Samples,
-    bleu_of_other_protocols,
-    label_samples,
-    label_scores,
-    meteor_scores,
-    ranking_scores,
-    text_samples,
-    text_scores,
-)
 from uvlm.evaluation.text_overlap import why_no_meteor
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 DEFAULT_THRESHOLD: Final = 0.5
 
 
@@ -67,25 +58,25 @@ class Reference:
     def report_scores(self, texts: Sequence[str], claimed: Flags) -> dict[str, Any]:
         """Every number about N reports and the (N, A) abnormalities they claim."""
         return {
-            **label_scores(self.labels, claimed, self.resamples),
-            **text_scores(self.texts, texts, self.resamples),
+            **scores.label_scores(self.labels, claimed, self.resamples),
+            **scores.text_scores(self.texts, texts, self.resamples),
         }
 
     def report_samples(self, texts: Sequence[str], claimed: Flags) -> Samples:
         """Compute the metrics of `report_scores` in every bootstrap sample, to compare two."""
         return {
-            **label_samples(self.labels, claimed, self.resamples),
-            **text_samples(self.texts, texts, self.resamples),
+            **scores.label_samples(self.labels, claimed, self.resamples),
+            **scores.text_samples(self.texts, texts, self.resamples),
         }
 
     def oracle_scores(self, label: TextLabels) -> dict[str, Any]:
         """Score the reference reports through the same labeller: the ceiling of any report."""
-        return label_scores(self.labels, label(self.texts), self.resamples)
+        return scores.label_scores(self.labels, label(self.texts), self.resamples)
 
     def above_trivial(self, claimed: Flags, trivial: Sequence[Flags]) -> dict[str, Any]:
         """Macro-F1 of (N, A) claims above the best that never looks at an image."""
         own, *rivals = (
-            label_samples(self.labels, claims, self.resamples)["macro_f1"]
+            scores.label_samples(self.labels, claims, self.resamples)["macro_f1"]
             for claims in (claimed, *trivial)
         )
         best = max(rivals, key=lambda samples: float(samples[0]))
@@ -93,14 +84,18 @@ class Reference:
 
     def other_protocols(self, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
         """BLEU of N reports under the protocols that are not the headline's."""
-        return bleu_of_other_protocols(self.texts, texts, self.resamples)
+        return {
+            other: with_intervals(scores.bleu_samples(self.texts, texts, self.resamples, other))
+            for other in PROTOCOLS
+            if other != HEADLINE
+        }
 
     def meteor(self, texts: Sequence[str]) -> dict[str, Any]:
         """METEOR of N reports where there is a Java that runs it; else why it is not computed."""
         if reason := why_no_meteor():
             return {"not_computed": reason}
         try:
-            return meteor_scores(self.texts, texts, self.resamples)
+            return scores.meteor_scores(self.texts, texts, self.resamples)
         except SetupError as error:
             return {"not_computed": error.fact}
 
@@ -112,15 +107,15 @@ class Reference:
         if probabilities is None:
             return {}
         probabilities = wrong_probabilities(self.labels, probabilities)
-        tuned = label_scores(self.labels, probabilities >= thresholds, self.resamples)
+        tuned = scores.label_scores(self.labels, probabilities >= thresholds, self.resamples)
         return {
-            **label_scores(self.labels, probabilities >= DEFAULT_THRESHOLD, self.resamples),
+            **scores.label_scores(self.labels, probabilities >= DEFAULT_THRESHOLD, self.resamples),
             **{
                 name.replace("macro_f1", "macro_f1_tuned"): value
                 for name, value in tuned.items()
                 if "f1" in name
             },
-            **ranking_scores(self.labels, probabilities, self.resamples),
+            **with_intervals(scores.ranking_samples(self.labels, probabilities, self.resamples)),
         }
 
 

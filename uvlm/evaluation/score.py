@@ -21,23 +21,21 @@ N cases, A abnormalities.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from uvlm.errors import DataError
-from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_claims
+from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import draw_resamples
-from uvlm.evaluation.collapse import collapse_audit
+from uvlm.evaluation.bootstrap import draw_resamples, paired_differences
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.missing import RULE, is_missing
-from uvlm.evaluation.paired_bootstrap import paired_differences
-from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.predictions import AlignedPredictions
-from uvlm.evaluation.reference import Flags, Floats, Reference, TextLabels, read_thresholds
+from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
+from uvlm.evaluation.report_document import report_document
 from uvlm.evaluation.score_inputs import (
     Columns,
     Labels,
@@ -50,9 +48,9 @@ from uvlm.evaluation.score_inputs import (
 from uvlm.evaluation.scores import label_scores, meteor_scores
 from uvlm.evaluation.text_overlap import why_no_meteor
 from uvlm.seeding import generator
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
-from uvlm.text.report_table import read_strict_table
 
 _LISTED_MISSING: Final = 20
 
@@ -111,37 +109,32 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     names = given.names if given else request.names
     label = TextLabels(get_labeller(request.labeller, names))
     reference, patients = _reference(request, references, given, label)
-    texts, probabilities = predicted.reports, predicted.probabilities(names)
-    thresholds = read_thresholds(request.thresholds, names)
-    claimed = reference.claims(texts, label)
-    training = _training(request, names, label)
-    baselines = {}
-    if training:
-        is_known = {*predicted.nearest} <= {*training.by_case, ""}
-        seen = Seen(probabilities, thresholds, predicted.nearest if is_known else ())
-        baselines = baseline_claims(training, reference.case_ids, label, request.seed, seen)
-    trivial = [claims for name, (_, claims) in baselines.items() if name in TRIVIAL]
+    texts, seen = predicted.reports, _seen(request, names, predicted)
+    training = None
+    if request.training is not None:
+        training = read_training(request.training, request.training_columns, names, label)
+        if not {*predicted.nearest} <= {*training.by_case, ""}:
+            seen = replace(seen, nearest=())  # they name cases of another training split
+    meteor = _meteor(request, reference, texts)
+    found = report_document(reference, texts, label, seen, training, meteor, request.seed)
+    pairs = zip(reference.case_ids, predicted.predictions, strict=True)
+    missing = [case for case, prediction in pairs if prediction is None]
     return {
         **reference.size(predicted.num_missing),
-        "missing": _missing(reference, predicted),
+        "missing": missing[:_LISTED_MISSING],
         "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
         "protocol": _protocol(request, given, patients, references),
-        "report": {
-            **reference.report_scores(texts, claimed),
-            "other_protocols": reference.other_protocols(texts),
-            "meteor": _meteor(request, reference, texts),
-            **(reference.above_trivial(claimed, trivial) if trivial else {}),
-        },
-        "oracle": reference.oracle_scores(label),
-        "baselines": {
-            **_constant_claims(reference),
-            **{name: reference.report_scores(*found) for name, found in baselines.items()},
-        },
-        **_collapse(reference, (texts, claimed), training, label, request.seed),
-        **_cls(reference, probabilities, thresholds),
-        "abnormalities": abnormality_rows(reference, claimed, probabilities, thresholds),
-        **_compared(reference, (texts, claimed), compared, label),
+        "report": found["report"],
+        "oracle": found["oracle"],
+        "baselines": {**_constant_claims(reference), **found["baselines"]},
+        **{key: found[key] for key in ("collapse", "cls", "abnormalities") if found[key]},
+        **({"compare": _compared(reference, texts, compared, label)} if compared else {}),
     }
+
+
+def _seen(request: ScoreRequest, names: Sequence[str], predicted: AlignedPredictions) -> Seen:
+    thresholds = read_thresholds(request.thresholds, names)
+    return Seen(predicted.probabilities(names), thresholds, predicted.nearest)
 
 
 def _reference(
@@ -169,7 +162,7 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = read_texts(path, columns)
-    table = read_strict_table(path)
+    table = read_table(path)
     if set(names) <= set(table.columns):
         labels = read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
@@ -218,11 +211,6 @@ def _protocol(
     }
 
 
-def _missing(reference: Reference, predicted: AlignedPredictions) -> list[str]:
-    pairs = zip(reference.case_ids, predicted.predictions, strict=True)
-    return [case for case, prediction in pairs if prediction is None][:_LISTED_MISSING]
-
-
 def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
     """METEOR where it is asked for, else why it is not there."""
     if request.with_meteor:
@@ -240,43 +228,12 @@ def _constant_claims(reference: Reference) -> dict[str, Any]:
     }
 
 
-def _cls(reference: Reference, probabilities: Floats | None, thresholds: Floats) -> dict[str, Any]:
-    scores = reference.classifier_scores(probabilities, thresholds)
-    return {"cls": scores} if scores else {}
-
-
-def _training(
-    request: ScoreRequest, names: Sequence[str], label: TextLabels
-) -> TrainingReports | None:
-    if request.training is None:
-        return None
-    return read_training(request.training, request.training_columns, names, label)
-
-
-def _collapse(
-    reference: Reference,
-    scored: tuple[Sequence[str], Flags],
-    training: TrainingReports | None,
-    label: TextLabels,
-    seed: int,
-) -> dict[str, Any]:
-    if training is None:
-        return {}
-    texts = [report.text for report in (*training.reports, *training.validation)]
-    known = (texts, training.labels)
-    return {"collapse": collapse_audit(reference, *scored, label, known, seed)}
-
-
 def _compared(
-    reference: Reference,
-    scored: tuple[Sequence[str], Flags],
-    other: AlignedPredictions | None,
-    label: TextLabels,
+    reference: Reference, texts: Sequence[str], other: AlignedPredictions, label: TextLabels
 ) -> dict[str, Any]:
-    if other is None:
-        return {}
-    theirs = reference.claims(other.reports, label)
-    differences = paired_differences(
-        reference.report_samples(*scored), reference.report_samples(other.reports, theirs)
+    """Subtract the metrics of a second set from those of the first, sample by sample."""
+    first, second = (
+        reference.report_samples(reports, reference.claims(reports, label))
+        for reports in (texts, other.reports)
     )
-    return {"compare": {"n_missing": other.num_missing, "metrics": differences}}
+    return {"n_missing": other.num_missing, "metrics": paired_differences(first, second)}

@@ -16,16 +16,16 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.predictions import AlignedPredictions
+from uvlm.tables import FLAGS, Table, read_table, refuse
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.predictions import CasePrediction, load_predictions
 from uvlm.text.report import Report
-from uvlm.text.report_table import StrictTable, read_report_table, read_strict_table, refused
+from uvlm.text.report_table import read_report_table
 
-Flags = npt.NDArray[np.bool_]
 _KNOWN_TEXT_COLUMNS: Final = (
     ("Findings_EN", "Impressions_EN"),
     ("report",),
@@ -35,7 +35,6 @@ _KNOWN_TEXT_COLUMNS: Final = (
 )
 _PATIENT_COLUMN: Final = "patient_id"
 _CT_RATE_PATIENT: Final = re.compile(r"((?:train|valid)_\d+)_")
-_LABEL_VALUES: Final = {"0": False, "1": True, "0.0": False, "1.0": True}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def read_texts(path: Path, columns: Columns, *, allow_empty: bool = False) -> Te
         ConfigError: the columns are not named and none has a usual name.
         DataError: see `read_report_table`; or two ids differ by `.nii.gz` only, or no row is there.
     """
-    chosen = columns.texts or usual_text_columns(read_strict_table(path))
+    chosen = columns.texts or usual_text_columns(read_table(path))
     table = read_report_table(path, chosen, columns.id, allow_empty=allow_empty)
     if not table.ids:
         raise DataError(path, "the table has a header and no row", "nothing can be scored")
@@ -85,7 +84,7 @@ def read_texts(path: Path, columns: Columns, *, allow_empty: bool = False) -> Te
     return Texts(path, table.id_column, chosen, dict(zip(ids, texts, strict=True)))
 
 
-def usual_text_columns(table: StrictTable) -> tuple[str, ...]:
+def usual_text_columns(table: Table) -> tuple[str, ...]:
     """Find the columns that tables of this field keep reports in."""
     for names in _KNOWN_TEXT_COLUMNS:
         if all(name in table.columns for name in names):
@@ -114,8 +113,7 @@ def read_aligned(path: Path, columns: Columns, references: Texts) -> AlignedPred
         for place, case in zip(places, by_id, strict=True)
         if case not in references.by_id
     ]
-    if extra:
-        raise refused(path, extra)
+    refuse(path, extra)
     return AlignedPredictions(path, tuple(by_id.get(case) for case in references.by_id))
 
 
@@ -125,7 +123,7 @@ def read_labels(path: Path, id_column: str | None, case_ids: Sequence[str]) -> L
     Raises:
         DataError: a column is missing, a value is neither 0 nor 1, or a case has no row.
     """
-    table = read_strict_table(path, [id_column] if id_column else [])
+    table = read_table(path, [id_column] if id_column else [])
     names = label_names(table)
     column = id_column or table.columns[0]
     ids = _stripped(path, column, [row.values[column] for row in table.rows])
@@ -133,27 +131,25 @@ def read_labels(path: Path, id_column: str | None, case_ids: Sequence[str]) -> L
         f"{row.place}, column {name}: {row.values[name]!r} is neither 0 nor 1"
         for row in table.rows
         for name in names
-        if row.values[name].strip() not in _LABEL_VALUES
+        if row.values[name].strip() not in FLAGS
     ]
     known = set(ids)
     problems += [f"column {column}: no row for {case!r}" for case in case_ids if case not in known]
-    if problems:
-        raise refused(path, problems)
+    refuse(path, problems)
     by_id = {
-        case: [_LABEL_VALUES[row.values[name].strip()] for name in names]
+        case: [FLAGS[row.values[name].strip()] for name in names]
         for case, row in zip(ids, table.rows, strict=True)
     }
     values = np.asarray([by_id[case] for case in case_ids], dtype=bool)
     return Labels(names, values, len(known) - len(case_ids))
 
 
-def label_names(table: StrictTable) -> tuple[str, ...]:
+def label_names(table: Table) -> tuple[str, ...]:
     """Tell which label set a table holds; all of its columns must be there."""
     sets = (ABNORMALITIES, ABDOMEN_LESIONS)
     closest = max(sets, key=lambda names: sum(name in table.columns for name in names) / len(names))
     lacking = [f"column {name} is missing" for name in closest if name not in table.columns]
-    if lacking:
-        raise refused(table.path, lacking)
+    refuse(table.path, lacking)
     return closest
 
 
@@ -163,7 +159,7 @@ def patients_of(path: Path, id_column: str, named: str | None) -> tuple[dict[str
     Raises:
         DataError: a patient id is empty.
     """
-    table = read_strict_table(path, [named] if named else [])
+    table = read_table(path, [named] if named else [])
     column = named or (_PATIENT_COLUMN if _PATIENT_COLUMN in table.columns else None)
     ids = _stripped(path, id_column, [row.values[id_column] for row in table.rows])
     if column:
@@ -173,8 +169,7 @@ def patients_of(path: Path, id_column: str, named: str | None) -> tuple[dict[str
             for row, value in zip(table.rows, values, strict=True)
             if not value
         ]
-        if empty:
-            raise refused(path, empty)
+        refuse(path, empty)
         return dict(zip(ids, values, strict=True)), f"column {column}"
     matches = [_CT_RATE_PATIENT.match(case) for case in ids]
     if all(matches):
@@ -195,8 +190,7 @@ def _stripped(path: Path, column: str, ids: Sequence[str]) -> list[str]:
             )
             problems.append(twice)
         first.setdefault(case, number)
-    if problems:
-        raise refused(path, problems)
+    refuse(path, problems)
     return stripped
 
 

@@ -9,22 +9,18 @@ N cases, A abnormalities, R bootstrap samples.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.arrays import Flags, Floats
+from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, bleu_counts, bleu_scores
+from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.evaluation.text_overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
-
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Samples = dict[str, Floats]  # metric to (1 + R,)
 
 
 def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
@@ -52,10 +48,7 @@ def text_samples(references: Sequence[str], texts: Sequence[str], resamples: Res
 
 
 def bleu_samples(
-    references: Sequence[str],
-    texts: Sequence[str],
-    resamples: Resamples,
-    protocol: str = HEADLINE,
+    references: Sequence[str], texts: Sequence[str], resamples: Resamples, protocol: str = HEADLINE
 ) -> Samples:
     """BLEU-1..4 and their mean under a named protocol."""
     counts = wrong_ngrams(bleu_counts(references, texts, protocol), is_missing(texts))
@@ -82,14 +75,6 @@ def ranking_samples(labels: Flags, probabilities: Floats, resamples: Resamples) 
         "macro_auroc": mean_over_classes(auroc, classes),
         "macro_auprc": mean_over_classes(auprc, classes),
     }
-
-
-def with_intervals(samples: Mapping[str, Floats]) -> dict[str, Any]:
-    """Turn every metric into its point and its interval."""
-    numbers: dict[str, Any] = {}
-    for name, values in samples.items():
-        numbers |= with_interval(name, values)
-    return numbers
 
 
 def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[str, Any]:
@@ -124,22 +109,6 @@ def meteor_scores(
         "corpus": None if missing.any() else round(corpus, 6),
         **with_interval("mean_over_reports", resamples.means(np.where(missing, 0.0, each))),
     }
-
-
-def bleu_of_other_protocols(
-    references: Sequence[str], texts: Sequence[str], resamples: Resamples
-) -> dict[str, dict[str, Any]]:
-    """BLEU under every protocol but the headline's, to show how much cleaning matters."""
-    return {
-        other: with_intervals(bleu_samples(references, texts, resamples, other))
-        for other in PROTOCOLS
-        if other != HEADLINE
-    }
-
-
-def ranking_scores(labels: Flags, probabilities: Floats, resamples: Resamples) -> dict[str, Any]:
-    """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
-    return with_intervals(ranking_samples(labels, probabilities, resamples))
 
 
 def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:

@@ -14,11 +14,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Counts, Floats
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.errors import DataError
 
-Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
 DICE_RULE: Final = "mean over the classes present in the reference of a case, then over cases"
 
 

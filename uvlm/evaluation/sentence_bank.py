@@ -14,14 +14,15 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.text.report import Report
 
-Flags = npt.NDArray[np.bool_]
 Label = Callable[[Sequence[str]], Flags]  # texts to (N, A)
 
 MAX_SENTENCES: Final = 3000
@@ -80,16 +81,12 @@ class SectionBank:
     def _claim(self, abnormality: int, always: bool) -> list[Sentence]:
         least = 0.0 if always else MIN_SHARE * self.num_with[abnormality]
         found = (s for s in self.sentences if s.claims == {abnormality} and s.count >= least)
-        return [s for s in [next(found, None)] if s]
+        return [*islice(found, 1)]
 
     def _denial(self, abnormality: int, present: Flags) -> list[Sentence]:
         least = MIN_SHARE * (self.num_reports - self.num_with[abnormality])
-        found = (
-            s
-            for s in self.sentences
-            if abnormality in s.denies and s.count >= least and _fits(s, present)
-        )
-        return [s for s in [next(found, None)] if s]
+        found = (s for s in self.sentences if abnormality in s.denies and s.count >= least)
+        return [*islice((s for s in found if _fits(s, present)), 1)]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import DataError
 from uvlm.evaluation.segmentation import bounding_box
@@ -53,12 +54,9 @@ def structure_scores(
 
 
 def _check_same_grid(reference: LabelMap, predicted: LabelMap) -> None:
-    same = reference.array.shape == predicted.array.shape
-    if not same or not np.allclose(reference.affine, predicted.affine, atol=1e-3):
-        fact = f"grid {predicted.array.shape}, the reference {reference.array.shape}"
-        raise DataError(
-            "predicted mask", fact + ("" if same else "; resample it"), "compare on one grid"
-        )
+    if not is_on_grid(predicted, reference.array.shape, reference.affine):
+        fact = f"lies on another grid {predicted.array.shape} than the reference"
+        raise DataError("predicted mask", f"{fact} {reference.array.shape}", "compare on one grid")
 
 
 def mask_pair_scores(

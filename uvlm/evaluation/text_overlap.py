@@ -19,12 +19,11 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Floats
 from uvlm.errors import SetupError
 from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, clean_pairs
 
-Floats = npt.NDArray[np.float64]
 ROUGE_BETA: Final = 1.2
 _NO_JAVA: Final = "no Java"
 

@@ -65,12 +65,7 @@ class _Row:
         self.is_decided = False
 
     def advance(
-        self,
-        reports: Tensor,
-        scores: list[float],
-        sources: list[int],
-        tokens: list[int],
-        eos: int,
+        self, reports: Tensor, scores: list[float], sources: list[int], tokens: list[int], eos: int
     ) -> list[int]:
         """Keep the best report that ends here; return the places of the W that go on."""
         length = reports.shape[1] + 1

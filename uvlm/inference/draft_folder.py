@@ -8,10 +8,7 @@ segmentation.json        name of every class id
 
 from __future__ import annotations
 
-import json
-import os
 import platform
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +22,7 @@ import uvlm
 from uvlm.data.ct.io import write_label_map
 from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.files import filling_folder, write_json_atomic, write_text_atomic
 from uvlm.text.report import FINDINGS_HEADING, IMPRESSION_HEADING, Report
 
 REPORT_TXT: Final = "report.txt"
@@ -45,18 +43,24 @@ _ENDINGS: Final = (".nii.gz", ".nii", ".gz")
 
 
 @dataclass(frozen=True, eq=False)
-class Draft:
+class Prediction:
+    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
+
+    report: Report
+    probabilities: dict[str, float]
+    label_map: LabelMap
+    class_names: tuple[str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Draft(Prediction):
     """Everything that is written about one CT."""
 
     case_id: str
-    report: Report
-    probabilities: Mapping[str, float]
     model_sha256: str
     contract_sha256: str
-    seconds: float
     disclaimer: str
-    label_map: LabelMap
-    class_names: Sequence[str]
 
     def document(self) -> dict[str, Any]:
         """Give report.json."""
@@ -137,21 +141,15 @@ def case_id_of(ct: Path) -> str:
 def write_draft(folder: Path, draft: Draft) -> None:
     """Write all files of a draft, or none."""
     with filling(folder) as temporary:
-        (temporary / REPORT_TXT).write_text(draft.text(), encoding="utf-8")
-        write_json(temporary / REPORT_JSON, draft.document())
+        write_text_atomic(temporary / REPORT_TXT, draft.text())
+        write_json_atomic(temporary / REPORT_JSON, draft.document())
         write_segmentation(temporary, draft.label_map, draft.class_names)
 
 
 def write_segmentation(folder: Path, label_map: LabelMap, class_names: Sequence[str]) -> None:
     """Write a label map and the names of its ids."""
     write_label_map(folder / SEGMENTATION, label_map)
-    write_json(folder / CLASS_NAMES, {str(i): name for i, name in enumerate(class_names)})
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write readable JSON."""
-    text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    write_json_atomic(folder / CLASS_NAMES, {str(i): name for i, name in enumerate(class_names)})
 
 
 @contextmanager
@@ -160,15 +158,8 @@ def filling(folder: Path) -> Iterator[Path]:
 
     Files of other names that `folder` holds are left alone.
     """
-    temporary = folder.parent / f".{folder.name}.{os.getpid()}.tmp"
     try:
-        try:
-            temporary.mkdir(parents=True)
+        with filling_folder(folder, keep_others=True) as temporary:
             yield temporary
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in sorted(temporary.iterdir()):
-                file.replace(folder / file.name)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
         raise SetupError(folder, f"cannot be written ({error})", "choose another --out") from None

@@ -8,40 +8,33 @@ V views, K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.config import InjectionConfig, Params, PreprocessConfig
-from uvlm.data.contract import contract, contract_sha256, normalise
+from uvlm.arrays import Voxels
+from uvlm.config import InjectionConfig, Params
+from uvlm.data.contract import contract, contract_sha256
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import key_of, store_root
-from uvlm.model.align import encode_visual
+from uvlm.model.align import align
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
-from uvlm.model.load import load_encoder
-from uvlm.store import (
-    Row,
-    array_path,
-    load_array,
-    read_manifest,
-    read_note,
-    save_array,
-    write_manifest,
-)
+from uvlm.model.load import EncoderModel, load_encoder
+from uvlm.store import BatchProduct, Row, every_case, read_manifest, write_manifest
 from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2  # of the arithmetic
-Voxels = npt.NDArray[np.float32]
 View = Callable[[Voxels, str, int], Voxels]  # normalised voxels, case id, number of the view
 
 
@@ -54,6 +47,7 @@ def encode_cases(
     out: Path,
     progress: Progress | None = None,
     view: View | None = None,
+    code: str = "",
 ) -> list[Row]:
     """Store the tokens of every case and write the manifest; what is stored already is kept.
 
@@ -68,6 +62,7 @@ def encode_cases(
             array of a training case is (V, K, sum C_i), and its row has `views`.
         progress: shows the cases done.
         view: gives the views of a training case beyond the first, from number 1 on.
+        code: digest of the stage's code; see `every_case.run`.
 
     Returns:
         The rows of the manifest.
@@ -76,52 +71,89 @@ def encode_cases(
     loaded = load_encoder(model)
     device = choose_device()
     set_threads()
-    encoder = loaded.encoder
-    ready(encoder, device)
-    encoder_sha256 = loaded.config.weights["encoder"]
+    ready(loaded.encoder, device)
+    tokens = _Tokens(store_root(), params, loaded, device, view)
     examples = read_examples(index, preprocess, params.preprocess)
-    extra = {
-        "channels": list(loaded.config.encoder.channels),
-        "encoder_sha256": encoder_sha256,
-        "reference_stage": params.injection.reference_stage,
-        "pooling": params.injection.pooling,
-        "deeper": params.injection.deeper,
-    }
-
-    def encode(voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
-        """Return the tokens of some volumes, (B, K, sum C_i)."""
-        x = torch.from_numpy(np.stack(voxels))[:, None].to(device)
-        return _numpy(encode_volumes(encoder, x, params.injection), params.encode.dtype)
-
-    rows: list[Row] = []
     size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # faster than one by one
-    for start in range(0, len(examples), size):
-        batch = examples[start : start + size]
-        keys = [_key(e, params, encoder_sha256, choose_precision(device)) for e in batch]
-        paths = [array_path("encode", key) for key in keys]
-        if any(read_note(store_root() / path) is None for path in paths):
-            voxels = [_voxels(example, params.preprocess) for example in batch]
-            for example, x, path, array in zip(batch, voxels, paths, encode(voxels), strict=True):
-                views = _further_views(example, x, params, view)
-                every = np.stack([array, *(encode([v])[0] for v in views)]) if views else array
-                save_array(store_root() / path, every)
-        for example, key, path in zip(batch, keys, paths, strict=True):
-            sha256 = str((read_note(store_root() / path) or {})["sha256"])
-            source = f"encoder:{encoder_sha256[:12]}"
-            several = {"views": count} if (count := _num_views(example, params)) > 1 else {}
-            rows.append(Row(example.case.case_id, key, path, sha256, source, extra | several))
+
+    def done(count: int) -> None:
         if progress is not None:
-            progress.update(len(rows), len(examples))
+            progress.update(count, len(examples))
+
+    rows = every_case.run_in_batches(tokens, examples, size, done, code)
     write_manifest(out, rows)
     return rows
+
+
+@dataclass(frozen=True)
+class _Tokens(BatchProduct[Example]):
+    params: Params
+    model: EncoderModel
+    device: torch.device
+    view: View | None
+    stage = "encode"
+    constant = "VERSION in uvlm/inference/encode.py"
+    as_a_whole = True
+
+    @property
+    def settings(self) -> list[Any]:
+        return [*self._made_by, *self._views(self.params.encode.views)]
+
+    @property
+    def _made_by(self) -> list[Any]:
+        contract = contract_sha256(self.params.preprocess)
+        precision = choose_precision(self.device)
+        return [contract, *self._origin.values(), self.params.encode.dtype, precision, VERSION]
+
+    @property
+    def _origin(self) -> dict[str, Any]:
+        return _origin(self.params.injection, self.model.config.weights["encoder"])
+
+    def _views(self, count: int) -> list[Any]:
+        augment = self.params.train_report.augment.model_dump(mode="json")
+        return [count, augment, self.params.seed] if count > 1 else []
+
+    def _num_views(self, item: Example) -> int:
+        """Count the views of a case; only training draws from several."""
+        return self.params.encode.views if item.case.split == "train" else 1
+
+    def key(self, item: Example) -> str:
+        views = self._views(self._num_views(item))
+        case = [item.case_id] if views else []
+        return key_of(self.stage, item.volume_sha256, *self._made_by, *views, *case)
+
+    def make_several(self, items: Sequence[Example]) -> Iterator[npt.NDArray[np.floating]]:
+        batch = [item.voxels(self.params.preprocess) for item in items]
+        for item, x, array in zip(items, batch, self._encode(batch), strict=True):
+            views = range(1, self._num_views(item))
+            further = [self._encode([self._view(x, item, number)])[0] for number in views]
+            yield np.stack([array, *further]) if further else array
+
+    def _view(self, x: Voxels, item: Example, number: int) -> Voxels:
+        if self.view is None:
+            fact = f"is {self.params.encode.views} but nothing makes the views"
+            raise ConfigError("encode.views", fact)
+        return self.view(x, item.case_id, number)
+
+    def _encode(self, voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
+        """Return the tokens of some volumes, (B, K, sum C_i)."""
+        x = torch.from_numpy(np.stack(voxels))[:, None].to(self.device)
+        tokens = encode_volumes(self.model.encoder, x, self.params.injection)
+        return tokens.cpu().numpy().astype(self.params.encode.dtype)
+
+    def row(self, item: Example, key: str, path: str, note: Mapping[str, Any]) -> Row:
+        config = self.model.config
+        extra = {"channels": list(config.encoder.channels), **self._origin}
+        if (count := self._num_views(item)) > 1:
+            extra["views"] = count
+        source = f"encoder:{config.weights['encoder'][:12]}"
+        return Row(item.case_id, key, path, note["sha256"], source, extra)
 
 
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:
     """Encode volumes (B, 1, D, H, W) without gradients: (B, K, sum C_i), shallow to deep."""
     with torch.no_grad(), autocast(x.device):
-        aligned = encode_visual(
-            encoder, x, injection.reference_stage, injection.pooling, injection.deeper
-        )
+        aligned = align(encoder(x), injection.reference_stage, injection.pooling, injection.deeper)
     return torch.cat([tokens.float() for tokens in aligned], dim=-1)
 
 
@@ -132,15 +164,9 @@ def split_stages(tokens: Tensor, channels: Sequence[int]) -> list[Tensor]:
 
 def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) -> dict[str, Row]:
     """Read the manifest by case and refuse tokens of another encoder or alignment."""
-    expected = {
-        "encoder_sha256": encoder_sha256,
-        "reference_stage": injection.reference_stage,
-        "pooling": injection.pooling,
-        "deeper": injection.deeper,
-    }
     rows = read_manifest(path)
     for row in rows:
-        for name, value in expected.items():
+        for name, value in _origin(injection, encoder_sha256).items():
             if row.extra.get(name) != value:
                 raise DataError(
                     path,
@@ -150,47 +176,11 @@ def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) 
     return {row.case: row for row in rows}
 
 
-def _num_views(example: Example, params: Params) -> int:
-    """Count the views of a case; only training draws from several."""
-    return params.encode.views if example.case.split == "train" else 1
-
-
-def _further_views(
-    example: Example, x: Voxels, params: Params, view: View | None
-) -> Iterator[Voxels] | None:
-    """Give the views of a case beyond the first, one at a time; None without any."""
-    count = _num_views(example, params)
-    if count == 1:
-        return None
-    if view is None:
-        raise ConfigError("encode.views", f"is {count} but nothing makes the views")
-    return (view(x, example.case.case_id, number) for number in range(1, count))
-
-
-def _voxels(example: Example, preprocess: PreprocessConfig) -> Voxels:
-    array = load_array(example.volume, example.volume_sha256)
-    return normalise(array, preprocess, example.statistics)
-
-
-def _key(example: Example, params: Params, encoder_sha256: str, precision: str) -> str:
-    views: list[object] = []
-    if (count := _num_views(example, params)) > 1:
-        views = [count, params.train_report.augment.model_dump(mode="json"), params.seed]
-        views.append(example.case.case_id)
-    return key_of(
-        "encode",
-        example.volume_sha256,
-        contract_sha256(params.preprocess),
-        encoder_sha256,
-        params.injection.reference_stage,
-        params.injection.pooling,
-        params.injection.deeper,
-        params.encode.dtype,
-        precision,
-        VERSION,
-        *views,
-    )
-
-
-def _numpy(tokens: Tensor, dtype: str) -> npt.NDArray[np.floating]:
-    return tokens.cpu().numpy().astype(dtype)
+def _origin(injection: InjectionConfig, encoder_sha256: str) -> dict[str, Any]:
+    """Say which encoder and alignment made tokens; every row of the manifest does."""
+    return {
+        "encoder_sha256": encoder_sha256,
+        "reference_stage": injection.reference_stage,
+        "pooling": injection.pooling,
+        "deeper": injection.deeper,
+    }

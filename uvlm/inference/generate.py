@@ -24,14 +24,13 @@ from torch import Tensor
 
 from uvlm.config import Params
 from uvlm.data.cases import Split, read_index, scored_cases
-from uvlm.data.contract import contract, normalise
+from uvlm.data.contract import contract
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import set_threads
 from uvlm.errors import DataError
 from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.encode import encode_volumes, read_encodings
-from uvlm.inference.nearest import nearest_cases
-from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.report_writer import ReportWriter, nearest_cases
 from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
@@ -59,14 +58,19 @@ class GeneratePaths(TypedDict):
 
 
 def generate_reports(
-    params: Params, *, progress: Progress | None = None, **paths: Unpack[GeneratePaths]
+    params: Params,
+    *,
+    progress: Progress | None = None,
+    code: str = "",
+    **paths: Unpack[GeneratePaths],
 ) -> dict[str, float]:
     """Write predictions of the test split, and label maps of it and of validation.
 
     Args:
         params: reads `seed` and the sections preprocess, encoder, injection, train_seg (patch),
             train_report (whether the encoder trained along) and generate.
-        progress: shows the reports, the training cases compared with, and the label maps done.
+        progress: shows the label maps, the reports, and the training cases compared with.
+        code: digest of the stage's code; see `every_case.run`.
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
@@ -78,20 +82,21 @@ def generate_reports(
         check_contract(folder, contract(params.preprocess))
     test, training, masked = _chosen(params, paths)
     steps = _Steps(progress, len(test) + len(training) + len(masked))
+    loaded = load_segmenter(paths["seg"])
+    segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
+    unet_sha256 = loaded.config.weights["unet"]
+    # Masks come first: their code is held against the store before reports take hours.
+    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, steps.done, code)
     writer = ReportWriter.of(load_report_model(paths["model"]))
     tokens = _token_source(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
     for batch in _batches(test, params.generate.batch_size):
         predictions += _predict(params, writer, batch, tokens, ended)
-        steps.done(len(predictions))
+        steps.done(len(masked) + len(predictions))
     queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
-    candidates = _embedded(params, writer, training, tokens, steps.after(len(test)))
-    nearest = nearest_cases(queries, candidates)
-    loaded = load_segmenter(paths["seg"])
-    segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
-    done = steps.after(len(test) + len(training))
-    rows = segment_cases(segmenter, masked, params.preprocess, loaded.config.weights["unet"], done)
+    done = steps.after(len(masked) + len(test))
+    nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, done))
     predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
     write_predictions(paths["predictions"], predictions)
     write_manifest(paths["masks"], rows)
@@ -209,9 +214,7 @@ def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Toke
         ready(encoder, writer.device)
 
         def encoded(example: Example) -> Tensor:
-            array = load_array(example.volume, example.volume_sha256)
-            voxels = normalise(array, params.preprocess, example.statistics)
-            x = torch.from_numpy(voxels)[None, None].to(writer.device)
+            x = torch.from_numpy(example.voxels(params.preprocess))[None, None].to(writer.device)
             return encode_volumes(encoder, x, params.injection)[0]
 
         return encoded

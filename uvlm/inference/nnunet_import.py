@@ -21,14 +21,13 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from uvlm.config import PreprocessConfig
+from uvlm.config import PreprocessConfig, params_here
 from uvlm.data.contract import contract
 from uvlm.errors import ConfigError, DataError
-from uvlm.inference.contract import contract_here
 from uvlm.inference.nnunet_plans import class_names, encoder_config, settings
+from uvlm.model.build import build_unet
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
-from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
 
 _HEAD: Final = "decoder.seg_layers."
@@ -64,7 +63,8 @@ def import_nnunet(
     """
     if out.exists():
         raise ConfigError("--out", f"{out} exists", "name a new folder")
-    preprocess = preprocess or contract_here(None)
+    if preprocess is None and (here := params_here()):
+        preprocess = here.preprocess
     if preprocess is None:
         raise ConfigError(
             "params.yaml",
@@ -91,7 +91,7 @@ def import_nnunet(
         params={"nnunet": origin},
         class_names=names,
     )
-    modules = {"unet": weights_of(unet), "encoder": encoder_state(unet)}
+    modules = {"unet": weights_of(unet), "encoder": weights_of(unet.encoder)}
     return save_model(out, modules, card, contract(preprocess) | {"label_names": names})
 
 

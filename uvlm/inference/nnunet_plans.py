@@ -54,9 +54,7 @@ def encoder_config(plans: Mapping[str, Any], configuration: str, source: object)
     architecture = settings(plans, configuration, source).get("architecture")
     if not isinstance(architecture, Mapping):
         raise DataError(
-            source,
-            "its plans have no `architecture`",
-            "plan it with nnU-Net 2.4 or newer",
+            source, "its plans have no `architecture`", "plan it with nnU-Net 2.4 or newer"
         )
     name = str(architecture.get("network_class_name")).rpartition(".")[2]
     arguments = dict(architecture.get("arch_kwargs", {}))

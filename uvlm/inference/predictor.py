@@ -24,14 +24,15 @@ from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.data.ct.volume import Volume
 from uvlm.device import set_threads
 from uvlm.errors import DataError
-from uvlm.inference.draft_folder import Draft, claim_folders, disclaimer_of, write_draft
+from uvlm.inference import draft_folder
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
 from uvlm.model.fast_norm import ready
+from uvlm.model.folder import read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.report import Report, parse_report
@@ -41,22 +42,11 @@ _RETRAIN = "use the folder that train_report wrote, whole"
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
-    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
-
-    report: Report
-    probabilities: dict[str, float]
-    label_map: LabelMap
-    class_names: tuple[str, ...]
-    seconds: float
-
-
-@dataclass(frozen=True, eq=False)
 class Predictor:
     """A report model ready to read CTs.
 
-    predictor = Predictor.load(Path("data/models/report"))
-    prediction = predictor(read_volume(Path("ct.nii.gz")))
+    predictor = Predictor.load("data/models/report")
+    prediction = predictor.predict("ct.nii.gz")
     """
 
     model: ReportModel
@@ -75,11 +65,11 @@ class Predictor:
         ready(model.encoder, writer.device)
         return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
 
-    def predict(self, ct: Path | str) -> Prediction:
+    def predict(self, ct: Path | str) -> draft_folder.Prediction:
         """Read one file or DICOM folder strictly and describe it."""
         return self.predict_volume(read_volume(Path(ct)))
 
-    def predict_volume(self, volume: Volume) -> Prediction:
+    def predict_volume(self, volume: Volume) -> draft_folder.Prediction:
         """Describe one CT; the volume is not changed."""
         start = time.perf_counter()
         array, geometry = preprocess_volume(volume, self.preprocess)
@@ -88,7 +78,7 @@ class Predictor:
         label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
         seconds = round(time.perf_counter() - start, 3)
         names = self.model.config.class_names
-        return Prediction(report, probabilities, label_map, names, seconds)
+        return draft_folder.Prediction(report, probabilities, label_map, names, seconds)
 
     def _describe(self, voxels: npt.NDArray[np.float32]) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; the encoder's maps are gone afterwards."""
@@ -119,12 +109,12 @@ def predict(
     Raises:
         DataError: the model, or at least one of the CTs, was refused.
     """
-    folders = claim_folders(cts, out)
+    folders = draft_folder.claim_folders(cts, out)
     predictor = Predictor.load(model_dir)
     refusals: list[DataError] = []
     for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
         try:
-            write_draft(folder, _draft(predictor, case_id, ct))
+            draft_folder.write_draft(folder, _draft(predictor, case_id, ct))
         except DataError as error:
             refusals.append(error)
         if progress is not None:
@@ -135,6 +125,13 @@ def predict(
         facts = " | ".join(map(str, refusals))
         raise DataError(out, f"{len(refusals)} of {len(folders)} CTs were refused: {facts}")
     return [folder for _, folder in folders.values()]
+
+
+def contract_of(model: Path) -> PreprocessConfig:
+    """Read how the CTs of a report model are prepared."""
+    config = read_config(model, ("report",))
+    assert isinstance(config, ReportModelConfig)
+    return preprocess_config(model, read_contract(model), config)
 
 
 def preprocess_config(
@@ -163,20 +160,17 @@ def preprocess_config(
     return section
 
 
-def _draft(predictor: Predictor, case_id: str, ct: Path) -> Draft:
+def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
     """Read and describe one file."""
     start = time.perf_counter()
-    prediction = predictor.predict(ct)
-    return Draft(
+    said = vars(predictor.predict(ct))
+    seconds = round(time.perf_counter() - start, 3)
+    return draft_folder.Draft(
+        **said | {"seconds": seconds},  # reading included
         case_id=case_id,
-        report=prediction.report,
-        probabilities=prediction.probabilities,
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
-        seconds=round(time.perf_counter() - start, 3),
-        disclaimer=disclaimer_of(predictor.model.config.params),
-        label_map=prediction.label_map,
-        class_names=prediction.class_names,
+        disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
     )
 
 

@@ -6,12 +6,13 @@ classifier's embedding.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from uvlm.device import autocast, choose_device
 from uvlm.errors import DataError
@@ -106,3 +107,26 @@ class ReportWriter:
 def printable(text: str) -> str:
     """Leave out control characters: a byte-level vocabulary can spell terminal commands."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def nearest_cases(queries: Tensor, candidates: Iterable[tuple[Sequence[str], Tensor]]) -> list[str]:
+    """Find the candidate with the largest cosine similarity; of equal ones, the first.
+
+    Its report is what a retrieval system would hand out: a baseline for a model that writes.
+
+    Args:
+        queries: (N, E) embeddings.
+        candidates: batches of ids and embeddings (B, E), looked at once and not kept.
+
+    Returns:
+        N ids, empty where there is no candidate.
+    """
+    units = normalize(queries, dim=1)
+    best = torch.full((len(queries),), -torch.inf, device=queries.device)
+    names = [""] * len(queries)
+    for ids, embeddings in candidates:
+        similarity, place = (units @ normalize(embeddings, dim=1).T).max(dim=1)
+        for number in torch.nonzero(similarity > best).flatten().tolist():
+            names[number] = ids[int(place[number])]
+        best = torch.maximum(best, similarity)
+    return names

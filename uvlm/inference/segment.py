@@ -5,29 +5,28 @@ B batch, (D, H, W) = (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
+from uvlm.arrays import Ids
 from uvlm.config import Grid, PreprocessConfig
-from uvlm.data.contract import contract_sha256, normalise
+from uvlm.data.contract import contract_sha256
 from uvlm.data.examples import Example
 from uvlm.device import autocast, choose_device, choose_precision
 from uvlm.files import key_of, store_root
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.fast_norm import ready
-from uvlm.store import Row, array_path, load_array, read_note, save_array
+from uvlm.store import BatchProduct, Row, every_case
 
-STAGE: Final = "generate"
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2
-Ids = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +60,7 @@ def segment_cases(
     preprocess: PreprocessConfig,
     unet_sha256: str,
     done: Callable[[int], None],
+    code: str = "",
 ) -> list[Row]:
     """Store the label map of every case; what is stored already is kept.
 
@@ -70,35 +70,34 @@ def segment_cases(
         preprocess: the contract they were prepared by.
         unet_sha256: digest of the network's weights.
         done: told how many cases are done.
+        code: digest of the stage's code; see `every_case.run`.
 
     Returns:
         One manifest row a case, its source naming the weights.
     """
-    settings = [
-        VERSION,
-        contract_sha256(preprocess),
-        unet_sha256,
-        segmenter.patch,
-        choose_precision(segmenter.device),
-    ]
-    keys = {e.case.case_id: key_of(STAGE, e.volume_sha256, *settings) for e in examples}
-    files = {case: store_root() / array_path(STAGE, key) for case, key in keys.items()}
-    missing = [e for e in examples if read_note(files[e.case.case_id]) is None]
+    masks = _Masks(store_root(), segmenter, preprocess, unet_sha256)
     size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # several at once are faster than one
-    for start in range(0, len(missing), size):
-        batch = missing[start : start + size]
-        voxels = np.stack([_voxels(example, preprocess) for example in batch])
-        for example, ids in zip(batch, segmenter.labels(voxels), strict=True):
-            save_array(files[example.case.case_id], ids)
-        done(len(examples) - len(missing) + start + len(batch))
-    source = f"unet:{unet_sha256[:12]}"
-    rows = []
-    for case, key in keys.items():
-        sha256 = str((read_note(files[case]) or {})["sha256"])
-        rows.append(Row(case, key, array_path(STAGE, key), sha256, source))
-    return rows
+    return every_case.run_in_batches(masks, examples, size, done, code)
 
 
-def _voxels(example: Example, preprocess: PreprocessConfig) -> npt.NDArray[np.float32]:
-    array = load_array(example.volume, example.volume_sha256)
-    return normalise(array, preprocess, example.statistics)
+@dataclass(frozen=True)
+class _Masks(BatchProduct[Example]):
+    segmenter: Segmenter
+    preprocess: PreprocessConfig
+    unet_sha256: str
+    stage = "generate"
+    constant = "VERSION in uvlm/inference/segment.py"
+
+    @property
+    def settings(self) -> list[Any]:
+        made_by = [contract_sha256(self.preprocess), self.unet_sha256, self.segmenter.patch]
+        return [VERSION, *made_by, choose_precision(self.segmenter.device)]
+
+    def key(self, item: Example) -> str:
+        return key_of(self.stage, item.volume_sha256, *self.settings)
+
+    def make_several(self, items: Sequence[Example]) -> Ids:
+        return self.segmenter.labels(np.stack([item.voxels(self.preprocess) for item in items]))
+
+    def row(self, item: Example, key: str, path: str, note: Mapping[str, Any]) -> Row:
+        return Row(item.case_id, key, path, note["sha256"], f"unet:{self.unet_sha256[:12]}")

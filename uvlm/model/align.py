@@ -8,14 +8,15 @@ B batch, C channels, (D, H, W) feature grid in (z, y, x) order, K visual tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import accumulate
 from math import prod
+from operator import mul
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from uvlm.config import Grid
 from uvlm.errors import ConfigError
 
 Pooling = Literal["average", "max"]
@@ -23,10 +24,7 @@ Deeper = Literal["zeros", "interpolated"]
 
 
 def align(
-    features: Sequence[Tensor],
-    reference_stage: int,
-    pooling: Pooling,
-    deeper: Deeper = "zeros",
+    features: Sequence[Tensor], reference_stage: int, pooling: Pooling, deeper: Deeper = "zeros"
 ) -> list[Tensor]:
     """Give every encoder stage the token count of the reference stage (eq. 4).
 
@@ -57,30 +55,19 @@ def align(
     return aligned
 
 
-def encode_visual(
-    encoder: Callable[[Tensor], Sequence[Tensor]],
-    x: Tensor,
-    reference_stage: int,
-    pooling: Pooling,
-    deeper: Deeper = "zeros",
-) -> list[Tensor]:
-    """From voxels (B, 1, D, H, W) to aligned tokens, one (B, K, C_i) per stage."""
-    return align(encoder(x), reference_stage, pooling, deeper)
-
-
 def deepest_tokens(
-    tokens: Tensor, grids: Sequence[Grid], reference_stage: int, deeper: Deeper
+    tokens: Tensor, grids: Sequence[Sequence[int]], reference_stage: int, deeper: Deeper
 ) -> Tensor:
     """Find f_N as the encoder made it (B, K_N, C) in its aligned tokens (B, K, C)."""
     if deeper == "zeros":
         return tokens[:, : prod(grids[-1])]
-    wide = grids[reference_stage - 1]
+    wide = tuple(grids[reference_stage - 1])
     z, y, x = (size // deepest for size, deepest in zip(wide, grids[-1], strict=True))
     own: Tensor = tokens.unflatten(1, wide)[:, ::z, ::y, ::x].flatten(1, 3)
     return own
 
 
-def feature_grids(grid: Grid, strides: Sequence[int]) -> list[Grid]:
+def feature_grids(grid: Sequence[int], strides: Sequence[int]) -> list[tuple[int, ...]]:
     """Grid of every stage's features for an input of `grid` voxels."""
     step = prod(strides)
     if any(size % step for size in grid):
@@ -89,15 +76,12 @@ def feature_grids(grid: Grid, strides: Sequence[int]) -> list[Grid]:
             f"{list(grid)} is not a multiple of {step}, the product of encoder.strides",
             f"use multiples of {step}",
         )
-    grids: list[Grid] = []
-    for stride in strides:
-        grid = (grid[0] // stride, grid[1] // stride, grid[2] // stride)
-        grids.append(grid)
-    return grids
+    steps = accumulate(strides, mul)
+    return [tuple(size // step for size in grid) for step in steps]
 
 
 def token_counts(
-    grid: Grid, strides: Sequence[int], reference_stage: int, deeper: Deeper = "zeros"
+    grid: Sequence[int], strides: Sequence[int], reference_stage: int, deeper: Deeper = "zeros"
 ) -> list[int]:
     """Count the tokens of every stage that are not padding: K_i <= K."""
     voxels = [prod(stage_grid) for stage_grid in feature_grids(grid, strides)]
@@ -106,6 +90,6 @@ def token_counts(
     return [min(count, voxels[reference_stage - 1]) for count in voxels]
 
 
-def num_visual_tokens(grid: Grid, strides: Sequence[int], reference_stage: int) -> int:
+def num_visual_tokens(grid: Sequence[int], strides: Sequence[int], reference_stage: int) -> int:
     """K, the number of voxels of the reference stage."""
     return token_counts(grid, strides, reference_stage)[reference_stage - 1]

@@ -1,22 +1,54 @@
-"""From parameter sections to modules: the only file that knows both for objectives 2 and 3.
+"""From parameter sections to modules: the only file that knows both.
 
-`unet.py` does the same for the encoder and the U-Net. Stages and layers count from 1.
+Stages and layers count from 1. B batch, C channels, (D, H, W) = (z, y, x) voxels, S stages.
 """
 
 from __future__ import annotations
+
+from math import prod
+
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, InjectionConfig
 from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
-from uvlm.model.decoder import LanguageDecoder
-from uvlm.model.inject import injection_plan
-from uvlm.model.pretrained import QwenSource, find_qwen
+from uvlm.model.decoder import DecoderSizes, LanguageDecoder
+from uvlm.model.inject import Position, injection_plan
+from uvlm.model.pretrained import SIZES, QwenSource, check_sizes, find_qwen
 from uvlm.model.projection import Projection
-from uvlm.model.qwen import build_qwen
+from uvlm.model.qwen import Lora, QwenDecoder, qwen_decoder
+from uvlm.model.unet import encoder_arguments
 from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
 FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
+
+
+def build_unet(
+    encoder: EncoderConfig, num_classes: int, deep_supervision: bool = True
+) -> ResidualEncoderUNet:
+    """Build a He-initialised U-Net: (B, 1, D, H, W) -> logits (B, num_classes, D, H, W).
+
+    With deep supervision the output is a list of logits instead, full resolution first, one per
+    stage but the deepest. Setting `unet.decoder.deep_supervision` switches a built network.
+    """
+    unet = ResidualEncoderUNet(
+        num_classes=num_classes,
+        n_conv_per_stage_decoder=encoder.decoder_convs,
+        deep_supervision=deep_supervision,
+        **encoder_arguments(encoder.channels, encoder.strides, encoder.blocks),
+    )
+    unet.apply(ResidualEncoderUNet.initialize)
+    return unet
+
+
+def build_encoder(config: EncoderConfig) -> ResidualEncoder:
+    """Build the encoder alone: (B, 1, D, H, W) -> S features (B, C_i, D_i, H_i, W_i)."""
+    arguments = encoder_arguments(config.channels, config.strides, config.blocks)
+    encoder = ResidualEncoder(return_skips=True, **arguments)
+    encoder.apply(ResidualEncoderUNet.initialize)
+    return encoder
 
 
 def build_classifier(
@@ -30,15 +62,25 @@ def build_classifier(
             f"{classifier.heads} heads do not divide the {channels} channels of the last stage",
             "choose a divisor",
         )
-    depth, height, width = feature_grids(grid, encoder.strides)[-1]
     return Classifier(
         channels,
         num_classes,
         num_queries=classifier.num_queries,
         heads=classifier.heads,
-        grid_tokens=depth * height * width,
+        grid_tokens=prod(feature_grids(grid, encoder.strides)[-1]),
         dropout=classifier.dropout,
     )
+
+
+def build_qwen(
+    decoder: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
+) -> QwenDecoder:
+    """Build Qwen3 for kind qwen3_lora or qwen3_full, whose sizes must be Qwen3's own."""
+    check_sizes(decoder.model_dump(include=set(SIZES)), source.pretrained.architecture)
+    lora = None
+    if decoder.kind == "qwen3_lora":
+        lora = Lora(decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)
+    return qwen_decoder(source, vocabulary_size, position, decoder.dropout, lora)
 
 
 def build_uvlm(
@@ -75,7 +117,10 @@ def build_uvlm(
     max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
     language: Decoder
     if decoder.kind == "scratch":
-        language = LanguageDecoder(vocabulary_size, decoder, max_positions, injection.position)
+        sizes = DecoderSizes(
+            decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
+        )
+        language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     gated = injection.gate == "scalar"

@@ -10,12 +10,12 @@ B batch, L sequence, K visual tokens, E width, H heads, d = E / H, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError
 from uvlm.model.attention import hybrid_attention
 from uvlm.model.cache import Cache, LayerCache
@@ -23,6 +23,16 @@ from uvlm.model.inject import Position, inject
 
 ROTARY_BASE = 10000.0
 Rotation = tuple[Tensor, Tensor]
+
+
+class DecoderSizes(NamedTuple):
+    """Sizes of our own decoder; `ffn` is the width inside a feed-forward."""
+
+    layers: int
+    width: int
+    heads: int
+    ffn: int
+    dropout: float
 
 
 def rotary_tables(num_positions: int, head_dim: int) -> Rotation:
@@ -47,16 +57,16 @@ def rotate(x: Tensor, rotation: Rotation) -> Tensor:
 class DecoderLayer(nn.Module):
     """LM_j of eq. 5: attention and feed-forward, each after a norm and around a residual."""
 
-    def __init__(self, config: DecoderConfig) -> None:
+    def __init__(self, sizes: DecoderSizes) -> None:
         super().__init__()
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.qkv = nn.Linear(config.width, 3 * config.width)
-        self.attention_out = nn.Linear(config.width, config.width)
-        self.ffn_norm = nn.LayerNorm(config.width)
-        self.ffn_in = nn.Linear(config.width, config.ffn)
-        self.ffn_out = nn.Linear(config.ffn, config.width)
-        self.dropout = nn.Dropout(config.dropout)
+        _, width, self.heads, ffn, dropout = sizes
+        self.attention_norm = nn.LayerNorm(width)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attention_out = nn.Linear(width, width)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn_in = nn.Linear(width, ffn)
+        self.ffn_out = nn.Linear(ffn, width)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(
         self,
@@ -107,17 +117,17 @@ class LanguageDecoder(nn.Module):
     def __init__(
         self,
         vocabulary_size: int,
-        config: DecoderConfig,
+        sizes: DecoderSizes,
         max_positions: int,
         position: Position = "before_layer",
     ) -> None:
         super().__init__()
         self.position = position
-        self.embedding = nn.Embedding(vocabulary_size, config.width)
-        self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
-        self.norm = nn.LayerNorm(config.width)
-        cos, signed_sin = rotary_tables(max_positions, config.width // config.heads)
+        self.embedding = nn.Embedding(vocabulary_size, sizes.width)
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(sizes) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+        cos, signed_sin = rotary_tables(max_positions, sizes.width // sizes.heads)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("signed_sin", signed_sin, persistent=False)
         self._initialise()

@@ -10,10 +10,9 @@ from torch import nn
 
 from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.build import build_classifier, build_unet, build_uvlm
 from uvlm.model.inject import injection_plan
 from uvlm.model.pretrained import Pretrained, QwenSource, read_architecture
-from uvlm.model.unet import build_unet
 from uvlm.model.uvlm import SpecialIds
 
 QWEN3_VOCABULARY_SIZE = 151_669

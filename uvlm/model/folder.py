@@ -11,10 +11,7 @@ a volume must be prepared. `decoder` holds the projections too. Nothing is unpic
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uvlm.errors import DataError
+from uvlm.files import file_sha256, filling_folder, write_json_atomic
 from uvlm.model.model_config import (
     MODEL_CONFIG,
     AnyModelConfig,
@@ -33,12 +31,6 @@ from uvlm.model.model_config import (
 from uvlm.model.weights import State, without_aliases
 
 STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report"}
-
-
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
@@ -128,23 +120,17 @@ def save_model(
     card = MODEL_CONFIG.validate_python(config)
     if set(modules) != set(card.module_names):
         raise ValueError(f"modules {sorted(modules)} given, {sorted(card.module_names)} needed")
-    temporary = directory.parent / f".{directory.name}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with filling_folder(directory) as folder:
         for name, state in modules.items():
             tensors = {key: t.detach().cpu() for key, t in without_aliases(state).items()}
             contiguous = {key: tensor.contiguous() for key, tensor in tensors.items()}
-            save_file(contiguous, temporary / f"{name}.safetensors")
-        digests = {name: file_sha256(temporary / f"{name}.safetensors") for name in sorted(modules)}
+            save_file(contiguous, folder / f"{name}.safetensors")
+        digests = {name: file_sha256(folder / f"{name}.safetensors") for name in sorted(modules)}
         document = card.model_copy(update={"weights": digests}).model_dump(mode="json")
-        _write_json(temporary / "config.json", document)
-        _write_json(temporary / "contract.json", contract)
+        write_json_atomic(folder / "config.json", document, sort_keys=True)
+        write_json_atomic(folder / "contract.json", contract, sort_keys=True)
         for name, payload in (files or {}).items():
-            (temporary / name).write_bytes(payload)
-        _replace_folder(directory, temporary)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            (folder / name).write_bytes(payload)
     return file_sha256(directory / "config.json")
 
 
@@ -162,17 +148,3 @@ def check_contract(directory: Path, contract: Mapping[str, Any]) -> None:
                 f"{key} is {stored.get(key)!r} in the model but {given[key]!r} in the data",
                 "prepare the data as the model was trained, or train the model again",
             )
-
-
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-
-
-def _replace_folder(directory: Path, complete: Path) -> None:
-    """Rename `complete` to `directory`, moving an older folder out of the way first."""
-    retired = directory.parent / f".{directory.name}.{os.getpid()}.old"
-    if directory.exists():
-        directory.rename(retired)
-    complete.rename(directory)
-    shutil.rmtree(retired, ignore_errors=True)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from torch import nn
 
 from uvlm.errors import DataError
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.files import file_sha256
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
-from uvlm.model.folder import file_sha256, read_config, read_contract, read_weights
+from uvlm.model.folder import read_config, read_contract, read_weights
 from uvlm.model.model_config import (
     AnyModelConfig,
     ClsModelConfig,
@@ -24,54 +25,52 @@ from uvlm.model.model_config import (
 )
 from uvlm.model.pretrained import QwenSource, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
-from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights
 
+Config = TypeVar("Config", bound=ModelConfig)
+
 
 @dataclass(frozen=True)
-class SegmenterModel:
-    """The U-Net of a seg or report folder, in evaluation mode, without deep supervision."""
+class Loaded(Generic[Config]):
+    """What every model folder says; its modules are in evaluation mode."""
+
+    config: Config
+    contract: dict[str, Any]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class SegmenterModel(Loaded[SegModelConfig | ReportModelConfig]):
+    """The U-Net of a seg or report folder, without deep supervision."""
 
     unet: ResidualEncoderUNet
-    config: SegModelConfig | ReportModelConfig
-    contract: dict[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
-class EncoderModel:
-    """The encoder of any folder, in evaluation mode."""
+class EncoderModel(Loaded[AnyModelConfig]):
+    """The encoder of any folder."""
 
     encoder: ResidualEncoder
-    config: AnyModelConfig
-    contract: dict[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
-class ClassifierModel:
-    """Encoder and classifier of a cls or report folder, in evaluation mode."""
+class ClassifierModel(Loaded[ClsModelConfig | ReportModelConfig]):
+    """Encoder and classifier of a cls or report folder."""
 
     encoder: ResidualEncoder
     classifier: Classifier
-    config: ClsModelConfig | ReportModelConfig
-    contract: dict[str, Any]
-    sha256: str
 
 
 @dataclass(frozen=True)
-class ReportModel:
-    """Everything in a report folder, in evaluation mode; `tokenizer` is its tokenizer.json."""
+class ReportModel(Loaded[ReportModelConfig]):
+    """Everything in a report folder; `tokenizer` is its tokenizer.json."""
 
     unet: ResidualEncoderUNet
     encoder: ResidualEncoder
     classifier: Classifier
     uvlm: UVLM
     tokenizer: Path
-    config: ReportModelConfig
-    contract: dict[str, Any]
-    sha256: str
 
 
 def load_segmenter(directory: Path) -> SegmenterModel:
@@ -80,21 +79,21 @@ def load_segmenter(directory: Path) -> SegmenterModel:
     assert not isinstance(config, ClsModelConfig)
     unet = build_unet(config.encoder, len(config.class_names), deep_supervision=False)
     _fill(unet, directory, "unet", config)
-    return SegmenterModel(unet, config, *_identity(directory))
+    return SegmenterModel(config, *_identity(directory), unet)
 
 
 def load_encoder(directory: Path, kinds: Sequence[str] = ("seg", "cls", "report")) -> EncoderModel:
     """Load the encoder of a model folder; `kinds` narrows which models are accepted."""
     config = read_config(directory, kinds)
-    return EncoderModel(_encoder(directory, config), config, *_identity(directory))
+    return EncoderModel(config, *_identity(directory), _encoder(directory, config))
 
 
 def load_classifier(directory: Path) -> ClassifierModel:
     """Load encoder and classifier of a cls or report folder."""
     config = read_config(directory, ("cls", "report"))
     assert not isinstance(config, SegModelConfig)
-    encoder, classifier = _encoder(directory, config), _classifier(directory, config)
-    return ClassifierModel(encoder, classifier, config, *_identity(directory))
+    modules = _encoder(directory, config), _classifier(directory, config)
+    return ClassifierModel(config, *_identity(directory), *modules)
 
 
 def load_report_model(directory: Path) -> ReportModel:
@@ -116,15 +115,9 @@ def load_report_model(directory: Path) -> ReportModel:
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):
         uvlm.decoder.merge_adapter()
-    return ReportModel(
-        load_segmenter(directory).unet,
-        _encoder(directory, config),
-        _classifier(directory, config),
-        uvlm,
-        tokenizer,
-        config,
-        *_identity(directory),
-    )
+    modules = _encoder(directory, config), _classifier(directory, config)
+    unet = load_segmenter(directory).unet
+    return ReportModel(config, *_identity(directory), unet, *modules, uvlm, tokenizer)
 
 
 def _encoder(directory: Path, config: ModelConfig) -> ResidualEncoder:

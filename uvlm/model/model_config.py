@@ -10,14 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
-from uvlm.config import (
-    ClassifierConfig,
-    DecoderConfig,
-    EncoderConfig,
-    Grid,
-    InjectionConfig,
-    Section,
-)
+from uvlm import config
 from uvlm.model.pretrained import Pretrained
 from uvlm.model.uvlm import SpecialIds
 
@@ -28,14 +21,14 @@ METADATA = {
 }
 
 
-class ModelConfig(Section):
+class ModelConfig(config.Section):
     """What every kind of model folder says."""
 
     module_names: ClassVar[tuple[str, ...]]
 
     format_version: Literal[1] = 1
-    encoder: EncoderConfig
-    grid: Grid
+    encoder: config.EncoderConfig
+    grid: config.Grid
     params: dict[str, Any] = Field(default_factory=dict)
     weights: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=lambda: dict(METADATA))
@@ -56,7 +49,7 @@ class ClsModelConfig(ModelConfig):
     module_names = ("encoder", "classifier")
 
     kind: Literal["cls"] = "cls"
-    classifier: ClassifierConfig
+    classifier: config.ClassifierConfig
     abnormalities: tuple[str, ...]
 
 
@@ -71,10 +64,10 @@ class ReportModelConfig(ModelConfig):
 
     kind: Literal["report"] = "report"
     class_names: tuple[str, ...]
-    classifier: ClassifierConfig
+    classifier: config.ClassifierConfig
     abnormalities: tuple[str, ...]
-    decoder: DecoderConfig
-    injection: InjectionConfig
+    decoder: config.DecoderConfig
+    injection: config.InjectionConfig
     vocabulary_size: int
     specials: SpecialIds
     pretrained: Pretrained | None = None

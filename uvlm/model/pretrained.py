@@ -6,15 +6,14 @@ digest: an adapter needs the very weights that it was trained on.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from uvlm.config import DecoderConfig, Section
 from uvlm.errors import ConfigError, DataError
+from uvlm.files import files_sha256
 from uvlm.qwen_folder import qwen_file, qwen_weights
 
 SIZES = {
@@ -25,7 +24,8 @@ SIZES = {
 }
 
 
-class Pretrained(Section):
+@dataclass(frozen=True)
+class Pretrained:
     """Qwen3's config.json, and the sha256 over it and its weights."""
 
     architecture: dict[str, Any]
@@ -43,12 +43,9 @@ class QwenSource:
 def find_qwen() -> QwenSource:
     """Read architecture and digest of the folder of UVLM_QWEN3."""
     path = qwen_file("config.json")
-    whole = hashlib.sha256()
-    for file in (path, *qwen_weights()):
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        whole.update(f"{file.name} {digest}\n".encode())
-    pretrained = Pretrained(architecture=read_architecture(), sha256=whole.hexdigest())
+    names = [file.name for file in (path, *qwen_weights())]
+    digest = files_sha256(path.parent, names)
+    pretrained = Pretrained(architecture=read_architecture(), sha256=digest)
     return QwenSource(pretrained, path.parent)
 
 
@@ -80,11 +77,11 @@ def qwen_trained_on(pretrained: Pretrained) -> QwenSource:
     return found
 
 
-def check_sizes(config: DecoderConfig, architecture: Mapping[str, Any]) -> None:
-    """Refuse parameters that say other sizes than Qwen3's config.json."""
-    wrong = {key: architecture[name] for key, name in SIZES.items()}
-    wrong = {key: size for key, size in wrong.items() if size != getattr(config, key)}
+def check_sizes(given: Mapping[str, int], architecture: Mapping[str, Any]) -> None:
+    """Refuse sizes, by the keys of SIZES, that are other ones than those of Qwen3's config.json."""
+    sizes = {key: architecture[name] for key, name in SIZES.items()}
+    wrong = {key: size for key, size in sizes.items() if size != given[key]}
     if wrong:
-        facts = ", ".join(f"{key} is {getattr(config, key)}" for key in wrong)
+        facts = ", ".join(f"{key} is {given[key]}" for key in wrong)
         options = " ".join(f"-S decoder.{key}={size}" for key, size in wrong.items())
         raise ConfigError("decoder", f"{facts}, unlike this Qwen3", f"use {options}")

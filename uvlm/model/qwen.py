@@ -11,21 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from uvlm.config import DecoderConfig
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
 from uvlm.model.mask import hybrid_mask
-from uvlm.model.pretrained import QwenSource, check_sizes
+from uvlm.model.pretrained import QwenSource
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+
+
+class Lora(NamedTuple):
+    """Sizes of an adapter: what it adds is `alpha` / `rank` times a product of that rank."""
+
+    rank: int
+    alpha: float
+    dropout: float
 
 
 class QwenDecoder(nn.Module):
@@ -130,38 +137,42 @@ class QwenDecoder(nn.Module):
         self.is_adapted = False
 
 
-def build_qwen(
-    config: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
+def qwen_decoder(
+    source: QwenSource,
+    vocabulary_size: int,
+    position: Position,
+    attention_dropout: float,
+    lora: Lora | None,
 ) -> QwenDecoder:
-    """Build Qwen3, with its published weights if the source has a folder, and the adapter.
+    """Make Qwen3, with its published weights if the source has a folder, and an adapter.
 
     Args:
-        config: kind qwen3_lora or qwen3_full; its sizes must be Qwen3's.
         source: architecture, and the folder of the weights.
         vocabulary_size: ids of the tokenizer.
         position: where injections are added.
+        attention_dropout: while training.
+        lora: sizes of the adapter; None trains all of Qwen3.
     """
     architecture = source.pretrained.architecture
-    check_sizes(config, architecture)
-    model = _causal_lm(source, attention_dropout=config.dropout)
+    model = _causal_lm(source, attention_dropout)
     if vocabulary_size > architecture["vocab_size"]:
         raise DataError(
             source.folder or "tokenizer.json",
             f"the tokenizer has {vocabulary_size} ids but Qwen3 {architecture['vocab_size']} rows",
             "use the tokenizer.json of the same Qwen3",
         )
-    if config.kind == "qwen3_lora":
+    if lora is not None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,  # type: ignore[arg-type]  # only ever divided by r
-            lora_dropout=config.lora_dropout,
+        config = LoraConfig(
+            r=lora.rank,
+            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
+            lora_dropout=lora.dropout,
             target_modules=list(LORA_TARGETS),
         )
         model.requires_grad_(False)
-        model = inject_adapter_in_model(lora, model)
-    return QwenDecoder(model, vocabulary_size, position, config.kind == "qwen3_lora")
+        model = inject_adapter_in_model(config, model)
+    return QwenDecoder(model, vocabulary_size, position, is_adapted=lora is not None)
 
 
 def _causal_lm(source: QwenSource, attention_dropout: float) -> Any:

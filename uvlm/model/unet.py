@@ -1,63 +1,29 @@
 """The shared encoder and the U-Net of objective 1: nnU-Net's own residual U-Net.
 
 Structure and names are dynamic-network-architectures' ResidualEncoderUNet, so nnU-Net weights load
-as they are. The encoder returns one feature map per stage, shallow to deep.
-
-B batch, C channels, (D, H, W) = (z, y, x) voxels, S stages.
+as they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
-from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from torch import nn
 
-from uvlm.config import EncoderConfig
-from uvlm.model.weights import State, weights_of
 
-
-def build_unet(
-    config: EncoderConfig, num_classes: int, deep_supervision: bool = True
-) -> ResidualEncoderUNet:
-    """Build a He-initialised U-Net: (B, 1, D, H, W) -> logits (B, num_classes, D, H, W).
-
-    With deep supervision the output is a list of logits instead, full resolution first, one per
-    stage but the deepest. Setting `unet.decoder.deep_supervision` switches a built network.
-    """
-    unet = ResidualEncoderUNet(
-        num_classes=num_classes,
-        n_conv_per_stage_decoder=config.decoder_convs,
-        deep_supervision=deep_supervision,
-        **_encoder_arguments(config),
-    )
-    unet.apply(ResidualEncoderUNet.initialize)
-    return unet
-
-
-def build_encoder(config: EncoderConfig) -> ResidualEncoder:
-    """Build the encoder alone: (B, 1, D, H, W) -> S features (B, C_i, D_i, H_i, W_i)."""
-    encoder = ResidualEncoder(return_skips=True, **_encoder_arguments(config))
-    encoder.apply(ResidualEncoderUNet.initialize)
-    return encoder
-
-
-def encoder_state(unet: ResidualEncoderUNet) -> State:
-    """Weights of the encoder by their names within the encoder (`stem.*`, `stages.*`)."""
-    return weights_of(unet.encoder)
-
-
-def _encoder_arguments(config: EncoderConfig) -> dict[str, Any]:
-    """List the arguments that nnU-Net's encoder and U-Net share."""
+def encoder_arguments(
+    channels: Sequence[int], strides: Sequence[int], blocks: Sequence[int]
+) -> dict[str, Any]:
+    """List what nnU-Net's encoder and U-Net are made of; one entry per stage, shallow to deep."""
     return {
         "input_channels": 1,
-        "n_stages": len(config.channels),
-        "features_per_stage": list(config.channels),
+        "n_stages": len(channels),
+        "features_per_stage": list(channels),
         "conv_op": nn.Conv3d,
         "kernel_sizes": 3,
-        "strides": list(config.strides),
-        "n_blocks_per_stage": list(config.blocks),
+        "strides": list(strides),
+        "n_blocks_per_stage": list(blocks),
         "conv_bias": True,
         "norm_op": nn.InstanceNorm3d,
         "norm_op_kwargs": {"eps": 1e-5, "affine": True},

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from uvlm.config import PreprocessConfig
 from uvlm.data.ct.check import CtCheck, check_ct
 from uvlm.errors import ConfigError
+from uvlm.files import filling_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,12 +41,23 @@ class Planes:
 
     @classmethod
     def of(cls, name: str, voxels: npt.NDArray[np.float32], spacing: Sequence[float]) -> Self:
-        """Cut (z, y, x) in LPS in the middle; z runs up in the last two planes."""
-        z, y, x = (length // 2 for length in voxels.shape)
-        mm_z, mm_y, mm_x = spacing
-        images = voxels[z], voxels[::-1, y, :], voxels[::-1, :, x]
-        sizes = ((mm_y, mm_x), (mm_z, mm_x), (mm_z, mm_y))
-        return cls(name, tuple(image.copy() for image in images), sizes)
+        """Cut (z, y, x) in LPS in the middle."""
+        images = cut_planes(voxels, [length // 2 for length in voxels.shape])
+        return cls(name, tuple(image.copy() for image in images), voxel_sizes(spacing))
+
+
+def cut_planes(
+    array: npt.NDArray[Any], centre: Sequence[int]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
+    """Cut (z, y, x) in LPS three times through a voxel; z runs up in the last two planes."""
+    z, y, x = centre
+    return array[z], array[::-1, y], array[::-1, :, x]
+
+
+def voxel_sizes(spacing: Sequence[float]) -> tuple[tuple[float, float], ...]:
+    """Give the height and width of a voxel in each of the three planes, in mm."""
+    z, y, x = spacing
+    return (y, x), (z, x), (z, y)
 
 
 def check_cts(
@@ -82,14 +94,8 @@ def draw_planes(shown: Sequence[Planes], path: Path) -> None:
             axes.set_title(_title(planes, number), fontsize=8)
             axes.set_axis_off()
             letter_edges(axes, EDGES[number])
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        figure.savefig(
-            temporary, dpi=120, facecolor="white", format="png", metadata={"Software": None}
-        )
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with filling_file(path) as file:
+        figure.savefig(file, dpi=120, facecolor="white", format="png", metadata={"Software": None})
 
 
 def _check_picture(path: Path, num_cts: int, config: PreprocessConfig | None) -> None:

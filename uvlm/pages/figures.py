@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec
 import numpy as np
 
 from uvlm.data.label_scheme import LabelScheme
+from uvlm.files import filling_file
+from uvlm.pages.label_planes import WINDOW_HU, outline
 from uvlm.pages.slices import MaskedSlice
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ _LESION_COLOURS: Final = (
     "#ff99c8", "#b5e48c", "#ffb703", "#80ffdb", "#e0aaff", "#fb6f92", "#a0c4ff",
 )  # fmt: skip
 _ANATOMY_COLOUR: Final = "#9db4c8"
-WINDOW_HU: Final = (-1000, 400)
 _STYLE: Final[Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
@@ -62,8 +63,8 @@ def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG that does not change when nothing changed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=160, facecolor="white", metadata={"Software": None})
+    with filling_file(path) as file:
+        figure.savefig(file, dpi=160, facecolor="white", format="png", metadata={"Software": None})
 
 
 def read_history(path: Path) -> History:
@@ -128,6 +129,12 @@ def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
     """Draw the CT, the true outlines and the predicted outlines, lesions in colour."""
     from matplotlib.lines import Line2D
 
+    def colour(number: int) -> str:
+        if number not in classes.lesion_ids:
+            return _ANATOMY_COLOUR
+        place = sorted(classes.lesion_ids).index(number)
+        return _LESION_COLOURS[place % len(_LESION_COLOURS)]
+
     figure = _figure(9.6, 3.9)
     panels = figure.subplots(1, 3)
     low, high = WINDOW_HU
@@ -138,33 +145,26 @@ def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
         axes.set_title(title)
         axes.set_axis_off()
         if ids is not None:
-            _draw_outlines(axes, ids, classes)
+            outline(axes, ids, classes.lesion_ids, colour, (0.7, 2.0))
+            axes.set_xlim(-0.5, ids.shape[1] - 0.5)
+            axes.set_ylim(ids.shape[0] - 0.5, -0.5)
     for x, letter in ((0.03, "R"), (0.97, "L")):
         panels[0].text(x, 0.5, letter, transform=panels[0].transAxes, color="white", ha="center")
     shown = sorted((set(np.unique(masked.true)) | set(np.unique(masked.predicted))) - {0})
-    lesions = [number for number in shown if number in classes.lesion_ids]
     handles = [Line2D([], [], color=_ANATOMY_COLOUR, lw=1, label="anatomy")]
     handles += [
-        Line2D(
-            [],
-            [],
-            color=_lesion_colour(n, classes),
-            lw=2.5,
-            label=classes.names[n].replace("_", " "),
-        )
-        for n in lesions
+        Line2D([], [], color=colour(n), lw=2.5, label=classes.names[n].replace("_", " "))
+        for n in shown
+        if n in classes.lesion_ids
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return figure
 
 
 def _figure(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw_lines(axes: Axes, lines: History, marker: str) -> None:
@@ -175,22 +175,3 @@ def _draw_lines(axes: Axes, lines: History, marker: str) -> None:
     axes.grid(visible=True)
     if lines:
         axes.legend(fontsize=7.5)
-
-
-def _draw_outlines(axes: Axes, ids: np.ndarray, classes: LabelScheme) -> None:
-    """Anatomy in thin grey, lesions over it in thick colour."""
-    present = [int(number) for number in np.unique(ids) if number]
-    for number in sorted(present, key=lambda n: n in classes.lesion_ids):
-        is_lesion = number in classes.lesion_ids
-        colour = _lesion_colour(number, classes) if is_lesion else _ANATOMY_COLOUR
-        mask = np.pad(ids == number, 1).astype(np.float32)
-        rows, columns = np.arange(mask.shape[0]) - 1, np.arange(mask.shape[1]) - 1
-        axes.contour(
-            columns, rows, mask, levels=[0.5], colors=colour, linewidths=2.0 if is_lesion else 0.7
-        )
-    axes.set_xlim(-0.5, ids.shape[1] - 0.5)
-    axes.set_ylim(ids.shape[0] - 0.5, -0.5)
-
-
-def _lesion_colour(number: int, classes: LabelScheme) -> str:
-    return _LESION_COLOURS[sorted(classes.lesion_ids).index(number) % len(_LESION_COLOURS)]

@@ -7,20 +7,20 @@ page as radiologists look, the patient's right on the left; a millimetre is as l
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.label_scheme import IGNORE_ID
-from uvlm.pages.ct_planes import EDGES, NAMES, letter_edges
+from uvlm.pages.ct_planes import EDGES, NAMES, cut_planes, letter_edges, voxel_sizes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ids = npt.NDArray[np.uint8]
 WINDOW_HU: Final = (-1000, 400)
 _INCHES: Final = 3.1
 _COLOURS: Final = (
@@ -29,6 +29,7 @@ _COLOURS: Final = (
     "#f4a261", "#c0ca33", "#8c9eff", "#ff8a80",
 )  # fmt: skip
 _IGNORED_COLOUR: Final = "#9ca3af"
+_WIDTHS: Final = (1.1, 2.6)  # of other and of marked classes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +54,6 @@ class Outlined:
 
 def draw_outlines(shown: Outlined) -> bytes:
     """Draw the three planes; returns a PNG."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -64,17 +64,16 @@ def draw_outlines(shown: Outlined) -> bytes:
         figsize=(3 * _INCHES, _INCHES * max(heights) + 0.5 + 0.17 * (len(present) // 6)),
         layout="constrained",
     )
-    FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
     for number, (axes, (image, ids, (down, across))) in enumerate(zip(panels, planes, strict=True)):
         low, high = WINDOW_HU
         axes.imshow(image, cmap="gray", vmin=low, vmax=high, aspect=down / across)
         axes.set_title(NAMES[number], fontsize=8)
         axes.set_axis_off()
-        _outline(axes, ids, shown)
+        outline(axes, ids, shown.marked, _colour, _WIDTHS)
         letter_edges(axes, EDGES[number])
     handles = [
-        Line2D([], [], color=_colour(i), lw=_width(i, shown), label=_name(i, shown))
+        Line2D([], [], color=_colour(i), lw=_WIDTHS[i in shown.marked], label=_name(i, shown))
         for i in sorted(present, key=lambda i: (i not in shown.marked, i))
     ]
     if handles:
@@ -86,34 +85,28 @@ def draw_outlines(shown: Outlined) -> bytes:
 
 
 def _planes(shown: Outlined) -> list[tuple[Any, Ids, tuple[float, float]]]:
-    """Cut image and ids; z runs up in the last two planes. Each with its voxel's height, width."""
-    z, y, x = shown.centre()
-    mm_z, mm_y, mm_x = shown.spacing
-    cuts: list[tuple[Any, ...]] = [
-        (z,), (slice(None, None, -1), y), (slice(None, None, -1), slice(None), x),
-    ]  # fmt: skip
-    sizes = ((mm_y, mm_x), (mm_z, mm_x), (mm_z, mm_y))
-    return [(shown.hu[cut], shown.ids[cut], size) for cut, size in zip(cuts, sizes, strict=True)]
+    """Cut image and ids, each plane with the height and width of its voxels."""
+    hu, ids = (cut_planes(array, shown.centre()) for array in (shown.hu, shown.ids))
+    return [*zip(hu, ids, voxel_sizes(shown.spacing), strict=True)]
 
 
-def _outline(axes: Axes, ids: Ids, shown: Outlined) -> None:
-    """Draw every class; the marked ones last and thick."""
-    present = [int(i) for i in np.unique(ids) if i]
+def outline(
+    axes: Axes,
+    ids: Ids,
+    marked: Collection[int],
+    colour: Callable[[int], str],
+    widths: tuple[float, float],
+) -> None:
+    """Draw every class of (H, W) in its colour; the marked ones last and in the second width."""
     rows, columns = np.arange(-1, ids.shape[0] + 1), np.arange(-1, ids.shape[1] + 1)
-    for number in sorted(present, key=lambda i: (i in shown.marked, i)):
+    for number in sorted((int(i) for i in np.unique(ids) if i), key=lambda i: (i in marked, i)):
         mask = np.pad(ids == number, 1).astype(np.float32)
-        axes.contour(
-            columns, rows, mask, levels=[0.5], colors=_colour(number),
-            linewidths=_width(number, shown),
-        )  # fmt: skip
+        width = widths[number in marked]
+        axes.contour(columns, rows, mask, levels=[0.5], colors=colour(number), linewidths=width)
 
 
 def _colour(number: int) -> str:
     return _IGNORED_COLOUR if number == IGNORE_ID else _COLOURS[number % len(_COLOURS)]
-
-
-def _width(number: int, shown: Outlined) -> float:
-    return 2.6 if number in shown.marked else 1.1
 
 
 def _name(number: int, shown: Outlined) -> str:

@@ -5,30 +5,22 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from uvlm.config import AuditConfig, LabelMapsConfig
 from uvlm.data.ct.volume import spacing_of
 from uvlm.data.label_scheme import LabelScheme, fine_classes, scheme
-from uvlm.data.labels.quality import (
-    CheckedLabels,
-    JudgedCase,
-    judge_label_maps,
-    quality_report,
-)
+from uvlm.data.labels.quality import CheckedLabels, JudgedCase, judge_label_maps, quality_report
 from uvlm.data.labels.rules import Bodies, Flag, Plausible
 from uvlm.files import write_json_atomic, write_text_atomic
+from uvlm.pages.html import png_url, render
 from uvlm.pages.label_planes import Outlined, draw_outlines
 from uvlm.store import Row, load_array, read_manifest, resolve
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 MOST_PICTURES: Final = 24
 MOST_LISTED: Final = 500
@@ -48,11 +40,7 @@ class ShownCase:
 
 
 def report_label_maps(
-    labels: LabelMapsConfig,
-    audit: AuditConfig,
-    preprocess: Path,
-    label_maps: Path,
-    out: Path,
+    labels: LabelMapsConfig, audit: AuditConfig, preprocess: Path, label_maps: Path, out: Path
 ) -> dict[str, Any]:
     """Judge every label map; write <out>.json and <out>.html.
 
@@ -110,14 +98,7 @@ def _outlined(volume: Row, labels: Row, chosen: LabelScheme, flags: Sequence[Fla
 
 
 def _shown(cases: Sequence[JudgedCase], picture: Callable[[JudgedCase], bytes]) -> list[ShownCase]:
-    return [
-        ShownCase(
-            case.case_id,
-            case.flags,
-            "data:image/png;base64," + base64.b64encode(picture(case)).decode("ascii"),
-        )
-        for case in cases
-    ]
+    return [ShownCase(case.case_id, case.flags, png_url(picture(case))) for case in cases]
 
 
 def _spread(cases: Sequence[JudgedCase], count: int) -> list[JudgedCase]:
@@ -144,20 +125,4 @@ def _page(
         "listed": report["flagged_cases"][:MOST_LISTED],
         "disclaimer": DISCLAIMER,
     }
-    return _environment().get_template("labels.html.j2").render(page)
-
-
-def _environment() -> Environment:
-    """Escape everything."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("uvlm.pages"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters["words"] = lambda text: str(text).replace("_", " ")
-    return environment
+    return render("labels.html.j2", page, words=lambda text: str(text).replace("_", " "))

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.errors import DataError
 from uvlm.store import Row, load_array, read_manifest, resolve
 
-Ids = npt.NDArray[np.uint8]
 SHORTLIST = 12
 
 

@@ -7,12 +7,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
@@ -21,18 +20,12 @@ from uvlm.errors import DataError
 from uvlm.files import write_text_atomic
 from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
-from uvlm.pages.figures import (
-    f1_bars,
-    read_history,
-    save_figure,
-    slice_masks,
-    training_curves,
-)
+from uvlm.pages.figures import f1_bars, read_history, save_figure, slice_masks, training_curves
 from uvlm.pages.highlight import Piece, Spans, colour_of
+from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
+from uvlm.store import read_quarantine
+from uvlm.text.predictions import load_predictions
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -41,6 +34,8 @@ DISCLAIMER = (
 PHANTOM_NOTE = (
     "All CTs of this run are synthetic phantoms; no number here says anything about patients."
 )
+
+_LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # as str.splitlines sees them
 
 
 @dataclass(frozen=True)
@@ -69,7 +64,6 @@ class SummaryInputs:
         spans: marks the phrases of a report that state an abnormality.
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown as they are.
-        goals: minima by dotted metric name, shown beside the headline numbers.
         accounts: JSON files that say in `accounts` where the rows of each table went.
     """
 
@@ -85,7 +79,6 @@ class SummaryInputs:
     spans: Spans
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
-    goals: Mapping[str, float] = field(default_factory=dict)
     accounts: Sequence[Path] = ()
 
 
@@ -111,14 +104,15 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     paths = {name: out / "figures" / f"{name}.png" for name in figures}
     for name, figure in figures.items():
         save_figure(figure, paths[name])
-    examples = choose_examples(
-        test, _read_reports(inputs.predictions), inputs.spans, params.summarize.num_examples
-    )
+    reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
+    examples = choose_examples(test, reports, inputs.spans, params.summarize.num_examples)
     page = _page(params, inputs, cases, metrics, per_class)
-    page |= {"examples": examples, "slice": masked, "figures": _inline(paths)}
-    environment = _environment()
+    pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
+    page |= {"examples": examples, "slice": masked, "figures": pictures}
     for name in ("summary.html", "summary.md"):
-        text = environment.get_template(f"{name}.j2").render(page)
+        text = render(
+            f"{name}.j2", page, colour=colour_of, md=_markdown, md_pieces=_markdown_pieces
+        )
         write_text_atomic(out / name, text)
 
 
@@ -139,7 +133,7 @@ def _page(
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
-        "headlines": tables.headlines(metrics, inputs.goals),
+        "headlines": tables.headlines(metrics, params.summarize.goals),
         "score_tables": tables.score_tables(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
@@ -156,33 +150,22 @@ def _page(
         },
         "splits": tables.count_splits(cases),
         "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
-        "quarantine": tables.read_quarantine(inputs.quarantine),
+        "quarantine": [
+            (path.stem, refusal)
+            for path in sorted(inputs.quarantine.glob("*.jsonl"))
+            for refusal in read_quarantine(path)
+        ],
         "costs": inputs.costs,
         "total_seconds": sum(cost.seconds for cost in inputs.costs),
         "facts": inputs.facts,
     }
 
 
-def _environment() -> Environment:
-    """HTML escapes everything; Markdown escapes through the `md` filter."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("uvlm.pages"),
-        autoescape=lambda name: name is not None and ".html" in name,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    environment.filters |= {"colour": colour_of, "md": _markdown, "md_pieces": _markdown_pieces}
-    return environment
-
-
 def _markdown(text: object) -> str:
     """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
-    marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;", ord("\n"): " "}
+    marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
+    marks |= dict.fromkeys(map(ord, _LINE_ENDS), " ")
     return str(text).translate(marks)
 
 
@@ -195,22 +178,9 @@ def _markdown_pieces(pieces: Sequence[Piece]) -> str:
     return "".join(shown)
 
 
-def _inline(paths: Mapping[str, Path]) -> dict[str, str]:
-    """PNGs as data URLs, so that the page travels alone."""
-    return {
-        name: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
-        for name, path in paths.items()
-    }
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DataError(path, f"not readable as JSON ({error})", "run `dvc repro`") from None
     return document
-
-
-def _read_reports(path: Path) -> dict[str, str]:
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-    return {str(row["case_id"]): str(row["report"]) for row in rows}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from uvlm.data.cases import SPLITS, Case
@@ -132,57 +130,42 @@ class SplitCounts:
     patients: int
 
 
-@dataclass(frozen=True)
-class QuarantinedCase:
-    """A case that a stage refused."""
-
-    stage: str
-    case: str
-    file: str
-    reason: str
-    fact: str
-    remedy: str
-
-
 def number_at(scores: Mapping[str, Any], name: str) -> Number:
     """Look up a number of a flat metrics dictionary with its interval."""
     interval = scores.get(f"{name}_ci")
     return Number(scores.get(name), (interval[0], interval[1]) if interval else None)
 
 
-def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
-    """Pick the numbers a reader looks for first; `goals` holds minima by dotted name."""
+def headlines(
+    metrics: Mapping[str, Any], goals: Mapping[str, Mapping[str, float]]
+) -> list[Headline]:
+    """Pick the numbers a reader looks for first, each with its goal where there is one."""
     found = []
     for name, label in _HEADLINES:
         section, _, key = name.partition(".")
-        found.append(Headline(label, number_at(metrics[section], key), goals.get(name)))
+        goal = goals.get(section, {}).get(key)
+        found.append(Headline(label, number_at(metrics[section], key), goal))
     return found
 
 
-def score_rows(metrics: Mapping[str, Any], columns: Columns) -> list[ScoreRow]:
-    """Line up the model, every baseline and, where it has such scores, the ceiling."""
-    rows = [("This model", "ours", metrics["report"])]
+def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
+    """Make the two tables of reports: what they claim, and how near their words are.
+
+    Each lines up the model and every baseline, the first the ceiling, too.
+    """
+    protocol = metrics["protocol"]
+    ours = [("This model", "ours", metrics["report"])]
     for name, scores in metrics["baselines"].items():
         kind = "trivial" if name in TRIVIAL else "informed"
-        rows.append((_BASELINE_LABELS[name], kind, scores))
-    if any(key in metrics["oracle"] for key, _ in columns):
-        rows.append(("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"]))
-    return [
-        ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in columns))
-        for label, kind, scores in rows
-    ]
-
-
-def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
-    """Make the two tables of reports: what they claim, and how near their words are."""
-    protocol, names = metrics["protocol"], (CLAIM_COLUMNS, TEXT_COLUMNS)
-    titles = (
-        f"Abnormalities claimed, as read by the labeller {protocol['labeller']}",
-        f"Overlap with the reference's words; BLEU, ROUGE-L, CIDEr by protocol {protocol['bleu']}",
+        ours.append((_BASELINE_LABELS[name], kind, scores))
+    ceiling = ("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"])
+    claims = f"Abnormalities claimed, as read by the labeller {protocol['labeller']}"
+    words = (
+        "Overlap with the reference's words; BLEU, ROUGE-L, CIDEr by protocol " + protocol["bleu"]
     )
     return [
-        ScoreTable(title, tuple(label for _, label in columns), score_rows(metrics, columns))
-        for title, columns in zip(titles, names, strict=True)
+        _score_table(claims, CLAIM_COLUMNS, [*ours, ceiling]),
+        _score_table(words, TEXT_COLUMNS, ours),
     ]
 
 
@@ -190,12 +173,18 @@ def bleu_table(metrics: Mapping[str, Any]) -> ScoreTable:
     """Show what the cleaning protocol does to the model's BLEU."""
     report = metrics["report"]
     protocols = {f"{metrics['protocol']['bleu']} (headline)": report, **report["other_protocols"]}
-    rows = [
-        ScoreRow(name, "trivial", tuple(number_at(scores, key) for key, _ in _BLEU_COLUMNS))
-        for name, scores in protocols.items()
+    rows = [(name, "trivial", scores) for name, scores in protocols.items()]
+    return _score_table("BLEU of this model by cleaning protocol", _BLEU_COLUMNS, rows)
+
+
+def _score_table(
+    title: str, columns: Columns, rows: Sequence[tuple[str, str, Mapping[str, Any]]]
+) -> ScoreTable:
+    lines = [
+        ScoreRow(label, kind, tuple(number_at(scores, key) for key, _ in columns))
+        for label, kind, scores in rows
     ]
-    title = "BLEU of this model by cleaning protocol"
-    return ScoreTable(title, tuple(label for _, label in _BLEU_COLUMNS), rows)
+    return ScoreTable(title, tuple(label for _, label in columns), lines)
 
 
 def classifier_numbers(metrics: Mapping[str, Any]) -> list[tuple[str, Number]]:
@@ -260,14 +249,3 @@ def positives_by_split(cases: Sequence[Case], number: int) -> dict[str, int]:
     """How many cases of each split show abnormality `number`."""
     found = Counter(case.split for case in cases if case.abnormalities[number])
     return {split: found[split] for split in SPLITS}
-
-
-def read_quarantine(folder: Path) -> list[QuarantinedCase]:
-    """Merge what all stages refused, in stage and case order."""
-    merged = []
-    for path in sorted(folder.glob("*.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            values = [str(row[key]) for key in ("case", "file", "reason", "fact", "remedy")]
-            merged.append(QuarantinedCase(path.stem, *values))
-    return merged

@@ -2,6 +2,7 @@
 
 <store>/raw/...                  files as published
 <store>/<stage>/<k>/<key>.b2nd   one array, found again by the key of its inputs
+<store>/code/<stage>/...         which code makes what is stored; see `changed_code`
 data/manifests/<stage>.jsonl     one sorted row a case: case, key, path, sha256, source, extra
 """
 
@@ -26,18 +27,19 @@ from uvlm.store.manifest import (
     write_manifest,
     write_quarantine,
 )
-from uvlm.store.once import find_or_make
+from uvlm.store.product import BatchProduct, Product
 from uvlm.store.upkeep import gc, verify
 
 __all__ = [
+    "BatchProduct",
     "CaseProgress",
+    "Product",
     "Refusal",
     "Row",
     "Shard",
     "array_path",
     "array_sha256",
     "check_quarantine_share",
-    "find_or_make",
     "gc",
     "load_array",
     "load_region",

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Array
 from uvlm.errors import DataError
 from uvlm.files import write_bytes_atomic
 
-Array = npt.NDArray[Any]
 _BLOCK: Final = (24, 32, 32)
 _CHUNK: Final = (96, 128, 128)  # whole blocks: a chunk that cuts blocks doubles a patch's time
 _ONE_CHUNK_BYTES: Final = 2**23

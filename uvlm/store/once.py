@@ -13,10 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from uvlm.store.arrays import Array, read_note, save_array
+from uvlm.arrays import Array
+from uvlm.store.arrays import read_note, save_array
 
 
-def find_or_make(path: Path, make: Callable[[], tuple[Array, Mapping[str, Any]]]) -> dict[str, Any]:
+def find_or_make(
+    path: Path, make: Callable[[], tuple[Array, Mapping[str, Any]]]
+) -> tuple[dict[str, Any], bool]:
     """Return the note of a stored array, making the array first where it is missing.
 
     Args:
@@ -24,17 +27,15 @@ def find_or_make(path: Path, make: Callable[[], tuple[Array, Mapping[str, Any]]]
         make: gives the array and its note; what it raises passes through.
 
     Returns:
-        The note, with the array's `sha256`.
+        The note, with the array's `sha256`, and whether the array was found.
     """
-    note = read_note(path)
-    if note is not None:
-        return note
+    if (note := read_note(path)) is not None:
+        return note, True
     with _locked(path):
-        note = read_note(path)
-        if note is None:
-            array, told = make()
-            note = {**told, "sha256": save_array(path, array, told)}
-    return note
+        if (note := read_note(path)) is not None:
+            return note, True
+        array, told = make()
+        return {**told, "sha256": save_array(path, array, told)}, False
 
 
 @contextmanager

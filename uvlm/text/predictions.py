@@ -21,8 +21,8 @@ from typing import Any, Final
 
 from uvlm.errors import DataError
 from uvlm.files import write_text_atomic
+from uvlm.tables import refuse
 
-_MOST_LISTED: Final = 5
 _REMEDY: Final = "correct the file or write it again"
 
 
@@ -68,10 +68,7 @@ def load_predictions(path: Path) -> list[CasePrediction]:
     if len(names) > 1:
         differing = sorted(frozenset.union(*names) - frozenset.intersection(*names))
         problems.append(f"not every line has a probability of {differing[0]}")
-    if problems:
-        more = len(problems) - _MOST_LISTED
-        listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
-        raise DataError(path, "; ".join(listed), _REMEDY)
+    refuse(path, problems, _REMEDY)
     return list(loaded.values())
 
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from uvlm.arrays import Floats
 from uvlm.config import PreprocessConfig, TrainReportConfig
 from uvlm.data.cases import Case
 from uvlm.data.examples import Example
@@ -26,7 +27,6 @@ from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
 from uvlm.train.volume_batches import read_voxels
 
 PAD_ID = SPECIAL_TOKENS.index(PAD)
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)

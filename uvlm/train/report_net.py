@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from uvlm.config import InjectionConfig
-from uvlm.model.align import encode_visual
+from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
 from uvlm.train.losses.token_loss import token_cross_entropy
 
@@ -35,4 +35,4 @@ class ReportNet(nn.Module):
         if self.encoder is None or not isinstance(x, Tensor):
             return list(x)
         plan = self.injection
-        return encode_visual(self.encoder, x, plan.reference_stage, plan.pooling, plan.deeper)
+        return align(self.encoder(x), plan.reference_stage, plan.pooling, plan.deeper)

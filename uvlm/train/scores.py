@@ -8,16 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Counts, Flags, Floats
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.evaluation.classification import per_class_f1, ranking
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.train.loop.fit import Scores
-
-Labels = npt.NDArray[np.int64]
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
 
 
 def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
@@ -28,7 +24,7 @@ def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
     return Scores(sum(metrics.values()) / len(metrics), metrics)
 
 
-def classifier_scores(probabilities: Floats, abnormalities: Labels, names: Sequence[str]) -> Scores:
+def classifier_scores(probabilities: Floats, abnormalities: Counts, names: Sequence[str]) -> Scores:
     """Score (N, A) probabilities by the mean of macro-F1 at 0.5 and macro-AUROC.
 
     The thresholds tuned on these cases are kept with the weights, not logged.

@@ -15,15 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from uvlm.arrays import Floats
 from uvlm.config import Grid, Params, PreprocessConfig
 from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.sliding_window import predict_labels
+from uvlm.model.build import build_unet
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
-from uvlm.model.unet import build_unet, encoder_state
 from uvlm.model.weights import load_weights, weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
@@ -37,7 +38,7 @@ from uvlm.train.loop.recompute import recompute_blocks
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
-from uvlm.train.scores import Floats, dice_scores
+from uvlm.train.scores import dice_scores
 from uvlm.train.volume_batches import SegSource, case_sampler, read_voxels
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ def _save(
         params=dict(record),
         class_names=labels.names,
     )
-    modules = {"unet": weights_of(unet), "encoder": encoder_state(unet)}
+    modules = {"unet": weights_of(unet), "encoder": weights_of(unet.get_submodule("encoder"))}
     save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
 
 

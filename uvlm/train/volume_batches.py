@@ -13,18 +13,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from uvlm.arrays import Voxels
 from uvlm.config import PreprocessConfig, TrainConfig, TrainSegConfig
 from uvlm.data.contract import normalise
 from uvlm.data.examples import Example
 from uvlm.errors import ConfigError, DataError
 from uvlm.seeding import generator
-from uvlm.train.augmentation.augment import (
-    Voxels,
-    augment_intensity,
-    augment_volume,
-    draw_roll,
-    roll,
-)
+from uvlm.train.augmentation.augment import augment_intensity, augment_volume, draw_roll, roll
 from uvlm.train.augmentation.patches import (
     Slices,
     choose_class,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from uvlm.arrays import Ids
 from uvlm.data.ct.grid import Geometry
-from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes
 from uvlm.data.labels import merge as label_merge
 from uvlm.data.labels.merge import Finding, merge_anatomy, paint_findings
 

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvlm.data.ct.volume import LabelMap, ReadError, axis_order
+from uvlm.data.ct.volume import Affine, LabelMap, ReadError, axis_order
 from uvlm.data.labels.regrid import onto_grid
-
-Affine = npt.NDArray[np.float64]
 
 
 def affine(spacing: tuple[float, ...], origin: tuple[float, ...], axes: tuple[int, ...]) -> Affine:

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from uvlm.arrays import Ids
 from uvlm.data.ct.io import read_label_map, read_volume
 from uvlm.data.ct.volume import Affine, axis_order
-from uvlm.data.label_scheme import Ids, fine_classes, look_up
+from uvlm.data.label_scheme import fine_classes, look_up
 from uvlm.data.labels.measure import LabelFacts, measure
 from uvlm.data.labels.rules import Plausible
 from uvlm.data.sets.phantom.anatomy import Body

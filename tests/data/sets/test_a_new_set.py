@@ -31,8 +31,8 @@ from uvlm.config import Section, parse_section
 from uvlm.data.cases import Case
 from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table, local_row, table_path
 from uvlm.files import store_root, write_text_atomic
-from uvlm.published_tables import read_table
 from uvlm.store import CaseProgress, Refusal
+from uvlm.tables import read_table
 
 
 class ToyConfig(Section):
@@ -54,7 +54,9 @@ class Toy(DataSet):
         """The section, checked."""
         return parse_section(ToyConfig, self.section, "download.toy")
 
-    def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
         """Write the table and the CTs."""
         raw = store_root() / "raw" / "toy"
         names = [f"toy{number}" for number in range(self.config.patients)]
@@ -67,7 +69,7 @@ class Toy(DataSet):
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Every third patient is tested on; a row without a CT is refused."""
-        rows = read_table(table_path(files, "toy.csv"), ("who", "said"))
+        rows = read_table(table_path(files, "toy.csv"), ("who", "said")).rows
         cases, refusals = [], []
         for number, row in enumerate(rows[self.config.forgets :]):
             name, volume = row.values["who"], files.get(f"{row.values['who']}.nii.gz")

@@ -156,6 +156,8 @@ def test_the_same_table_is_refused_as_a_persons_own(real_data: Path) -> None:
 
 def test_a_published_table_that_is_cut_off_is_refused(real_data: Path) -> None:
     path = real_data / "bad/abdomen_truncated_in_a_quoted_field.csv"
-    with pytest.raises(DataError, match="unexpected end of data; the table is cut off") as caught:
+    with pytest.raises(
+        DataError, match=r"unexpected end of data\); the table is cut off"
+    ) as caught:
         read_atlas(path, "structured")
     assert caught.value.exit_code == 3

@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from tests.tiny_qwen import LAYERS, SIZES, write_qwen
 from uvlm.config import Params
-from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.qwen import LORA_TARGETS
-from uvlm.model.unet import build_encoder, build_unet
 from uvlm.model.uvlm import SpecialIds
 from uvlm.train.cls import ClassifierNet
 from uvlm.train.loop.optim import build_optimizer, parameter_groups, set_learning_rate

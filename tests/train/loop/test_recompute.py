@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks import measure
 from uvlm.config import EncoderConfig
-from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.build import build_encoder, build_unet
 from uvlm.model.weights import weights_of
 from uvlm.train.loop.recompute import recompute_blocks
 

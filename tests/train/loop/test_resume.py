@@ -1,40 +1,40 @@
 from __future__ import annotations
 
-from pathlib import Path
+import shutil
+from contextlib import suppress
 
 import pytest
 import torch
 from torch import nn
 
-from uvlm.config import OptimConfig, Params
+from uvlm.config import OptimConfig
 from uvlm.errors import DataError, SetupError
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.resume import Best, ResumeFolder, fingerprint
+from uvlm.train.loop.resume import Best, ResumeFolder
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> list[Path]:
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "weights").write_text("1")
-    (tmp_path / "index.jsonl").write_text("a")
-    return [tmp_path / "index.jsonl", tmp_path / "model"]
-
-
-def test_fingerprint_follows_the_sections_read_the_seed_and_every_input_file(
-    params: Params, inputs: list[Path]
+def test_what_another_training_left_is_named_with_what_differs(
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def digest(changed: Params) -> str:
-        return fingerprint("train_cls", changed, {"train_cls"}, inputs)
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
 
-    first = digest(params)
-    assert digest(params) == first
-    other_stage = params.train_seg.model_copy(update={"steps": 77})
-    assert digest(params.model_copy(update={"train_seg": other_stage})) == first
-    own = params.train_cls.model_copy(update={"steps": 77})
-    assert digest(params.model_copy(update={"train_cls": own})) != first
-    assert digest(params.model_copy(update={"seed": 77})) != first
-    (inputs[1] / "weights").write_text("2")
-    assert digest(params) != first
+    def start(fingerprint: str) -> str:
+        with suppress(KeyboardInterrupt), ResumeFolder("train_x", fingerprint) as state:
+            state.save(model, optimizer, 3, None)
+            raise KeyboardInterrupt
+        return capsys.readouterr().err
+
+    assert start("11-c0-p0-i0") == ""
+    assert start("11-c0-p0-i0") == ""
+    told = start("22-c1-p0-i0")
+    assert "train_x-11-c0-p0-i0 holds an unfinished one with other code; delete it" in told
+    assert told.startswith("train_x: begins at step 0; ")
+    assert told.count("\n") == 1
+    shutil.rmtree(ResumeFolder("train_x", "22-c1-p0-i0").folder)
+    assert "with other parameters and inputs; " in start("33-c0-p1-i1")
+    assert "with other code, parameters or inputs; " in start("0123456789abcdef")
+    assert start("33-c0-p1-i1") == ""
 
 
 def test_a_damaged_state_is_refused_with_a_remedy() -> None:

@@ -15,8 +15,7 @@ from uvlm.config import Params, TrainConfig
 from uvlm.data.cases import Case, read_index
 from uvlm.inference.encode import split_stages
 from uvlm.inference.writing import generate
-from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.unet import build_encoder, build_unet
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.uvlm import SpecialIds
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.tracking import NullTracker

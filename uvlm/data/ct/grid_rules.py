@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from uvlm.data.ct.volume import Affine, ReadError, spacing_of
+from uvlm.data.ct.volume import Affine, LabelMap, ReadError, spacing_of
 
 REWRITE: Final = "rewrite the header with the tool that made the file"
 _MIN_SPACING_MM, _MAX_SPACING_MM = 0.1, 20.0
@@ -69,6 +69,11 @@ def same_place(one: Affine, other: Affine, shape: Sequence[int]) -> bool:
     there = np.column_stack([corners, np.ones(len(corners))]) @ other.T
     back = np.linalg.solve(one, there.T).T[:, :3]
     return bool(np.abs(back - corners).max() <= _MAX_SHIFT)
+
+
+def is_on_grid(labels: LabelMap, shape: Sequence[int], affine: Affine) -> bool:
+    """Whether labels lie on the voxels of a grid (z, y, x): the one rule for every comparison."""
+    return labels.array.shape == tuple(shape) and same_place(affine, labels.affine, shape)
 
 
 def geometry_error(

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.errors import DataError
+from uvlm.errors import ReadError as ReadError  # what readers of volumes raise
 
 Affine = npt.NDArray[np.float64]
 Spacing = tuple[float, float, float]
@@ -21,16 +21,6 @@ Spacing = tuple[float, float, float]
 # Row of the affine that the canonical axes z, y, x follow: +S, +P, +L.
 _CANONICAL_ROWS: Final = (2, 1, 0)
 _LETTERS: Final = (("R", "L"), ("A", "P"), ("I", "S"))
-
-
-class ReadError(DataError):
-    """A file was refused; `reason` is a short slug for the quarantine list."""
-
-    def __init__(
-        self, subject: object, fact: str, remedy: str = "", *, reason: str = "unreadable"
-    ) -> None:
-        super().__init__(subject, fact, remedy)
-        self.reason = reason
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from uvlm.arrays import Ids
 from uvlm.data.cases import Case
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.io import FindingsMask, read_findings
 from uvlm.data.ct.volume import LabelMap, ReadError
-from uvlm.data.label_scheme import FineClasses, Ids
+from uvlm.data.label_scheme import FineClasses
 from uvlm.data.labels.merge import Finding
 from uvlm.data.labels.regrid import onto_grid
 

@@ -9,21 +9,20 @@ meet. What is measured of each map (see `label_facts`) is kept beside its array.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from uvlm.arrays import Ids
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.grid import Geometry
-from uvlm.data.ct.grid_rules import same_place
-from uvlm.data.ct.volume import Affine, LabelMap, ReadError, spacing_of
-from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, fine_classes, scheme
+from uvlm.data.ct.grid_rules import is_on_grid
+from uvlm.data.ct.volume import Affine, LabelMap, spacing_of
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes, scheme
 from uvlm.data.labels.findings import read_case_findings
 from uvlm.data.labels.measure import measure
 from uvlm.data.labels.merge import (
@@ -40,17 +39,12 @@ from uvlm.errors import ConfigError
 from uvlm.files import key_of, store_root
 from uvlm.store import (
     CaseProgress,
-    Refusal,
+    Product,
     Row,
-    array_path,
-    check_quarantine_share,
-    find_or_make,
+    every_case,
     load_array,
-    map_cases,
     read_manifest,
     resolve,
-    write_manifest,
-    write_quarantine,
 )
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -65,6 +59,11 @@ class _Job:
     case: Case
     volume: Row
     parts: dict[str, Row]
+
+    @property
+    def case_id(self) -> str:
+        """Name the case."""
+        return self.case.case_id
 
     def margin_mm(self, config: LabelMapsConfig) -> float:
         """Say how far around its findings this map ignores voxels.
@@ -83,6 +82,7 @@ def run(
     out: Path,
     progress: CaseProgress | None = None,
     quarantine: Path | None = None,
+    code: str = "",
 ) -> dict[str, int]:
     """Make the label map of every case whose volume and pseudo-labels exist.
 
@@ -97,6 +97,7 @@ def run(
         out: the manifest to write; `voxels` counts the voxels of each class present.
         progress: told how far it is.
         quarantine: where refused cases are listed.
+        code: digest of the stage's code; see `every_case.run`.
 
     Returns:
         How many cases were kept, left out as not annotated, and refused by each reason.
@@ -105,18 +106,9 @@ def run(
     if "lesion" in config.priority and config.priority[-1] != "lesion":
         raise ConfigError("label_maps.priority", "lesion is not the last", "lesions always survive")
     jobs, unannotated = _jobs(config, index, preprocess, parts)
-    work = partial(_make, config=config, root=store_root())
-    results = map_cases(work, jobs, description="label_maps", progress=progress)
-    refusals = [result for result in results if isinstance(result, Refusal)]
-    if quarantine is not None:
-        write_quarantine(quarantine, refusals)
-    check_quarantine_share(
-        "label_maps", len(refusals), len(jobs), params.index.max_quarantined_share
-    )
-    rows = [result for result in results if isinstance(result, Row)]
-    write_manifest(out, rows)
-    counts = {"kept": len(rows), "unannotated": unannotated}
-    return counts | Counter(refusal.reason for refusal in refusals)
+    maps, limit = _LabelMaps(store_root(), config), params.index.max_quarantined_share
+    counts = every_case.run(maps, jobs, out, limit, quarantine, progress, code)
+    return counts | {"unannotated": unannotated}
 
 
 def _jobs(
@@ -151,40 +143,46 @@ def _is_drawn(case: Case, config: LabelMapsConfig) -> bool:
     return drawn or case.findings_mask is not None
 
 
-def _make(job: _Job, config: LabelMapsConfig, root: Path) -> Row | Refusal:
-    """Make one label map, or find it in the store."""
-    case = job.case
-    digest = case.mask_sha256.get("findings", case.findings_mask)
-    made_by = [(row.sha256, row.extra["affine"]) for _, row in sorted(job.parts.items())]
-    volume = job.volume.sha256, job.volume.extra["native"]
-    settings = config.model_dump(mode="json") | {"ignore_margin_mm": job.margin_mm(config)}
-    key = key_of("label_maps", VERSION, made_by, digest, case.finding_categories, volume, settings)
-    path = array_path("label_maps", key)
-    try:
-        note = find_or_make(root / path, lambda: _made(job, config, root))
-    except ReadError as error:
-        return Refusal(case.case_id, error.subject, error.reason, error.fact, error.remedy)
-    extra = {"voxels": note["voxels"], "annotated": _is_drawn(case, config)}
-    if note["ignored"]:
-        extra["ignored"] = note["ignored"]
-    return Row(case.case_id, key, path, note["sha256"], case.source, extra)
+@dataclass(frozen=True)
+class _LabelMaps(Product[_Job]):
+    config: LabelMapsConfig
+    stage = "label_maps"
+    constant = "VERSION in uvlm/data/labels/label_maps.py"
 
+    @property
+    def settings(self) -> list[Any]:
+        return [VERSION, self.config.model_dump(mode="json")]
 
-def _made(job: _Job, config: LabelMapsConfig, root: Path) -> tuple[Ids, dict[str, Any]]:
-    """Make one label map; also count the voxels of each class, and measure the anatomy."""
-    geometry = Geometry.from_json(job.volume.extra["native"])
-    said = _read_claims(job.case, job.parts, config, geometry, root)
-    fine, findings = said.fine, said.findings
-    spacing, margin = spacing_of(said.affine), job.margin_mm(config)
-    merged = ignore_near_findings(said.painted(), findings, margin, spacing, fine)
-    grid = scheme(config.dataset, config.scheme).fold(to_grid(merged, findings, geometry, fine))
-    hu = load_array(resolve(job.volume, "preprocess"), job.volume.sha256)
-    tissue = geometry.labels_to_grid(said.anatomy), hu
-    both = overlaps(claims(said.parts, findings, fine))
-    facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, both)
-    counts = np.bincount(grid.ravel(), minlength=256)
-    voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
-    return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts.to_json()}
+    def key(self, item: _Job) -> str:
+        case, volume = item.case, item.volume
+        drawn = case.mask_sha256.get("findings", case.findings_mask), case.finding_categories
+        parts = [(row.sha256, row.extra["affine"]) for _, row in sorted(item.parts.items())]
+        version, config = self.settings
+        settings = config | {"ignore_margin_mm": item.margin_mm(self.config)}
+        ct = volume.sha256, volume.extra["native"]
+        return key_of(self.stage, version, parts, *drawn, ct, settings)
+
+    def make(self, item: _Job) -> tuple[Ids, dict[str, Any]]:
+        """Make one label map; also count the voxels of each class, and measure the anatomy."""
+        config, geometry = self.config, Geometry.from_json(item.volume.extra["native"])
+        said = _read_claims(item.case, item.parts, config, geometry, self.root)
+        fine, findings = said.fine, said.findings
+        spacing, margin = spacing_of(said.affine), item.margin_mm(config)
+        merged = ignore_near_findings(said.painted(), findings, margin, spacing, fine)
+        grid = scheme(config.dataset, config.scheme).fold(to_grid(merged, findings, geometry, fine))
+        hu = load_array(resolve(item.volume, "preprocess"), item.volume.sha256)
+        tissue = geometry.labels_to_grid(said.anatomy), hu
+        both = overlaps(claims(said.parts, findings, fine))
+        facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, both).to_json()
+        counts = np.bincount(grid.ravel(), minlength=256)
+        voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
+        return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts}
+
+    def row(self, item: _Job, key: str, path: str, note: Mapping[str, Any]) -> Row:
+        extra = {"voxels": note["voxels"], "annotated": _is_drawn(item.case, self.config)}
+        if note["ignored"]:
+            extra["ignored"] = note["ignored"]
+        return Row(item.case_id, key, path, note["sha256"], item.case.source, extra)
 
 
 def native_label_map(
@@ -230,8 +228,7 @@ def _read_parts(parts: Mapping[str, Row], geometry: Geometry, affine: Affine) ->
     arrays: dict[str, Ids] = {}
     for kind, row in parts.items():
         array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        drawn = np.asarray(row.extra["affine"], float)
-        if array.shape != shape or not same_place(affine, drawn, shape):
-            array = onto_grid(LabelMap(array, drawn), shape, affine, row.path)
-        arrays[kind] = array
+        drawn = LabelMap(array, np.asarray(row.extra["affine"], float))
+        on_grid = is_on_grid(drawn, shape, affine)
+        arrays[kind] = array if on_grid else onto_grid(drawn, shape, affine, row.path)
     return arrays

@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.ct.volume import Affine
-from uvlm.data.label_scheme import Ids
 
 AIR_HU: Final = -900  # below it is air: lung tissue, even when emphysematous, is mostly above it
 Point = tuple[float, float, float]

@@ -20,11 +20,10 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Flags, Ids
 from uvlm.data.ct.grid import Geometry
-from uvlm.data.label_scheme import IGNORE_ID, FineClasses, Ids, look_up
+from uvlm.data.label_scheme import IGNORE_ID, FineClasses, look_up
 
-Flags = npt.NDArray[np.bool_]
-KINDS: Final = ("anatomy", "airway", "vessel")
 # ReXGroundingCT drew at most so many instances of a finding in its training part.
 MOST_DRAWN: Final = 3
 

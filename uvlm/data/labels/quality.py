@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.arrays import Ids
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Spacing, axis_order, spacing_of, to_canonical
-from uvlm.data.label_scheme import Dataset, FineClasses, Ids, fine_classes
+from uvlm.data.label_scheme import Dataset, FineClasses, fine_classes
 from uvlm.data.labels.measure import LabelFacts, measure
 from uvlm.data.labels.merge import merge_anatomy
 from uvlm.data.labels.regrid import onto_grid
@@ -100,7 +101,7 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
     affine = order.canonical_affine(drawn.affine, drawn.array.shape)
     canonical = LabelMap(order.forward(drawn.array), affine)
     array, shape = canonical.array, volume.array.shape
-    same = array.shape == shape and same_place(volume.affine, affine, shape)
+    same = is_on_grid(canonical, shape, volume.affine)
     if not same:
         array = onto_grid(canonical, shape, volume.affine, labels)
     dataset: Dataset = "abdomen" if scheme == "abdomen" else "chest"

@@ -15,9 +15,9 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError
 
-Ids = npt.NDArray[np.uint8]
 _DECIMALS: Final = 6  # of a voxel: a centre on the edge of two voxels falls alike on every machine
 _REMEDY: Final = "give the labels that were made for this CT"
 

@@ -13,8 +13,8 @@ from typing import ClassVar, Protocol
 from uvlm.data.cases import Case
 from uvlm.errors import DataError
 from uvlm.files import file_sha256, key_of, store_root
-from uvlm.published_tables import read_table
 from uvlm.store import CaseProgress, Refusal, Row, resolve
+from uvlm.tables import read_table
 
 Files = Mapping[str, Row]
 Label = Callable[[Sequence[str]], Sequence[Sequence[int]]]  # report texts to flags
@@ -46,13 +46,20 @@ class DataSet(Protocol):
     facts: ClassVar[Mapping[str, int]] = {}  # numbers to read beside those of the index
     masks: ClassVar[Masks | None] = None
 
-    def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
+    def fetch(
+        self,
+        manifest: Path,
+        label: Label,
+        progress: CaseProgress | None = None,
+        code: str = "",
+    ) -> None:
         """Put what is missing into the store and write the manifest.
 
         Args:
             manifest: its `case` is the path in the data set.
             label: labels reports; only asked by a set whose tables have no labels.
             progress: told how far it is.
+            code: digest of the stage's code; what a set makes here is held against it.
         """
         ...
 
@@ -87,7 +94,7 @@ def column_by_table(files: Files, column: str) -> dict[str, list[str]]:
     cells: dict[str, list[str]] = {}
     for path, file in files.items():
         if path.endswith(".csv"):
-            rows = read_table(resolve(file, "download"), (column,))
+            rows = read_table(resolve(file, "download"), (column,)).rows
             cells.setdefault(PurePosixPath(path).name, []).extend(r.values[column] for r in rows)
     return cells
 

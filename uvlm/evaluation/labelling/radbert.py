@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.environment import RADBERT_WEIGHTS
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, first_line
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
@@ -96,8 +96,8 @@ def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
             folder, local_files_only=True, trust_remote_code=False, do_lower_case=True
         )
     except (RuntimeError, SafetensorError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SetupError(folder, f"no RadBERT classifier ({reason})", "import it again") from None
+        fact = f"no RadBERT classifier ({first_line(error)})"
+        raise SetupError(folder, fact, "import it again") from None
     return tokenizer, model
 
 

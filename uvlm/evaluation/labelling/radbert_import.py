@@ -11,17 +11,17 @@ The checkpoint is read with weights_only=True, which unpickles tensors and nothi
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from uvlm.errors import ConfigError, DataError
+from uvlm.errors import ConfigError, DataError, first_line
 from uvlm.evaluation.labelling.radbert import (
     WEIGHTS_FILE,
     build_radbert,
     import_transformers,
     load_radbert,
 )
+from uvlm.files import filling_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -62,16 +62,12 @@ def import_radbert(checkpoint: Path, base: Path, out: Path) -> None:
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(checkpoint, f"does not fit {base / 'config.json'} ({reason})") from None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as name:
-        folder = Path(name) / out.name
-        folder.mkdir()
+    with filling_folder(out) as folder:
         save_file(weights, folder / WEIGHTS_FILE)
         for file in ("config.json", *_TOKENIZER_FILES):
             if (base / file).is_file():
                 shutil.copyfile(base / file, folder / file)
         load_radbert(folder)
-        folder.rename(out)
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
@@ -85,8 +81,7 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise DataError(path, "no state dict of tensors")
     return {

@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from uvlm.arrays import Voxels
 from uvlm.config import AugmentConfig, Grid
 from uvlm.train.augmentation.intensity import vary
 from uvlm.train.augmentation.spatial import draw_warp
 
-Voxels = npt.NDArray[np.float32]
 Number = TypeVar("Number", np.float32, np.uint8)
 
 

@@ -18,11 +18,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from uvlm.arrays import Floats
 from uvlm.config import Grid, SpatialConfig
 from uvlm.seeding import happens
 from uvlm.train.augmentation.patches import Slices
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from uvlm.arrays import Voxels
 from uvlm.config import AugmentConfig
 from uvlm.seeding import generator
-from uvlm.train.augmentation.augment import Voxels, augment_volume
+from uvlm.train.augmentation.augment import augment_volume
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, first_line
 from uvlm.train.loop.sharding import is_sharded
 from uvlm.train.losses.objectives import Objective
 
@@ -74,7 +74,7 @@ def out_of_memory_explained(step: Step) -> Iterator[None]:
     except (RuntimeError, MemoryError, OSError) as error:
         if not is_out_of_memory(error):
             raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         traceback.clear_frames(error.__traceback__)  # they hold the activations
     else:
         return

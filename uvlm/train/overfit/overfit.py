@@ -21,18 +21,21 @@ import numpy.typing as npt
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
+from uvlm.arrays import Ids
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.device import autocast, choose_device, set_threads
 from uvlm.errors import ConfigError, DataError, UvlmError
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
-from uvlm.inference.draft_folder import filling, write_json, write_segmentation
+from uvlm.files import write_json_atomic
+from uvlm.inference.draft_folder import filling, write_segmentation
 from uvlm.inference.segment import Segmenter
-from uvlm.model.unet import build_unet
+from uvlm.model.build import build_unet
 from uvlm.seeding import generator, seed_everything
 from uvlm.tracking import Progress
 from uvlm.train.augmentation.patches import choose_class, patch_around, random_patch, random_voxel
@@ -45,8 +48,6 @@ from uvlm.train.overfit.picture import draw_planes
 
 METRICS: Final = "metrics.json"
 PICTURE: Final = "planes.png"
-SAME_GRID_MM: Final = 0.1
-Ids = npt.NDArray[np.uint8]
 
 
 def overfit(
@@ -96,7 +97,7 @@ def overfit(
         "note": "trained and scored on the same CT, on the network's grid",
     }
     with filling(out) as temporary:
-        write_json(temporary / METRICS, metrics)
+        write_json_atomic(temporary / METRICS, metrics)
         native = subject.geometry.labels_to_native(predicted)
         write_segmentation(temporary, native, subject.scheme.names)
         spacing = LabelMap(predicted, subject.geometry.grid_affine).spacing
@@ -239,8 +240,7 @@ def _check_sizes(config: OverfitConfig) -> None:
 
 
 def _check_same_grid(path: Path, label_map: LabelMap, volume: Volume) -> None:
-    same_shape = label_map.array.shape == volume.array.shape
-    if not same_shape or np.abs(label_map.affine - volume.affine).max() > SAME_GRID_MM:
+    if not is_on_grid(label_map, volume.array.shape, volume.affine):
         raise DataError(
             path,
             f"lies on another grid {label_map.array.shape} than the CT {volume.array.shape}",

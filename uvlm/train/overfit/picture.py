@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Ids = npt.NDArray[np.uint8]
 _GREYS: Final = {"cmap": "gray", "vmin": -160, "vmax": 240, "interpolation": "bilinear"}  # HU
 _PLANES: Final = ("axial", "coronal", "sagittal")
 _ROWS: Final = ("true", "predicted")

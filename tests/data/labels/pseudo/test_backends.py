@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import pytest
 
+from pipeline.profiles import read_document
 from pipeline.pseudo_label import main
-from uvlm.config import PseudoLabelConfig
-from uvlm.data.labels.pseudo import KINDS, Backend, Provenance
+from uvlm.config import LABEL_KINDS, PseudoLabelConfig
+from uvlm.data.labels.pseudo import Backend, Provenance
 from uvlm.data.labels.pseudo.backends import BACKENDS
 from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
 from uvlm.data.sets.phantom.dataset import MASKS
@@ -19,12 +21,19 @@ if TYPE_CHECKING:
     from tests.data.conftest import Stages
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", LABEL_KINDS)
 def test_params_can_name_exactly_the_backends_there_are(kind: str) -> None:
     section = PseudoLabelConfig.model_fields[kind].annotation
     assert section is not None
     allowed = get_args(section.model_fields["backend"].annotation)
     assert set(allowed) == set(BACKENDS[kind])  # type: ignore[index]
+
+
+def test_pipeline_parameters_and_backends_know_the_same_kinds() -> None:
+    stages = read_document(Path(__file__).parents[4] / "dvc.yaml")["stages"]
+    assert tuple(stages["pseudo_label"]["matrix"]["kind"]) == LABEL_KINDS
+    assert tuple(PseudoLabelConfig.model_fields) == LABEL_KINDS
+    assert tuple(BACKENDS) == LABEL_KINDS
 
 
 def test_a_backend_reaches_another_process_and_is_loaded_there_once() -> None:

@@ -18,9 +18,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.profiles import write_params
-from uvlm.config import Params, PhantomConfig
+from uvlm.config import LABEL_KINDS, Params, PhantomConfig
 from uvlm.data import index
-from uvlm.data.labels.pseudo import KINDS
 from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.files import store_root
 from uvlm.store import load_array, read_manifest, resolve
@@ -43,10 +42,10 @@ once.save_array = counting
 _RUN = """
 import sys
 from pathlib import Path
-from uvlm.config import load_params
-from uvlm.data.labels.pseudo import KINDS, run
+from uvlm.config import LABEL_KINDS, load_params
+from uvlm.data.labels.pseudo import run
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
-for kind in KINDS:
+for kind in LABEL_KINDS:
     files = [root / "index.jsonl", out / f"{kind}.jsonl"]
     print(kind, run(kind, load_params(root / "params.yaml"), *files, quarantine=out / "q.jsonl"))
 """
@@ -95,7 +94,7 @@ def arrays() -> set[str]:
 def test_killed_labelling_goes_on_where_it_ended(
     indexed: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    total = PHANTOMS * len(KINDS)
+    total = PHANTOMS * len(LABEL_KINDS)
     begin = time.monotonic()
     assert start(indexed, indexed / "unbroken").wait() == 0
     seconds = time.monotonic() - begin
@@ -120,7 +119,7 @@ def test_killed_labelling_goes_on_where_it_ended(
     assert all(made[name] == 1 for name in kept_at_kill)
     again = sum(made.values()) - total  # under way when the kill came, so never finished
     assert 0 <= again <= KILLS * WORKERS
-    for kind in KINDS:
+    for kind in LABEL_KINDS:
         manifests = [indexed / run / f"{kind}.jsonl" for run in ("unbroken", "broken")]
         assert manifests[0].read_bytes() == manifests[1].read_bytes()
         rows = read_manifest(manifests[1])
@@ -128,7 +127,8 @@ def test_killed_labelling_goes_on_where_it_ended(
         for row in rows[:: max(1, PHANTOMS // 20)]:
             load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
     sys.stdout.write(
-        f"{PHANTOMS} phantoms, {len(KINDS)} kinds: {killed} kills, {len(kept_at_kill)} arrays kept "
-        f"over them and made once, {again} made again that were under way, manifests identical; "
+        f"{PHANTOMS} phantoms, {len(LABEL_KINDS)} kinds: {killed} kills, "
+        f"{len(kept_at_kill)} arrays kept over them and made once, "
+        f"{again} made again that were under way, manifests identical; "
         f"unbroken {seconds:.0f} s\n"
     )

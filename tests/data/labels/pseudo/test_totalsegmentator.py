@@ -22,10 +22,9 @@ import numpy as np
 import pytest
 
 from pipeline.profiles import write_params
-from uvlm.config import AirwayLabellerConfig, AnatomyLabellerConfig, VesselLabellerConfig
+from uvlm.config import AirwayLabellerConfig, AnatomyLabellerConfig, LabelKind, VesselLabellerConfig
 from uvlm.data.cases import read_index, write_index
 from uvlm.data.ct.volume import AxisOrder, ReadError, Volume
-from uvlm.data.labels.pseudo import Kind
 from uvlm.data.labels.pseudo import totalsegmentator as backend
 from uvlm.data.labels.pseudo.totalsegmentator import Child, child_environment
 from uvlm.data.labels.pseudo.totalsegmentator_child import refuse_connections
@@ -83,7 +82,7 @@ def test_a_task_needs_its_models_and_the_one_that_crops_for_it() -> None:
     }
 
 
-def use(stages: Stages, kind: Kind) -> None:
+def use(stages: Stages, kind: LabelKind) -> None:
     """Choose TotalSegmentator for one kind."""
     sections = {
         "anatomy": AnatomyLabellerConfig(backend="totalsegmentator", fast=True),
@@ -97,7 +96,7 @@ def use(stages: Stages, kind: Kind) -> None:
 @pytest.mark.parametrize("kind", ["anatomy", "airway", "vessel"])
 @pytest.mark.parametrize("folder", ["absent", "empty", "folders without files"])
 def test_without_weights_one_line_names_the_command_and_nothing_is_written(
-    stages: Stages, kind: Kind, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stages: Stages, kind: LabelKind, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights = tmp_path / "weights"
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(weights))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -154,12 +153,12 @@ def test_a_second_run_copies_nothing_and_writes_the_same(own: Own) -> None:
 def test_a_killed_copy_leaves_nothing_under_the_final_name(
     own: Own, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def cut(source: Path, target: Path) -> None:
-        Path(target).write_bytes(Path(source).read_bytes()[:10])
+    def cut(source: IO[bytes], target: IO[bytes]) -> str:
+        target.write(source.read(10))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("uvlm.data.sets.own.fetch.shutil.copyfile", cut)
+        patch.setattr("uvlm.data.sets.own.fetch.copy_stream", cut)
         with pytest.raises(KeyboardInterrupt):
             own.fetch()
     assert [path for path in store_root().rglob("*") if path.is_file()] == []

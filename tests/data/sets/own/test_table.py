@@ -47,11 +47,11 @@ def test_every_row_in_is_a_row_out_whatever_is_in_it(own: Own, rows: list[tuple[
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        ("id;report\np0;Text\n", "column id is missing.*separated by semicolons"),
+        ("id;report\np0;Text\n", "column id is missing.*separated by ';'"),
         ("id,text\np0,Text\n", "column report is missing"),
-        ('id,report\np0,"Te\n', "line 2: unexpected end of data"),
+        ('id,report\np0,"Te\n', r"line 2 is damaged \(unexpected end of data"),
         ("id,report\np0,Te\0xt\n", "line 2 holds a NUL character"),
-        ("id,report\np0,Text,more\n", "line 2 has 3 fields, the header 2"),
+        ("id,report\np0,Text,more\n", r"row 1 \(line 2\) has 3 fields, the header 2"),
         ("id,report,Cardiomegaly\np0,Text,1\n", "column Medical material is missing beside Cardio"),
         (
             "id,report," + ",".join(ABNORMALITIES) + "\np0,Text," + ",".join(["yes"] * 18) + "\n",
@@ -73,7 +73,7 @@ def test_encodings_other_than_utf8_are_refused_or_read_right(own: Own) -> None:
     (row,), bad = read_own_table(own.folder / "reports.csv", FolderConfig(**own.settings))
     assert (row.report.findings, bad) == ("Kalsifikasyon ş", [])
     (own.folder / "reports.csv").write_bytes(text.encode("cp1254"))
-    with pytest.raises(DataError, match="line 2: byte 0xfe is not UTF-8"):
+    with pytest.raises(DataError, match="line 2, byte 18: 0xfe is not UTF-8"):
         own.fetch()
     (own.folder / "reports.csv").write_bytes(text.encode("utf-16"))
     with pytest.raises(DataError, match="the encoding is UTF-16"):

@@ -15,11 +15,12 @@ import pytest
 
 from tests.data.conftest import Stages
 from uvlm import store
+from uvlm.arrays import Ids
 from uvlm.config import Params, load_params
 from uvlm.data.cases import read_index
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.io import read_findings, read_label_map
-from uvlm.data.label_scheme import Ids, fine_classes
+from uvlm.data.label_scheme import fine_classes
 from uvlm.data.sets.ct_rate.cases import mask_path
 from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.files import store_root

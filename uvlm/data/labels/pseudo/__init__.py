@@ -12,14 +12,12 @@ who reads it picks the ids of its kind. params.yaml names the backend; see docs/
 
 from __future__ import annotations
 
-from uvlm.data.labels.pseudo.backend import KINDS, Backend, Kind, Labeller, Provenance
+from uvlm.data.labels.pseudo.backend import Backend, Labeller, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.data.labels.pseudo.stage import run, run_shard
 
 __all__ = [
-    "KINDS",
     "Backend",
-    "Kind",
     "Labeller",
     "Provenance",
     "choose_backend",

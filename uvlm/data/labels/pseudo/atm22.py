@@ -11,7 +11,6 @@ air and tissue, are more wall than lumen. docs/pseudo_labels.md has the measurem
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Array
 from uvlm.data.cases import Case
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.resample import Axis, resample_image, resample_labels
@@ -27,14 +27,14 @@ from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.device import choose_device_of_published
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, first_line
+from uvlm.files import file_sha256
 
 LUMEN: Final = 1  # as in TotalSegmentator's `lung_vessels`
 WINDOW: Final = 128
 _OVERLAP, _SIGMA, _THRESHOLD = 0.25, 0.125, 0.5
 _CLIP_HU: Final = (-1000, 400)
 _WALL_HU: Final = -500
-Array = npt.NDArray[Any]
 Probability = Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
 
 
@@ -46,8 +46,7 @@ class Atm22:
 
     def provenance(self) -> Provenance:
         """Say which weights are used."""
-        digest = hashlib.sha256(weights_file().read_bytes()).hexdigest()
-        options = {"spacing_mm": self.spacing_mm}
+        digest, options = file_sha256(weights_file()), {"spacing_mm": self.spacing_mm}
         return Provenance("atm22", "ATM22 baseline V1.0", "MIT", digest, options)
 
     def inputs(self, case: Case, root: Path) -> list[str]:
@@ -107,8 +106,8 @@ def load_network(path: Path) -> Probability:
     try:
         network.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise SetupError(path, f"no ATM22 network ({reason})", "run `uvlm import-atm22`") from None
+        fact = f"no ATM22 network ({first_line(error)})"
+        raise SetupError(path, fact, "run `uvlm import-atm22`") from None
     device = str(choose_device_of_published())
     network.to(device).eval()
 

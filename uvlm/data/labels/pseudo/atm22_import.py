@@ -6,13 +6,12 @@ tensors give the same bytes, so a file is known by its digest wherever it was co
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uvlm.environment import ATM22_WEIGHTS
-from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.files import store_root, write_bytes_atomic
+from uvlm.errors import ConfigError, DataError, SetupError, first_line
+from uvlm.files import file_sha256, store_root, write_bytes_atomic
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,8 +47,7 @@ def weights_file() -> Path:
         raise SetupError(ATM22_WEIGHTS.name, f"{path} is no file", remedy)
     if path.suffix == SUFFIX:
         return path
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    converted = store_root() / "weights" / f"atm22-{digest}{SUFFIX}"
+    converted = store_root() / "weights" / f"atm22-{file_sha256(path)[:16]}{SUFFIX}"
     if not converted.is_file():
         write_bytes_atomic(converted, _converted(path))
     return converted
@@ -91,8 +89,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise DataError(path, f"no checkpoint of tensors ({reason})") from None
+        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
         raise DataError(path, "no state dict of tensors")
     return dict(content)

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Protocol
 
 from uvlm.data.cases import Case
 from uvlm.data.ct.volume import LabelMap
 
-Kind = Literal["anatomy", "airway", "vessel"]
 Labeller = Callable[[Case], LabelMap]
-KINDS: Final[tuple[Kind, ...]] = ("anatomy", "airway", "vessel")
 
 
 @dataclass(frozen=True)

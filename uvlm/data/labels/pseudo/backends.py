@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from uvlm.config import LabellerConfig
+from uvlm.config import LabelKind, LabellerConfig
 from uvlm.data.labels.pseudo.atm22 import Atm22
-from uvlm.data.labels.pseudo.backend import Backend, Kind
+from uvlm.data.labels.pseudo.backend import Backend
 from uvlm.data.labels.pseudo.masks import VesselMasks
 from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
 from uvlm.data.labels.pseudo.totalsegmentator import TotalSegmentator
@@ -16,7 +16,7 @@ from uvlm.data.sets.ct_rate import cases as ct_rate
 from uvlm.data.sets.phantom import dataset as phantom
 from uvlm.errors import ConfigError
 
-BACKENDS: Final[Mapping[Kind, Mapping[str, Callable[[Any], Backend]]]] = {
+BACKENDS: Final[Mapping[LabelKind, Mapping[str, Callable[[Any], Backend]]]] = {
     "anatomy": {
         "totalsegmentator": lambda config: TotalSegmentator("total", config.fast),
         "ct_rate_masks": lambda _: PublishedMasks(ct_rate.MASKS, "anatomy"),
@@ -39,7 +39,7 @@ BACKENDS: Final[Mapping[Kind, Mapping[str, Callable[[Any], Backend]]]] = {
 }
 
 
-def choose_backend(kind: Kind, config: LabellerConfig) -> Backend:
+def choose_backend(kind: LabelKind, config: LabellerConfig) -> Backend:
     """Make the backend that a section of params.yaml names."""
     known = BACKENDS[kind]
     if config.backend not in known:

@@ -6,7 +6,6 @@ which ids in it are arteries and veins. Masks on another grid are read at the CT
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,13 +13,14 @@ from typing import Final
 import numpy as np
 
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.labels.regrid import onto_grid
 from uvlm.environment import VESSEL_MASKS
 from uvlm.errors import SetupError
+from uvlm.files import file_sha256
 
 ARTERY, VEIN = 3, 4  # as in TotalSegmentator's `lung_vessels`
 _SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
@@ -41,7 +41,7 @@ class VesselMasks:
 
     def inputs(self, case: Case, root: Path) -> list[str]:
         """Name the CT and the content of its file."""
-        return [*ct_inputs(case), hashlib.sha256(_file(case).read_bytes()).hexdigest()]
+        return [*ct_inputs(case), file_sha256(_file(case))]
 
     def load(self, root: Path) -> Labeller:
         """Read masks for CTs below `root`."""
@@ -50,7 +50,7 @@ class VesselMasks:
             path = _file(case)
             found = self._renamed(read_label_map(path), path)
             shape, affine = read_grid(root / case.volume)
-            if found.array.shape == shape and same_place(affine, found.affine, shape):
+            if is_on_grid(found, shape, affine):
                 return LabelMap(found.array, affine)
             return LabelMap(onto_grid(found, shape, affine, path), affine)
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from uvlm.config import LabelKind
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
-from uvlm.data.labels.pseudo.backend import Kind, Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
 from uvlm.data.sets.dataset import Masks
 from uvlm.files import file_sha256
 
@@ -28,7 +29,7 @@ class PublishedMasks:
     """Masks that a data set publishes: one file with all ids of a kind, or one a structure."""
 
     masks: Masks
-    kind: Kind
+    kind: LabelKind
 
     def provenance(self) -> Provenance:
         """Say who published the masks."""
@@ -105,7 +106,7 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
     """
     shape, affine = read_grid(ct)
     found = read_label_map(path)
-    if found.array.shape != shape or not same_place(affine, found.affine, shape):
+    if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))
         same = "of the same shape at another place" if there == here else f"{there} voxels, not"
         raise ReadError(

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from uvlm.data.cases import Case
-from uvlm.data.ct.grid_rules import same_place
+from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
 from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
@@ -114,9 +114,8 @@ class Child:
         finally:
             ct.unlink(missing_ok=True)
             out.unlink(missing_ok=True)
-        shape, largest = volume.array.shape, int(labels.array.max(initial=0))
-        on_its_grid = labels.array.shape == shape
-        if not on_its_grid or not same_place(volume.affine, labels.affine, shape):
+        largest = int(labels.array.max(initial=0))
+        if not is_on_grid(labels, volume.array.shape, volume.affine):
             fact = "TotalSegmentator's labels do not lie on the grid of the CT"
             raise ReadError(case_id, fact, "leave it out", reason="grid_mismatch")
         if largest > self._largest_id:

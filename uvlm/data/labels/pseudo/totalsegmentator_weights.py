@@ -9,7 +9,6 @@ where the package keeps them.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final, Literal
 
 from uvlm import environment
 from uvlm.errors import SetupError
+from uvlm.files import files_sha256
 
 Task = Literal["total", "lung_vessels"]
 _DOWNLOADS: Final = {
@@ -80,12 +80,7 @@ def check_weights(task: Task, fast: bool = False) -> str:
             f"{root} lacks {missing[0]}{number}",
             f"run `{commands}` where there is a network, and name the folder here",
         )
-    whole = hashlib.sha256()
-    for file in files:
-        with (root / file).open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        whole.update(f"{file.as_posix()} {digest}\n".encode())
-    return whole.hexdigest()
+    return files_sha256(root, files)
 
 
 def _models(config: dict[str, Any], tables: Any) -> list[Model]:

@@ -7,24 +7,20 @@ out of it, so a second run fetches no archive again.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import tarfile
-import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from uvlm.data.label_scheme import fine_classes
 from uvlm.data.sets.abdomen_atlas.layout import Kind, archive, image, mask, member
 from uvlm.data.sets.hub import Snapshot
 from uvlm.errors import DataError
-from uvlm.files import write_json_atomic
+from uvlm.files import copy_stream, filling_file, write_json_atomic
 from uvlm.store import CaseProgress, Row
 
-_CHUNK: Final = 1 << 20
 _LARGEST_MEMBER: Final = 4 << 30
 
 
@@ -75,29 +71,12 @@ def _unpack(path: Path, kind: Kind, cases: frozenset[str], folder: Path) -> dict
                 target = image(name[0]) if kind == "images" else mask(*name)
                 source = tar.extractfile(entry)
                 assert source is not None  # it is a regular file
-                digests[target] = _write(source, folder / target)
+                with filling_file(folder / target, durable=False) as file:
+                    digests[target] = copy_stream(source, file)
     except (tarfile.TarError, EOFError, OSError) as error:
         fact = f"is no readable archive ({error})"
         raise DataError(path, fact, "remove it and run again") from None
     return digests
-
-
-def _write(source: IO[bytes], target: Path) -> str:
-    """Copy a stream into a file, whole or not at all; returns its sha256."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    digest = hashlib.sha256()
-    try:
-        with os.fdopen(handle, "wb") as file:
-            while chunk := source.read(_CHUNK):
-                digest.update(chunk)
-                file.write(chunk)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return digest.hexdigest()
 
 
 def _cases_of(atlas: Snapshot, members: dict[str, str]) -> set[str]:

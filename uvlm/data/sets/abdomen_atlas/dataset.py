@@ -28,7 +28,9 @@ class AbdomenAtlas(DataSet):
     hub: Hub = field(default_factory=Hub)
     masks: ClassVar = MASKS
 
-    def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
         """Fetch tables, CTs and masks."""
         atlas = Snapshot.of(self.hub, layout.REPO, self.config.revision, layout.PREFIX)
         tables = (layout.TABLE, layout.TRAIN_IDS, layout.TEST_IDS)

@@ -6,12 +6,13 @@ A count or a mark that is not there is unknown: it makes its row bad, or stays N
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from uvlm.data.sets.abdomen_atlas.layout import is_id
-from uvlm.published_tables import BadRow, TableRow, broken_table, read_table
+from uvlm.tables import BadRow, TableRow, read_table, refuse
 
 ID: Final = "BDMAP ID"
 # In the order of uvlm.text.abnormalities.ABDOMEN_LESIONS.
@@ -58,7 +59,7 @@ def read_atlas(path: Path, report: str) -> tuple[list[AtlasRow], list[BadRow]]:
         report: which of its reports: structured, narrative, fusion structured, fusion narrative.
     """
     column = f"{report} report"
-    rows = read_table(path, (ID, *_COUNTS, column))
+    rows = read_table(path, (ID, *_COUNTS, column)).rows
     _refuse_textual_counts(path, rows)
     good, bad = [], []
     for row in rows:
@@ -79,10 +80,9 @@ def read_atlas(path: Path, report: str) -> tuple[list[AtlasRow], list[BadRow]]:
 
 def read_ids(path: Path) -> list[str]:
     """Read a list of the official split: the first column of a table, under the name of the id."""
-    ids = [row.values[ID].strip() for row in read_table(path, (ID,))]
+    ids = [row.values[ID].strip() for row in read_table(path, (ID,)).rows]
     problems = [f"{case_id!r} is no BDMAP id" for case_id in ids if not is_id(case_id)]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems)
     return ids
 
 
@@ -92,14 +92,13 @@ def read_marks(path: Path) -> tuple[list[MarkedRow], list[BadRow]]:
     Raises:
         DataError: a column has no Y and no N at all.
     """
-    rows = read_table(path, (ID, *_MARKED_ORGANS, "CT Phase", "Description"))
+    rows = read_table(path, (ID, *_MARKED_ORGANS, "CT Phase", "Description")).rows
     problems = [
         f"column {organ} holds no Y or N: {rows[0].place} has {rows[0].values[organ]!r}"
         for organ in _MARKED_ORGANS
         if rows and not any(row.values[organ].strip() in ("Y", "N") for row in rows)
     ]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems)
     good, bad = [], []
     for row in rows:
         case_id = row.values[ID].strip()
@@ -113,14 +112,13 @@ def read_marks(path: Path) -> tuple[list[MarkedRow], list[BadRow]]:
     return good, bad
 
 
-def _refuse_textual_counts(path: Path, rows: list[TableRow]) -> None:
+def _refuse_textual_counts(path: Path, rows: Sequence[TableRow]) -> None:
     problems = [
         f"column {name} holds no count: {rows[0].place} has {rows[0].values[name]!r}"
         for name in _COUNTS
         if rows and all(_count(row.values[name]) is None for row in rows)
     ]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems)
 
 
 def _count(text: str) -> int | None:

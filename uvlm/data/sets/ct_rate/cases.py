@@ -25,8 +25,8 @@ from uvlm.data.sets.ct_rate.tables import (
 )
 from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
-from uvlm.published_tables import BadRow, read_text
 from uvlm.store import Refusal, Row
+from uvlm.tables import BadRow, read_text
 from uvlm.text.report import Report
 
 

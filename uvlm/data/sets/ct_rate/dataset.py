@@ -37,7 +37,9 @@ class CtRate(CtRateLayout):
     facts: ClassVar = {"findings_masks_that_teach_in_the_paper": 2628}
     masks: ClassVar = MASKS
 
-    def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
         """Fetch tables, volumes and masks."""
         chest = Snapshot.of(self.hub, layout.CT_RATE_REPO, self.config.revision, layout.CT_RATE)
         tables = [path for part in PARTS for path in part[1:]]

@@ -15,9 +15,10 @@ from typing import Any, Final
 from uvlm.data.label_scheme import fine_classes
 from uvlm.data.sets.ct_rate.layout import id_of
 from uvlm.errors import DataError
-from uvlm.published_tables import broken_table, read_text
+from uvlm.tables import read_text, refuse
 
 _SPLITS: Final = ("train", "val", "test")
+_REMEDY: Final = "get it again"
 
 
 @dataclass(frozen=True)
@@ -37,19 +38,17 @@ def read_grounding(path: Path) -> list[GroundedVolume]:
         document = json.loads(read_text(path))
         entries = [(split, n, e) for split in _SPLITS for n, e in enumerate(document[split])]
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(path, f"not a ReXGroundingCT table ({error!r})", "get it again") from None
+        raise DataError(path, f"not a ReXGroundingCT table ({error!r})", _REMEDY) from None
     known = fine_classes("chest").lesion_id_by_category
     problems = [p for split, n, e in entries if (p := _problem(e, f"{split}[{n}]"))]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems, _REMEDY)
     volumes = [_volume(split, entry) for split, _, entry in entries]
     unknown = sorted({c for v in volumes for c in v.categories.values()} - set(known))
     if unknown:
         problems.append(f"has unknown categories {', '.join(unknown)}")
     counts = Counter(volume.case_id for volume in volumes)
     problems += [f"{case} comes {n} times" for case, n in sorted(counts.items()) if n > 1]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems, _REMEDY)
     return volumes
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.data.sets.ct_rate.layout import id_of
-from uvlm.published_tables import BadRow, TableRow, check_flags, flags_of, read_table, read_text
+from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, read_text
 from uvlm.text.abnormalities import ABNORMALITIES
 
 _REPORT_COLUMNS: Final = ("VolumeName", "Findings_EN", "Impressions_EN")
@@ -68,13 +68,13 @@ def read_reports(path: Path) -> list[ReportRow]:
             row.values["Findings_EN"],
             row.values["Impressions_EN"],
         )
-        for row in read_table(path, _REPORT_COLUMNS)
+        for row in read_table(path, _REPORT_COLUMNS).rows
     ]
 
 
 def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
     """Read a labels table; a column without a single flag breaks the table, a cell only its row."""
-    rows = read_table(path, ("VolumeName", *ABNORMALITIES))
+    rows = read_table(path, ("VolumeName", *ABNORMALITIES)).rows
     check_flags(path, rows, ABNORMALITIES)
     good, bad = [], []
     for row in rows:
@@ -89,7 +89,7 @@ def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
 def read_metadata(path: Path) -> tuple[list[MetadataRow], list[BadRow]]:
     """Read a metadata table; a row without a finite positive geometry is bad."""
     good, bad = [], []
-    for row in read_table(path, _METADATA_COLUMNS):
+    for row in read_table(path, _METADATA_COLUMNS).rows:
         try:
             good.append(_metadata_row(row))
         except ValueError as error:

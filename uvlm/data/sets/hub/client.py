@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from uvlm.environment import HF_ENDPOINT
-from uvlm.errors import DataError, Interrupted, SetupError, UvlmError
+from uvlm.errors import DataError, Interrupted, SetupError, UvlmError, first_line
 
 if TYPE_CHECKING:
     import httpx2
@@ -159,7 +159,7 @@ def explain(error: Exception, subject: str, endpoint: str) -> Exception:
         remedy = f"accept the terms on the data set's page at {endpoint} and set HF_TOKEN"
         return SetupError(subject, fact, remedy)
     if status is not None:
-        return SetupError(subject, f"the hub answered: {_one_line(error)}", "see docs/datasets.md")
+        return SetupError(subject, f"the hub answered: {first_line(error)}", "see docs/datasets.md")
     if isinstance(error, OSError):
         fact = f"cannot be written ({error.strerror})"
         return SetupError(subject, fact, "make room or mend the disk, then run it again")
@@ -172,7 +172,7 @@ def interrupted(subject: str) -> Interrupted:
 
 
 def _gave_up(error: Exception, subject: str, repetitions: int) -> UvlmError:
-    fact = f"gave up after {repetitions} repetitions: {_one_line(error)}"
+    fact = f"gave up after {repetitions} repetitions: {first_line(error)}"
     if isinstance(error, UnverifiedError):
         return DataError(subject, fact, "nothing was kept; run the same command to try again")
     return SetupError(subject, fact, "run the same command to continue where it stopped")
@@ -210,8 +210,3 @@ def _retry_after(headers: Any) -> float:
 def _status(error: Exception) -> int | None:
     response = getattr(error, "response", None)
     return None if response is None else int(response.status_code)
-
-
-def _one_line(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return (lines[0] if lines else "") or type(error).__name__

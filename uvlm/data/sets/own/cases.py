@@ -14,9 +14,9 @@ from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE, ct_of
 from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.files import key_of
-from uvlm.published_tables import BadRow
 from uvlm.seeding import unit_interval
 from uvlm.store import Refusal, Row
+from uvlm.tables import BadRow
 
 
 def read_cases(files: Files, config: FolderConfig, seed: int) -> tuple[list[Case], list[Refusal]]:

@@ -21,8 +21,8 @@ from uvlm.data.sets.own.layout import FAULTS, LABELS, TABLE, ct_of, without_suff
 from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
-from uvlm.published_tables import read_table
 from uvlm.store import CaseProgress, Refusal, Row
+from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 
 _NAME: Final = "VolumeName"  # as in CT-RATE's tables of labels
@@ -35,7 +35,9 @@ class OwnData(DataSet):
     config: FolderConfig
     seed: int
 
-    def fetch(self, manifest: Path, label: Label, progress: CaseProgress | None = None) -> None:
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
         """Copy table and CTs; label the reports when the table does not."""
         folder = own_folder()
         table = folder / self.config.table
@@ -61,9 +63,9 @@ class OwnData(DataSet):
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the person's table and of the labels, and every CT."""
-        column, rows = self.config.id_column, read_table(table_path(files, TABLE), ())
+        column, rows = self.config.id_column, read_table(table_path(files, TABLE)).rows
         ids = [without_suffix(row.values[column].strip()) or row.place for row in rows]
-        labels = read_table(table_path(files, LABELS), ()) if LABELS in files else []
+        labels = read_table(table_path(files, LABELS)).rows if LABELS in files else ()
         return {
             "volume files": sorted({ct for path in files if (ct := ct_of(path))}),
             self.config.table: ids,

@@ -7,8 +7,6 @@ copied once; a second run only reads it to see that it is the same.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +17,9 @@ from uvlm.data.sets.own.layout import CTS, SUFFIXES, without_suffix
 from uvlm.data.sets.own.table import OwnRow
 from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError, DataError
-from uvlm.files import file_sha256, key_of
-from uvlm.published_tables import BadRow
+from uvlm.files import copy_stream, file_sha256, filling_file, key_of
 from uvlm.store import Row
+from uvlm.tables import BadRow
 
 SOURCE: Final = "folder"
 
@@ -92,13 +90,7 @@ def _copy(source: Path, target: Path, sha256: str, case: str) -> Row:
     row = local_row(case, target, SOURCE, sha256)
     if target.exists() and target.stat().st_size == source.stat().st_size:
         return row
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        shutil.copyfile(source, temporary)
-        if file_sha256(temporary) != sha256:
+    with source.open("rb") as original, filling_file(target, durable=False) as copy:
+        if copy_stream(original, copy) != sha256:
             raise DataError(source, "changed while it was copied", "run it again")
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)
     return row

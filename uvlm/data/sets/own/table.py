@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from uvlm.config import FolderConfig
 from uvlm.data.sets.own.layout import without_suffix
-from uvlm.published_tables import BadRow, TableRow, broken_table, check_flags, flags_of, read_table
+from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, refuse
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
 
@@ -48,7 +49,7 @@ def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list
     named = (config.impression_column, config.file_column, config.patient_column)
     columns = [config.id_column, config.findings_column, *filter(None, named)]
     columns += [config.split_column] if config.split_column else []
-    rows = read_table(path, columns)
+    rows = read_table(path, columns).rows
     labels = _label_columns(path, rows)
     check_flags(path, rows, labels)
     parsed = [_parse(row, config, labels) for row in rows]
@@ -87,15 +88,13 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
     return OwnRow(case_id, row.place, file, patient, split, report, flags)
 
 
-def _label_columns(path: Path, rows: list[TableRow]) -> tuple[str, ...]:
+def _label_columns(path: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:
     """Find the 18 columns of flags: all of them or none."""
     there = [name for name in ABNORMALITIES if rows and name in rows[0].values]
     if not there:
         return ()
     missing = [name for name in ABNORMALITIES if name not in there]
-    if missing:
-        problems = [f"column {name} is missing beside {there[0]}" for name in missing]
-        raise broken_table(path, problems)
+    refuse(path, [f"column {name} is missing beside {there[0]}" for name in missing])
     return ABNORMALITIES
 
 
@@ -109,8 +108,7 @@ def _refuse_split_patients(path: Path, rows: list[OwnRow]) -> None:
         for patient, found in sorted(splits.items())
         if len(found) > 1
     ]
-    if problems:
-        raise broken_table(path, problems)
+    refuse(path, problems)
 
 
 def _one_each(bad: list[BadRow]) -> list[BadRow]:

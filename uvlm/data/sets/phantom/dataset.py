@@ -8,10 +8,11 @@ volume with NaN, a duplicate id, an empty report) must be quarantined by name.
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from functools import partial
+import zlib
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
@@ -22,14 +23,13 @@ from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
+from uvlm.store.changed_code import Kept, guarded
 
 FORMAT_VERSION: Final = 3
-MASKS: Final = dataclasses.replace(
-    CT_RATE_MASKS, backend="phantom", version="1", licence="Apache-2.0"
-)
+MASKS: Final = replace(CT_RATE_MASKS, backend="phantom", version="1", licence="Apache-2.0")
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Phantoms(CtRateLayout):
     """Written from a seed, not fetched."""
 
@@ -38,10 +38,14 @@ class Phantoms(CtRateLayout):
     masks: ClassVar = MASKS
 
     def fetch(
-        self, manifest: Path, label: Label, progress: store.CaseProgress | None = None
+        self,
+        manifest: Path,
+        label: Label,
+        progress: store.CaseProgress | None = None,
+        code: str = "",
     ) -> None:
         """Write the phantoms."""
-        write_dataset(self.config, self.seed, manifest, progress)
+        write_dataset(self.config, self.seed, manifest, progress, code)
 
 
 class Member(NamedTuple):
@@ -50,23 +54,34 @@ class Member(NamedTuple):
     patient: str
     defect: str | None
 
+    @property
+    def case_id(self) -> str:
+        """Name what an error is about."""
+        return self.patient
+
 
 def write_dataset(
-    config: PhantomConfig, seed: int, manifest: Path, progress: store.CaseProgress | None = None
+    config: PhantomConfig,
+    seed: int,
+    manifest: Path,
+    progress: store.CaseProgress | None = None,
+    code: str = "",
 ) -> Path:
     """Write the whole data set below the store and its manifest; returns the data set's root.
 
-    A patient that is already there is not written again.
+    A patient that is already there is not written again; `code` is as in `every_case.run`.
     """
     key = key_of("phantom", FORMAT_VERSION, seed, config.model_dump(mode="json"))
     name = f"raw/phantom-{key}"
     root = store_root() / name
-    records = store.map_cases(
-        partial(_write_once, root=root, config=config, seed=seed),
-        members(config),
-        description="phantom patients",
-        progress=progress,
-    )
+    everyone, patients = members(config), _Patients(root, config, seed)
+    with guarded(patients, everyone, code) as found:
+        work, title = patients.find_or_write, "phantom patients"
+        results = store.map_cases(work, everyone, description=title, progress=progress)
+        found += [
+            member for member, (_, is_found) in zip(everyone, results, strict=True) if is_found
+        ]
+    records = [record for record, _ in results]
     files = [tuple(file) for record in records for file in record["files"]]
     files += write_tables(root, records)
     source = f"phantom:{seed}"
@@ -87,13 +102,49 @@ def members(config: PhantomConfig) -> list[Member]:
     return train + test + (broken if config.defects else [])
 
 
-def _write_once(member: Member, root: Path, config: PhantomConfig, seed: int) -> dict[str, Any]:
-    """Return the patient's record, from its own file when the patient has been written before."""
-    record_path = root / "records" / f"{member.patient}.json"
-    if record_path.exists():
-        record: dict[str, Any] = json.loads(record_path.read_text(encoding="utf-8"))
-        if all((root / path).exists() for path, _ in record["files"]):
-            return record
-    record = dataclasses.asdict(write_patient(root, member.patient, member.defect, config, seed))
-    write_json_atomic(record_path, record)
-    return record
+@dataclass(frozen=True)
+class _Patients(Kept[Member]):
+    root: Path  # of the data set
+    config: PhantomConfig
+    seed: int
+    stage = "phantom"
+    constant = "FORMAT_VERSION in uvlm/data/sets/phantom/dataset.py"
+
+    @property
+    def settings(self) -> list[Any]:
+        return [FORMAT_VERSION, self.seed, self.config.model_dump(mode="json")]
+
+    def find_or_write(self, member: Member) -> tuple[dict[str, Any], bool]:
+        """Return a patient's record, and whether the patient had been written before."""
+        if (found := self._record(member)) is not None:
+            return found, True
+        record = asdict(write_patient(self.root, *member, self.config, self.seed))
+        write_json_atomic(self._record_path(member), record)
+        return record, False
+
+    def is_stored(self, item: Member) -> bool:
+        return self._record(item) is not None
+
+    def difference(self, item: Member) -> tuple[str, str] | None:
+        with TemporaryDirectory() as folder:
+            again = replace(self, root=Path(folder))
+            again.find_or_write(item)
+            old, new = self._record(item) or {}, again._record(item) or {}
+            other = [name for name in old if old[name] != new[name]] or [
+                path for path, _ in old["files"] if self._content(path) != again._content(path)
+            ]
+        return (f"{', '.join(other)} of the patient", self.constant) if other else None
+
+    def _content(self, path: str) -> bytes:
+        """Read as much of a gzip file as is there: the planted defect has no end."""
+        return zlib.decompressobj(wbits=31).decompress((self.root / path).read_bytes())
+
+    def _record_path(self, member: Member) -> Path:
+        return self.root / "records" / f"{member.patient}.json"
+
+    def _record(self, member: Member) -> dict[str, Any] | None:
+        """Read the record of a patient whose files are all there."""
+        path = self._record_path(member)
+        record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        is_whole = record and all((self.root / file).exists() for file, _ in record["files"])
+        return record if is_whole else None

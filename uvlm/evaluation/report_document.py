@@ -1,0 +1,66 @@
+"""All that is said about N reports: what `evaluate` and `uvlm score` both gather.
+
+cls             the classifier, at 0.5 and at tuned thresholds; empty without probabilities
+report          the reports; above_trivial is macro-F1 minus that of the best baseline that
+never looks at the image
+oracle          the reference reports through the labeller: the ceiling
+baselines       what costs nothing; empty without training reports
+collapse        whether the reports depend on the CT; empty without training reports
+abnormalities   one row a class
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_reports
+from uvlm.evaluation.collapse import collapse_audit
+from uvlm.evaluation.per_class import abnormality_rows
+from uvlm.evaluation.reference import Reference, TextLabels
+
+
+def report_document(
+    reference: Reference,
+    texts: Sequence[str],
+    label: TextLabels,
+    seen: Seen,
+    training: TrainingReports | None,
+    meteor: dict[str, Any],
+    seed: int,
+) -> dict[str, Any]:
+    """Score N reports and whatever they are compared with.
+
+    Args:
+        reference: what they were written for.
+        texts: the N reports.
+        label: reads abnormalities out of texts.
+        seen: what the classifier says of the N cases.
+        training: what baselines and the collapse audit know.
+        meteor: the scores, or why they are not computed.
+        seed: of every draw.
+    """
+    claimed = reference.claims(texts, label)
+    baselines, above, collapse = {}, {}, {}
+    if training is not None:
+        written = baseline_reports(training, reference.case_ids, label, seed, seen)
+        baselines = {name: (reports, label(reports)) for name, reports in written.items()}
+        above = reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL])
+        known = (training.by_case.values(), training.labels)
+        collapse = collapse_audit(reference, texts, claimed, label, known, seed)
+    rows = abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds)
+    return {
+        "cls": reference.classifier_scores(seen.probabilities, seen.thresholds),
+        "report": {
+            **reference.report_scores(texts, claimed),
+            "other_protocols": reference.other_protocols(texts),
+            "meteor": meteor,
+            **above,
+        },
+        "oracle": reference.oracle_scores(label),
+        "baselines": {
+            name: reference.report_scores(*of_baseline) for name, of_baseline in baselines.items()
+        },
+        "collapse": collapse,
+        "abnormalities": rows,
+    }

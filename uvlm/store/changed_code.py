@@ -1,0 +1,147 @@
+"""What is stored, held against code that has changed since.
+
+Keys hold parameters and a version that people raise by hand, so that an edit of a comment does not
+make terabytes again. The price is that an edit which does change results could be forgotten: when
+the code of a stage has another digest than any noted before, the first, the middle and the last
+stored case that can still be made are made again, in memory, and compared.
+
+<store>/code/<stage>/<key of version and settings>/<digest of the code>   its stored cases are equal
+
+A file for each digest, because workspaces and jobs that share a store then need no lock to add one.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Generic, Protocol, TypeVar
+
+from uvlm.errors import DataError, ReadError
+from uvlm.files import key_of, store_root, write_bytes_atomic
+
+
+class OfCase(Protocol):
+    """Anything that belongs to one case."""
+
+    @property
+    def case_id(self) -> str:
+        """Name the case."""
+
+
+Item = TypeVar("Item", bound=OfCase)
+
+
+class Kept(ABC, Generic[Item]):
+    """What a stage keeps of each case; `constant` names the version that people raise by hand."""
+
+    stage: ClassVar[str]
+    constant: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def settings(self) -> object:
+        """Give the version, and as JSON values what decides the results beside the case."""
+
+    @abstractmethod
+    def is_stored(self, item: Item) -> bool:
+        """Whether the store has this case."""
+
+    @abstractmethod
+    def difference(self, item: Item) -> tuple[str, str] | None:
+        """Make a stored case again and compare; the store stays as it is.
+
+        Returns:
+            What is made otherwise, and the constant to raise for it.
+
+        Raises:
+            DataError: what it is made from is not there any more.
+        """
+
+
+@contextmanager
+def guarded(kept: Kept[Item], items: Sequence[Item], code: str) -> Iterator[list[Item]]:
+    """Check the code before a stage makes what is missing, and note it once that is stored.
+
+    Args:
+        kept: what the stage makes.
+        items: every case of the stage.
+        code: digest of the stage's code; without one nothing is checked.
+
+    Yields:
+        A list for the cases that the stage found and did not make: another process, perhaps of
+        other code, may have stored them after the check.
+    """
+    is_checked = check(kept, items, code)
+    found: list[Item] = []
+    yield found
+    if not is_checked and (not found or any(_compare(kept, found))):
+        _note(kept, code)
+
+
+def check(kept: Kept[Item], items: Sequence[Item], code: str) -> bool:
+    """Compare stored cases with what this code makes of them, unless that has been done.
+
+    Returns:
+        Whether the code is known to make what is stored; not so where there was nothing to compare.
+
+    Raises:
+        DataError: it makes something else.
+    """
+    if not code or _noted(kept, code).exists():
+        return True
+    outcomes = _compare(kept, items)
+    if any(outcomes):
+        _note(kept, code)
+    elif outcomes:
+        fact = "the code has changed and no stored case has its inputs any more"
+        sys.stderr.write(f"{kept.stage}: {fact}; nothing is compared\n")
+    return any(outcomes)
+
+
+def _compare(kept: Kept[Item], items: Sequence[Item]) -> list[bool]:
+    """Make stored cases from the start, the middle and the end again; one of each is enough.
+
+    Returns:
+        Of each stored case that was tried, whether it could be compared.
+    """
+    outcomes: dict[str, bool] = {}
+    for some in (items, items[len(items) // 2 :], items[::-1]):
+        for item in filter(kept.is_stored, some):
+            if item.case_id not in outcomes:
+                outcomes[item.case_id] = _is_comparable(kept, item)
+            if outcomes[item.case_id]:
+                break
+        if not any(outcomes.values()):
+            break
+    return list(outcomes.values())
+
+
+def _is_comparable(kept: Kept[Item], item: Item) -> bool:
+    """Compare one case; False where it cannot be made any more."""
+    try:
+        difference = kept.difference(item)
+    except ReadError as error:
+        if error.reason == "missing_file":
+            return False
+        difference = (f"it refuses {error}", kept.constant)
+    except DataError:  # what an earlier stage stored is gone
+        return False
+    if difference is not None:
+        raise DataError(
+            item.case_id,
+            f"the changed code of {kept.stage} does not make what is stored: {difference[0]}",
+            f"raise {difference[1]} if that was meant (every case is made again), or undo the edit",
+        )
+    return True
+
+
+def _noted(kept: Kept[Item], code: str) -> Path:
+    return store_root() / "code" / kept.stage / key_of(kept.settings) / code
+
+
+def _note(kept: Kept[Item], code: str) -> None:
+    with suppress(OSError):  # a store that may only be read is compared again each time
+        write_bytes_atomic(_noted(kept, code), b"", durable=False)

@@ -1,0 +1,164 @@
+"""CSV tables, read whole or refused whole with every problem listed.
+
+A broken table (encoding, quoting, header, length of a row, a column of flags without a flag) is one
+DataError. A row that is bad by itself is a `BadRow`: the rest of the table is good without it.
+
+Rows count from 1 below the header, lines from 1 at the top of the file; a row whose fields hold
+line breaks covers several lines and is named by its first.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from uvlm.errors import DataError
+
+FLAGS: Final[Mapping[str, int]] = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
+_MOST_LISTED: Final = 20
+_OTHER_ENCODINGS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One row below the header: its number, the line it begins on, its field by column."""
+
+    row: int
+    line: int
+    values: dict[str, str]
+
+    @property
+    def place(self) -> str:
+        """Say where it is."""
+        return f"row {self.row} (line {self.line})"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file of which every row has one field a column."""
+
+    path: Path
+    columns: tuple[str, ...]
+    rows: tuple[TableRow, ...]
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be used, of which case, and why; `reason` is a slug to count by."""
+
+    case_id: str
+    reason: str
+    fact: str
+
+
+def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
+    """Read every row of a CSV file that has at least these columns; blank lines are skipped.
+
+    Raises:
+        DataError: the file is missing, empty or not UTF-8, a quote is left open, a column is
+            missing or comes twice, or a row has more or fewer fields than the header.
+    """
+    records = list(_records(path, read_text(path)))
+    if not records:
+        raise DataError(path, "the table is empty", "the first line must name the columns")
+    header = records[0][1]
+    problems = _header_problems(header, columns)
+    rows = []
+    for number, (line, record) in enumerate(records[1:], start=1):
+        row = TableRow(number, line, dict(zip(header, record, strict=False)))
+        if len(record) != len(header):
+            problems.append(f"{row.place} has {len(record)} fields, the header {len(header)}")
+        rows.append(row)
+    refuse(path, problems)
+    return Table(path, tuple(header), tuple(rows))
+
+
+def read_text(path: Path) -> str:
+    """Read a text file as UTF-8, with or without a byte order mark."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(path, "no such file", "check the path") from None
+    except OSError as error:
+        raise DataError(path, f"cannot be read ({error.strerror})") from None
+    if encoding := _OTHER_ENCODINGS.get(content[:2]):
+        raise DataError(path, f"the encoding is {encoding}", "save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before, byte = error.object[: error.start], error.object[error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        fact = f"line {line}, byte {column}: {byte:#04x} is not UTF-8"
+        raise DataError(path, fact, "save it as UTF-8") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise DataError(path, f"line {line} holds a NUL character", "this is not a text file")
+    return text
+
+
+def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:
+    """Raise one DataError of all problems of a file, if there are any; the first are spelled out.
+
+    Args:
+        path: the file.
+        problems: what is wrong, in the order of the file.
+        remedy: what to do; for a table, correct it or get it again.
+    """
+    if problems:
+        more = len(problems) - _MOST_LISTED
+        listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
+        raise DataError(path, "; ".join(listed), remedy or "correct the table or get it again")
+
+
+def flags_of(row: TableRow, columns: Sequence[str]) -> tuple[int, ...] | str:
+    """Read 0 or 1 from every column; the fact to report when a cell holds neither."""
+    wrong = [f"{name} is {row.values[name]!r}" for name in columns if _flag(row, name) is None]
+    if wrong:
+        return f"{row.place}: {', '.join(wrong)}, not 0 or 1"
+    return tuple(FLAGS[row.values[name].strip()] for name in columns)
+
+
+def check_flags(path: Path, rows: Sequence[TableRow], columns: Sequence[str]) -> None:
+    """Refuse a table with a column of flags in which no row holds one."""
+    problems = [
+        f"column {name} holds no 0 or 1: {rows[0].place} has {rows[0].values[name]!r}"
+        for name in columns
+        if rows and all(_flag(row, name) is None for row in rows)
+    ]
+    refuse(path, problems)
+
+
+def _flag(row: TableRow, column: str) -> int | None:
+    return FLAGS.get(row.values[column].strip())
+
+
+def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
+    """Give each record with the line it begins on."""
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    while True:
+        line = reader.line_num + 1
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            fact = f"the row that begins on line {line} is damaged ({error})"
+            raise DataError(path, fact, "the table is cut off, or a quote is missing") from None
+        if record:
+            yield line, record
+
+
+def _header_problems(header: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    problems = [f"column {c} comes twice" for c in sorted({*header} - {""}) if header.count(c) > 1]
+    missing = [c for c in dict.fromkeys(wanted) if c not in header]
+    if missing:
+        there = ", ".join(header)
+        separators = [s for s in (";", "\t") if len(header) == 1 and s in there]
+        problems += [f"column {c} is missing" for c in missing]
+        problems += [f"fields are separated by {s!r} instead of a comma" for s in separators]
+        problems += [] if separators else [f"the columns are {there}"]
+    return problems
