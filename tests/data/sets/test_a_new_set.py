@@ -31,8 +31,8 @@ from uvlm.config import Section, parse_section
 from uvlm.data.cases import Case
 from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table, local_row, table_path
 from uvlm.files import store_root, write_text_atomic
-from uvlm.tables import read_table
 from uvlm.store import CaseProgress, Refusal
+from uvlm.tables import read_table
 
 
 class ToyConfig(Section):
@@ -55,11 +55,7 @@ class Toy(DataSet):
         return parse_section(ToyConfig, self.section, "download.toy")
 
     def fetch(
-        self,
-        manifest: Path,
-        label: Label,
-        progress: CaseProgress | None = None,
-        code: str = "",
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
     ) -> None:
         """Write the table and the CTs."""
         raw = store_root() / "raw" / "toy"

@@ -47,7 +47,11 @@ class DataSet(Protocol):
     masks: ClassVar[Masks | None] = None
 
     def fetch(
-        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+        self,
+        manifest: Path,
+        label: Label,
+        progress: CaseProgress | None = None,
+        code: str = "",
     ) -> None:
         """Put what is missing into the store and write the manifest.
 
@@ -55,7 +59,7 @@ class DataSet(Protocol):
             manifest: its `case` is the path in the data set.
             label: labels reports; only asked by a set whose tables have no labels.
             progress: told how far it is.
-            code: digest of the stage's code, for a set that makes its CTs; see `every_case.run`.
+            code: digest of the stage's code; what a set makes here is held against it.
         """
         ...
 

@@ -21,7 +21,6 @@ from uvlm.errors import DataError
 from uvlm.files import copy_stream, filling_file, write_json_atomic
 from uvlm.store import CaseProgress, Row
 
-_CHUNK: Final = 1 << 20
 _LARGEST_MEMBER: Final = 4 << 30
 
 

@@ -63,9 +63,9 @@ class OwnData(DataSet):
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the person's table and of the labels, and every CT."""
-        column, rows = self.config.id_column, read_table(table_path(files, TABLE), ()).rows
+        column, rows = self.config.id_column, read_table(table_path(files, TABLE)).rows
         ids = [without_suffix(row.values[column].strip()) or row.place for row in rows]
-        labels = read_table(table_path(files, LABELS), ()).rows if LABELS in files else []
+        labels = read_table(table_path(files, LABELS)).rows if LABELS in files else ()
         return {
             "volume files": sorted({ct for path in files if (ct := ct_of(path))}),
             self.config.table: ids,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -65,7 +64,7 @@ def write_dataset(
     config: PhantomConfig,
     seed: int,
     manifest: Path,
-    progress: Callable[..., None] | None = None,
+    progress: store.CaseProgress | None = None,
     code: str = "",
 ) -> Path:
     """Write the whole data set below the store and its manifest; returns the data set's root.
