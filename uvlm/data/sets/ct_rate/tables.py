@@ -7,8 +7,11 @@ Hounsfield units already, and applying the two again is the best known mistake w
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -84,6 +87,19 @@ def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
         else:
             good.append(LabelRow(case_id, row.place, flags))
     return good, bad
+
+
+def labels_text(flags_by_name: Iterable[tuple[str, Iterable[int]]]) -> str:
+    """Write a labels table."""
+    rows = ([name, *flags] for name, flags in flags_by_name)
+    return csv_text(("VolumeName", *ABNORMALITIES), rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table as CT-RATE does: commas, and quotes only where they are needed."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
+    return buffer.getvalue()
 
 
 def read_metadata(path: Path) -> tuple[list[MetadataRow], list[BadRow]]:

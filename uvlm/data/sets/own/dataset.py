@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -14,6 +12,7 @@ from typing import Final
 from uvlm import store
 from uvlm.config import FolderConfig
 from uvlm.data.cases import Case
+from uvlm.data.sets.ct_rate.tables import labels_text
 from uvlm.data.sets.dataset import DataSet, Files, Label, local_row, table_path
 from uvlm.data.sets.own.cases import read_cases
 from uvlm.data.sets.own.fetch import SOURCE, copy_ct, find_all, own_folder
@@ -23,7 +22,6 @@ from uvlm.errors import DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
 from uvlm.store import CaseProgress, Refusal, Row
 from uvlm.tables import read_table
-from uvlm.text.abnormalities import ABNORMALITIES
 
 _NAME: Final = "VolumeName"  # as in CT-RATE's tables of labels
 
@@ -74,13 +72,10 @@ class OwnData(DataSet):
 
 
 def _label(rows: Sequence[OwnRow], label: Label) -> bytes:
-    """Label the reports; gives a table in CT-RATE's form."""
+    """Label the reports; returns a table in CT-RATE's form."""
     flags = label([row.report.text for row in rows])
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow((_NAME, *ABNORMALITIES))
-    writer.writerows([r.case_id, *map(int, f)] for r, f in zip(rows, flags, strict=True))
-    return buffer.getvalue().encode()
+    named = ((row.case_id, map(int, f)) for row, f in zip(rows, flags, strict=True))
+    return labels_text(named).encode()
 
 
 def _small(case: str, content: bytes, source: str) -> Row:
