@@ -1,4 +1,4 @@
-"""A person's own CTs and table of reports, in the folder that `$UVLM_OWN_DATA` names."""
+"""A user's own CTs and table of reports, in the folder named by `$UVLM_OWN_DATA`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +29,7 @@ _NAME: Final = "VolumeName"  # as in CT-RATE's tables of labels
 
 @dataclass(frozen=True)
 class OwnData(DataSet):
-    """The folder, and how its table is to be read; the seed chooses test patients."""
+    """The folder and how to read its table; the seed chooses the test patients."""
 
     config: FolderConfig
     seed: int
@@ -36,20 +37,19 @@ class OwnData(DataSet):
     def fetch(
         self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
     ) -> None:
-        """Copy table and CTs; label the reports when the table does not."""
+        """Copy table and CTs; label the reports if the table does not."""
         folder = own_folder()
         table = folder / self.config.table
         good, _ = read_own_table(table, self.config)
         cts, faults = find_all(folder, good)
         if not cts:
             fact = f"none of the {len(good)} CTs that {self.config.table} names is there"
-            raise DataError(folder, fact, "name the files as the ids, or set file_column")
-        # Unknown flags must not become 0.
+            raise DataError(folder, fact, "name the files after their ids, or set file_column")
+        # A table has all columns of flags or none, so one row tells; unknown flags never become 0.
         labels = b"" if good[0].flags is not None else _label(good, label)
         copy = partial(copy_ct, raw=store_root() / "raw" / "own")
         copies = store.map_cases(copy, cts, description="own CTs", progress=progress)
-        rows = [row for ct in copies for row in ct]
-        rows.append(_small(TABLE, table.read_bytes(), SOURCE))
+        rows = [*chain.from_iterable(copies), _small(TABLE, table.read_bytes(), SOURCE)]
         rows.append(_small(FAULTS, json.dumps([asdict(f) for f in faults]).encode(), SOURCE))
         if labels:
             rows.append(_small(LABELS, labels, "labeller"))
@@ -60,7 +60,7 @@ class OwnData(DataSet):
         return read_cases(files, self.config, self.seed)
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
-        """List the id of every row of the person's table and of the labels, and every CT."""
+        """List the id of every row of the user's table and of the labels, and every CT."""
         column, rows = self.config.id_column, read_table(table_path(files, TABLE)).rows
         ids = [without_suffix(row.values[column].strip()) or row.place for row in rows]
         labels = read_table(table_path(files, LABELS)).rows if LABELS in files else ()
@@ -79,7 +79,7 @@ def _label(rows: Sequence[OwnRow], label: Label) -> bytes:
 
 
 def _small(case: str, content: bytes, source: str) -> Row:
-    """Write a small file under a name that belongs to its content."""
+    """Write a small file under a name derived from its content."""
     name = Path(case)
     folder, key = store_root() / "raw" / "own", key_of(content.hex())
     path = folder / f"{name.stem}-{key}{name.suffix}"
