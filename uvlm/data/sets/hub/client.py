@@ -82,7 +82,7 @@ class Hub:
 
     @contextmanager
     def stream(self, repo: Repo, path: str, offset: int) -> Iterator[httpx2.Response]:
-        """Open a file of the repository at an offset; there is no retry here, the caller resumes."""
+        """Open a file of the repository at an offset, without retries: the caller resumes."""
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
         from huggingface_hub.utils import build_hf_headers
 
@@ -117,6 +117,7 @@ class Hub:
             wait: what patience allows next; None if it has ended.
         """
         asked_for = _pause_asked_for(error)
+        # The order matters: what cannot succeed is explained even when the download is stopping.
         if asked_for is None:
             raise explain(error, subject, self.endpoint) from error
         if self.stop.is_set():
@@ -148,6 +149,7 @@ def explain(error: Exception, subject: str, endpoint: str) -> Exception:
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return SetupError(subject, "HF_HUB_OFFLINE forbids the network", "unset it to download")
+    # These are subclasses of HTTP errors with a status: they have to come before it.
     if isinstance(error, errors.RevisionNotFoundError):
         return DataError(subject, "has no such revision", "correct download.*.revisions")
     if isinstance(error, errors.EntryNotFoundError):

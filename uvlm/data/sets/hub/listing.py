@@ -50,9 +50,7 @@ def pin(hub: Hub, name: str, revision: str, record: Path) -> Repo:
     if key not in known:
         commit = hub.commit_of(name, revision)
         if not _COMMIT.fullmatch(commit):
-            raise DataError(
-                name, f"the hub names the commit {commit!r}", "run the command again later"
-            )
+            raise DataError(name, f"the hub names the commit {commit!r}", "try again later")
         known |= {key: commit}
         write_json_atomic(record, dict(sorted(known.items())))
     return Repo(name, known[key])
@@ -109,9 +107,7 @@ def _parse(repo: Repo, entry: dict[str, Any]) -> HubFile:
     blob_id, sha256 = str(entry.get("oid")), lfs.get("oid")
     is_digest = sha256 is None or _SHA256.fullmatch(str(sha256))
     if not isinstance(size, int) or not _SHA1.fullmatch(blob_id) or not is_digest:
-        raise DataError(
-            f"{repo.name}/{path}", "the hub's listing of it is damaged", "run the command again"
-        )
+        raise DataError(f"{repo.name}/{path}", "the hub's listing of it is damaged", "try again")
     return HubFile(path, size, blob_id, sha256)
 
 

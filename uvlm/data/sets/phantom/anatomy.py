@@ -90,6 +90,7 @@ class Coordinates(NamedTuple):
     def ellipsoid(self, centre: Point, radii: Point) -> Mask:
         """Find the voxels whose centre lies inside an axis-aligned ellipsoid."""
         window = self._window(np.subtract(centre, radii), np.add(centre, radii))
+        # Summed one axis after the other, never as a dot product, whose order BLAS may choose.
         terms = (((p[window] - c) / r) ** 2 for p, c, r in zip(self, centre, radii, strict=True))
         mask = np.zeros(self.z.shape, np.bool_)
         mask[window] = sum(terms) < 1.0
@@ -104,6 +105,7 @@ class Coordinates(NamedTuple):
             length2 = sum(a * a for a in axis)
             offset = [p[window] - s for p, s in zip(self, start, strict=True)]
             along = sum(o * a for o, a in zip(offset, axis, strict=True))
+            # Where along the segment the nearest point lies; clipped, so that ends are round.
             fraction = np.clip(along / length2, 0.0, 1.0)
             # |offset - fraction * axis|^2, expanded so that no vector per voxel is needed.
             distance2 = sum(o**2 for o in offset) - fraction * (2.0 * along - fraction * length2)
@@ -134,6 +136,7 @@ class Anatomy:
     @property
     def lung(self) -> Mask:
         """All five lobes, without the airways and vessels that run through them."""
+        # The ids of the five lobes follow each other.
         in_lobe = (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
         lung: Mask = in_lobe & (self.tubes == 0)
         return lung
@@ -142,6 +145,7 @@ class Anatomy:
 def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:
     """Compute the deformed, normalised coordinates of each voxel centre of a (D, H, W) grid."""
     z, y, x = np.ix_(*((np.arange(n, dtype=np.float64) + 0.5) / n * 2.0 - 1.0 for n in shape))
+    # z is (D, 1, 1), y (1, H, 1), x (1, 1, W): sums of them broadcast to (D, H, W).
     a, b, c = body.rotation  # about x, y, z; so small that sin(a) is a and cos(a) is 1
     rotated = (z + a * y - b * x, y - a * z + c * x, x + b * z - c * y)
     parts = zip(body.scale, rotated, body.shift, body.bend, strict=True)
@@ -157,6 +161,7 @@ def paint_anatomy(coordinates: Coordinates, heart_scale: float) -> Anatomy:
     hu[inside] = SOFT_HU
     cavity = inside & ((c.y / 0.70) ** 2 + (c.x / 0.84) ** 2 < 1.0)
     hu[cavity] = FAT_HU
+    # The diaphragm is highest over the middle of each lung; below it, a gap keeps organs apart.
     dome = -0.42 - 0.45 * ((np.abs(c.x) - 0.38) ** 2 + c.y**2)
     # The order decides what lies in front: each shape overwrites the ones before it.
     _paint_abdomen(c, hu, organs, cavity & (c.z < dome - 0.04))
@@ -187,6 +192,7 @@ def _paint_abdomen(c: Coordinates, hu: Field, organs: Labels, abdomen: Mask) -> 
 
 def _paint_lungs(c: Coordinates, organs: Labels, chest: Mask) -> None:
     """Paint two lungs, cut by the oblique fissures and, on the right, the horizontal one."""
+    # The oblique fissure rises to the back; only the right lung has a horizontal one.
     lower = c.z < -0.06 + 0.75 * c.y
     middle = c.z < 0.06
     right = chest & c.ellipsoid((-0.02, 0.0, -0.45), (0.98, 0.66, 0.36))
@@ -201,6 +207,7 @@ def _paint_tubes(c: Coordinates, hu: Field, organs: Labels, tubes: Labels) -> No
     artery = [((0.24, -0.02, 0.02), (0.16, 0.06, -0.34)), ((0.24, -0.02, 0.02), (0.20, 0.08, 0.38))]
     veins = [((-0.04, 0.16, 0.0), (-0.06, 0.20, -0.36)), ((-0.04, 0.16, 0.1), (-0.06, 0.20, 0.40))]
     bronchi = [((0.34, 0.18, 0.0), (0.06, 0.24, -0.30)), ((0.34, 0.18, 0.0), (0.06, 0.24, 0.32))]
+    # Airways last: a bronchus that crosses a vessel stays open.
     for segments, radius, label, value in (
         (veins, 0.095, VEIN, _VEIN_HU),
         (artery, 0.11, ARTERY, _ARTERY_HU),
@@ -209,6 +216,7 @@ def _paint_tubes(c: Coordinates, hu: Field, organs: Labels, tubes: Labels) -> No
         mask = c.tubes(segments, radius)
         hu[mask] = value
         tubes[mask] = label
+    # The trachea is an organ of the chest scheme and an airway; bronchi are airways only.
     trachea = c.tubes([((0.34, 0.18, 0.0), (1.2, 0.12, 0.0))], 0.095)
     hu[trachea] = _AIRWAY_HU
     organs[trachea] = TRACHEA
@@ -220,6 +228,7 @@ def _upsample(control: Field, shape: tuple[int, int, int]) -> Field:
     field = control
     for axis, size in enumerate(shape):
         position = np.linspace(0.0, _CONTROL_POINTS - 1.0, size)
+        # The last voxel lies on the last control point and takes the interval before it.
         low = np.minimum(position.astype(np.int64), _CONTROL_POINTS - 2)
         weight = (position - low).reshape([-1 if i == axis else 1 for i in range(3)])
         field = np.take(field, low, axis) * (1.0 - weight) + np.take(field, low + 1, axis) * weight

@@ -36,6 +36,7 @@ class Canvas:
 
     def take_lobe(self, candidates: Sequence[int] = tuple(LOBES)) -> int:
         """Take a random lobe among the candidates, preferably one without a finding yet."""
+        # Two focal findings in one lobe would paint over each other.
         free = [lobe for lobe in candidates if lobe in self.free_lobes] or list(candidates)
         lobe = int(free[int(self.generator.integers(len(free)))])
         if lobe in self.free_lobes:

@@ -23,6 +23,7 @@ def pleural_effusion(canvas: Canvas) -> Planted:
     c = canvas.anatomy.coordinates
     side: Side = ("right", "left")[int(canvas.generator.integers(2))]
     size = canvas.size()
+    # The patient lies on the back (+y): a lower level is more fluid, and it is deeper at the base.
     level = 0.36 if size == "small" else 0.18
     half = c.x < 0.0 if side == "right" else c.x > 0.0
     mask = canvas.anatomy.lung & half & (c.y - 0.25 * (c.z + 0.4) > level)
@@ -63,6 +64,7 @@ def nodes(canvas: Canvas) -> Planted:
 def coronary_calcification(canvas: Canvas) -> Planted:
     """Paint dense specks on the front of the heart."""
     z, y, x = HEART_CENTRE
+    # Just inside the front wall: y grows to the back.
     front = y - 0.86 * HEART_RADII[1]
     places = [(z + dz, front, x + dx) for dz, dx in ((0.14, -0.12), (0.02, 0.10), (-0.12, -0.05))]
     specks = [canvas.ball(canvas.near(place, 0.025), 1.5) for place in places]

@@ -17,6 +17,7 @@ def mosaic(canvas: Canvas) -> Planted:
     c, lung = canvas.anatomy.coordinates, canvas.anatomy.lung
     a, b, d = canvas.generator.uniform(0.0, 2.0 * np.pi, 3)
     waves = np.sin(9.0 * c.z + a) + np.sin(11.0 * c.y + b) + np.sin(11.0 * c.x + d)
+    # Between the two thresholds lung stays as it was, so that patches have soft borders.
     dense = lung & (waves > 0.2)
     canvas.fill(lung & (waves < 0.0), -950.0)
     canvas.fill(dense, -580.0)
@@ -65,6 +66,7 @@ def bronchiectasis(canvas: Canvas) -> Planted:
     offsets = ((0.0, -0.13, -0.07), (0.0, 0.13, -0.05), (0.17, 0.0, 0.06), (-0.17, 0.0, 0.05))
     for dz, dy, dx in offsets:
         point = (z + dz, y + dy, x + dx)
+        # The lumen is filled after its wall, and only inside it.
         wall = canvas.ball(point, 3.0) & canvas.anatomy.lung
         canvas.fill(wall, 250.0)
         canvas.fill(canvas.ball(point, 1.8) & wall, AIR_HU)
@@ -77,6 +79,7 @@ def peribronchial(canvas: Canvas) -> Planted:
     c = canvas.anatomy.coordinates
     lobe = canvas.take_lobe()
     z, y, x = canvas.in_lobe(lobe, 0.04)
+    # The hilum of the same side.
     start = (0.10, 0.16, 0.26 if x > 0 else -0.26)
     ends = ((z + 0.16, y - 0.12, x), (z - 0.16, y + 0.12, x))
     cuff = c.tubes([(start, end) for end in ends], 3.0 * c.voxel[2]) & canvas.anatomy.lung
@@ -91,6 +94,7 @@ def fibrosis(canvas: Canvas) -> Planted:
     c = canvas.anatomy.coordinates
     lobe = canvas.take_lobe()
     z, y, x = canvas.in_lobe(lobe, 0.04)
+    # x grows to the left, so the pleura of the right lung lies at negative x.
     outward = 0.34 if x > 0 else -0.34
     lines: list[tuple[Point, Point]] = [
         ((z + dz, y - 0.22, x - 0.4 * outward), (z + dz, y + 0.22, x + outward))
@@ -109,6 +113,7 @@ def nodule(canvas: Canvas) -> Planted:
     z, y, x = canvas.in_lobe(lobe, 0.08)
     offsets = ((0.0, 0.0), (0.24, 0.10), (-0.24, -0.10))[: 1 + int(canvas.generator.integers(1, 3))]
     centres = [(z + dz, y + dy, x) for dz, dy in offsets]
+    # Apart along z and y, so that each ball stays an instance of its own.
     balls = [canvas.ball(centre, radius) & canvas.anatomy.lung for centre in centres]
     canvas.fill(np.logical_or.reduce(balls), 650.0)
     return in_lobe("Lung nodule", lobe, *balls, size=size)

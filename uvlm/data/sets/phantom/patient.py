@@ -77,6 +77,7 @@ class _Writer:
     record: PatientRecord
 
     def scan(self, scan_id: str, body: Body) -> None:
+        # A stream per scan: a patient's second scan does not depend on what the first one drew.
         config, draws = self.config, generator(self.seed, "phantom", scan_id)
         abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
         scan = draw_scan(body, abnormalities, _native_shape(config.shape, draws), draws)
@@ -100,6 +101,7 @@ class _Writer:
                     "defect": self.defect,
                 }
             )
+            # ReXGroundingCT draws on one reconstruction of a scan.
             if number == 1 and scan.lesions:
                 self._grounding(name, scan.lesions, frame)
 
@@ -113,6 +115,7 @@ class _Writer:
             array[: array.shape[0] // 3] = np.nan
         path = self.root / name.volume
         io.write_volume(path, Volume(array, affine))
+        # The record keeps the digest of what should have been there, as a hub would.
         if self.defect == "truncated_gzip":
             payload = path.read_bytes()
             write_bytes_atomic(path, payload[: len(payload) * 3 // 5])

@@ -48,6 +48,7 @@ def draw_scan(
     """Paint a body and plant the abnormalities; redraw until each of them can be seen."""
     coordinates = body_coordinates(body, shape)
     low, high = _LARGE_HEART if "Cardiomegaly" in abnormalities else _NORMAL_HEART
+    # Later findings can hide earlier ones; the labels would then name what no voxel shows.
     for _ in range(_MAX_DRAWS):
         anatomy = paint_anatomy(coordinates, float(generator.uniform(low, high)))
         planted = plant(abnormalities, Canvas(anatomy, generator))
@@ -62,6 +63,7 @@ def reconstruct(
     hu: Field, noise_hu: float, generator: np.random.Generator
 ) -> npt.NDArray[np.int16]:
     """Blur to the scanner's resolution, add noise, round to whole Hounsfield units."""
+    # Blur before noise: a scanner blurs the patient, not its own noise.
     for axis in range(3):
         hu = _smooth(hu, axis, 0.12)
     noise = generator.normal(0.0, noise_hu, hu.shape)
