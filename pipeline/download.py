@@ -7,16 +7,16 @@ from typing import Any
 
 from pipeline.paths import manifest
 from pipeline.stage import Stage, run_stage
-from uvlm.data.sets.catalogue import get_source
+from uvlm.data.sets.catalogue import choose_set
 from uvlm.errors import SetupError
 from uvlm.text.abnormalities import ABNORMALITIES
 
 
 def download(stage: Stage) -> None:
-    """Put the files of the profile's source into the store, and name them in the manifest."""
+    """Put the files of the profile's data set into the store, and name them in the manifest."""
     label = partial(_label, stage.params.evaluate.labeller)
-    source = get_source(stage.params, label, stage.code)
-    source.fetch(manifest("download"), stage.progress.cases)
+    data_set = choose_set(stage.params)
+    data_set.fetch(manifest("download"), label, stage.progress.cases, stage.code)
 
 
 def _label(name: str, texts: Any) -> Any:

@@ -13,7 +13,7 @@ def index(stage: Stage) -> None:
     summary = build(stage.params, manifest("download"), manifest("index"), quarantine("index"))
     counts = {f"kept.{split}": count for split, count in summary.kept.items()}
     counts |= {f"refused.{reason}": count for reason, count in summary.refused.items()}
-    write_json_atomic(REPORTS / "index.json", summary.to_json(stage.params.download.source))
+    write_json_atomic(REPORTS / "index.json", summary.to_json())
     stage.tracker.log({"candidates": summary.candidates, **counts}, 0)
 
 

@@ -16,8 +16,7 @@ import pytest
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
 from uvlm.config import PhantomConfig
-from uvlm.data.sets.ct_rate.cases import read_cases
-from uvlm.data.sets.phantom.dataset import write_dataset
+from uvlm.data.sets.phantom.dataset import Phantoms
 from uvlm.files import store_root
 from uvlm.store import read_manifest
 
@@ -38,8 +37,9 @@ def own(tmp_path: Path) -> Path:
         noise_hu=20.0,
         defects=False,
     )
-    write_dataset(config, 0, tmp_path / "phantoms.jsonl")
-    cases, _ = read_cases({row.case: row for row in read_manifest(tmp_path / "phantoms.jsonl")})
+    phantoms, manifest = Phantoms(config, 0), tmp_path / "phantoms.jsonl"
+    phantoms.fetch(manifest, lambda _: [])
+    cases, _ = phantoms.cases({row.case: row for row in read_manifest(manifest)})
     folder = tmp_path / "mine"
     folder.mkdir()
     with (folder / "reports.csv").open("w", newline="") as file:

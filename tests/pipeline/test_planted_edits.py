@@ -97,7 +97,7 @@ EDITS = [
         "uvlm/data/sets/phantom/canvas.py",
         "(0.46, -0.05,",
         "(0.47, -0.05,",
-        {"download"},
+        {"download", "index"},  # the index asks the same table of data sets
     ),
     Edit(
         "child process of TotalSegmentator",
@@ -125,10 +125,10 @@ EDITS = [
     Edit("plausible volumes", "uvlm/data/plausible/adult.json", '"ml"', '"l"', {"audit"}),
     Edit(
         "excluded scans",
-        "uvlm/data/sets/exclusions/ct_rate.json",
+        "uvlm/data/sets/ct_rate/exclusions.json",
         "train_1267_a_4",
         "train_1267_a_5",
-        {"download"},
+        {"download", "index"},
     ),
     Edit(
         "arrays as stored",

@@ -9,22 +9,22 @@ must not invalidate a stage.
 from uvlm.config.data import (
     LABEL_KINDS,
     AbdomenAtlasConfig,
-    AirwayLabellerConfig,
-    AnatomyLabellerConfig,
+    AirwayConfig,
+    AnatomyConfig,
     AuditConfig,
+    BackendConfig,
     CtRateConfig,
     DownloadConfig,
     FolderConfig,
     HubConfig,
     IndexConfig,
     LabelKind,
-    LabellerConfig,
     LabelMapsConfig,
     Patients,
     PhantomConfig,
     PreprocessConfig,
     PseudoLabelConfig,
-    VesselLabellerConfig,
+    VesselConfig,
 )
 from uvlm.config.evaluate import (
     EncodeConfig,
@@ -39,7 +39,7 @@ from uvlm.config.model import (
     InjectionConfig,
     TokenizerConfig,
 )
-from uvlm.config.params import Params, load_params, params_here, parse_params
+from uvlm.config.params import Params, load_params, params_here, parse_params, parse_section
 from uvlm.config.section import Fraction, Grid, Section
 from uvlm.config.train import (
     AugmentConfig,
@@ -56,10 +56,11 @@ from uvlm.config.train import (
 __all__ = [
     "LABEL_KINDS",
     "AbdomenAtlasConfig",
-    "AirwayLabellerConfig",
-    "AnatomyLabellerConfig",
+    "AirwayConfig",
+    "AnatomyConfig",
     "AuditConfig",
     "AugmentConfig",
+    "BackendConfig",
     "Chance",
     "ClassifierConfig",
     "CtRateConfig",
@@ -78,7 +79,6 @@ __all__ = [
     "IntensityConfig",
     "LabelKind",
     "LabelMapsConfig",
-    "LabellerConfig",
     "OptimConfig",
     "Params",
     "Patients",
@@ -93,8 +93,9 @@ __all__ = [
     "TrainConfig",
     "TrainReportConfig",
     "TrainSegConfig",
-    "VesselLabellerConfig",
+    "VesselConfig",
     "load_params",
     "params_here",
     "parse_params",
+    "parse_section",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self, get_args
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
@@ -81,18 +81,37 @@ class FolderConfig(Section):
 
 
 class DownloadConfig(Section):
-    """Where raw volumes, reports, labels and lesion masks come from: one section a source."""
+    """Where raw volumes, reports, labels and lesion masks come from: one section a source.
 
-    source: Literal["phantom", "ct_rate", "abdomen_atlas", "folder"]
+    A data set that has no section here is told in `other`, which params.yaml writes under the name
+    of the set; the set itself checks it.
+    """
+
+    source: str
     phantom: PhantomConfig | None
     ct_rate: CtRateConfig | None
     abdomen_atlas: AbdomenAtlasConfig | None
     folder: FolderConfig | None
+    other: dict[str, Any] | None = None
+
+    @property
+    def section(self) -> Any:
+        """The section of the source."""
+        return getattr(self, self.source if self.source in type(self).model_fields else "other")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _another_source_is_told_in_other(cls, document: Any) -> Any:
+        if not isinstance(document, dict) or document.get("source") in list(cls.model_fields):
+            return document
+        return {"other" if k == document.get("source") else k: v for k, v in document.items()}
 
     @model_validator(mode="after")
     def _the_source_has_its_section(self) -> Self:
-        if getattr(self, self.source) is None:
+        if self.section is None:
             raise ValueError(f"source is {self.source} but the section {self.source} is missing")
+        if self.other is not None and self.section is not self.other:
+            raise ValueError(f"other does nothing while source is {self.source}")
         return self
 
 
@@ -129,27 +148,27 @@ LabelKind = Literal["anatomy", "airway", "vessel"]
 LABEL_KINDS: Final[tuple[LabelKind, ...]] = get_args(LabelKind)
 
 
-class LabellerConfig(Section):
+class BackendConfig(Section):
     """One source of anatomical pseudo-labels."""
 
     backend: str
 
 
-class AnatomyLabellerConfig(LabellerConfig):
+class AnatomyConfig(BackendConfig):
     """`fast` is TotalSegmentator's model at 3 mm instead of the five at 1.5 mm."""
 
     backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
     fast: bool
 
 
-class AirwayLabellerConfig(LabellerConfig):
+class AirwayConfig(BackendConfig):
     """`spacing_mm` is the grid on which `atm22` works; null is the CT's own."""
 
     backend: Literal["totalsegmentator", "atm22", "phantom", "none"]
     spacing_mm: float | None = Field(gt=0)
 
 
-class VesselLabellerConfig(LabellerConfig):
+class VesselConfig(BackendConfig):
     """What arteries and veins are called in the files of the backend `masks`."""
 
     backend: Literal["totalsegmentator", "masks", "phantom", "none"]
@@ -160,9 +179,9 @@ class VesselLabellerConfig(LabellerConfig):
 class PseudoLabelConfig(Section):
     """Where each kind of pseudo-label comes from."""
 
-    anatomy: AnatomyLabellerConfig
-    airway: AirwayLabellerConfig
-    vessel: VesselLabellerConfig
+    anatomy: AnatomyConfig
+    airway: AirwayConfig
+    vessel: VesselConfig
 
 
 class LabelMapsConfig(Section):

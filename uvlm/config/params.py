@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
@@ -36,6 +36,8 @@ from uvlm.config.train import (
     TrainSegConfig,
 )
 from uvlm.errors import ConfigError
+
+_Section = TypeVar("_Section", bound=Section)
 
 
 class Params(Section):
@@ -169,29 +171,33 @@ def params_here() -> Params | None:
     return load_params(path) if path.exists() else None
 
 
-def parse_params(document: object, source: object) -> Params:
-    """Validate a parsed params document; `source` names it in the error."""
+def parse_params(document: object, subject: object) -> Params:
+    """Validate a parsed params document; `subject` names it in the error."""
+    return parse_section(Params, document, subject)
+
+
+def parse_section(section: type[_Section], document: object, subject: object) -> _Section:
+    """Validate the values of one section."""
     try:
-        return Params.model_validate(document)
+        return section.model_validate(document)
     except ValidationError as error:
-        facts = [_describe(problem) for problem in error.errors()]
-        raise ConfigError(source, "; ".join(facts)) from None
+        facts = [_describe(problem, section) for problem in error.errors()]
+        raise ConfigError(subject, "; ".join(facts)) from None
 
 
-def _describe(problem: Any) -> str:
+def _describe(problem: Any, section: type[Section]) -> str:
     """One problem of a ValidationError in words, with the nearest valid key for a typo."""
     *parents, name = [str(part) for part in problem["loc"]] or ["params"]
     key = ".".join([*parents, name])
     if problem["type"] != "extra_forbidden":
         return f"{key}: {problem['msg']}"
-    valid = sorted(_keys_under(parents))
+    valid = sorted(_keys_under(parents, section))
     nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
     return f"unknown parameter {key}; nearest valid key is {'.'.join([*parents, *nearest])}"
 
 
-def _keys_under(parents: list[str]) -> set[str]:
+def _keys_under(parents: list[str], section: Any) -> set[str]:
     """Names of the valid keys of the section at this path."""
-    section: Any = Params
     for name in parents:
         annotation = section.model_fields[name].annotation
         candidates = [annotation, *getattr(annotation, "__args__", ())]

@@ -33,11 +33,16 @@ class Account:
         Args:
             name: of the table.
             ids: the case of each row.
-            reason_by_id: why a case was excluded, None when it was kept; rows of other cases
-                count as `orphan`.
+            reason_by_id: why a case was excluded, None when it was kept.
+
+        Raises:
+            DataError: a row is of none of these cases.
         """
         ids = list(ids)
-        reasons = Counter(reason_by_id.get(case, "orphan") for case in ids)
+        try:
+            reasons = Counter(reason_by_id[case] for case in ids)
+        except KeyError as lost:
+            raise DataError(name, f"the row of {lost} is neither kept nor excluded") from None
         kept = reasons.pop(None, 0)
         excluded = {str(reason): reasons[reason] for reason in sorted(reasons, key=str)}
         return cls(name, len(ids), kept, excluded)

@@ -12,14 +12,12 @@ from uvlm.config import Params
 from uvlm.data.accounts import Account
 from uvlm.data.cases import Case, write_index
 from uvlm.data.leaks.search import Use, find_leaks
-from uvlm.data.sets.abdomen_atlas import cases as abdomen_atlas
-from uvlm.data.sets.ct_rate import cases as ct_rate
-from uvlm.data.sets.ct_rate.lesion_set import PAPER_VOLUMES, withhold_masks
-from uvlm.data.sets.own import cases as own_data
+from uvlm.data.sets.catalogue import choose_set
+from uvlm.data.sets.dataset import DataSet, Files
+from uvlm.data.sets.lesion_set import withhold_masks
 from uvlm.data.sets.selection import EXCLUSIONS, NOT_SELECTED
-from uvlm.data.source_rows import grounding_parts, ids_by_table
 from uvlm.data.splits import carve_validation, missing_positives
-from uvlm.store import Refusal, Row, check_quarantine_share, read_manifest, write_quarantine
+from uvlm.store import Refusal, check_quarantine_share, read_manifest, write_quarantine
 
 
 @dataclass(frozen=True)
@@ -35,18 +33,18 @@ class IndexSummary:
     scans: int
     patients: int
     accounts: tuple[Account, ...]  # of every table
+    facts: Mapping[str, int]  # of the data set itself
 
-    def to_json(self, source: str) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Give the numbers that people read as JSON values."""
-        counts = {
+        return {
             "cases": sum(self.kept.values()),
             "scans": self.scans,
             "patients": self.patients,
             "report_texts_of_several_patients": self.shared_texts,
+            **self.facts,
+            "accounts": [account.to_json() for account in self.accounts],
         }
-        if source == "ct_rate":
-            counts["findings_masks_that_teach_in_the_paper"] = PAPER_VOLUMES
-        return {**counts, "accounts": [account.to_json() for account in self.accounts]}
 
 
 def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) -> IndexSummary:
@@ -58,8 +56,9 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
         out: the index manifest.
         quarantine: where refused cases are listed.
     """
+    data_set = choose_set(params)
     files = {row.case: row for row in read_manifest(download_manifest)}
-    cases, refusals = _read_cases(params, files)
+    cases, refusals = data_set.cases(files)
     faults = [refusal for refusal in refusals if refusal.reason not in EXCLUSIONS]
     unselected = [refusal for refusal in refusals if refusal.reason == NOT_SELECTED]
     write_quarantine(quarantine, [r for r in refusals if r.reason != NOT_SELECTED])
@@ -67,35 +66,28 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
     check_quarantine_share("index", len(faults), candidates, params.index.max_quarantined_share)
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
     find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
-    cases, accounts = _account(cases, refusals, files)
+    cases, accounts = _account(cases, refusals, data_set, files)
     write_index(out, cases)
-    return _summary(cases, refusals, accounts)
-
-
-def _read_cases(params: Params, files: dict[str, Row]) -> tuple[list[Case], list[Refusal]]:
-    """Read the data set that the download has left, whatever it is."""
-    download = params.download
-    if download.source == "abdomen_atlas" and download.abdomen_atlas:
-        return abdomen_atlas.read_cases(files, download.abdomen_atlas.report)
-    if download.source == "folder" and download.folder:
-        return own_data.read_cases(files, download.folder, params.seed)
-    return ct_rate.read_cases(files)
+    return _summary(cases, refusals, accounts, data_set.facts)
 
 
 def _account(
-    cases: Sequence[Case], refusals: Sequence[Refusal], files: Mapping[str, Row]
+    cases: Sequence[Case], refusals: Sequence[Refusal], data_set: DataSet, files: Files
 ) -> tuple[list[Case], list[Account]]:
     """Withhold the masks that must not teach; say where the rows of every table went."""
     refused = {refusal.case: refusal.reason for refusal in refusals}
-    kept, lesions = withhold_masks(cases, grounding_parts(files), refused)
+    kept, lesions = withhold_masks(cases, data_set.lesion_parts(files), refused)
     fate: dict[str, str | None] = {**refused, **dict.fromkeys((c.case_id for c in cases), None)}
-    every = Account.of("cases", fate, fate)
-    tables = [Account.of(name, ids, fate) for name, ids in ids_by_table(files).items()]
-    return kept, [every, *tables, *([lesions] if lesions.rows else [])]
+    rows_by_table = {"cases": list(fate), **data_set.rows_by_table(files)}
+    accounts = [Account.of(name, ids, fate) for name, ids in rows_by_table.items()]
+    return kept, [account for account in (*accounts, lesions) if account.rows]
 
 
 def _summary(
-    cases: Sequence[Case], refusals: Sequence[Refusal], accounts: Sequence[Account]
+    cases: Sequence[Case],
+    refusals: Sequence[Refusal],
+    accounts: Sequence[Account],
+    facts: Mapping[str, int],
 ) -> IndexSummary:
     patients_by_text: dict[str, set[str]] = {}
     for case in cases:
@@ -110,4 +102,5 @@ def _summary(
         scans=len({case.scan_id for case in cases}),
         patients=len({case.patient_id for case in cases}),
         accounts=tuple(accounts),
+        facts=facts,
     )

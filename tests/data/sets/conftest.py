@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub import close_session, constants
 
 from tests.data.sets.hub.server import FakeHub, serve
-from tests.data.sets.own import Own
+from tests.data.sets.own.folder import Own
 from uvlm.config import Params
 from uvlm.data.ct.volume import Volume
 from uvlm.data.sets.hub import Hub, Patience
@@ -41,6 +41,11 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 @pytest.fixture
 def hub(fake: FakeHub) -> Hub:
     return Hub(fake.endpoint, Patience(waits=(1.0, 2.0), timeout=5.0), sleep=lambda _: None)
+
+
+def never(texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """The labeller of sets whose tables have labels."""
+    raise AssertionError(f"asked for the labels of {len(texts)} reports")
 
 
 def publish(dataset: Dataset, fake: FakeHub) -> None:

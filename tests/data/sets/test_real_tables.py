@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.data.sets.conftest import publish
+from tests.data.sets.conftest import never, publish
+from tests.data.sets.ct_rate.test_fetch import ALL
 from tests.data.sets.hub.server import FakeHub
-from tests.data.sets.test_fetch_ct_rate import ALL
 from uvlm.config import CtRateConfig, FolderConfig, Params
 from uvlm.data import index
 from uvlm.data.cases import read_index
 from uvlm.data.sets.abdomen_atlas.tables import read_atlas, read_marks
-from uvlm.data.sets.ct_rate.fetch import CtRate
+from uvlm.data.sets.ct_rate.dataset import CtRate
 from uvlm.data.sets.ct_rate.layout import parse_id
 from uvlm.data.sets.ct_rate.tables import read_labels, read_metadata, read_reports
 from uvlm.data.sets.hub import Hub
@@ -96,7 +96,7 @@ def test_the_real_validation_part_is_fetched_by_name_and_every_row_accounted_for
     files |= {name.volume.partition("/")[2]: name.case_id.encode() for name in there}
 
     settings = ALL | {"anatomy_masks": False, "findings_masks": False}
-    CtRate(CtRateConfig(**settings), 0, hub).fetch(dataset.manifest)
+    CtRate(CtRateConfig(**settings), 0, hub).fetch(dataset.manifest, never)
     summary = index.build(params, dataset.manifest, dataset.index, dataset.root / "q.jsonl")
     assert summary.kept["test"] == 3038
     assert summary.refused == {"not_on_hub": 1}

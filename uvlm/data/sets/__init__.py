@@ -1,8 +1,11 @@
-"""Where raw data come from: the layout of every set, its tables as typed rows, and how to get it.
+"""The data sets: one folder each, one protocol, one table of them.
 
-layout           names and paths, as published                ct_rate_layout, abdomen_atlas_layout
-tables           typed rows; broken tables refused            ct_rate_tables, rexgrounding,
-                                                              abdomen_atlas_tables, own_table
-exclusions       what is left out by design, and why          exclusions, exclusions/*.json
-fetching         files into the store, then the manifest      source, fetch_*, selection
+dataset        the protocol: fetch, cases, rows by table, masks
+catalogue      which sets there are
+selection      what is left out by design or by choice, and the record of it
+lesion_set     which findings masks may teach
+hub            files of the Hugging Face hub, verified and resumable
+
+In the folder of a set: dataset (the set), layout (names and paths), tables (typed rows), cases
+(rows and CTs, joined).
 """

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import Final
 
 from uvlm.config import HubConfig, Patients
+from uvlm.data.sets.dataset import Files, local_row
 from uvlm.errors import ConfigError, DataError
-from uvlm.files import key_of, write_json_atomic
+from uvlm.files import key_of, store_root, write_json_atomic
 from uvlm.store import Row, resolve
 
 NO_CHEST: Final = "no_chest"
@@ -45,22 +45,16 @@ class Selection:
             return self.excluded[case_id]
         return "" if self.wanted is None or case_id in self.wanted else NOT_SELECTED
 
-    @property
-    def key(self) -> str:
-        """A name that belongs to this selection."""
-        return key_of("selection", self._document)
-
-    def write(self, path: Path) -> None:
-        """Keep it for the index."""
-        write_json_atomic(path, self._document)
-
-    @property
-    def _document(self) -> dict[str, object]:
+    def keep(self) -> Row:
+        """Write the record by which the index knows it, and name that in the manifest."""
         wanted = sorted(self.wanted or [])
-        return {"wanted": wanted, "excluded": dict(sorted(self.excluded.items()))}
+        record = {"wanted": wanted, "excluded": dict(sorted(self.excluded.items()))}
+        path = store_root() / "raw" / "selections" / f"{key_of('selection', record)}.json"
+        write_json_atomic(path, record)
+        return local_row(RECORD, path, "params")
 
 
-def read_selection(files: Mapping[str, Row]) -> Selection:
+def read_selection(files: Files) -> Selection:
     """Read the record of a download; sets without one (phantoms) are wanted whole."""
     if RECORD not in files:
         return Selection()
@@ -112,6 +106,6 @@ def excluded_by_user(
 @cache
 def documented(dataset: str) -> Mapping[str, str]:
     """Look up the volumes known to be unusable: reason by case id."""
-    path = files("uvlm.data.sets").joinpath("exclusions", f"{dataset}.json")
+    path = files("uvlm.data.sets").joinpath(dataset, "exclusions.json")
     lists: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return {case: reason for reason, cases in lists.items() for case in cases}

@@ -14,6 +14,7 @@ from uvlm.config import LABEL_KINDS, PseudoLabelConfig
 from uvlm.data.labels.pseudo import Backend, Provenance
 from uvlm.data.labels.pseudo.backends import BACKENDS
 from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
+from uvlm.data.sets.phantom.dataset import MASKS
 from uvlm.store import read_manifest
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def test_pipeline_parameters_and_backends_know_the_same_kinds() -> None:
 
 
 def test_a_backend_reaches_another_process_and_is_loaded_there_once() -> None:
-    for backend in (PublishedMasks("phantom", "airway"), NoLabels()):
+    for backend in (PublishedMasks(MASKS, "airway"), NoLabels()):
         again: Backend = pickle.loads(pickle.dumps(backend))
         assert again == backend
         assert hash(again) == hash(backend)
@@ -58,7 +59,7 @@ def test_other_provenance_is_another_result(
     stages.index()
     stages.pseudo_label("anatomy")
     before = {row.case: row.key for row in read_manifest(stages.manifest("anatomy"))}
-    told = PublishedMasks("phantom", "anatomy").provenance().to_json() | change
+    told = PublishedMasks(MASKS, "anatomy").provenance().to_json() | change
     changed = Provenance(**told)
     monkeypatch.setattr(PublishedMasks, "provenance", lambda _: changed)
     stages.pseudo_label("anatomy")

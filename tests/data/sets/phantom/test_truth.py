@@ -62,7 +62,7 @@ def maps(tmp_path_factory: pytest.TempPathFactory, phantom_params: Params) -> Ma
                 geometry = Geometry.from_json(volumes[case.case_id].extra["native"])
                 root = store_root()
                 truth = true_map(
-                    *(read_label_map(root / mask_path(case, k)).array for k in KINDS),  # type: ignore[arg-type]
+                    *(read_label_map(root / mask_path(case, k)).array for k in KINDS),
                 )
                 if case.findings_mask:
                     mask = read_findings(root / case.findings_mask).array

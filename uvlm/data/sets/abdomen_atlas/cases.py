@@ -7,55 +7,71 @@ ids, which only a comparison of the images can show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections import defaultdict
+from pathlib import PurePosixPath
+from typing import Final
 
 from uvlm.data.cases import Case, Split
-from uvlm.data.sets.abdomen_atlas.layout import PREFIX, TABLE, TEST_IDS, TRAIN_IDS, image
+from uvlm.data.label_scheme import fine_classes
+from uvlm.data.sets.abdomen_atlas.layout import PREFIX, TABLE, TEST_IDS, TRAIN_IDS, image, mask
 from uvlm.data.sets.abdomen_atlas.tables import AtlasRow, read_atlas, read_ids
+from uvlm.data.sets.dataset import Files, Masks, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, read_selection
-from uvlm.errors import DataError
-from uvlm.store import Refusal, Row, resolve
+from uvlm.store import Refusal, Row
 from uvlm.text.report import Report
 
 
-def read_cases(files: Mapping[str, Row], report: str) -> tuple[list[Case], list[Refusal]]:
-    """Join the table with the CTs; every id of the table ends as a case or as one refusal.
+def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:
+    """Join the tables with the CTs; every id of either ends as a case or as one refusal.
 
     Args:
         files: the download manifest, by path inside the data set's root.
         report: which of the four reports is learned.
     """
-    good, bad = read_atlas(_table(files, TABLE), report)
-    train, test = (set(read_ids(_table(files, name))) for name in (TRAIN_IDS, TEST_IDS))
-    selection = read_selection(files)
-    rows: dict[str, list[AtlasRow]] = {}
+    table, *lists = (table_path(files, f"{PREFIX}/{name}") for name in (TABLE, TRAIN_IDS, TEST_IDS))
+    good, bad = read_atlas(table, report)
+    train, test = (set(read_ids(path)) for path in lists)
+    volumes = {PurePosixPath(path).parent.name for path in files if "/image_only/" in path}
+    rows: dict[str, list[AtlasRow]] = defaultdict(list)
     for row in good:
-        rows.setdefault(row.case_id, []).append(row)
-    cases, refusals = [], [_refuse(row.case_id, row.reason, row.fact) for row in bad]
-    for case_id, same in sorted(rows.items()):
-        excluded = selection.reason(case_id)
-        problem = _problem(case_id, same, train, test, files)
-        if excluded:
-            refusals.append(_refuse(case_id, excluded, EXCLUSIONS[excluded]))
-        elif problem:
-            refusals.append(_refuse(case_id, *problem))
+        rows[row.case_id].append(row)
+    selection = read_selection(files)
+    refusals = {row.case_id: _refuse(row.case_id, row.reason, row.fact) for row in bad}
+    cases = []
+    for case_id in sorted({*rows, *train, *test, *volumes} - refusals.keys()):
+        if excluded := selection.reason(case_id):
+            refusals[case_id] = _refuse(case_id, excluded, EXCLUSIONS[excluded])
+        elif problem := _problem(case_id, rows[case_id], train, test, volumes):
+            refusals[case_id] = _refuse(case_id, *problem)
         else:
             volume = files[f"{PREFIX}/{image(case_id)}"]
-            cases.append(_case(same[0], "test" if case_id in test else "train", volume))
-    return cases, refusals
+            split: Split = "test" if case_id in test else "train"
+            cases.append(_case(rows[case_id][0], split, volume))
+    return cases, list(refusals.values())
+
+
+def masks_of(case: Case, _: str) -> dict[int, str]:
+    """Name one file a structure or lesion, by its id in abdomen.json."""
+    above = case.volume.removesuffix(image(case.case_id))
+    names = enumerate(fine_classes("abdomen").names[1:], start=1)
+    return {number: above + mask(case.case_id, name) for number, name in names}
+
+
+MASKS: Final = Masks("abdomen_atlas_masks", "3.0 Mini", "CC-BY-NC-SA-4.0", masks_of)
 
 
 def _problem(
-    case_id: str, rows: list[AtlasRow], train: set[str], test: set[str], files: Mapping[str, Row]
+    case_id: str, rows: list[AtlasRow], train: set[str], test: set[str], volumes: set[str]
 ) -> tuple[str, str] | None:
+    if not rows:
+        return "no_reports", "has no row in the table"
     if len(rows) > 1:
         places = ", ".join(row.place for row in rows)
         return "duplicate_id", f"has {len(rows)} rows: {places}"
     if (case_id in train) == (case_id in test):
         both = "both lists" if case_id in train else "neither list"
         return "no_split", f"is in {both} of the official split"
-    if f"{PREFIX}/{image(case_id)}" not in files:
+    if case_id not in volumes:
         return "missing_file", "has a report but no CT"
     if Report(rows[0].report, "").is_empty:
         return "empty_report", f"{rows[0].place}: there is no report"
@@ -83,10 +99,3 @@ def _case(row: AtlasRow, split: Split, volume: Row) -> Case:
 def _refuse(case_id: str, reason: str, fact: str) -> Refusal:
     remedy = "" if reason in EXCLUSIONS else "correct the tables or leave the CT out"
     return Refusal(case_id, f"{case_id}/ct.nii.gz", reason, fact, remedy)
-
-
-def _table(files: Mapping[str, Row], name: str) -> Path:
-    path = f"{PREFIX}/{name}"
-    if path not in files:
-        raise DataError(path, "is not in the data set", "run `dvc repro -f -s download`")
-    return resolve(files[path], "download")

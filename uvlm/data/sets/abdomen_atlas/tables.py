@@ -14,7 +14,7 @@ from typing import Final
 from uvlm.data.sets.abdomen_atlas.layout import is_id
 from uvlm.tables import BadRow, TableRow, read_table, refuse
 
-_ID: Final = "BDMAP ID"
+ID: Final = "BDMAP ID"
 # In the order of uvlm.text.abnormalities.ABDOMEN_LESIONS.
 _COUNTS: Final = (
     "number of liver lesion instances",
@@ -59,11 +59,11 @@ def read_atlas(path: Path, report: str) -> tuple[list[AtlasRow], list[BadRow]]:
         report: which of its reports: structured, narrative, fusion structured, fusion narrative.
     """
     column = f"{report} report"
-    rows = read_table(path, (_ID, *_COUNTS, column)).rows
+    rows = read_table(path, (ID, *_COUNTS, column)).rows
     _refuse_textual_counts(path, rows)
     good, bad = [], []
     for row in rows:
-        case_id = row.values[_ID].strip()
+        case_id = row.values[ID].strip()
         counts = [_count(row.values[name]) for name in _COUNTS]
         if not is_id(case_id):
             fact = f"{row.place}: {case_id!r} is no BDMAP id"
@@ -80,7 +80,7 @@ def read_atlas(path: Path, report: str) -> tuple[list[AtlasRow], list[BadRow]]:
 
 def read_ids(path: Path) -> list[str]:
     """Read a list of the official split: the first column of a table, under the name of the id."""
-    ids = [row.values[_ID].strip() for row in read_table(path, (_ID,)).rows]
+    ids = [row.values[ID].strip() for row in read_table(path, (ID,)).rows]
     problems = [f"{case_id!r} is no BDMAP id" for case_id in ids if not is_id(case_id)]
     refuse(path, problems)
     return ids
@@ -92,7 +92,7 @@ def read_marks(path: Path) -> tuple[list[MarkedRow], list[BadRow]]:
     Raises:
         DataError: a column has no Y and no N at all.
     """
-    rows = read_table(path, (_ID, *_MARKED_ORGANS, "CT Phase", "Description")).rows
+    rows = read_table(path, (ID, *_MARKED_ORGANS, "CT Phase", "Description")).rows
     problems = [
         f"column {organ} holds no Y or N: {rows[0].place} has {rows[0].values[organ]!r}"
         for organ in _MARKED_ORGANS
@@ -101,7 +101,7 @@ def read_marks(path: Path) -> tuple[list[MarkedRow], list[BadRow]]:
     refuse(path, problems)
     good, bad = [], []
     for row in rows:
-        case_id = row.values[_ID].strip()
+        case_id = row.values[ID].strip()
         marks = [row.values[organ].strip() for organ in _MARKED_ORGANS]
         if not is_id(case_id) or not set(marks) <= set(_MARKS):
             bad.append(BadRow(case_id, "bad_label", f"{row.place}: {case_id!r} has {marks}"))

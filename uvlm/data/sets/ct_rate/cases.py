@@ -1,27 +1,19 @@
 """CT-RATE and ReXGroundingCT: tables, paths and names to cases.
 
-Names, paths and columns are in `sources`; phantoms come in the same layout, with airway and vessel
-masks beside it: phantom_masks/{airway,vessel}/train_1_a_1.nii.gz.
+Phantoms come in the same layout, with airway and vessel masks beside it:
+phantom_masks/{airway,vessel}/train_1_a_1.nii.gz.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections import defaultdict
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Final, Literal, TypeVar
+from typing import Final
 
 from uvlm.data.cases import Case
-from uvlm.data.sets.ct_rate.layout import (
-    DATASET,
-    GROUNDING,
-    PARTS,
-    SUFFIX,
-    VolumeId,
-    id_of,
-    is_volume,
-    parse_id,
-)
+from uvlm.data.sets.ct_rate import layout
+from uvlm.data.sets.ct_rate.layout import PARTS, id_of, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
 from uvlm.data.sets.ct_rate.tables import (
     LabelRow,
@@ -31,23 +23,19 @@ from uvlm.data.sets.ct_rate.tables import (
     read_no_chest,
     read_reports,
 )
+from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
-from uvlm.errors import DataError
-from uvlm.store import Refusal, Row, resolve
-from uvlm.tables import BadRow
+from uvlm.store import Refusal, Row
+from uvlm.tables import BadRow, read_text
 from uvlm.text.report import Report
-
-MaskKind = Literal["total", "airway", "vessel"]
-_KINDS: Final[tuple[MaskKind, ...]] = ("total", "airway", "vessel")
-_RowOfCase = TypeVar("_RowOfCase", ReportRow, LabelRow)
 
 
 @dataclass
 class _Tables:
     """What the tables say about each volume id; lists, because ids may come more than once."""
 
-    reports: dict[str, list[ReportRow]] = field(default_factory=dict)
-    labels: dict[str, list[LabelRow]] = field(default_factory=dict)
+    reports: dict[str, list[ReportRow]] = field(default_factory=lambda: defaultdict(list))
+    labels: dict[str, list[LabelRow]] = field(default_factory=lambda: defaultdict(list))
     bad: dict[str, BadRow] = field(default_factory=dict)
     metadata: set[str] = field(default_factory=set)
     no_chest: set[str] = field(default_factory=set)
@@ -55,37 +43,57 @@ class _Tables:
     selection: Selection = field(default_factory=Selection)
 
 
-def read_cases(files: Mapping[str, Row]) -> tuple[list[Case], list[Refusal]]:
-    """Join the tables with the volumes; every volume id of any table ends as a case or a refusal.
+class CtRateLayout(DataSet):
+    """What a set in CT-RATE's layout has to say, however it was got."""
 
-    A refusal whose reason is one of `exclusions.EXCLUSIONS` is by design, all others are faults.
+    def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
+        """Join the tables with the volumes; every volume id of any table has one end.
 
-    Args:
-        files: the download manifest, by path inside the data set's root. A case of CT-RATE's
-            training part has the split "train", one of its validation part the split "test".
-    """
-    tables = _read_tables(files)
-    volumes = {id_of(path): row for path, row in files.items() if is_volume(path)}
-    named = {*volumes, *tables.reports, *tables.labels, *tables.bad, *tables.metadata}
-    cases, refusals = [], []
-    for case_id in sorted(named):
-        result = _join(case_id, volumes.get(case_id), tables, files)
-        if isinstance(result, Case):
-            cases.append(result)
-        else:
-            refusals.append(result)
-    return cases, refusals
+        CT-RATE's training part is the split "train", its validation part the split "test".
+        """
+        tables = _read_tables(files)
+        volumes = {id_of(path): row for path, row in files.items() if layout.is_volume(path)}
+        named = {*volumes, *tables.reports, *tables.labels, *tables.bad, *tables.metadata}
+        ends = [_join(case_id, volumes.get(case_id), tables, files) for case_id in sorted(named)]
+        cases = [end for end in ends if isinstance(end, Case)]
+        return cases, [end for end in ends if isinstance(end, Refusal)]
+
+    def rows_by_table(self, files: Files) -> dict[str, list[str]]:
+        """List what every row of every table and every volume file is called."""
+        volumes = [path for path in files if "_fixed/" in path and "/ts_seg/" not in path]
+        tables = {"volume files": volumes} | column_by_table(files, "VolumeName")
+        return {table: [id_of(name) for name in names] for table, names in tables.items()}
+
+    def lesion_parts(self, files: Files) -> dict[str, str]:
+        """Say which part of ReXGroundingCT each of its volumes belongs to."""
+        if layout.GROUNDING not in files:
+            return {}
+        parts = json.loads(read_text(table_path(files, layout.GROUNDING)))
+        return {id_of(entry["name"]): part for part in parts for entry in parts[part]}
 
 
-def mask_path(case: Case, kind: MaskKind) -> str:
-    """Say where the published mask of a case lies, relative to the store."""
-    root = case.volume.partition(DATASET)[0]
-    return root + _mask_inside_root(case.case_id, kind)
+def masks_of(case: Case, kind: str) -> dict[int, str]:
+    """Name the one file that holds all ids of a kind."""
+    return {0: mask_path(case, dict(MASKS.names)[kind])}
 
 
-def _join(
-    case_id: str, volume: Row | None, tables: _Tables, files: Mapping[str, Row]
-) -> Case | Refusal:
+def mask_path(case: Case, kind: str) -> str:
+    """Say where the published mask of a case (total, airway, vessel) lies, below the store."""
+    name = parse_id(case.case_id)
+    assert name is not None  # another name makes no case
+    return case.volume.partition(layout.DATASET)[0] + name.masks[kind]
+
+
+MASKS: Final = Masks(
+    "ct_rate_masks",
+    "ts_seg/ts_total",
+    "CC-BY-NC-SA-4.0",
+    masks_of,
+    (("anatomy", "total"), ("airway", "airway"), ("vessel", "vessel")),
+)
+
+
+def _join(case_id: str, volume: Row | None, tables: _Tables, files: Files) -> Case | Refusal:
     name = parse_id(case_id)
     if name is None:
         return _refuse(case_id, "bad_id", "is not named split_patient_scan_reconstruction")
@@ -113,7 +121,7 @@ def _join(
         findings=report.findings,
         impression=report.impression,
         sha256=volume.sha256,
-        mask_sha256=_mask_digests(name, files),
+        mask_sha256={k: files[path].sha256 for k, path in name.masks.items() if path in files},
         source=volume.source,
     )
 
@@ -122,7 +130,7 @@ def _only_rows(case_id: str, tables: _Tables) -> tuple[ReportRow, LabelRow] | Re
     """Find the one report and the one row of labels of a volume."""
     bad = tables.bad.get(case_id)
     reports, labels = tables.reports.get(case_id, []), tables.labels.get(case_id, [])
-    if bad and not labels:
+    if bad:
         return _refuse(case_id, bad.reason, bad.fact)
     places_by_table = {
         "reports": [row.place for row in reports],
@@ -138,50 +146,24 @@ def _only_rows(case_id: str, tables: _Tables) -> tuple[ReportRow, LabelRow] | Re
 
 def _refuse(case_id: str, reason: str, fact: str) -> Refusal:
     remedy = "" if reason in EXCLUSIONS else "correct the tables or leave the volume out"
-    return Refusal(case_id, f"{case_id}{SUFFIX}", reason, fact, remedy)
+    return Refusal(case_id, f"{case_id}{layout.SUFFIX}", reason, fact, remedy)
 
 
-def _read_tables(files: Mapping[str, Row]) -> _Tables:
+def _read_tables(files: Files) -> _Tables:
     tables = _Tables(selection=read_selection(files))
     for part in PARTS:
-        _collect(tables.reports, read_reports(_table(files, part.reports)))
-        labels, bad = read_labels(_table(files, part.labels))
-        _collect(tables.labels, labels)
+        for report in read_reports(table_path(files, part.reports)):
+            tables.reports[report.case_id].append(report)
+        labels, bad = read_labels(table_path(files, part.labels))
+        for flags in labels:
+            tables.labels[flags.case_id].append(flags)
         tables.bad |= {row.case_id: row for row in bad}
         if part.metadata in files:
-            known, unusable = read_metadata(_table(files, part.metadata))
+            known, unusable = read_metadata(table_path(files, part.metadata))
             tables.metadata |= {row.case_id for row in known} | {row.case_id for row in unusable}
         if part.no_chest in files:
-            tables.no_chest |= read_no_chest(_table(files, part.no_chest))
-    if GROUNDING in files:
-        volumes = read_grounding(_table(files, GROUNDING))
+            tables.no_chest |= read_no_chest(table_path(files, part.no_chest))
+    if layout.GROUNDING in files:
+        volumes = read_grounding(table_path(files, layout.GROUNDING))
         tables.grounding = {volume.case_id: volume.categories for volume in volumes}
     return tables
-
-
-def _collect(rows_by_id: dict[str, list[_RowOfCase]], rows: list[_RowOfCase]) -> None:
-    for row in rows:
-        rows_by_id.setdefault(row.case_id, []).append(row)
-
-
-def _table(files: Mapping[str, Row], path: str) -> Path:
-    if path not in files:
-        raise DataError(path, "is not in the data set", "run `dvc repro -f -s download`")
-    return resolve(files[path], "download")
-
-
-def _mask_digests(name: VolumeId, files: Mapping[str, Row]) -> dict[str, str]:
-    return {kind: files[path].sha256 for kind, path in _mask_files(name) if path in files}
-
-
-def _mask_files(name: VolumeId) -> Iterator[tuple[str, str]]:
-    for kind in _KINDS:
-        yield kind, _mask_inside_root(name.case_id, kind)
-    yield "findings", name.findings_mask
-
-
-def _mask_inside_root(case_id: str, kind: MaskKind) -> str:
-    name = parse_id(case_id)
-    if kind == "total" and name is not None:
-        return name.anatomy_mask
-    return f"phantom_masks/{kind}/{case_id}{SUFFIX}"

@@ -91,6 +91,12 @@ class VolumeId:
         return f"{REX}/segmentations/{self.case_id}{SUFFIX}"
 
     @property
+    def masks(self) -> dict[str, str]:
+        """Say where each kind of mask lies; airways and vessels come with phantoms only."""
+        drawn = {k: f"phantom_masks/{k}/{self.case_id}{SUFFIX}" for k in ("airway", "vessel")}
+        return {"total": self.anatomy_mask, **drawn, "findings": self.findings_mask}
+
+    @property
     def _inside(self) -> str:
         return f"{self.part}_fixed/{self.patient_id}/{self.scan_id}/{self.case_id}{SUFFIX}"
 

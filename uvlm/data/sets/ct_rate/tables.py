@@ -19,19 +19,9 @@ from uvlm.text.abnormalities import ABNORMALITIES
 
 _REPORT_COLUMNS: Final = ("VolumeName", "Findings_EN", "Impressions_EN")
 _METADATA_COLUMNS: Final = (
-    "VolumeName",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "ConvolutionKernel",
-    "PatientSex",
-    "PatientAge",
-    "Rows",
-    "Columns",
-    "NumberofSlices",
-    "XYSpacing",
-    "ZSpacing",
-    "RescaleIntercept",
-)
+    "VolumeName", "Manufacturer", "ManufacturerModelName", "ConvolutionKernel", "PatientSex",
+    "PatientAge", "Rows", "Columns", "NumberofSlices", "XYSpacing", "ZSpacing", "RescaleIntercept",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from uvlm.data.sets.hub.client import Hub, Repo
 from uvlm.data.sets.hub.fetch import Wanted, fetch_all
-from uvlm.data.sets.hub.listing import HubFile, describe, forget
+from uvlm.data.sets.hub.listing import HubFile, describe, forget, pin
 from uvlm.errors import DataError
-from uvlm.store import CaseProgress
+from uvlm.files import file_sha256, key_of, store_root
+from uvlm.store import CaseProgress, Row
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,16 @@ class Snapshot:
     hub: Hub
     repo: Repo
     folder: Path
+
+    @classmethod
+    def of(cls, hub: Hub, name: str, revision: str, prefix: str) -> Self:
+        """Pin a repository to a commit and give its files a folder of the store.
+
+        <store>/raw/<first 12 digits of the commit>/<prefix>/<path in the repository>
+        """
+        raw = store_root() / "raw"
+        repo = pin(hub, name, revision, raw / "revisions.json")
+        return cls(hub, repo, raw / repo.commit[:12] / prefix)
 
     def fetch(
         self, paths: Iterable[str], description: str, progress: CaseProgress | None = None
@@ -39,6 +51,22 @@ class Snapshot:
             forget(self._record, (w.file.path for w in wanted if not w.target.exists()))
             raise
         return files
+
+    def rows(
+        self, paths: Iterable[str], description: str, progress: CaseProgress | None = None
+    ) -> list[Row]:
+        """Fetch files and name them in the manifest."""
+        files = self.fetch(paths, description, progress)
+        return [self.row(path, file.sha256) for path, file in files.items()]
+
+    def row(self, path: str, sha256: str | None = None) -> Row:
+        """Name a file of this commit in the manifest."""
+        place = self.folder / path
+        inside = place.relative_to(store_root()).as_posix()
+        key = key_of("download", self.repo.name, self.repo.commit)
+        source = f"hub:{self.repo.name}@{self.repo.commit}"
+        case = f"{self.folder.name}/{path}"
+        return Row(case, key, inside, sha256 or file_sha256(place), source)
 
     @property
     def _record(self) -> Path:

@@ -1,29 +1,25 @@
-"""A person's own CTs and reports as cases, from what the download leaves (sources.own_layout)."""
+"""A person's own CTs and reports as cases, from what the download leaves (layout.py)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import Final
+from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 from uvlm.config import FolderConfig
 from uvlm.data.cases import Case, Split
 from uvlm.data.sets.ct_rate.tables import read_labels
-from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE
-from uvlm.data.sets.own.table import OwnRow, read_own_table, without_suffix
+from uvlm.data.sets.dataset import Files, table_path
+from uvlm.data.sets.own.layout import CTS, FAULTS, LABELS, TABLE, ct_of
+from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.files import key_of
 from uvlm.seeding import unit_interval
-from uvlm.store import Refusal, Row, resolve
+from uvlm.store import Refusal, Row
 from uvlm.tables import BadRow
 
-_AGAIN: Final = "run `dvc repro -f -s download`"
 
-
-def read_cases(
-    files: Mapping[str, Row], config: FolderConfig, seed: int
-) -> tuple[list[Case], list[Refusal]]:
+def read_cases(files: Files, config: FolderConfig, seed: int) -> tuple[list[Case], list[Refusal]]:
     """Join the table with CTs and labels; every row ends as a case or as one refusal.
 
     Args:
@@ -31,7 +27,7 @@ def read_cases(
         config: what the columns are called, and the share of the test part.
         seed: chooses the patients of the test part when the table does not.
     """
-    rows, bad = read_own_table(_path(files, TABLE), config)
+    rows, bad = read_own_table(table_path(files, TABLE), config)
     refusals = {row.case_id: _refuse(row) for row in (*bad, *_faults(files))}
     flags = _labels(files)
     volumes = _volumes(files)
@@ -83,37 +79,31 @@ def _splits(
     return splits
 
 
-def _volumes(files: Mapping[str, Row]) -> dict[str, list[Row]]:
+def _volumes(files: Files) -> dict[str, list[Row]]:
     """Collect the files of each CT, in the order of their names."""
     volumes: dict[str, list[Row]] = {}
     for path in sorted(files):
-        if path.startswith(CTS):
-            name = PurePosixPath(path).relative_to(CTS).parts[0]
-            series = len(PurePosixPath(path).relative_to(CTS).parts) > 1
-            volumes.setdefault(name if series else without_suffix(name), []).append(files[path])
+        if case_id := ct_of(path):
+            volumes.setdefault(case_id, []).append(files[path])
     return volumes
 
 
-def _labels(files: Mapping[str, Row]) -> dict[str, tuple[int, ...]]:
+def _labels(files: Files) -> dict[str, tuple[int, ...]]:
     if LABELS not in files:
         return {}
-    good, _ = read_labels(_path(files, LABELS))
+    good, _ = read_labels(table_path(files, LABELS))
     return {row.case_id: row.flags for row in good}
 
 
-def _faults(files: Mapping[str, Row]) -> list[BadRow]:
+def _faults(files: Files) -> list[BadRow]:
     """Read which CTs the download did not find."""
-    path = _path(files, FAULTS)
+    path = table_path(files, FAULTS)
     try:
         return [BadRow(**fault) for fault in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
-        raise DataError(path, f"not the record of a download ({error!r})", _AGAIN) from None
-
-
-def _path(files: Mapping[str, Row], name: str) -> Path:
-    if name not in files:
-        raise DataError(name, "is not in the data set", _AGAIN)
-    return resolve(files[name], "download")
+        raise DataError(
+            path, f"not the record of a download ({error!r})", "run `dvc repro -f -s download`"
+        ) from None
 
 
 def _refuse(row: BadRow) -> Refusal:

@@ -14,3 +14,17 @@ TABLE: Final = "own/table.csv"
 LABELS: Final = "own/labels.csv"
 FAULTS: Final = "own/faults.json"
 CTS: Final = "own/cts/"
+# What the reader takes; a folder of DICOM files has no suffix.
+SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
+
+
+def without_suffix(name: str) -> str:
+    """Cut off the suffix of an image file."""
+    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
+    return name[: len(name) - len(suffix)]
+
+
+def ct_of(path: str) -> str:
+    """Name the CT that a file belongs to; empty when it is of none."""
+    name, _, inside = path.partition(CTS)[2].partition("/")
+    return name if inside else without_suffix(name)

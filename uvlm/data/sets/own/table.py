@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.config import FolderConfig
+from uvlm.data.sets.own.layout import without_suffix
 from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, refuse
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
 
-# What the reader takes; a folder of DICOM files has no suffix.
-SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SPLITS: Final = ("train", "test")
 
@@ -87,12 +86,6 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
         return BadRow(case_id, "bad_label", flags)
     file = row.values[config.file_column].strip() if config.file_column else written
     return OwnRow(case_id, row.place, file, patient, split, report, flags)
-
-
-def without_suffix(name: str) -> str:
-    """Cut off the suffix of an image file."""
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def _label_columns(path: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:

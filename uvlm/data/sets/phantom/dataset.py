@@ -10,20 +10,42 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
 from uvlm.config import PhantomConfig
+from uvlm.data.sets.ct_rate.cases import MASKS as CT_RATE_MASKS
+from uvlm.data.sets.ct_rate.cases import CtRateLayout
+from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
 from uvlm.store.changed_code import Kept, guarded
 
 FORMAT_VERSION: Final = 3
+MASKS: Final = replace(CT_RATE_MASKS, backend="phantom", version="1", licence="Apache-2.0")
+
+
+@dataclass(frozen=True)
+class Phantoms(CtRateLayout):
+    """Written from a seed, not fetched."""
+
+    config: PhantomConfig
+    seed: int
+    masks: ClassVar = MASKS
+
+    def fetch(
+        self,
+        manifest: Path,
+        label: Label,
+        progress: store.CaseProgress | None = None,
+        code: str = "",
+    ) -> None:
+        """Write the phantoms."""
+        write_dataset(self.config, self.seed, manifest, progress, code)
 
 
 class Member(NamedTuple):
@@ -42,7 +64,7 @@ def write_dataset(
     config: PhantomConfig,
     seed: int,
     manifest: Path,
-    progress: Callable[..., None] | None = None,
+    progress: store.CaseProgress | None = None,
     code: str = "",
 ) -> Path:
     """Write the whole data set below the store and its manifest; returns the data set's root.

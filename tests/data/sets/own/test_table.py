@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.data.sets.own import FLAGS
+from tests.data.sets.own.folder import FLAGS
 from uvlm.config import FolderConfig
 from uvlm.data.sets.own.table import read_own_table
 from uvlm.errors import ConfigError, DataError
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
-    from tests.data.sets.own import Own
+    from tests.data.sets.own.folder import Own
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

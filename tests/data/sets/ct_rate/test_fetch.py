@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.data.sets.conftest import publish
+from tests.data.sets.conftest import never, publish
 from tests.data.sets.hub.server import COMMIT, FakeHub, sha256
 from uvlm.config import CtRateConfig, Params
 from uvlm.data import index
@@ -17,7 +17,7 @@ from uvlm.data.cases import read_index
 from uvlm.data.index import IndexSummary
 from uvlm.data.sets import selection as exclusions
 from uvlm.data.sets.ct_rate.cases import mask_path
-from uvlm.data.sets.ct_rate.fetch import CtRate
+from uvlm.data.sets.ct_rate.dataset import CtRate
 from uvlm.data.sets.hub import Hub
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import store_root
@@ -47,7 +47,7 @@ def fetch(dataset: Dataset, fake: FakeHub, hub: Hub) -> Fetch:
         if not again:
             publish(dataset, fake)
         fake.requests.clear()
-        CtRate(CtRateConfig(**(ALL | changed)), 0, hub).fetch(dataset.manifest)
+        CtRate(CtRateConfig(**(ALL | changed)), 0, hub).fetch(dataset.manifest, never)
 
     return run
 

@@ -15,7 +15,6 @@ from typing import Final
 from uvlm.data.accounts import Account
 from uvlm.data.cases import Case
 
-PAPER_VOLUMES: Final = 2628  # of the 2,992 training volumes, says the paper
 _NAME: Final = "findings masks that teach"
 
 
@@ -26,11 +25,11 @@ def withhold_masks(
 
     Args:
         cases: the index, already split.
-        parts: ReXGroundingCT's part by case id.
+        parts: the lesion set's own part by case id.
         refused: the reason by case id of what the index refused.
 
     Returns:
-        The cases, and where every entry of ReXGroundingCT went.
+        The cases, and where every entry of the lesion set went.
     """
     by_id = {case.case_id: case for case in cases}
     fate = {name: _fate(by_id.get(name), part, refused.get(name)) for name, part in parts.items()}

@@ -7,7 +7,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pytest
 
-from tests.data.sets.own import FLAGS
+from tests.data.sets.own.folder import FLAGS
 from uvlm.data.ct.io import read_volume
 from uvlm.errors import DataError
 from uvlm.files import store_root
@@ -15,7 +15,7 @@ from uvlm.store import read_manifest, verify
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
-    from tests.data.sets.own import Own
+    from tests.data.sets.own.folder import Own
 
 
 def test_two_columns_and_a_folder_are_enough_and_nothing_of_the_persons_changes(own: Own) -> None:

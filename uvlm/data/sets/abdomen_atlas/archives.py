@@ -1,4 +1,4 @@
-"""AbdomenAtlas 3.0 Mini from the hub: archive by archive, of which only wanted members are kept.
+"""AbdomenAtlas' archives: fetched one by one, of which only wanted members are kept.
 
 An archive is fetched whole and verified, its wanted members are unpacked, and it is removed: at any
 time one archive (some 14 GB) lies beside what is kept. `<archive>.members.json` says what has come
@@ -11,72 +11,20 @@ import json
 import tarfile
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, get_args
+from typing import Final
 
-from uvlm import store
-from uvlm.config import AbdomenAtlasConfig
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.sets.abdomen_atlas.layout import (
-    PREFIX,
-    REPO,
-    TABLE,
-    TEST_IDS,
-    TRAIN_IDS,
-    Kind,
-    archive,
-    image,
-    mask,
-    member,
-)
-from uvlm.data.sets.abdomen_atlas.tables import read_atlas, read_ids
-from uvlm.data.sets.hub import Hub, Snapshot
-from uvlm.data.sets.selection import Selection, choose, excluded_by_user
-from uvlm.data.sets.source import hub_row, row_of, selection_row, snapshot_of
+from uvlm.data.sets.abdomen_atlas.layout import Kind, archive, image, mask, member
+from uvlm.data.sets.hub import Snapshot
 from uvlm.errors import DataError
 from uvlm.files import copy_stream, filling_file, write_json_atomic
 from uvlm.store import CaseProgress, Row
 
-_CHUNK: Final = 1 << 20
 _LARGEST_MEMBER: Final = 4 << 30
 
 
-@dataclass(frozen=True)
-class AbdomenAtlas:
-    """The abdominal data set."""
-
-    config: AbdomenAtlasConfig
-    hub: Hub
-
-    def fetch(self, manifest: Path, progress: CaseProgress | None = None) -> None:
-        """Fetch tables, CTs and masks; see `Source`."""
-        atlas = snapshot_of(self.hub, REPO, self.config.revision, PREFIX)
-        tables = atlas.fetch((TABLE, TRAIN_IDS, TEST_IDS), "AbdomenAtlas tables", progress)
-        rows = [hub_row(atlas, file) for file in tables.values()]
-        wanted, selection = self._select(atlas.folder)
-        for kind in get_args(Kind):
-            if kind == "images" or self.config.masks:
-                rows += _unpack_all(atlas, kind, wanted, progress)
-        store.write_manifest(manifest, [*rows, selection_row(selection)])
-
-    def _select(self, folder: Path) -> tuple[list[str], Selection]:
-        """Choose CTs of the official parts in the order of their ids: few archives hold them."""
-        good, _ = read_atlas(folder / TABLE, self.config.report)
-        names = {row.case_id: [row.case_id, image(row.case_id)] for row in good}
-        excluded = excluded_by_user(self.config, names)
-        chosen: set[str] = set()
-        for ids, choice, part in (
-            (TRAIN_IDS, self.config.train, "train"),
-            (TEST_IDS, self.config.test, "test"),
-        ):
-            there = sorted(set(read_ids(folder / ids)) & names.keys())
-            chosen |= choose(there, choice, f"download.abdomen_atlas.{part}")
-        wanted = sorted(chosen - excluded.keys())
-        return wanted, Selection(frozenset(wanted), excluded)
-
-
-def _unpack_all(
+def unpack_all(
     atlas: Snapshot, kind: Kind, cases: Sequence[str], progress: CaseProgress | None
 ) -> list[Row]:
     """Get the wanted members of every archive that holds some."""
@@ -86,9 +34,7 @@ def _unpack_all(
     rows: list[Row] = []
     for number, (name, wanted) in enumerate(sorted(cases_by_archive.items()), start=1):
         members = _members(atlas, kind, name, wanted)
-        for path, sha256 in sorted(members.items()):
-            target = atlas.folder / path
-            rows.append(row_of(atlas, f"{PREFIX}/{path}", target, sha256))
+        rows += [atlas.row(path, sha256) for path, sha256 in sorted(members.items())]
         if progress is not None:
             progress(f"AbdomenAtlas {kind}, archives", number, len(cases_by_archive))
     return rows

@@ -16,7 +16,7 @@ from uvlm.data import index
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
-from uvlm.data.sets.own.fetch import Folder
+from uvlm.data.sets.own.dataset import OwnData
 
 FLAGS = [str(k % 2) for k in range(18)]
 
@@ -62,7 +62,7 @@ class Own:
             self.labelled += texts
             return [[int("nodule" in text)] * 18 for text in texts]
 
-        Folder(FolderConfig(**self.settings), label).fetch(self.manifest)
+        OwnData(FolderConfig(**self.settings), 0).fetch(self.manifest, label)
 
     def index(self) -> tuple[dict[str, Case], dict[str, str]]:
         """Give cases by id, and reason by refused case."""

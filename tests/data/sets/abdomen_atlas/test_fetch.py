@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from tests.data.sets.conftest import never
 from tests.data.sets.hub.server import COMMIT, FakeHub, sha256
 from uvlm.config import AbdomenAtlasConfig, Params
 from uvlm.data import index
 from uvlm.data.cases import read_index
-from uvlm.data.sets.abdomen_atlas.fetch import AbdomenAtlas
+from uvlm.data.sets.abdomen_atlas.dataset import AbdomenAtlas
 from uvlm.data.sets.abdomen_atlas.layout import REPO, TABLE, TEST_IDS, TRAIN_IDS, archive
 from uvlm.data.sets.hub import Hub
 from uvlm.errors import DataError
@@ -86,7 +87,7 @@ def fetch(fake: FakeHub, hub: Hub, manifest: Path) -> Fetch:
         fake.requests.clear()
         settings: dict[str, Any] = {"revision": COMMIT, "train": None, "test": None, "exclude": ()}
         settings |= {"report": "structured", "masks": True} | changed
-        AbdomenAtlas(AbdomenAtlasConfig(**settings), hub).fetch(manifest)
+        AbdomenAtlas(AbdomenAtlasConfig(**settings), 0, hub).fetch(manifest, never)
 
     return run
 

@@ -8,68 +8,60 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from uvlm import store
 from uvlm.config import CtRateConfig
-from uvlm.data.sets.ct_rate.layout import (
-    CT_RATE,
-    CT_RATE_REPO,
-    GROUNDING,
-    PARTS,
-    REX,
-    REX_REPO,
-    Part,
-    VolumeId,
-    parse_id,
-)
+from uvlm.data.sets.ct_rate import layout
+from uvlm.data.sets.ct_rate.cases import MASKS, CtRateLayout
+from uvlm.data.sets.ct_rate.layout import PARTS, Part, VolumeId, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
 from uvlm.data.sets.ct_rate.tables import read_no_chest, read_reports
+from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.selection import NO_CHEST, Selection, choose, documented, excluded_by_user
-from uvlm.data.sets.source import hub_row, selection_row, snapshot_of
 from uvlm.seeding import unit_interval
 from uvlm.store import CaseProgress, Row
 
 
 @dataclass(frozen=True)
-class CtRate:
+class CtRate(CtRateLayout):
     """The chest data set."""
 
     config: CtRateConfig
     seed: int
-    hub: Hub
+    hub: Hub = field(default_factory=Hub)
+    # Of the 2,992 training volumes, says the paper.
+    facts: ClassVar = {"findings_masks_that_teach_in_the_paper": 2628}
+    masks: ClassVar = MASKS
 
-    def fetch(self, manifest: Path, progress: CaseProgress | None = None) -> None:
-        """Fetch tables, volumes and masks; see `Source`."""
-        chest = snapshot_of(self.hub, CT_RATE_REPO, self.config.revision, CT_RATE)
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
+        """Fetch tables, volumes and masks."""
+        chest = Snapshot.of(self.hub, layout.CT_RATE_REPO, self.config.revision, layout.CT_RATE)
         tables = [path for part in PARTS for path in part[1:]]
-        rows = self._rows(chest, tables, "CT-RATE tables", progress)
+        rows = _rows(chest, tables, "CT-RATE tables", progress)
         wanted, selection = self._select(chest)
-        rows += self._rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress)
+        rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress)
         if self.config.anatomy_masks:
             masks = [volume.anatomy_mask for volume in wanted]
-            rows += self._rows(chest, masks, "CT-RATE anatomy masks", progress)
+            rows += _rows(chest, masks, "CT-RATE anatomy masks", progress)
         if self.config.findings_masks:
-            grounding = snapshot_of(self.hub, REX_REPO, self.config.rexgrounding_revision, REX)
-            rows += self._rows(grounding, [GROUNDING], "ReXGroundingCT table", progress)
-            drawn = {v.case_id for v in read_grounding(_path(grounding, GROUNDING)) if v.categories}
-            masks = [volume.findings_mask for volume in wanted if volume.case_id in drawn]
-            rows += self._rows(grounding, masks, "ReXGroundingCT masks", progress)
-        store.write_manifest(manifest, [*rows, selection_row(selection)])
+            rows += self._lesions(wanted, progress)
+        store.write_manifest(manifest, [*rows, selection.keep()])
 
-    def _rows(
-        self,
-        snapshot: Snapshot,
-        paths: Sequence[str],
-        description: str,
-        progress: CaseProgress | None,
-    ) -> list[Row]:
-        """Fetch paths of the data set, whose first folder is the repository's name here."""
-        inside = [path.removeprefix(f"{snapshot.folder.name}/") for path in paths]
-        files = snapshot.fetch(inside, description, progress)
-        return [hub_row(snapshot, file) for file in files.values()]
+    def _lesions(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
+        """Fetch ReXGroundingCT's table and the masks of wanted volumes."""
+        revision = self.config.rexgrounding_revision
+        lesions = Snapshot.of(self.hub, layout.REX_REPO, revision, layout.REX)
+        table = _rows(lesions, [layout.GROUNDING], "ReXGroundingCT table", progress)
+        entries = read_grounding(_path(lesions, layout.GROUNDING))
+        drawn = {entry.case_id for entry in entries if entry.categories}
+        masks = [volume.findings_mask for volume in wanted if volume.case_id in drawn]
+        return table + _rows(lesions, masks, "ReXGroundingCT masks", progress)
 
     def _select(self, chest: Snapshot) -> tuple[list[VolumeId], Selection]:
         """Choose volumes of the tables, by patient."""
@@ -95,6 +87,14 @@ class CtRate:
             name = "train" if part is PARTS[0] else "test"
             chosen |= choose(order, choice, f"download.ct_rate.{name}")
         return chosen
+
+
+def _rows(
+    snapshot: Snapshot, paths: Sequence[str], description: str, progress: CaseProgress | None
+) -> list[Row]:
+    """Fetch paths of the data set, whose first folder is the repository's name here."""
+    inside = [path.removeprefix(f"{snapshot.folder.name}/") for path in paths]
+    return snapshot.rows(inside, description, progress)
 
 
 def _volumes(chest: Snapshot, part: Part) -> list[VolumeId]:

@@ -1,0 +1,67 @@
+"""AbdomenAtlas 3.0 Mini from the hub: its tables first, then the archives that hold wanted CTs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, get_args
+
+from uvlm import store
+from uvlm.config import AbdomenAtlasConfig
+from uvlm.data.cases import Case
+from uvlm.data.sets.abdomen_atlas import layout
+from uvlm.data.sets.abdomen_atlas.archives import unpack_all
+from uvlm.data.sets.abdomen_atlas.cases import MASKS, read_cases
+from uvlm.data.sets.abdomen_atlas.tables import ID, read_atlas, read_ids
+from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table
+from uvlm.data.sets.hub import Hub, Snapshot
+from uvlm.data.sets.selection import Selection, choose, excluded_by_user
+from uvlm.store import CaseProgress, Refusal
+
+
+@dataclass(frozen=True)
+class AbdomenAtlas(DataSet):
+    """The abdominal data set; its order of patients is that of their ids, whatever the seed."""
+
+    config: AbdomenAtlasConfig
+    seed: int
+    hub: Hub = field(default_factory=Hub)
+    masks: ClassVar = MASKS
+
+    def fetch(
+        self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
+    ) -> None:
+        """Fetch tables, CTs and masks."""
+        atlas = Snapshot.of(self.hub, layout.REPO, self.config.revision, layout.PREFIX)
+        tables = (layout.TABLE, layout.TRAIN_IDS, layout.TEST_IDS)
+        rows = atlas.rows(tables, "AbdomenAtlas tables", progress)
+        wanted, selection = self._select(atlas.folder)
+        for kind in get_args(layout.Kind):
+            if kind == "images" or self.config.masks:
+                rows += unpack_all(atlas, kind, wanted, progress)
+        store.write_manifest(manifest, [*rows, selection.keep()])
+
+    def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
+        """Join the table and the official split with the CTs."""
+        return read_cases(files, self.config.report)
+
+    def rows_by_table(self, files: Files) -> dict[str, list[str]]:
+        """List the id of every row of every table and the folder of every CT."""
+        volumes = [path.split("/")[-2] for path in files if path.endswith("/ct.nii.gz")]
+        tables = {"volume files": volumes} | column_by_table(files, ID)
+        return {table: [name.strip() for name in names] for table, names in tables.items()}
+
+    def _select(self, folder: Path) -> tuple[list[str], Selection]:
+        """Choose CTs of the official parts in the order of their ids: few archives hold them."""
+        good, _ = read_atlas(folder / layout.TABLE, self.config.report)
+        names = {row.case_id: [row.case_id, layout.image(row.case_id)] for row in good}
+        excluded = excluded_by_user(self.config, names)
+        chosen: set[str] = set()
+        for ids, choice, part in (
+            (layout.TRAIN_IDS, self.config.train, "train"),
+            (layout.TEST_IDS, self.config.test, "test"),
+        ):
+            there = sorted(set(read_ids(folder / ids)) & names.keys())
+            chosen |= choose(there, choice, f"download.abdomen_atlas.{part}")
+        wanted = sorted(chosen - excluded.keys())
+        return wanted, Selection(frozenset(wanted), excluded)
