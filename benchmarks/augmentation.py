@@ -59,8 +59,8 @@ def ours(
     warp = draw_warp(config.spatial, place, (depth, height, width), rng)
     if warp is None:
         return augment_intensity(x[place].copy(), config, rng), labels[place].copy()
-    image = warp.image(np.ascontiguousarray(x[warp.source]))
-    return augment_intensity(image, config, rng), warp.labels(labels[warp.source])
+    image = warp.image(np.ascontiguousarray(x[warp.box]))
+    return augment_intensity(image, config, rng), warp.labels(labels[warp.box])
 
 
 def measure(size: Size) -> list[Ratio]:

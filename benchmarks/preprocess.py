@@ -3,7 +3,7 @@
 Their chain, stated again here: nibabel's float64 array, scipy.ndimage.zoom (order 3, no
 anti-aliasing), cast to int16, (x, y, z) order, one blosc2 chunk with zstd 8; a patch is cut from
 the whole array read back. Ours is what the stage `preprocess` runs: strict reader, clip,
-anti-aliased resize, statistics, fingerprint, digest, blosc2 blocks with zstd 1.
+anti-aliased resize, statistics, likeness, digest, blosc2 blocks with zstd 1.
 
     python -m benchmarks.preprocess    prints the ratios, keeps them in reports/benchmarks.md
 """

@@ -9,14 +9,13 @@ open their folder. Of the sections of `Params` only those fields count that a st
 from __future__ import annotations
 
 import ast
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from pipeline.syntax import REST, Part, chain, read_parts
 from uvlm.errors import ConfigError
-from uvlm.files import key_of
+from uvlm.files import file_sha256, key_of
 
 PACKAGES: Final = ("uvlm", "pipeline")
 # How and where a stage is run, how it is recorded and what it says when it fails decide no result.
@@ -56,13 +55,8 @@ class Sources:
             if reached[node].statements:
                 by_module.setdefault(node.module, {})[node.name] = reached[node].digest
         modules = {module: key_of(digests) for module, digests in by_module.items()}
-        opened = {
-            file for node, part in reached.items() for file in self._opened(node.module, part)
-        }
-        files = {
-            file.relative_to(self.root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(opened)
-        }
+        opened = {path for node in reached for path in self._opened(node.module, reached[node])}
+        files = {p.relative_to(self.root).as_posix(): file_sha256(p) for p in sorted(opened)}
         return {"digest": key_of(modules, files), "modules": modules, "files": files}
 
     def reached(self, script: str, declared: Iterable[str]) -> dict[Node, Part]:

@@ -9,7 +9,7 @@ same text.
 from __future__ import annotations
 
 import ast
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Final
@@ -18,6 +18,7 @@ from uvlm.files import key_of
 
 REST: Final = ""
 _SILENT: Final = {"ctx", "kind", "type_comment", "type_ignores"}  # they change nothing that runs
+_BLOCKS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,20 +118,16 @@ def chain(node: ast.AST) -> str:
     return ""
 
 
-_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
-_BLOCKS: Final = (*_FUNCTIONS, ast.ClassDef)
-
-
-def _names(statement: ast.stmt, foreign: Collection[str]) -> list[str]:
+def _names(statement: ast.stmt, foreign: Set[str]) -> list[str]:
     """Under which names a top-level statement counts."""
     match statement:
         case ast.Import() | ast.ImportFrom():
             return []
         case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-            decorators = {
-                chain(getattr(d, "func", d)).partition(".")[0] for d in statement.decorator_list
-            }
-            return [name] if decorators <= foreign else [name, REST]  # ours may keep a register
+            decorators = [chain(getattr(d, "func", d)) for d in statement.decorator_list]
+            if {text.partition(".")[0] for text in decorators} <= foreign:
+                return [name]
+            return [name, REST]  # a decorator of ours may keep a register
         case ast.Assign(targets=targets):
             return _targets(targets) or [REST]
         case ast.AnnAssign(target=target):

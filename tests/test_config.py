@@ -125,7 +125,7 @@ def test_every_mistyped_key_is_refused_with_the_right_one_named(
 def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    optional = {"preprocess.spacing_mm"}
+    optional = {"preprocess.spacing_mm", "summarize.goals"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
         if name in optional:

@@ -73,7 +73,7 @@ EDITS = [
     ),
     Edit(
         "preprocess",
-        "uvlm.data.preprocess.fingerprint",
+        "uvlm.data.preprocess.likeness_of",
         lambda text: text[::-1],
         "uvlm.data.preprocess._CACHE_VERSION",
         "_CACHE_VERSION in uvlm/data/preprocess.py",

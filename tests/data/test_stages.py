@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from uvlm.config import LABEL_KINDS, LabelKind, LabellerConfig
+from uvlm.config import LABEL_KINDS, BackendConfig, LabelKind
 from uvlm.data.cases import read_index
 from uvlm.data.contract import contract_sha256
 from uvlm.data.ct.grid import Geometry, preprocess_volume
@@ -141,7 +141,7 @@ def test_a_case_without_a_mask_is_refused_by_name(stages: Stages, dataset: Datas
 
 @pytest.mark.parametrize(("kind", "name"), [("vessel", "ct_rate_masks"), ("anatomy", "magic")])
 def test_a_backend_that_is_not_there_is_named(stages: Stages, kind: LabelKind, name: str) -> None:
-    labellers = stages.params.pseudo_label.model_copy(update={kind: LabellerConfig(backend=name)})
+    labellers = stages.params.pseudo_label.model_copy(update={kind: BackendConfig(backend=name)})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
     with pytest.raises(ConfigError, match=f"{kind}.backend: there is no backend {name}; use"):
         stages.pseudo_label(kind)

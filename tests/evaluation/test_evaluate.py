@@ -18,7 +18,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.evaluation.text_overlap import why_no_meteor
+from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.text.abnormalities import ABNORMALITIES
 
 PROJECT = Path(__file__).parents[2]

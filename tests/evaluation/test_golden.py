@@ -22,7 +22,7 @@ from uvlm.evaluation.scores import (
     text_samples,
 )
 from uvlm.evaluation.surface import mask_pair_scores
-from uvlm.evaluation.text_overlap import cider, rouge_l
+from uvlm.evaluation.text_metrics import cider, rouge_l
 
 _OPERATORS: dict[type, Callable[[float, float], float]] = {
     ast.Add: operator.add,

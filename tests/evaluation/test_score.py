@@ -20,7 +20,7 @@ from uvlm.evaluation.bootstrap import two_sided_p
 from uvlm.evaluation.score import ScoreRequest, check_complete, score
 from uvlm.evaluation.score_inputs import Columns, read_labels
 from uvlm.evaluation.score_page import score_page
-from uvlm.evaluation.text_overlap import why_no_meteor
+from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.predictions import CasePrediction, write_predictions
 

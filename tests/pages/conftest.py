@@ -33,7 +33,7 @@ NEVER_FOUND = ABNORMALITIES.index("Lung nodule")
 def params() -> Params:
     loaded = load_params(PROJECT / "params.yaml")
     section = loaded.evaluate.model_copy(update={"bootstrap_samples": 200, "meteor": False})
-    goals = {"report": {"macro_f1": 0.7, "above_trivial": 0.25}, "cls": {"macro_auroc": 0.99}}
+    goals = (("report.macro_f1", 0.7), ("report.above_trivial", 0.25), ("cls.macro_auroc", 0.99))
     shown = loaded.summarize.model_copy(update={"goals": goals})
     return loaded.model_copy(update={"evaluate": section, "summarize": shown})
 

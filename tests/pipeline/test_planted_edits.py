@@ -183,8 +183,8 @@ EDITS = [
     Edit(
         "U-Net",
         "uvlm/model/unet.py",
-        "def build_encoder(",
-        "@torch.no_grad()\ndef build_encoder(",
+        '"eps": 1e-5',
+        '"eps": 1e-4',
         TRAININGS | {"encode", "generate"},
     ),
     Edit("decoder", "uvlm/model/decoder.py", "10000.0", "5000.0", {"train_report", "generate"}),

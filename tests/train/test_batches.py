@@ -19,7 +19,7 @@ from uvlm.seeding import generator
 from uvlm.store import load_array
 from uvlm.train import batches
 from uvlm.train.batches import Arrays, CaseSampler, iterate
-from uvlm.train.volume_batches import SegSource, VolumeSource, case_sampler, read_voxels
+from uvlm.train.volume_batches import SegBatches, VolumeBatches, case_sampler, read_voxels
 
 
 @pytest.fixture
@@ -29,10 +29,10 @@ def examples(project: Any, params: Params) -> list[Example]:
     )
 
 
-def seg_source(examples: list[Example], params: Params, **changes: object) -> SegSource:
+def seg_source(examples: list[Example], params: Params, **changes: object) -> SegBatches:
     config = params.train_seg.model_copy(update=changes)
     classes = scheme("chest", "fine_lesion")
-    return SegSource(
+    return SegBatches(
         examples,
         Arrays(keep=True),
         params.preprocess,
@@ -44,9 +44,9 @@ def seg_source(examples: list[Example], params: Params, **changes: object) -> Se
     )
 
 
-def volume_source(examples: list[Example], params: Params) -> VolumeSource:
+def volume_source(examples: list[Example], params: Params) -> VolumeBatches:
     sampler = case_sampler(examples, 0.5)
-    return VolumeSource(
+    return VolumeBatches(
         examples, Arrays(keep=True), params.preprocess, params.train_cls, sampler, seed=3
     )
 

@@ -16,7 +16,7 @@ from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.seeding import generator
 from uvlm.train.batches import Arrays
 from uvlm.train.seg import voxels_per_class
-from uvlm.train.volume_batches import SegSource, case_sampler
+from uvlm.train.volume_batches import SegBatches, case_sampler
 
 LESION, ORGAN = 44, 1
 
@@ -33,7 +33,7 @@ def make_source(
     pairs: list[tuple[npt.NDArray[np.int16], npt.NDArray[np.uint8]]],
     patch: Grid,
     **changes: Any,
-) -> SegSource:
+) -> SegBatches:
     """Give volumes and their label maps from memory; the window keeps every value apart."""
     grid = pairs[0][0].shape
     window = (0, max(1, int(pairs[0][0].max())))
@@ -45,7 +45,7 @@ def make_source(
     silent = dict.fromkeys(("noise_std", "shift_std", "scale_std", "gamma_std"), 0.0)
     augment = params.train_seg.augment.model_copy(update=silent | {"roll_voxels": (0, 0, 0)})
     config = params.train_seg.model_copy(update={"patch": patch, "augment": augment, **changes})
-    return SegSource(
+    return SegBatches(
         examples,
         Arrays(keep=True, kept=kept),
         params.preprocess.model_copy(update={"grid": grid, "window_hu": window}),

@@ -148,27 +148,27 @@ LabelKind = Literal["anatomy", "airway", "vessel"]
 LABEL_KINDS: Final[tuple[LabelKind, ...]] = get_args(LabelKind)
 
 
-class LabellerConfig(Section):
+class BackendConfig(Section):
     """One source of anatomical pseudo-labels."""
 
     backend: str
 
 
-class AnatomyLabellerConfig(LabellerConfig):
+class AnatomyConfig(BackendConfig):
     """`fast` is TotalSegmentator's model at 3 mm instead of the five at 1.5 mm."""
 
     backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
     fast: bool
 
 
-class AirwayLabellerConfig(LabellerConfig):
+class AirwayConfig(BackendConfig):
     """`spacing_mm` is the grid on which `atm22` works; null is the CT's own."""
 
     backend: Literal["totalsegmentator", "atm22", "phantom", "none"]
     spacing_mm: float | None = Field(gt=0)
 
 
-class VesselLabellerConfig(LabellerConfig):
+class VesselConfig(BackendConfig):
     """What arteries and veins are called in the files of the backend `masks`."""
 
     backend: Literal["totalsegmentator", "masks", "phantom", "none"]
@@ -179,9 +179,9 @@ class VesselLabellerConfig(LabellerConfig):
 class PseudoLabelConfig(Section):
     """Where each kind of pseudo-label comes from."""
 
-    anatomy: AnatomyLabellerConfig
-    airway: AirwayLabellerConfig
-    vessel: VesselLabellerConfig
+    anatomy: AnatomyConfig
+    airway: AirwayConfig
+    vessel: VesselConfig
 
 
 class LabelMapsConfig(Section):

@@ -171,18 +171,18 @@ def params_here() -> Params | None:
     return load_params(path) if path.exists() else None
 
 
-def parse_params(document: object, source: object) -> Params:
-    """Validate a parsed params document; `source` names it in the error."""
-    return parse_section(Params, document, source)
+def parse_params(document: object, subject: object) -> Params:
+    """Validate a parsed params document; `subject` names it in the error."""
+    return parse_section(Params, document, subject)
 
 
-def parse_section(section: type[_Section], document: object, source: object) -> _Section:
+def parse_section(section: type[_Section], document: object, subject: object) -> _Section:
     """Validate the values of one section."""
     try:
         return section.model_validate(document)
     except ValidationError as error:
         facts = [_describe(problem, section) for problem in error.errors()]
-        raise ConfigError(source, "; ".join(facts)) from None
+        raise ConfigError(subject, "; ".join(facts)) from None
 
 
 def _describe(problem: Any, section: type[Section]) -> str:

@@ -1,6 +1,6 @@
 """The audit before any training: every row accounted for, and nothing on two sides of a split.
 
-It sees what no stage before it sees together: all images with their fingerprints, the lesion set,
+It sees what no stage before it sees together: all images with their likenesses, the lesion set,
 and what the tokenizer was fitted on. All trainings depend on its outcome.
 """
 
@@ -30,7 +30,7 @@ class AuditInputs:
 
     Args:
         index: manifest of the cases.
-        preprocess: manifest of the volumes, with their fingerprints.
+        preprocess: manifest of the volumes, with their likenesses.
         label_maps: manifest of what segmentation learns from.
         fitted: folders that hold a fitted_on.json.
         quarantine: folder of what the stages refused.
@@ -61,16 +61,16 @@ def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
     uses = _uses(cases, volumes, maps)
     for folder in inputs.fitted:
         uses += read_fits(folder, cases)
-    findings = find_leaks(uses, params.audit.near_duplicate)
-    findings.check("what the objectives use")
+    found = find_leaks(uses, params.audit.near_duplicate)
+    found.check("what the objectives use")
     accounts = [
         _volume_account(cases, volumes, inputs.quarantine),
         _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
     ]
     report = {
-        "leaks": len(findings.leaks),
+        "leaks": len(found.leaks),
         "uses": _count(uses),
-        "nearest": {**findings.margins, "refused_below": params.audit.near_duplicate},
+        "nearest": {**found.margins, "refused_below": params.audit.near_duplicate},
         "accounts": [account.to_json() for account in accounts],
     }
     write_json_atomic(out, report)

@@ -22,7 +22,7 @@ from uvlm.data.cases import Case, read_index
 from uvlm.data.contract import VERSION, contract_sha256, volume_statistics
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
-from uvlm.data.leaks.likeness import fingerprint
+from uvlm.data.leaks.likeness import likeness_of
 from uvlm.files import key_of, store_root
 from uvlm.store import CaseProgress, Product, Row, Shard, every_case
 
@@ -96,4 +96,4 @@ def make_cached(
     # A grid that holds the whole volume looks like it, and is smaller.
     whole = array if config.resize == "stretch" else geometry.order.view(volume.array)
     told = {"native": geometry.to_json(), "mean": mean, "std": std}
-    return array, told | {"fingerprint": fingerprint(whole)}
+    return array, told | {"fingerprint": likeness_of(whole)}

@@ -54,8 +54,8 @@ def detected_volume(tumour: Flags, organ: Flags, spacing: Sequence[float]) -> in
     survives: Flags = np.pad(inside[box], 1)
     times = []
     for axis, (part, size, mm) in enumerate(zip(box, inside.shape, spacing, strict=True)):
-        sources = np.clip(_neighbourhoods(size, mm) - part.start, 0, survives.shape[axis] - 1)
-        places, counts = np.unique(sources, axis=0, return_counts=True)
+        origins = np.clip(_neighbourhoods(size, mm) - part.start, 0, survives.shape[axis] - 1)
+        places, counts = np.unique(origins, axis=0, return_counts=True)
         survives = np.asarray(survives.take(places, axis).all(axis + 1))
         times.append(counts)
     z, y, x = times
@@ -67,8 +67,8 @@ def _neighbourhoods(size: int, mm: float) -> npt.NDArray[np.intp]:
 
     0 and size + 1 are beyond the border.
     """
-    sources = np.concatenate([[0], 1 + _nearest(size, mm), [size + 1]])
-    return np.lib.stride_tricks.sliding_window_view(sources, 3)
+    origins = np.concatenate([[0], 1 + _nearest(size, mm), [size + 1]])
+    return np.lib.stride_tricks.sliding_window_view(origins, 3)
 
 
 def _nearest(size: int, mm: float) -> npt.NDArray[np.intp]:

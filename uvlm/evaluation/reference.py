@@ -21,7 +21,7 @@ from uvlm.evaluation.bleu import HEADLINE, PROTOCOLS
 from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.labeller import Labeller
 from uvlm.evaluation.missing import is_missing, wrong_claims, wrong_probabilities
-from uvlm.evaluation.text_overlap import why_no_meteor
+from uvlm.evaluation.text_metrics import why_no_meteor
 
 DEFAULT_THRESHOLD: Final = 0.5
 

@@ -46,7 +46,7 @@ from uvlm.evaluation.score_inputs import (
     read_texts,
 )
 from uvlm.evaluation.scores import label_scores, meteor_scores
-from uvlm.evaluation.text_overlap import why_no_meteor
+from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
 from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES

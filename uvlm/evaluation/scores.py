@@ -20,7 +20,7 @@ from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_in
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
 from uvlm.evaluation.missing import is_missing, wrong_ngrams
 from uvlm.evaluation.segmentation import mean_over_classes
-from uvlm.evaluation.text_overlap import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
+from uvlm.evaluation.text_metrics import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
 
 
 def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:

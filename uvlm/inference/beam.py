@@ -36,17 +36,17 @@ def beam_search(
         logits = adjust(model.next_logits(tokens, cache).float(), written, decoding, eos)
         totals = scores.flatten()[:, None] + torch.log_softmax(logits, dim=-1)  # (B W, V)
         best, places = totals.view(len(rows), -1).topk(2 * width)  # at most W of them end
-        sources, chosen = places // totals.shape[1], places % totals.shape[1]
+        parents, chosen = places // totals.shape[1], places % totals.shape[1]
         reports = written.view(len(rows), width, -1)
         survivors = [
-            row.advance(reports[i], best[i].tolist(), sources[i].tolist(), chosen[i].tolist(), eos)
+            row.advance(reports[i], best[i].tolist(), parents[i].tolist(), chosen[i].tolist(), eos)
             for i, row in enumerate(rows)
         ]
         if all(row.is_decided for row in rows):
             break
         picked = torch.tensor(survivors, device=tokens.device)  # (B, W) places in best
         scores, tokens = best.gather(1, picked), chosen.gather(1, picked).flatten()
-        origins = (sources.gather(1, picked) + first_beams).flatten()
+        origins = (parents.gather(1, picked) + first_beams).flatten()
         written = torch.cat([written[origins], tokens[:, None]], dim=1)
         for layer in cache:
             layer.reorder(origins, num_visual)
@@ -65,16 +65,16 @@ class _Row:
         self.is_decided = False
 
     def advance(
-        self, reports: Tensor, scores: list[float], sources: list[int], tokens: list[int], eos: int
+        self, reports: Tensor, scores: list[float], parents: list[int], tokens: list[int], eos: int
     ) -> list[int]:
         """Keep the best report that ends here; return the places of the W that go on."""
         length = reports.shape[1] + 1
         going_on = []
-        for place, (score, source, token) in enumerate(zip(scores, sources, tokens, strict=True)):
+        for place, (score, parent, token) in enumerate(zip(scores, parents, tokens, strict=True)):
             if token != eos:
                 going_on.append(place)
             elif not self.is_decided:
-                self._offer(score, length, reports[source], ended_by_eos=True)
+                self._offer(score, length, reports[parent], ended_by_eos=True)
         hopes = [self._score(scores[place], self.decoding.max_tokens) for place in going_on]
         self.is_decided = self.is_decided or self.best >= max(hopes, default=-torch.inf)
         return going_on[: self.decoding.num_beams]

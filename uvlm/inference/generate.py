@@ -88,7 +88,7 @@ def generate_reports(
     # Masks come first: their code is held against the store before reports take hours.
     rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, steps.done, code)
     writer = ReportWriter.of(load_report_model(paths["model"]))
-    tokens = _token_source(params, writer, paths["encodings"])
+    tokens = _tokens_by_example(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
     for batch in _batches(test, params.generate.batch_size):
@@ -206,7 +206,7 @@ def _embedded(
         done(count)
 
 
-def _token_source(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
+def _tokens_by_example(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
     """Read cached tokens (K, sum C_i); an encoder that trained along reads volumes again."""
     model = writer.model
     if params.train_report.encoder_lr_scale > 0:

@@ -138,8 +138,8 @@ def _plain(name: str) -> str:
     return name
 
 
-def _num_classes(state: Mapping[str, Tensor], source: object) -> int:
+def _num_classes(state: Mapping[str, Tensor], subject: object) -> int:
     heads = [t for name, t in state.items() if name.startswith(_HEAD) and name.endswith(".weight")]
     if not heads:
-        raise DataError(source, f"no tensor {_HEAD}*", "give the checkpoint of a U-Net")
+        raise DataError(subject, f"no tensor {_HEAD}*", "give the checkpoint of a U-Net")
     return len(heads[-1])

@@ -33,13 +33,13 @@ _SIZES: Final = {
 }  # fmt: skip
 
 
-def encoder_config(plans: Mapping[str, Any], configuration: str, source: object) -> EncoderConfig:
+def encoder_config(plans: Mapping[str, Any], configuration: str, subject: object) -> EncoderConfig:
     """Translate the architecture of one configuration.
 
     Args:
         plans: nnU-Net's plans.json.
         configuration: such as `3d_fullres`.
-        source: names the file in an error.
+        subject: names the file in an error.
 
     Raises:
         DataError: the network has a part that this project's encoder has not.
@@ -47,63 +47,63 @@ def encoder_config(plans: Mapping[str, Any], configuration: str, source: object)
     order = plans.get("transpose_forward", [0, 1, 2])
     if list(order) != [0, 1, 2]:
         raise DataError(
-            source,
+            subject,
             f"its network reads the axes in the order {list(order)}, not (z, y, x)",
             "plan and train it with `suppress_transpose`",
         )
-    architecture = settings(plans, configuration, source).get("architecture")
+    architecture = settings(plans, configuration, subject).get("architecture")
     if not isinstance(architecture, Mapping):
         raise DataError(
-            source, "its plans have no `architecture`", "plan it with nnU-Net 2.4 or newer"
+            subject, "its plans have no `architecture`", "plan it with nnU-Net 2.4 or newer"
         )
     name = str(architecture.get("network_class_name")).rpartition(".")[2]
     arguments = dict(architecture.get("arch_kwargs", {}))
     problems = [] if name == _NETWORK else [f"network is {name}, not {_NETWORK}"]
     problems += _other_operations(arguments)
     if problems:
-        raise DataError(source, "; ".join(problems), "use a checkpoint of a ResEnc preset")
+        raise DataError(subject, "; ".join(problems), "use a checkpoint of a ResEnc preset")
     try:
         return EncoderConfig(
             channels=arguments["features_per_stage"],
-            strides=tuple(_one(stride, "strides", source) for stride in arguments["strides"]),
+            strides=tuple(_one(stride, "strides", subject) for stride in arguments["strides"]),
             blocks=arguments["n_blocks_per_stage"],
-            decoder_convs=_one(arguments["n_conv_per_stage_decoder"], "decoder blocks", source),
+            decoder_convs=_one(arguments["n_conv_per_stage_decoder"], "decoder blocks", subject),
         )
     except (KeyError, ValidationError) as error:
-        raise DataError(source, f"its architecture is incomplete ({error!r})") from None
+        raise DataError(subject, f"its architecture is incomplete ({error!r})") from None
 
 
-def class_names(dataset: Mapping[str, Any], num_classes: int, source: object) -> tuple[str, ...]:
+def class_names(dataset: Mapping[str, Any], num_classes: int, subject: object) -> tuple[str, ...]:
     """Order the labels of dataset.json by their number; without any, number the classes."""
     labels = {name: n for name, n in dataset.get("labels", {}).items() if name != "ignore"}
     if not labels:
         return tuple(f"class_{number}" for number in range(num_classes))
     if any(isinstance(number, list | tuple) for number in labels.values()):
         raise DataError(
-            source, "its labels are overlapping regions", "use a network with one label a voxel"
+            subject, "its labels are overlapping regions", "use a network with one label a voxel"
         )
     numbers = {int(number): name for name, number in labels.items()}
     if sorted(numbers) != list(range(num_classes)):
         raise DataError(
-            source,
+            subject,
             f"its labels are {sorted(numbers)} but the network has {num_classes} classes",
             "give the plans and labels it was trained with",
         )
     return tuple(numbers[number] for number in range(num_classes))
 
 
-def settings(plans: Mapping[str, Any], configuration: str, source: object) -> dict[str, Any]:
+def settings(plans: Mapping[str, Any], configuration: str, subject: object) -> dict[str, Any]:
     """Read a configuration with what it inherits from others."""
     configurations = plans.get("configurations", {})
     if configuration not in configurations:
         raise DataError(
-            source,
+            subject,
             f"its plans have no configuration {configuration!r}",
             f"they have {', '.join(configurations) or 'none'}",
         )
     own = dict(configurations[configuration])
     parent = own.pop("inherits_from", None)
-    return {**settings(plans, parent, source), **own} if parent else own
+    return {**settings(plans, parent, subject), **own} if parent else own
 
 
 def _other_operations(arguments: Mapping[str, Any]) -> list[str]:
@@ -125,12 +125,12 @@ def _other_operations(arguments: Mapping[str, Any]) -> list[str]:
     return problems + [f"unknown setting {key}" for key in unknown if arguments[key] is not None]
 
 
-def _one(value: Any, what: str, source: object) -> int:
+def _one(value: Any, what: str, subject: object) -> int:
     """Return the number that a list repeats."""
     numbers = {int(number) for number in _listed(value)}
     if len(numbers) != 1:
         raise DataError(
-            source,
+            subject,
             f"its {what} are {value}, which differ by axis or stage",
             "use a network with one number for all, as the ResEnc presets plan for isotropic data",
         )

@@ -16,7 +16,7 @@ from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
-from uvlm.model.pretrained import SIZES, QwenSource, check_sizes, find_qwen
+from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import Lora, QwenDecoder, qwen_decoder
 from uvlm.model.unet import encoder_arguments
@@ -73,14 +73,14 @@ def build_classifier(
 
 
 def build_qwen(
-    decoder: DecoderConfig, source: QwenSource, vocabulary_size: int, position: Position
+    decoder: DecoderConfig, origin: QwenOrigin, vocabulary_size: int, position: Position
 ) -> QwenDecoder:
     """Build Qwen3 for kind qwen3_lora or qwen3_full, whose sizes must be Qwen3's own."""
-    check_sizes(decoder.model_dump(include=set(SIZES)), source.pretrained.architecture)
+    check_sizes(decoder.model_dump(include=set(SIZES)), origin.pretrained.architecture)
     lora = None
     if decoder.kind == "qwen3_lora":
         lora = Lora(decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)
-    return qwen_decoder(source, vocabulary_size, position, decoder.dropout, lora)
+    return qwen_decoder(origin, vocabulary_size, position, decoder.dropout, lora)
 
 
 def build_uvlm(
@@ -90,7 +90,7 @@ def build_uvlm(
     grid: Grid,
     vocabulary_size: int,
     specials: SpecialIds,
-    qwen: QwenSource | None = None,
+    qwen: QwenOrigin | None = None,
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 

@@ -12,7 +12,7 @@ from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.build import build_classifier, build_unet, build_uvlm
 from uvlm.model.inject import injection_plan
-from uvlm.model.pretrained import Pretrained, QwenSource, read_architecture
+from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import SpecialIds
 
 QWEN3_VOCABULARY_SIZE = 151_669
@@ -37,7 +37,7 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
     qwen = None
     if params.decoder.kind != "scratch":
-        qwen = QwenSource(Pretrained(architecture=read_architecture(), sha256=""))
+        qwen = QwenOrigin(Pretrained(architecture=read_architecture(), sha256=""))
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)

@@ -23,7 +23,7 @@ from uvlm.model.model_config import (
     ReportModelConfig,
     SegModelConfig,
 )
-from uvlm.model.pretrained import QwenSource, qwen_trained_on
+from uvlm.model.pretrained import QwenOrigin, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights
@@ -134,7 +134,7 @@ def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> 
     return classifier
 
 
-def _qwen(directory: Path, config: ReportModelConfig) -> QwenSource | None:
+def _qwen(directory: Path, config: ReportModelConfig) -> QwenOrigin | None:
     """Find what a Qwen3 decoder is built from: an adapter needs the weights it was trained on."""
     if config.decoder.kind == "scratch":
         return None
@@ -146,7 +146,7 @@ def _qwen(directory: Path, config: ReportModelConfig) -> QwenSource | None:
         )
     if config.decoder.kind == "qwen3_lora":
         return qwen_trained_on(config.pretrained)
-    return QwenSource(config.pretrained)
+    return QwenOrigin(config.pretrained)
 
 
 def _fill(module: nn.Module, directory: Path, name: str, config: ModelConfig) -> None:

@@ -33,20 +33,20 @@ class Pretrained:
 
 
 @dataclass(frozen=True)
-class QwenSource:
+class QwenOrigin:
     """What a Qwen3 decoder is built from; without a folder its weights come later."""
 
     pretrained: Pretrained
     folder: Path | None = None
 
 
-def find_qwen() -> QwenSource:
+def find_qwen() -> QwenOrigin:
     """Read architecture and digest of the folder of UVLM_QWEN3."""
     path = qwen_file("config.json")
     names = [file.name for file in (path, *qwen_weights())]
     digest = files_sha256(path.parent, names)
     pretrained = Pretrained(architecture=read_architecture(), sha256=digest)
-    return QwenSource(pretrained, path.parent)
+    return QwenOrigin(pretrained, path.parent)
 
 
 def read_architecture() -> dict[str, Any]:
@@ -64,7 +64,7 @@ def read_architecture() -> dict[str, Any]:
     return dict(document)
 
 
-def qwen_trained_on(pretrained: Pretrained) -> QwenSource:
+def qwen_trained_on(pretrained: Pretrained) -> QwenOrigin:
     """Find the Qwen3 that an adapter was trained on; any other is refused."""
     found = find_qwen()
     if found.pretrained.sha256 != pretrained.sha256:

@@ -22,7 +22,7 @@ from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
 from uvlm.model.mask import hybrid_mask
-from uvlm.model.pretrained import QwenSource
+from uvlm.model.pretrained import QwenOrigin
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 
@@ -138,26 +138,26 @@ class QwenDecoder(nn.Module):
 
 
 def qwen_decoder(
-    source: QwenSource,
+    origin: QwenOrigin,
     vocabulary_size: int,
     position: Position,
     attention_dropout: float,
     lora: Lora | None,
 ) -> QwenDecoder:
-    """Make Qwen3, with its published weights if the source has a folder, and an adapter.
+    """Make Qwen3, with its published weights if the origin has a folder, and an adapter.
 
     Args:
-        source: architecture, and the folder of the weights.
+        origin: architecture, and the folder of the weights.
         vocabulary_size: ids of the tokenizer.
         position: where injections are added.
         attention_dropout: while training.
         lora: sizes of the adapter; None trains all of Qwen3.
     """
-    architecture = source.pretrained.architecture
-    model = _causal_lm(source, attention_dropout)
+    architecture = origin.pretrained.architecture
+    model = _causal_lm(origin, attention_dropout)
     if vocabulary_size > architecture["vocab_size"]:
         raise DataError(
-            source.folder or "tokenizer.json",
+            origin.folder or "tokenizer.json",
             f"the tokenizer has {vocabulary_size} ids but Qwen3 {architecture['vocab_size']} rows",
             "use the tokenizer.json of the same Qwen3",
         )
@@ -175,7 +175,7 @@ def qwen_decoder(
     return QwenDecoder(model, vocabulary_size, position, is_adapted=lora is not None)
 
 
-def _causal_lm(source: QwenSource, attention_dropout: float) -> Any:
+def _causal_lm(origin: QwenOrigin, attention_dropout: float) -> Any:
     """Make the Qwen3ForCausalLM in fp32, with SDPA."""
     try:
         from transformers import Qwen3Config, Qwen3ForCausalLM
@@ -183,15 +183,15 @@ def _causal_lm(source: QwenSource, attention_dropout: float) -> Any:
         raise SetupError(
             "decoder.kind", "Qwen3 needs transformers and peft", "pip install 'uvlm[qwen]'"
         ) from None
-    architecture = dict(source.pretrained.architecture) | {"attention_dropout": attention_dropout}
+    architecture = dict(origin.pretrained.architecture) | {"attention_dropout": attention_dropout}
     for key in ("dtype", "torch_dtype", "quantization_config"):
         architecture.pop(key, None)
     config = Qwen3Config(**architecture, attn_implementation="sdpa")
-    if source.folder is None:
+    if origin.folder is None:
         return Qwen3ForCausalLM(config)
     try:
         model, found = Qwen3ForCausalLM.from_pretrained(
-            source.folder,
+            origin.folder,
             config=config,
             dtype=torch.float32,
             local_files_only=True,
@@ -201,10 +201,10 @@ def _causal_lm(source: QwenSource, attention_dropout: float) -> Any:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         fact = f"not readable as Qwen3 ({' '.join(str(error).split())})"
-        raise DataError(source.folder, fact, "download it again") from None
+        raise DataError(origin.folder, fact, "download it again") from None
     if found["missing_keys"]:
         fact = f"no tensor {min(found['missing_keys'])}"
-        raise DataError(source.folder, fact, "download it again")
+        raise DataError(origin.folder, fact, "download it again")
     return model
 
 

@@ -32,13 +32,13 @@ def without_aliases(state: Mapping[str, Tensor]) -> State:
     return kept
 
 
-def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: object) -> None:
+def load_weights(module: nn.Module, state: Mapping[str, Tensor], subject: object) -> None:
     """Copy `state` into `module`; every tensor must be there and fit, or nothing is copied.
 
     Args:
         module: receives the weights.
         state: names as in `module.state_dict()`, aliases optional.
-        source: names the file or folder in the error.
+        subject: names the file or folder in the error.
     """
     expected = module.state_dict()
     missing = weights_of(module).keys() - state.keys()
@@ -54,7 +54,7 @@ def load_weights(module: nn.Module, state: Mapping[str, Tensor], source: object)
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise DataError(
-            source,
+            subject,
             f"weights do not fit {type(module).__name__}: {problems[0]}{more}",
             "use the weights of a model with the same `encoder`, `decoder` and class counts",
         )

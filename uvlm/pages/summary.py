@@ -133,7 +133,7 @@ def _page(
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
-        "headlines": tables.headlines(metrics, params.summarize.goals),
+        "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
         "score_tables": tables.score_tables(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),

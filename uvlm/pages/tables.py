@@ -136,15 +136,12 @@ def number_at(scores: Mapping[str, Any], name: str) -> Number:
     return Number(scores.get(name), (interval[0], interval[1]) if interval else None)
 
 
-def headlines(
-    metrics: Mapping[str, Any], goals: Mapping[str, Mapping[str, float]]
-) -> list[Headline]:
-    """Pick the numbers a reader looks for first, each with its goal where there is one."""
+def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
+    """Pick the numbers a reader looks for first; `goals` holds minima by dotted name."""
     found = []
     for name, label in _HEADLINES:
         section, _, key = name.partition(".")
-        goal = goals.get(section, {}).get(key)
-        found.append(Headline(label, number_at(metrics[section], key), goal))
+        found.append(Headline(label, number_at(metrics[section], key), goals.get(name)))
     return found
 
 

@@ -1,6 +1,6 @@
 """Batches as pure functions of (seed, index), so that a resumed run sees the same ones.
 
-A batch source is a callable: number of the batch -> batch. Micro-batch m of step s on process r
+Batches are a callable: number of the batch -> batch. Micro-batch m of step s on process r
 of R is number (s * accumulate + m) * R + r.
 
 B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
@@ -99,17 +99,17 @@ class CaseSampler:
 class _Numbered(Dataset[Any]):
     """A map-style dataset whose items are whole batches."""
 
-    def __init__(self, source: Callable[[int], Any]) -> None:
-        self.source = source
+    def __init__(self, batches: Callable[[int], Any]) -> None:
+        self.batches = batches
 
     def __getitem__(self, index: int) -> Any:
-        return self.source(index)
+        return self.batches(index)
 
 
-def iterate(source: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
+def iterate(batches: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
     """Batches with these numbers, in order; prepared ahead by `workers` processes if any."""
     loader: DataLoader[Any] = DataLoader(
-        _Numbered(source),
+        _Numbered(batches),
         batch_size=None,
         sampler=indices,
         num_workers=workers,

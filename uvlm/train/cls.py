@@ -32,7 +32,7 @@ from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
-from uvlm.train.cls_features import ClsValidation, FeatureSource, Volumes, deepest_features
+from uvlm.train.cls_features import ClsValidation, FeatureBatches, Volumes, deepest_features
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
@@ -40,7 +40,7 @@ from uvlm.train.loop.recompute import recompute_blocks
 from uvlm.train.loop.resume import Best, ResumeFolder, snapshot
 from uvlm.train.losses.losses import positive_weights
 from uvlm.train.losses.objectives import ClsObjective
-from uvlm.train.volume_batches import VolumeSource, abnormality_table, case_sampler
+from uvlm.train.volume_batches import VolumeBatches, abnormality_table, case_sampler
 
 THRESHOLDS = "thresholds.json"
 
@@ -132,8 +132,8 @@ def _fit(
     if config.head_warmup_steps and not watch.resume.exists():
         initial = _warm_up(params, net, volumes, watch, fingerprint)
     sampler = case_sampler(train, config.balanced_fraction)
-    source = VolumeSource(train, arrays, params.preprocess, config, sampler, params.seed)
-    task = Task(objective, source, ClsValidation(volumes[1], val, names), params.seed)
+    batches = VolumeBatches(train, arrays, params.preprocess, config, sampler, params.seed)
+    task = Task(objective, batches, ClsValidation(volumes[1], val, names), params.seed)
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
     )
@@ -172,11 +172,11 @@ def _warm_up(
         sampler = case_sampler(train.examples, config.balanced_fraction)
         case_ids = [example.case.case_id for example in train.examples]
         features = deepest_features(net.encoder, train)
-        source = FeatureSource(features, case_ids, config, sampler, params.seed)
+        batches = FeatureBatches(features, case_ids, config, sampler, params.seed)
         val_features = val.fabric.to_device(deepest_features(net.encoder, val).float())
         validate = ClsValidation([val_features], val.examples, abnormality_names(params))
         objective = ClsObjective("cls_head", _pos_weight(config, train.examples))
-        task = Task(objective, source, validate, params.seed)
+        task = Task(objective, batches, validate, params.seed)
         optimizer = build_optimizer(net.classifier, head_config.optim)
         head = Watch(watch.tracker, watch.progress, state, prefix="head_")
         best = fit(val.fabric, net.classifier, optimizer, task, head_config, head)

@@ -54,7 +54,7 @@ def deepest_features(encoder: nn.Module, volumes: Volumes) -> Tensor:
 
 
 @dataclass(frozen=True, eq=False)
-class FeatureSource:
+class FeatureBatches:
     """Batches of cached features for the warm-up of the classifier."""
 
     features: Tensor

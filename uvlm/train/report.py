@@ -22,7 +22,7 @@ from uvlm.model.build import build_uvlm
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, load_segmenter
 from uvlm.model.model_config import ReportModelConfig
-from uvlm.model.pretrained import QwenSource, find_qwen
+from uvlm.model.pretrained import QwenOrigin, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import load_weights, weights_of
@@ -92,7 +92,7 @@ class _Parts:
     uvlm: UVLM
     tokenizer: Tokenizer
     files: dict[str, bytes]
-    qwen: QwenSource | None
+    qwen: QwenOrigin | None
 
     @classmethod
     def load(cls, params: Params, paths: ReportPaths) -> Self:

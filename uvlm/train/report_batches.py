@@ -95,7 +95,7 @@ class VolumeInputs:
 
 
 @dataclass(frozen=True, eq=False)
-class ReportSource:
+class ReportBatches:
     """Batches of images and reports, a share of the cases balanced by abnormality."""
 
     cases: Sequence[Case]

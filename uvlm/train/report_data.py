@@ -23,7 +23,7 @@ from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler
 from uvlm.train.report_batches import (
     Inputs,
-    ReportSource,
+    ReportBatches,
     TokenInputs,
     TokenStatistics,
     VolumeInputs,
@@ -58,8 +58,8 @@ class ReportPaths:
 class ReportData:
     """Batches to train on, cases to validate on, and what the tokens look like."""
 
-    train: ReportSource
-    val: ReportSource
+    train: ReportBatches
+    val: ReportBatches
     statistics: TokenStatistics
 
 
@@ -83,7 +83,9 @@ def read_report_data(
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, cases) for cases in (train, val))
     return ReportData(
-        _source(params, train, noisy, tokenizer), _source(params, val, clean, tokenizer), statistics
+        _batches(params, train, noisy, tokenizer),
+        _batches(params, val, clean, tokenizer),
+        statistics,
     )
 
 
@@ -98,16 +100,16 @@ def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Ca
     return cases
 
 
-def _source(
+def _batches(
     params: Params, cases: Sequence[Case], inputs: Inputs, tokenizer: Tokenizer
-) -> ReportSource:
+) -> ReportBatches:
     """Tokenise the reports of these cases and put them with their images."""
     config = params.train_report
     limit = params.decoder.max_report_tokens
     reports = [report_ids(case, tokenizer, limit) for case in cases]
     table = np.array([case.abnormalities for case in cases], dtype=np.int64)
     sampler = CaseSampler(table, config.balanced_fraction)
-    return ReportSource(cases, reports, inputs, config, sampler, params.seed, tokenizer.pad_id)
+    return ReportBatches(cases, reports, inputs, config, sampler, params.seed, tokenizer.pad_id)
 
 
 def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]) -> TokenInputs:

@@ -14,7 +14,7 @@ from uvlm.inference.writing import generate
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import ReportBatch
 from uvlm.train.loop.fit import Scores
-from uvlm.train.report_batches import ReportSource
+from uvlm.train.report_batches import ReportBatches
 from uvlm.train.report_net import ReportNet
 from uvlm.train.scores import macro_f1
 
@@ -29,7 +29,7 @@ Label = Callable[[Sequence[str]], npt.NDArray[Any]]
 class ReportValidation:
     """Macro-F1 of greedily written reports (the score) and the loss per token."""
 
-    source: ReportSource
+    batches: ReportBatches
     tokenizer: Tokenizer
     max_tokens: int
     label: Label
@@ -40,16 +40,16 @@ class ReportValidation:
         net = cast(ReportNet, model)
         texts: list[str] = []
         losses: list[Tensor] = []
-        for start in range(0, len(self.source.cases), BATCH_SIZE):
-            chosen = range(start, min(start + BATCH_SIZE, len(self.source.cases)))
-            batch: ReportBatch = self.fabric.to_device(self.source.batch(chosen, None))
+        for start in range(0, len(self.batches.cases), BATCH_SIZE):
+            chosen = range(start, min(start + BATCH_SIZE, len(self.batches.cases)))
+            batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
             visual = net.visual(batch.x)
             losses.append(net.loss(visual, batch.token_ids))
             written = generate(
                 net.uvlm, visual, self.max_tokens, self.tokenizer.bos_id, self.tokenizer.eos_id
             )
             texts += [self.tokenizer.decode(ids) for ids in written]
-        truth = self.source.sampler.abnormalities.astype(bool)
+        truth = self.batches.sampler.abnormalities.astype(bool)
         f1 = macro_f1(self.label(texts).astype(bool), truth)
         loss = float(torch.stack(losses).mean())
         return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})

@@ -39,7 +39,7 @@ from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
 from uvlm.train.scores import dice_scores
-from uvlm.train.volume_batches import SegSource, case_sampler, read_voxels
+from uvlm.train.volume_batches import SegBatches, case_sampler, read_voxels
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -105,7 +105,7 @@ def _fit(
     arrays = Arrays.sized(sum(3 * prod(example.shape) for example in [*train, *val]))
     voxels = voxels_per_class(train, len(labels.names))
     weights = class_weights(voxels, config.ce_weight_power, config.ce_weight_cap)
-    source = SegSource(
+    batches = SegBatches(
         train,
         arrays,
         params.preprocess,
@@ -119,7 +119,7 @@ def _fit(
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
     task = Task(
         SegObjective(weights, config.deep_supervision, config.dice_classes),
-        source,
+        batches,
         validate,
         params.seed,
     )

@@ -1,4 +1,4 @@
-"""Batch sources of stages 1 and 2: number of the batch -> patches or whole volumes.
+"""Batches of stages 1 and 2: number of the batch -> patches or whole volumes.
 
 B batch, (D, H, W) = (z, y, x), C classes, A abnormalities.
 """
@@ -51,7 +51,7 @@ def abnormality_table(examples: Sequence[Example]) -> npt.NDArray[np.int64]:
 
 
 @dataclass(frozen=True, eq=False)
-class SegSource:
+class SegBatches:
     """Patches of stage 1: anywhere, or around a voxel of a class that is often a rare one."""
 
     examples: Sequence[Example]
@@ -91,7 +91,7 @@ class SegSource:
         augment = self.config.augment
         slices, about = self._place(example, example.label_map, rng)
         warp = draw_warp(augment.spatial, slices, example.shape, rng, about)
-        box = slices if warp is None else warp.source
+        box = slices if warp is None else warp.box
         x = read_voxels(example, self.arrays, self.preprocess, box)
         labels = self.arrays.region(example.label_map, box)
         if warp is not None:
@@ -116,7 +116,7 @@ class SegSource:
 
 
 @dataclass(frozen=True, eq=False)
-class VolumeSource:
+class VolumeBatches:
     """Whole volumes with their abnormalities, for stage 2."""
 
     examples: Sequence[Example]

@@ -19,8 +19,8 @@ from uvlm.data.ct.io import read_volume, write_volume
 from uvlm.data.ct.volume import AxisOrder, Volume, orientation_of, to_canonical
 
 ORDERS: Final = [
-    AxisOrder((source[0], source[1], source[2]), (flips[0], flips[1], flips[2]))
-    for source in permutations(range(3))
+    AxisOrder((file_axes[0], file_axes[1], file_axes[2]), (flips[0], flips[1], flips[2]))
+    for file_axes in permutations(range(3))
     for flips in product((False, True), repeat=3)
 ]
 STRETCH: Final = PreprocessConfig(

@@ -20,8 +20,8 @@ from uvlm.data.ct.volume import (
 
 nibabel: Any = import_module("nibabel")
 ORDERS = [
-    AxisOrder((source[0], source[1], source[2]), (flips[0], flips[1], flips[2]))
-    for source in permutations(range(3))
+    AxisOrder((file_axes[0], file_axes[1], file_axes[2]), (flips[0], flips[1], flips[2]))
+    for file_axes in permutations(range(3))
     for flips in product((False, True), repeat=3)
 ]
 RAS_FROM_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

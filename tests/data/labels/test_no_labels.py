@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tests.data.test_stages import ARTERY, HEART, LUNG
-from uvlm.config import LabellerConfig
+from uvlm.config import BackendConfig
 from uvlm.store import load_array, read_manifest, resolve
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def test_vessels_that_nobody_labelled_leave_the_anatomy_as_it_is(stages: Stages) -> None:
-    none = LabellerConfig(backend="none")
+    none = BackendConfig(backend="none")
     labellers = stages.params.pseudo_label.model_copy(update={"airway": none, "vessel": none})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
     stages.all()

@@ -12,7 +12,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import zoom
 
-from uvlm.data.leaks.likeness import decode, fingerprint, nearest
+from uvlm.data.leaks.likeness import decode, likeness_of, nearest
 
 NEAR = 0.1  # audit.near_duplicate of every profile
 HU = npt.NDArray[np.int16]
@@ -29,7 +29,7 @@ def volume() -> HU:
 
 
 def distance(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    return float(nearest(decode([fingerprint(one)]), decode([fingerprint(other)]))[0][0])
+    return float(nearest(decode([likeness_of(one)]), decode([likeness_of(other)]))[0][0])
 
 
 def test_all_48_axis_orders_and_flips_are_the_same_image(volume: HU) -> None:
@@ -39,7 +39,7 @@ def test_all_48_axis_orders_and_flips_are_the_same_image(volume: HU) -> None:
             assert distance(volume, turned) < 0.02
 
 
-def test_rescaled_values_noise_and_resampling_hardly_move_a_fingerprint(volume: HU) -> None:
+def test_rescaled_values_noise_and_resampling_hardly_move_a_likeness(volume: HU) -> None:
     noise = np.random.default_rng(1).normal(0, 60, volume.shape)
     assert distance(volume, (volume * 0.5 - 100).astype(np.int16)) < 0.02
     assert distance(volume, np.rint(volume + noise).astype(np.int16)) < 0.02
@@ -65,8 +65,8 @@ def test_the_nearest_is_that_of_a_naive_loop() -> None:
         assert distances[number] == pytest.approx(min(naive), abs=1e-12)
 
 
-def test_an_empty_image_has_a_fingerprint() -> None:
-    assert not decode([fingerprint(np.full((9, 9, 9), -1000, np.int16))]).any()
+def test_an_empty_image_has_a_likeness() -> None:
+    assert not decode([likeness_of(np.full((9, 9, 9), -1000, np.int16))]).any()
 
 
 def test_real_cts_are_far_apart_and_their_copies_near(real_data: Path) -> None:

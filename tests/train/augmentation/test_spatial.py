@@ -52,7 +52,7 @@ def test_a_patch_is_what_scipy_samples_from_the_whole_volume(seed: int) -> None:
     volume = generator(seed, "volume").normal(size=SHAPE).astype(np.float32)
     expected, inside = by_scipy(volume, warp, order=1)
     assert inside.mean() > 0.4
-    found = warp.image(volume[warp.source])
+    found = warp.image(volume[warp.box])
     np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
     np.testing.assert_allclose(found, expected, atol=1e-3)  # the border is repeated outside
 
@@ -62,7 +62,7 @@ def test_labels_are_the_nearest_voxels_and_no_others(seed: int) -> None:
     warp = drawn(seed)
     labels = (40 * gaussian_filter(generator(seed).random(SHAPE), 2)).round().astype(np.uint8)
     expected, _ = by_scipy(labels.astype(np.float32), warp, order=0)
-    found = warp.labels(labels[warp.source])
+    found = warp.labels(labels[warp.box])
     assert found.dtype == np.uint8
     assert (found == expected).mean() > 0.995  # a tie may fall either way
     assert set(np.unique(found)) <= set(np.unique(labels))
@@ -73,7 +73,7 @@ def test_image_and_labels_move_together() -> None:
     volume[10:17, 12:20, 11:18] = 1.0
     for seed in range(20):
         warp = drawn(seed)
-        box = warp.source
+        box = warp.box
         image, labels = warp.image(volume[box]), warp.labels(volume[box].astype(np.uint8))
         np.testing.assert_array_equal(labels[image > 0.99], 1)
         np.testing.assert_array_equal(labels[image < 0.01], 0)
@@ -100,7 +100,7 @@ def test_a_voxel_asked_for_keeps_its_place_in_the_patch() -> None:
         labels = np.zeros(SHAPE, np.uint8)
         labels[voxel] = 7
         inside = tuple(at - place.start for at, place in zip(voxel, patch, strict=True))
-        assert warp.labels(labels[warp.source])[inside] == 7
+        assert warp.labels(labels[warp.box])[inside] == 7
 
 
 def test_a_patch_turns_about_its_centre_unless_told() -> None:
@@ -134,7 +134,7 @@ def test_a_box_is_no_larger_than_needed_and_within_the_volume() -> None:
     patch: Slices = (slice(7, 19), slice(8, 24), slice(8, 22))
     small = draw_warp(ALWAYS, patch, SHAPE, generator(3))
     assert small is not None
-    for place, size in zip(small.source, SHAPE, strict=True):
+    for place, size in zip(small.box, SHAPE, strict=True):
         assert 0 <= place.start < place.stop <= size
     shrunk = Warp(0.5 * np.eye(3), middle(patch), patch, patch)
     assert shrunk.image(np.ones(PATCH, np.float32)).shape == PATCH

@@ -99,7 +99,7 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
         "hu_percentiles": {
             f"{p:g}": round(float(v), 1) for p, v in zip(PERCENTILES, values, strict=True)
         },
-        "source": volume.source or None,
+        "source": volume.series or None,
         "preprocessing": None,
     }
     if config is None:

@@ -31,7 +31,7 @@ def read_volume(path: Path) -> Volume:
         ReadError: the bytes, the geometry or the values are not those of one CT.
     """
     image = read_image(path)
-    return Volume(hounsfield(image, path), image.affine, image.source)
+    return Volume(hounsfield(image, path), image.affine, image.series)
 
 
 def read_label_map(path: Path) -> LabelMap:

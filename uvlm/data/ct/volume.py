@@ -25,11 +25,11 @@ _LETTERS: Final = (("R", "L"), ("A", "P"), ("I", "S"))
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a grid; `source` names the series that was read from a folder."""
+    """Hounsfield units on a grid; `series` names the one that was read from a folder."""
 
     array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     affine: Affine
-    source: str = ""
+    series: str = ""
 
     @property
     def spacing(self) -> Spacing:
@@ -58,7 +58,7 @@ class LabelMap:
 class AxisOrder:
     """Which stored axis becomes canonical z, y and x, and which of them are then reversed."""
 
-    source: tuple[int, int, int]
+    file_axes: tuple[int, int, int]
     reverse: tuple[bool, bool, bool]
 
     def forward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -68,28 +68,28 @@ class AxisOrder:
     def view(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """`forward` without a copy, for what reads the voxels only once."""
         lead = array.ndim - 3
-        axes = (*range(lead), *(lead + axis for axis in self.source))
+        axes = (*range(lead), *(lead + axis for axis in self.file_axes))
         viewed: npt.NDArray[Any] = array.transpose(axes)[self._flips()]
         return viewed
 
     def backward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Bring canonical order back into stored order: the exact inverse of `forward`."""
         lead = array.ndim - 3
-        inverse = np.argsort(self.source)
+        inverse = np.argsort(self.file_axes)
         axes = (*range(lead), *(lead + int(axis) for axis in inverse))
         return np.ascontiguousarray(array[self._flips()].transpose(axes))
 
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Give the shape of an array after `forward`."""
-        z, y, x = (shape[axis] for axis in self.source)
+        z, y, x = (shape[axis] for axis in self.file_axes)
         return z, y, x
 
     def canonical_affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
         """Give the affine of an array after `forward`."""
-        canonical = affine[:, [*self.source, 3]].copy()
+        canonical = affine[:, [*self.file_axes, 3]].copy()
         for axis, reverse in enumerate(self.reverse):
             if reverse:
-                last = shape[self.source[axis]] - 1
+                last = shape[self.file_axes[axis]] - 1
                 canonical[:, 3] += last * canonical[:, axis]
                 canonical[:, axis] *= -1
         return canonical
@@ -97,8 +97,8 @@ class AxisOrder:
     def stored_affine(self, canonical: Affine, shape: tuple[int, ...]) -> Affine:
         """Give the affine of an array after `backward`; `shape` is that of the canonical array."""
         affine = canonical.copy()
-        for axis, (source, reverse) in enumerate(zip(self.source, self.reverse, strict=True)):
-            affine[:, source] = -canonical[:, axis] if reverse else canonical[:, axis]
+        for axis, (file_axis, reverse) in enumerate(zip(self.file_axes, self.reverse, strict=True)):
+            affine[:, file_axis] = -canonical[:, axis] if reverse else canonical[:, axis]
             if reverse:
                 affine[:, 3] += (shape[axis] - 1) * canonical[:, axis]
         return affine
@@ -110,12 +110,12 @@ class AxisOrder:
 def axis_order(affine: Affine) -> AxisOrder:
     """Find the axis permutation and flips that bring this grid closest to LPS."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    source = max(
+    file_axes = max(
         permutations(range(3)),
         key=lambda axes: sum(abs(cosines[row, axes[i]]) for i, row in enumerate(_CANONICAL_ROWS)),
     )
-    z, y, x = (bool(cosines[row, source[i]] < 0) for i, row in enumerate(_CANONICAL_ROWS))
-    return AxisOrder((source[0], source[1], source[2]), (z, y, x))
+    z, y, x = (bool(cosines[row, file_axes[i]] < 0) for i, row in enumerate(_CANONICAL_ROWS))
+    return AxisOrder((file_axes[0], file_axes[1], file_axes[2]), (z, y, x))
 
 
 def spacing_of(affine: Affine) -> Spacing:
@@ -128,7 +128,7 @@ def orientation_of(affine: Affine) -> str:
     """Name the direction in which each stored axis, x first, increases, by nibabel's codes."""
     order = axis_order(affine)
     codes = {}
-    for axis, row, reverse in zip(order.source, _CANONICAL_ROWS, order.reverse, strict=True):
+    for axis, row, reverse in zip(order.file_axes, _CANONICAL_ROWS, order.reverse, strict=True):
         codes[axis] = _LETTERS[row][not reverse]
     return "".join(codes[axis] for axis in (2, 1, 0))
 

@@ -2,9 +2,9 @@
 
     volume --anti-aliased--> 10 x 10 x 10 --inner--> 8 x 8 x 8 --own mean 0, spread 1--> int8
 
-Two fingerprints are as far apart as their root mean square difference, in units of their own
+Two likenesses are as far apart as their root mean square difference, in units of their own
 spread, in the best of the 48 ways to permute and flip the axes. Noise, kernels, spacing, headers,
-names, rescaled values and resampling hardly move a fingerprint; another patient does. The outer
+names, rescaled values and resampling hardly move a likeness; another patient does. The outer
 shell is left out because resampling tools disagree about what lies beyond the border.
 
 N images. Everything that is stored or compared is a whole number, so machines cannot differ.
@@ -27,10 +27,10 @@ _CLIP_HU: Final = (-1024, 1023)
 _SCALE: Final = 40  # steps per unit of spread
 _BLOCK: Final = 1024
 
-Fingerprints = npt.NDArray[np.int8]  # (N, 8, 8, 8)
+Likenesses = npt.NDArray[np.int8]  # (N, 8, 8, 8)
 
 
-def fingerprint(array: npt.NDArray[Any]) -> str:
+def likeness_of(array: npt.NDArray[Any]) -> str:
     """Describe a (z, y, x) volume, at whatever size, in 684 characters."""
     side = _SIDE + 2
     axes = [Axis(size, side, size / side) for size in array.shape]
@@ -41,14 +41,14 @@ def fingerprint(array: npt.NDArray[Any]) -> str:
     return base64.b64encode(np.clip(steps, -127, 127).astype(np.int8).tobytes()).decode("ascii")
 
 
-def decode(texts: Sequence[str]) -> Fingerprints:
-    """Read what `fingerprint` wrote."""
+def decode(texts: Sequence[str]) -> Likenesses:
+    """Read what `likeness_of` wrote."""
     raw = b"".join(base64.b64decode(text) for text in texts)
     return np.frombuffer(raw, np.int8).reshape(-1, _SIDE, _SIDE, _SIDE)
 
 
 def nearest(
-    ones: Fingerprints, others: Fingerprints
+    ones: Likenesses, others: Likenesses
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
     """For each of `ones`, the distance to the nearest of `others` and its index.
 
@@ -70,7 +70,7 @@ def nearest(
     return np.sqrt(best / _SIDE**3) / _SCALE, index
 
 
-def _orientations(cubes: Fingerprints) -> Iterator[Fingerprints]:
+def _orientations(cubes: Likenesses) -> Iterator[Likenesses]:
     """Permute and flip the axes in all 48 ways."""
     for axes in permutations((1, 2, 3)):
         turned = cubes.transpose(0, *axes)

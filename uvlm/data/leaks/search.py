@@ -28,7 +28,7 @@ class Use:
     split: Split
     case: Case
     image: str = ""  # digest of the preprocessed voxels
-    fingerprint: str = ""
+    likeness: str = ""
 
     def __str__(self) -> str:
         return f"{self.case.case_id} ({self.split}, {self.objective})"
@@ -47,7 +47,7 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Leaks:
     """What the search found; `margins` is the least distance of two images between two sides."""
 
     leaks: list[Leak]
@@ -74,12 +74,12 @@ _SHARED: Final[Mapping[str, Callable[[Use], str]]] = {  # the most specific firs
 }
 
 
-def find_leaks(uses: Iterable[Use], near_duplicate: float = 0.0) -> Findings:
+def find_leaks(uses: Iterable[Use], near_duplicate: float = 0.0) -> Leaks:
     """Search all pairs of uses on different sides; each pair of cases is named once.
 
     Args:
         uses: of all objectives together.
-        near_duplicate: images less than this apart, by their fingerprints, are the same.
+        near_duplicate: images less than this apart, by their likenesses, are the same.
     """
     uses = list(uses)
     found: dict[tuple[str, str], Leak] = {}
@@ -96,13 +96,13 @@ def find_leaks(uses: Iterable[Use], near_duplicate: float = 0.0) -> Findings:
         others = _images(use for use in uses if use.split in earlier)
         if not ones or not others:
             continue
-        distances, index = nearest(*(decode([u.fingerprint for u in s]) for s in (ones, others)))
+        distances, index = nearest(*(decode([u.likeness for u in s]) for s in (ones, others)))
         margins[split] = round(float(distances.min()), 3)
         for one, distance, place in zip(ones, distances, index, strict=True):
             if distance < near_duplicate:
                 what = f"nearly the same image ({distance:.3f} apart)"
                 _add(found, what, [others[place], one])
-    return Findings(list(found.values()), margins)
+    return Leaks(list(found.values()), margins)
 
 
 def _add(found: dict[tuple[str, str], Leak], what: str, sides: Sequence[Use]) -> None:
@@ -114,4 +114,4 @@ def _add(found: dict[tuple[str, str], Leak], what: str, sides: Sequence[Use]) ->
 
 def _images(uses: Iterable[Use]) -> list[Use]:
     """One use a case, of those whose voxels have been seen."""
-    return list({use.case.case_id: use for use in uses if use.fingerprint}.values())
+    return list({use.case.case_id: use for use in uses if use.likeness}.values())

@@ -29,7 +29,7 @@ def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -
     whole = (slice(0, depth), slice(0, height), slice(0, width))
     warp = draw_warp(config.spatial, whole, (depth, height, width), rng)
     if warp is not None:
-        x = warp.image(np.ascontiguousarray(x[warp.source]))
+        x = warp.image(np.ascontiguousarray(x[warp.box]))
     return augment_intensity(roll(x, draw_roll(config, rng)), config, rng)
 
 

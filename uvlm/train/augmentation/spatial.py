@@ -31,32 +31,32 @@ class Warp:
     matrix: Floats  # (3, 3), voxels in (z, y, x)
     centre: Floats  # (3,), of what is shown, in the volume
     patch: Slices  # where it lies in the volume
-    source: Slices  # the box of the volume to read
+    box: Slices  # the box of the volume to read
 
-    def image(self, source: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Sample the voxels of the source box linearly: (D, H, W) of the patch."""
-        return self._sample(torch.from_numpy(source), "bilinear").numpy()
+    def image(self, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Sample the voxels of the box linearly: (D, H, W) of the patch."""
+        return self._sample(torch.from_numpy(voxels), "bilinear").numpy()
 
-    def labels(self, source: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Sample class ids of the source box: (D, H, W) of the patch."""
-        nearest = self._sample(torch.from_numpy(source).float(), "nearest")
+    def labels(self, voxels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Sample class ids of the box: (D, H, W) of the patch."""
+        nearest = self._sample(torch.from_numpy(voxels).float(), "nearest")
         return nearest.to(torch.uint8).numpy()
 
-    def _sample(self, source: Tensor, mode: str) -> Tensor:
+    def _sample(self, voxels: Tensor, mode: str) -> Tensor:
         shape = [place.stop - place.start for place in self.patch]
         grid = F.affine_grid(self._theta(), [1, 1, *shape], align_corners=True)
         return F.grid_sample(
-            source[None, None], grid, mode=mode, padding_mode="border", align_corners=True
+            voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
         )[0, 0]
 
     def _theta(self) -> Tensor:
         """Write the map as torch wants it: (1, 3, 4), axes (x, y, z), a box is [-1, 1] wide."""
-        half_patch, half_source = (
-            np.array([(s.stop - s.start - 1) / 2 for s in box]) for box in (self.patch, self.source)
+        half_patch, half_box = (
+            np.array([(s.stop - s.start - 1) / 2 for s in box]) for box in (self.patch, self.box)
         )
-        offset = self.centre - middle(self.source)
-        half_source = np.maximum(half_source, 0.5)  # one voxel is sampled at 0, however wide
-        theta = np.column_stack([self.matrix * half_patch, offset]) / half_source[:, None]
+        offset = self.centre - middle(self.box)
+        half_box = np.maximum(half_box, 0.5)  # one voxel is sampled at 0, however wide
+        theta = np.column_stack([self.matrix * half_patch, offset]) / half_box[:, None]
         turned = np.column_stack([theta[::-1, 2::-1], theta[::-1, 3]])
         return torch.from_numpy(turned).float()[None]
 

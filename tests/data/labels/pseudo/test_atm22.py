@@ -18,7 +18,7 @@ from torch.nn import functional
 from typer.testing import CliRunner
 
 from uvlm.cli import app
-from uvlm.config import AirwayLabellerConfig
+from uvlm.config import AirwayConfig
 from uvlm.data.ct.io import read_label_map, read_volume
 from uvlm.data.ct.volume import AxisOrder, Volume
 from uvlm.data.labels.pseudo.atm22 import Atm22, airways, largest_component, load_network, scaled
@@ -220,7 +220,7 @@ def test_without_weights_nothing_begins(
 
 
 def use(stages: Stages, spacing_mm: float | None = None) -> None:
-    section = AirwayLabellerConfig(backend="atm22", spacing_mm=spacing_mm)
+    section = AirwayConfig(backend="atm22", spacing_mm=spacing_mm)
     labellers = stages.params.pseudo_label.model_copy(update={"airway": section})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
 

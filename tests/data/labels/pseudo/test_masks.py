@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from uvlm.config import VesselLabellerConfig
+from uvlm.config import VesselConfig
 from uvlm.data.ct.io import read_grid, write_label_map
 from uvlm.data.ct.volume import LabelMap
 from uvlm.data.labels.regrid import onto_grid
@@ -30,7 +30,7 @@ def masks(stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
     folder = tmp_path / "hipas"
     folder.mkdir()
     monkeypatch.setenv("UVLM_VESSEL_MASKS", str(folder))
-    section = VesselLabellerConfig(backend="masks", artery_id=1, vein_id=2)
+    section = VesselConfig(backend="masks", artery_id=1, vein_id=2)
     labellers = stages.params.pseudo_label.model_copy(update={"vessel": section})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
     stages.index()

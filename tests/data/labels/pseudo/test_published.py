@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from uvlm.config import AnatomyLabellerConfig, LabellerConfig
+from uvlm.config import AnatomyConfig, BackendConfig
 from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import read_grid, read_label_map, read_volume, write_label_map, write_volume
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
@@ -26,7 +26,7 @@ MASK = "ct_rate/dataset/ts_seg/ts_total/train_fixed/train_1/train_1_a/train_1_a_
 PROVENANCE = {"backend", "version", "licence", "weights_sha256", "options"}
 
 
-def use(stages: Stages, section: LabellerConfig) -> None:
+def use(stages: Stages, section: BackendConfig) -> None:
     """Choose the source of anatomy."""
     labellers = stages.params.pseudo_label.model_copy(update={"anatomy": section})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
@@ -36,7 +36,7 @@ def use(stages: Stages, section: LabellerConfig) -> None:
 def ct_rate(stages: Stages) -> Stages:
     """An index, with CT-RATE's own masks as the source of anatomy."""
     stages.index()
-    use(stages, AnatomyLabellerConfig(backend="ct_rate_masks", fast=False))
+    use(stages, AnatomyConfig(backend="ct_rate_masks", fast=False))
     return stages
 
 
@@ -148,7 +148,7 @@ def atlas(stages: Stages, structures: dict[str, tuple[int, int]]) -> Path:
         impression="",
     )
     write_index(stages.manifest("index"), [case])
-    use(stages, AnatomyLabellerConfig(backend="abdomen_atlas_masks", fast=False))
+    use(stages, AnatomyConfig(backend="abdomen_atlas_masks", fast=False))
     return store_root() / root
 
 

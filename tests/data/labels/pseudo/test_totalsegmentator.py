@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from pipeline.profiles import write_params
-from uvlm.config import AirwayLabellerConfig, AnatomyLabellerConfig, LabelKind, VesselLabellerConfig
+from uvlm.config import AirwayConfig, AnatomyConfig, LabelKind, VesselConfig
 from uvlm.data.cases import read_index, write_index
 from uvlm.data.ct.volume import AxisOrder, ReadError, Volume
 from uvlm.data.labels.pseudo import totalsegmentator as backend
@@ -85,9 +85,9 @@ def test_a_task_needs_its_models_and_the_one_that_crops_for_it() -> None:
 def use(stages: Stages, kind: LabelKind) -> None:
     """Choose TotalSegmentator for one kind."""
     sections = {
-        "anatomy": AnatomyLabellerConfig(backend="totalsegmentator", fast=True),
-        "airway": AirwayLabellerConfig(backend="totalsegmentator", spacing_mm=None),
-        "vessel": VesselLabellerConfig(backend="totalsegmentator", artery_id=1, vein_id=2),
+        "anatomy": AnatomyConfig(backend="totalsegmentator", fast=True),
+        "airway": AirwayConfig(backend="totalsegmentator", spacing_mm=None),
+        "vessel": VesselConfig(backend="totalsegmentator", artery_id=1, vein_id=2),
     }
     labellers = stages.params.pseudo_label.model_copy(update={kind: sections[kind]})
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
@@ -294,7 +294,7 @@ def test_a_ct_that_the_package_fails_on_is_refused_and_the_next_one_labelled(
         patch.setattr(backend, "write_volume", lambda path, _: path.write_bytes(b"no CT at all"))
         with pytest.raises(ReadError, match="TotalSegmentator fails on it") as caught:
             child.label(volume, "case")
-    assert caught.value.reason == "labeller_failed"
+    assert caught.value.reason == "backend_failed"
     assert child.label(volume, "case").array.any()
 
 

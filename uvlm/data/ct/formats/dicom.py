@@ -40,7 +40,7 @@ def read_series(folder: Path) -> StoredImage:
     slices = _ordered(slices, folder)
     affine = _affine(slices, folder)
     check_grid(affine, folder)
-    return replace(_decode(slices, folder), affine=affine, source=why)
+    return replace(_decode(slices, folder), affine=affine, series=why)
 
 
 def _series_of(folder: Path) -> tuple[list[list[CtFile]], Counter[str]]:

@@ -25,7 +25,7 @@ class StoredImage:
     affine: Affine
     slope: float = 1.0
     inter: float = 0.0
-    source: str = ""  # which part of a folder was read
+    series: str = ""  # which part of a folder was read
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ who reads it picks the ids of its kind. params.yaml names the backend; see docs/
 
 from __future__ import annotations
 
-from uvlm.data.labels.pseudo.backend import Backend, Labeller, Provenance
+from uvlm.data.labels.pseudo.backend import Annotator, Backend, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.data.labels.pseudo.stage import run, run_shard
 
 __all__ = [
+    "Annotator",
     "Backend",
-    "Labeller",
     "Provenance",
     "choose_backend",
     "run",

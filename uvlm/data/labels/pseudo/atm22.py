@@ -25,7 +25,7 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.resample import Axis, resample_image, resample_labels
 from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
-from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
 from uvlm.device import choose_device_of_published
 from uvlm.errors import SetupError, first_line
 from uvlm.files import file_sha256
@@ -53,7 +53,7 @@ class Atm22:
         """Name the CT."""
         return ct_inputs(case)
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Load the network for CTs below `root`."""
         probability = load_network(weights_file())
 

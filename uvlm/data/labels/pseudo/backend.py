@@ -1,7 +1,7 @@
 """What every source of pseudo-labels has to be, so that the stage need not know which one it is.
 
     Backend    small and picklable: says what it is and what decides its result
-    Labeller   what it loads, once in every process: the label map of a case, in the CT's own grid
+    Annotator   what it loads, once in every process: the label map of a case, in the CT's own grid
 
 A result is found again by the backend's provenance and the case's inputs; both end in the key.
 """
@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from uvlm.data.cases import Case
 from uvlm.data.ct.volume import LabelMap
 
-Labeller = Callable[[Case], LabelMap]
+Annotator = Callable[[Case], LabelMap]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,10 @@ class Backend(Protocol):
         """Give what decides this case's labels, as digests; paths are relative to `root`."""
         ...
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Make ready what labels cases; called once in each process.
 
-        The labeller raises ReadError for a case that it refuses.
+        An annotator raises ReadError for a case that it refuses.
         """
         ...
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from uvlm.config import LabelKind, LabellerConfig
+from uvlm.config import BackendConfig, LabelKind
 from uvlm.data.labels.pseudo.atm22 import Atm22
 from uvlm.data.labels.pseudo.backend import Backend
 from uvlm.data.labels.pseudo.masks import VesselMasks
@@ -39,7 +39,7 @@ BACKENDS: Final[Mapping[LabelKind, Mapping[str, Callable[[Any], Backend]]]] = {
 }
 
 
-def choose_backend(kind: LabelKind, config: LabellerConfig) -> Backend:
+def choose_backend(kind: LabelKind, config: BackendConfig) -> Backend:
     """Make the backend that a section of params.yaml names."""
     known = BACKENDS[kind]
     if config.backend not in known:

@@ -16,7 +16,7 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
-from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
 from uvlm.data.labels.regrid import onto_grid
 from uvlm.environment import VESSEL_MASKS
 from uvlm.errors import SetupError
@@ -43,7 +43,7 @@ class VesselMasks:
         """Name the CT and the content of its file."""
         return [*ct_inputs(case), file_sha256(_file(case))]
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Read masks for CTs below `root`."""
 
         def label(case: Case) -> LabelMap:

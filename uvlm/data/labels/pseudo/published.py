@@ -19,7 +19,7 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
-from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
 from uvlm.data.sets.dataset import Masks
 from uvlm.files import file_sha256
 
@@ -42,7 +42,7 @@ class PublishedMasks:
         files = [] if known else self._files(case, root).values()
         return [*ct_inputs(case), *([known] if known else map(file_sha256, files))]
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Read masks below `root`."""
 
         def label(case: Case) -> LabelMap:
@@ -88,7 +88,7 @@ class NoLabels:
         """Name the CT, whose grid is filled."""
         return ct_inputs(case)
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Make empty maps of CTs below `root`."""
 
         def label(case: Case) -> LabelMap:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from uvlm.config import LabelKind, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.volume import axis_order
-from uvlm.data.labels.pseudo.backend import Backend, Labeller, Provenance
+from uvlm.data.labels.pseudo.backend import Annotator, Backend, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.files import key_of, store_root
 from uvlm.store import CaseProgress, Product, Row, Shard, every_case
@@ -99,6 +99,6 @@ class _Labels(Product[Case]):
 
 
 @cache
-def _loaded(backend: Backend, root: Path) -> Labeller:
+def _loaded(backend: Backend, root: Path) -> Annotator:
     """Load a backend once in this process."""
     return backend.load(root)

@@ -28,7 +28,7 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
-from uvlm.data.labels.pseudo.backend import Labeller, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
 from uvlm.data.labels.pseudo.totalsegmentator_weights import (
     Task,
     check_weights,
@@ -68,7 +68,7 @@ class TotalSegmentator:
         """Name the CT."""
         return ct_inputs(case)
 
-    def load(self, root: Path) -> Labeller:
+    def load(self, root: Path) -> Annotator:
         """Start the child for CTs below `root`."""
         child = Child(self.task, self.fast)
 
@@ -109,7 +109,7 @@ class Child:
             answer = self._answer({"ct": str(ct), "out": str(out)})
             if "refused" in answer:
                 fact = f"TotalSegmentator fails on it ({answer['refused']})"
-                raise ReadError(case_id, fact, "leave it out", reason="labeller_failed")
+                raise ReadError(case_id, fact, "leave it out", reason="backend_failed")
             labels = read_label_map(out)
         finally:
             ct.unlink(missing_ok=True)

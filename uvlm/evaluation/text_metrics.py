@@ -80,7 +80,7 @@ def sacrebleu_counts(references: Sequence[str], predictions: Sequence[str]) -> F
     """Count what each report adds to sacrebleu's BLEU: (N, 10), columns as in `bleu_counts`."""
     from sacrebleu.metrics.bleu import BLEU
 
-    # The statistics of one segment are an internal of the pinned sacrebleu; test_overlap.py holds
+    # The statistics of one segment are an internal of the pinned sacrebleu; a test holds
     # their sum against its public corpus score.
     bleu = BLEU(tokenize="13a")
     rows = bleu._extract_corpus_statistics([*predictions], [[*references]])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from uvlm.errors import SetupError
 from uvlm.evaluation.bleu import PROTOCOLS, clean_pairs, corpus_bleu
-from uvlm.evaluation.text_overlap import (
+from uvlm.evaluation.text_metrics import (
     cider,
     longest_common_subsequence,
     meteor,
