@@ -33,6 +33,7 @@ class Geometry:
         """Place the grid that `config` asks for in a volume."""
         order = axis_order(volume.affine)
         native = order.canonical_shape(volume.array.shape)
+        # Stretching fits the whole CT to the grid; otherwise voxels get the size that is asked for.
         if config.resize == "stretch" or config.spacing_mm is None:
             ratios = [n / size for n, size in zip(native, config.grid, strict=True)]
         else:
@@ -80,6 +81,7 @@ class Geometry:
 
     def labels_to_native(self, array: Ids) -> LabelMap:
         """Bring class ids from the grid back to the CT's own voxels and axes."""
+        # What the grid left out of the CT comes back as background.
         canonical = resample_labels(array, [axis.inverse() for axis in self.axes])
         return LabelMap(self.order.backward(canonical), self.affine)
 

@@ -41,6 +41,7 @@ def read_volume(path: Path) -> Volume:
 def read_label_map(path: Path) -> LabelMap:
     """Read one class id per voxel, 0 to 255."""
     image = _read_image(path)
+    # NIfTI writes a slope of 0 for "not scaled".
     if image.slope not in (0.0, 1.0) or image.inter != 0.0:
         fact = f"scales its class ids by {image.slope:g} and {image.inter:g}"
         raise ReadError(path, fact, "write the ids themselves", reason="scaling")
@@ -77,6 +78,7 @@ def read_findings(path: Path) -> FindingsMask:
     shape = header.layout.shape
     if len(shape) != 4:
         raise ReadError(path, f"has the shape {shape}, not (F, x, y, z)", reason="dimensions")
+    # (z, y, x, F), as the axis that a file lists first comes last here.
     array = np.ascontiguousarray(np.moveaxis(_class_ids(stored, path), -1, 0))
     has_none = header.sform_code <= 0 and header.qform_code <= 0
     is_identity = header.sform_code > 0 and header.srow == _IDENTITY_ROWS
@@ -101,7 +103,7 @@ def write_findings_mask(path: Path, mask: Ids) -> None:
 def _read_image(path: Path) -> StoredImage:
     """Hand a file, or a folder of DICOM files, to the module that knows its format."""
     if path.is_dir():
-        from uvlm.data.ct.formats.dicom import read_series
+        from uvlm.data.ct.formats.dicom import read_series  # pydicom takes long to import
 
         return read_series(path)
     name = path.name.lower()

@@ -107,7 +107,7 @@ def _mix(array: Voxels, taps: Taps, axis: int) -> Voxels:
     along = [-1 if number == axis else 1 for number in range(3)]  # a weight is the same across
     terms = (array.take(i, axis=axis) * w.reshape(along) for i, w in zip(*taps, strict=True))
     # A loop and no product of matrices: BLAS adds in an order that depends on the machine.
-    total = next(terms)
+    total: Voxels = next(terms)
     for term in terms:
         total += term
     return total

@@ -69,7 +69,8 @@ class AxisOrder:
 
     def view(self, array: Array) -> Array:
         """`forward` without a copy, for what reads the voxels only once."""
-        return np.moveaxis(array, self._from_end(), _LAST_THREE)[self._flips()]
+        viewed: Array = np.moveaxis(array, self._from_end(), _LAST_THREE)[self._flips()]
+        return viewed
 
     def backward(self, array: Array) -> Array:
         """Bring canonical order back into stored order: the exact inverse of `forward`."""
@@ -100,6 +101,7 @@ class AxisOrder:
         return affine
 
     def _from_end(self) -> list[int]:
+        # Counted from the end, as axes such as that of findings may come first.
         return [axis - 3 for axis in self.file_axes]
 
     def _flips(self) -> tuple[Any, ...]:

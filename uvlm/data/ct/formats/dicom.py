@@ -90,7 +90,7 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     first = slices[0]
     lengths = np.linalg.norm(np.reshape(first.orientation, (2, 3)), axis=1)
     if np.abs(lengths - 1).max() > _TURNED:
-        raise geometry_error(folder, f"has direction vectors of length {lengths}, not 1")
+        raise geometry_error(folder, f"has direction vectors of lengths {lengths}, not 1")
     for name, what in (("patient", "patients"), ("frame", "frames of reference")):
         values = {getattr(header, name) for header in slices}
         if len(values) > 1:

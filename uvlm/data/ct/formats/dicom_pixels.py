@@ -60,6 +60,7 @@ def _native(dataset: FileDataset, header: SliceHeader, *, big: bool) -> Stored:
     payload, size = dataset.PixelData, 2 * header.rows * header.columns
     if len(payload) != size:
         refuse_size(header.path, size, f"{len(payload)} bytes of pixels")
+    # Signed or not is decided in `_used_bits`; here it is 16 bits in the order of the file.
     pixels = np.frombuffer(payload, ">u2" if big else "<u2")
     return pixels.astype(np.uint16).reshape(header.rows, header.columns)
 
@@ -69,7 +70,7 @@ def _jpeg(dataset: FileDataset, header: SliceHeader) -> Stored:
     import SimpleITK as sitk
 
     stream = _fragments(dataset, header.path)
-    # GDCM decodes a cut stream as far as it goes and says nothing.
+    # Whether GDCM notices a missing end depends on the codec, so it is looked for here.
     if not stream.rstrip(b"\0").endswith(_END_OF_IMAGE):
         fact = f"has a JPEG stream of {len(stream)} bytes without its end"
         raise ReadError(header.path, fact, AGAIN, reason="truncated_jpeg")

@@ -72,6 +72,7 @@ def parse_header(raw: bytes, path: Path) -> Header:
     (offset, slope, inter) = values("3f", 108)
     if not 1 <= dim[0] <= 7:
         raise ReadError(path, f"has the dimensions {dim[1:]}", AGAIN, reason="dimensions")
+    # The offset is a float32, which holds every whole number up to 2**24.
     if not _HEADER_BYTES <= offset < 2**24 or offset != int(offset):
         raise ReadError(path, f"starts its voxels at byte {offset}", AGAIN, reason="header")
     unit = raw[123] & 7  # the upper bits hold the unit of time
@@ -90,7 +91,7 @@ def write_nifti(array: Array, affine: Affine) -> bytes:
     The affine is written as sform, so that every reader sees the same one.
     """
     if array.ndim == 4:
-        array = np.moveaxis(array, 0, -1)
+        array = np.moveaxis(array, 0, -1)  # (z, y, x, F): a file lists the last axis first
     shape = array.shape[::-1]
     spacing = spacing_of(affine)[::-1] if array.ndim == 3 else (1.0, 1.0, 1.0)
     raw = bytearray(_HEADER_BYTES + 4)  # the four bytes say that no extensions follow

@@ -51,7 +51,7 @@ def _qform(header: Header, path: Path) -> Affine:
     if not 1.0 - square > -_UNIT_TOLERANCE:  # also true for what is not a number
         raise geometry_error(path, f"has the quaternion ({b:g}, {c:g}, {d:g}), longer than 1")
     if 1.0 - square < _HALF_TURN:
-        # float32 cannot tell this from a = 0; the square root of it would be a turn that nobody meant.
+        # float32 cannot tell this from 0, but its square root would be a turn that nobody meant.
         length = math.sqrt(square)
         a, b, c, d = 0.0, b / length, c / length, d / length
     else:

@@ -60,6 +60,7 @@ class Layout:
 
 def volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     """Drop trailing axes of length 1; refuse anything but one volume. Both shapes are x first."""
+    # Many tools write one volume as a series of length 1.
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
     text = " x ".join(map(str, shape))
