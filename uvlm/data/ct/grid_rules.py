@@ -54,7 +54,7 @@ def check_spacing(spacing: Sequence[float], path: Path) -> None:
 
 
 def same_place(one: Affine, other: Affine, shape: Sequence[int]) -> bool:
-    """Whether no corner of a volume (z, y, x) is more than half a voxel apart by two affines."""
+    """Whether two affines place every corner of a volume (z, y, x) within half a voxel."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return False
     # The corners are enough: the distance between two affine maps is largest at one of them.
@@ -70,5 +70,5 @@ def is_on_grid(labels: LabelMap, shape: Sequence[int], affine: Affine) -> bool:
 
 
 def geometry_error(path: Path, fact: str) -> ReadError:
-    """Make the refusal of a grid that nothing more can be said about."""
+    """Refuse a grid for no more specific reason."""
     return ReadError(path, fact, REWRITE, reason="geometry")

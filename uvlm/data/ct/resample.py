@@ -33,7 +33,7 @@ class Axis:
     @property
     def offset(self) -> float:
         """Where the first output voxel begins; both grids have the same middle."""
-        # Rounded, so that a centre on the edge of a voxel does not hang on the last bit of `scale`.
+        # Rounded, so that a centre on the edge of a voxel does not depend on the last bit of `scale`.
         return round((self.native - self.size * self.scale) / 2, 9)
 
     def centres(self) -> Floats:
@@ -81,7 +81,7 @@ def resample_image(
     # In the plane first and slice by slice: z comes last, on what is usually far fewer voxels.
     taps_y, taps_x = y.taps(), x.taps()
     plane = np.empty((z.native, y.size, x.size), np.float32)
-    # Thick or thin, a slab has the same sums, so its size is a matter of speed alone.
+    # The size of a slab changes the speed, never a sum.
     thickness = max(1, _SLAB_VOXELS // max(1, array[0].size))
     for start in range(0, z.native, thickness):
         slab = np.clip(array[start : start + thickness], *clip).astype(np.float32)

@@ -31,7 +31,7 @@ _ONE_PLACE_MM: Final = 0.01
 
 
 def read_series(folder: Path) -> StoredImage:
-    """Read the CT series with most slices, original ones before derived ones."""
+    """Read the CT series with the most slices, original ones before derived ones."""
     series, others = _series_of(folder)
     chosen, why = _choose(series, others, folder)
     slices = [slice_header(file) for file in chosen]
@@ -62,7 +62,7 @@ def _series_of(folder: Path) -> tuple[list[list[CtFile]], Counter[str]]:
 def _choose(
     series: Sequence[list[CtFile]], others: Counter[str], folder: Path
 ) -> tuple[list[CtFile], str]:
-    """Take the first series by `_rank`; say in words which one it is and what was left."""
+    """Take the first series by `_rank`; say in words which it is and what was left out."""
     left = [f"{count} {kind}" for kind, count in sorted(others.items())]
     if not series:
         fact = f"holds no CT slices ({', '.join(left) or 'no files'})"
@@ -90,7 +90,7 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     first = slices[0]
     lengths = np.linalg.norm(np.reshape(first.orientation, (2, 3)), axis=1)
     if np.abs(lengths - 1).max() > _TURNED:
-        raise geometry_error(folder, f"has direction vectors of lengths {lengths}, not 1")
+        raise geometry_error(folder, f"has direction vectors with lengths {lengths}, not 1")
     for name, what in (("patient", "patients"), ("frame", "frames of reference")):
         values = {getattr(header, name) for header in slices}
         if len(values) > 1:
@@ -108,7 +108,7 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
 def _ordered(slices: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
     """Order along the normal of the slices; every place must be filled exactly once."""
     volume_shape((slices[0].columns, slices[0].rows, len(slices)), folder)
-    # A slice's number says nothing reliable; its height along the common normal (mm) does.
+    # Slice numbers are not reliable; the height along the common normal, in mm, is.
     normal = np.cross(*np.reshape(slices[0].orientation, (2, 3)))
     heights = np.array([float((normal * header.position).sum()) for header in slices])
     order = np.argsort(heights, kind="stable")
@@ -129,7 +129,7 @@ def _check_gaps(ordered: Sequence[SliceHeader], heights: Array, folder: Path) ->
     again, gaps = "export the whole series again: slices are missing", np.diff(heights)
     step = float(np.median(gaps))
     wide = np.flatnonzero(np.abs(gaps - step) > _UNEVEN * step)
-    # Gaps that are each a little off add up, so the places are held against an even ruler too.
+    # Gaps that are each a little off add up, so compare with evenly spaced places too.
     drift = np.abs(heights - np.linspace(heights[0], heights[-1], len(heights)))
     if wide.size or drift.max() > _UNEVEN * step:
         at = wide[0] if wide.size else int(drift.argmax()) - 1
@@ -144,12 +144,12 @@ def _check_gaps(ordered: Sequence[SliceHeader], heights: Array, folder: Path) ->
 
 
 def _affine(slices: Sequence[SliceHeader], folder: Path) -> Affine:
-    """Index (z, y, x, 1) to LPS millimetres; the stack must stand straight on its slices."""
+    """Index (z, y, x, 1) to LPS millimetres; the stack must be perpendicular to its slices."""
     first, last = slices[0], slices[-1]
     along_row, along_column = np.reshape(first.orientation, (2, 3))
     rise = np.subtract(last.position, first.position) / (len(slices) - 1)
     normal = np.cross(along_row, along_column)
-    # What of the rise is not along the normal: the sine of the gantry's tilt.
+    # The part of the rise that is not along the normal: the sine of the gantry's tilt.
     shift = np.linalg.norm(rise - np.dot(rise, normal) * normal) / np.linalg.norm(rise)
     if shift > _TILT:
         angle = np.degrees(np.arcsin(min(1.0, float(shift))))

@@ -84,7 +84,7 @@ def read_header(path: Path) -> CtFile | str:
 
 
 def slice_header(file: CtFile) -> SliceHeader:
-    """Read what a slice needs to have."""
+    """Read and check what every slice must have."""
     path, dataset = file.path, file.dataset
     with parsing(path):
         _check_pixels(path, dataset)
@@ -126,7 +126,7 @@ def parsing(path: Path) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, dataset: FileDataset) -> None:
-    """One signed or unsigned 16-bit number a voxel, which scales to HU."""
+    """Check for one signed or unsigned 16-bit number a voxel that scales to HU."""
     samples = int(dataset.get("SamplesPerPixel") or 1)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     bits = int(_needed(path, dataset, "BitsAllocated"))

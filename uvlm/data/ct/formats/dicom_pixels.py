@@ -70,7 +70,7 @@ def _jpeg(dataset: FileDataset, header: SliceHeader) -> Stored:
     import SimpleITK as sitk
 
     stream = _fragments(dataset, header.path)
-    # Whether GDCM notices a missing end depends on the codec, so it is looked for here.
+    # Whether GDCM notices a missing end depends on the codec, so we look for it here.
     if not stream.rstrip(b"\0").endswith(_END_OF_IMAGE):
         fact = f"has a JPEG stream of {len(stream)} bytes without its end"
         raise ReadError(header.path, fact, AGAIN, reason="truncated_jpeg")

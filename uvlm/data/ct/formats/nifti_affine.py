@@ -72,7 +72,7 @@ def _qform(header: Header, path: Path) -> Affine:
 
 
 def _check_lengths(affine: Affine, header: Header, path: Path) -> None:
-    """Hold pixdim against the affine, to half a voxel over the whole volume."""
+    """Compare pixdim with the affine, to half a voxel over the whole volume."""
     real, stated = spacing_of(affine)[::-1], header.pixdim[1:4]
     for length, said, count in zip(real, stated, header.layout.shape, strict=False):
         if abs(length - said) > said * min(_SPACING_TOLERANCE, 0.5 / count):

@@ -94,10 +94,10 @@ def _layout(fields: text_header.Fields) -> stored.Layout:
 def _affine(fields: text_header.Fields) -> Affine:
     """Build the affine from the space, its directions and its origin."""
     if "space" not in fields.values or "space directions" not in fields.values:
-        fact = "does not say in which space it lies, so left and right are unknown"
+        fact = "does not name its space, so left and right are unknown"
         raise ReadError(fields.path, fact, stored.FROM_DICOM, reason="no_orientation")
     signs = np.array(_SIGNS_TO_LPS[fields.choice("space", "", *_SIGNS_TO_LPS)], float)
-    # Read x, y, z, and reversed below, as our columns are z, y, x.
+    # In the order x, y, z; reversed below, as our columns are z, y, x.
     directions = _vectors(fields, "space directions", 3)
     origin = _vectors(fields, "space origin", 1)
     columns = np.array([*directions[::-1], *origin]).T * signs[:, None]  # (3, 4): z, y, x, origin
