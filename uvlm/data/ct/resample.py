@@ -33,7 +33,7 @@ class Axis:
     @property
     def offset(self) -> float:
         """Where the first output voxel begins; both grids have the same middle."""
-        # Rounded, so that a centre on the edge of a voxel does not depend on the last bit of `scale`.
+        # Rounded, so that a centre on the edge of a voxel does not depend on the last bits.
         return round((self.native - self.size * self.scale) / 2, 9)
 
     def centres(self) -> Floats:
