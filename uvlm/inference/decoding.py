@@ -102,10 +102,7 @@ def forbid_ngrams(logits: Tensor, written: Tensor, size: int) -> Tensor:
 
 
 def pick(
-    logits: Tensor,
-    temperature: float,
-    generator: torch.Generator | None = None,
-    top_p: float = 1.0,
+    logits: Tensor, temperature: float, generator: torch.Generator | None = None, top_p: float = 1.0
 ) -> Tensor:
     """Choose one token (B,) per row of logits (B, V)."""
     if temperature == 0:

@@ -23,11 +23,7 @@ from torch import Tensor
 
 from uvlm.errors import DataError
 from uvlm.files import file_sha256, filling_folder, write_json_atomic
-from uvlm.model.model_config import (
-    MODEL_CONFIG,
-    AnyModelConfig,
-    ModelConfig,
-)
+from uvlm.model.model_config import MODEL_CONFIG, AnyModelConfig, ModelConfig
 from uvlm.model.weights import State, without_aliases
 
 STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report"}

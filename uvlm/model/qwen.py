@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
-from uvlm.model.mask import hybrid_mask
+from uvlm.model.attention import hybrid_mask
 from uvlm.model.pretrained import QwenOrigin
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
