@@ -42,7 +42,8 @@ def align(
         One (B, K, C_i) per stage, in the same order.
     """
     pool = F.adaptive_avg_pool3d if pooling == "average" else F.adaptive_max_pool3d
-    grid = features[reference_stage - 1].shape[2:]
+    depth, height, width = features[reference_stage - 1].shape[2:]
+    grid = (depth, height, width)
     aligned = []
     for stage, feature in enumerate(features, start=1):
         if stage < reference_stage:

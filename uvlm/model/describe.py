@@ -1,6 +1,6 @@
-"""What a set of parameters builds, counted without allocating it: for `uvlm info` and the tracker.
+"""What a set of parameters builds, counted without allocating it, for `uvlm info` and the tracker.
 
-Modules are made on PyTorch's meta device, so the paper's sizes cost nothing.
+Modules are built on PyTorch's meta device, so the paper's sizes cost nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Row = tuple[str, str | int]
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Count the weights of a module, shared ones once."""
+    """Count the weights of a module; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18) -> list[Row]:
-    """List (name, value): visual tokens K, stage grids, injection plan, parameter counts.
+    """List visual tokens K, stage grids, injection plan and parameter counts as (name, value).
 
     `num_classes` of the label scheme and `num_abnormalities` only size the two output layers.
     """

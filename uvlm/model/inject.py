@@ -48,4 +48,4 @@ def inject(hidden: Tensor, visual: Tensor) -> Tensor:
     num_visual = visual.shape[1]
     sizes = [FIRST_VISUAL, num_visual, hidden.shape[1] - FIRST_VISUAL - num_visual]
     before, tokens, after = hidden.split(sizes, dim=1)
-    return torch.cat([before, tokens + visual, after], dim=1)  # in place would break autograd
+    return torch.cat([before, tokens + visual, after], dim=1)  # autograd needs `hidden` unchanged

@@ -51,6 +51,6 @@ class Projection(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Project (B, K, C) -> (B, K, E), exactly zero from token K_i on."""
         own = tokens[:, : self.num_tokens]
-        # The result is cast, not the input: half-precision tokens lose nothing to the subtraction.
+        # Cast after the subtraction, which runs in the wider precision of tokens and mean.
         projected = self.net(((own - self.mean) / self.std).to(self.mean.dtype))
         return F.pad(projected, (0, 0, 0, tokens.shape[1] - own.shape[1]))
