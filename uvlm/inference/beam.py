@@ -85,9 +85,7 @@ class _Row:
         if not self.is_decided:
             for report, score in zip(reports, scores, strict=True):
                 self._offer(score, reports.shape[1], report, ended_by_eos=False)
-        times = self.decoding.stop_after_repeats
-        excess = repeated_tail(self.ids, times) if times else 0
-        if excess:
+        if excess := repeated_tail(self.ids, self.decoding.stop_after_repeats):
             return Written(self.ids[:-excess], "loop")
         return Written(self.ids, "eos" if self.ended_by_eos else "limit")
 

@@ -61,11 +61,12 @@ class Written(NamedTuple):
 
 
 def repeated_tail(ids: Sequence[int], times: int) -> int:
-    """Count the tokens after the first of `times` equal pieces at the end; 0 without a loop.
+    """Count the tokens after the first of `times` equal pieces at the end; 0 without such a loop.
 
-    The shortest such piece counts: `a b b b` ends in three `b`, two of which are too many.
+    No loop is looked for if `times` is 0. The shortest piece counts: `a b b b` ends in three `b`, two of which are too many.
     """
-    for size in range(1, len(ids) // times + 1):
+    longest = len(ids) // times if times else 0
+    for size in range(1, longest + 1):
         if ids[-1] == ids[-1 - size]:  # cheap, and nearly always false
             tail = list(ids[-size * times :])
             if tail == tail[:size] * times:

@@ -9,6 +9,7 @@ segmentation.json        the name of every class id
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ _PHANTOM: Final = (
     "whatever it says about a real CT is meaningless."
 )
 _UNKNOWN: Final = "Its config.json does not say what this model was trained on."
-_ENDINGS: Final = (".nii.gz", ".nii", ".gz")
+_ENDING: Final = re.compile(r"(?<=.)(\.nii\.gz|\.nii|\.gz)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,10 +132,7 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
 def case_id_of(ct: Path) -> str:
     """Return the name of the folder, or of the file without its ending."""
     ct = ct if ct.name else ct.resolve()  # "." has no name
-    for ending in _ENDINGS:
-        if ct.name.lower().endswith(ending) and len(ct.name) > len(ending):
-            return ct.name[: -len(ending)]
-    return ct.name
+    return _ENDING.sub("", ct.name, count=1)
 
 
 def write_draft(folder: Path, draft: Draft) -> None:

@@ -19,7 +19,7 @@ import torch
 from pydantic import ValidationError
 
 from uvlm.arrays import Voxels
-from uvlm.config import Grid, PreprocessConfig
+from uvlm.config import PreprocessConfig
 from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
@@ -62,7 +62,9 @@ class Predictor:
         set_threads()
         writer = ReportWriter.of(model)
         ready(model.encoder, writer.device)
-        return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
+        # A folder without a record of stage 1's patch gets its volumes read whole.
+        z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
+        return cls(model, config, writer, Segmenter.of(model.unet, (int(z), int(y), int(x))))
 
     def predict(self, ct: Path | str) -> draft_folder.Prediction:
         """Read one file or DICOM folder strictly and predict from it."""
@@ -169,10 +171,3 @@ def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
         contract_sha256=contract_sha256(predictor.preprocess),
         disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
     )
-
-
-def _patch(config: ReportModelConfig) -> Grid:
-    """Find the patch of stage 1; without a record of it, volumes are read whole."""
-    patch = config.params.get("train_seg", {}).get("patch", config.grid)
-    z, y, x = (int(edge) for edge in patch)
-    return z, y, x

@@ -81,8 +81,6 @@ class _Row:
             self.ended = "eos"
             return
         self.ids.append(token)
-        if self.stop_after_repeats:
-            excess = repeated_tail(self.ids, self.stop_after_repeats)
-            if excess:
-                self.ended = "loop"
-                del self.ids[-excess:]
+        if excess := repeated_tail(self.ids, self.stop_after_repeats):
+            self.ended = "loop"
+            del self.ids[-excess:]

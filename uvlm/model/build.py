@@ -110,5 +110,4 @@ def build_uvlm(
         language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
-    gated = injection.gate == "scalar"
-    return UVLM(language, projections, plan, input_stage, specials, gated)
+    return UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")

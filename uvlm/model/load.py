@@ -16,13 +16,7 @@ from uvlm.files import file_sha256
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
 from uvlm.model.folder import read_config, read_contract, read_weights
-from uvlm.model.model_config import (
-    AnyModelConfig,
-    ClsModelConfig,
-    ModelConfig,
-    ReportModelConfig,
-    SegModelConfig,
-)
+from uvlm.model.model_config import ClsModelConfig, ModelConfig, ReportModelConfig, SegModelConfig
 from uvlm.model.pretrained import QwenOrigin, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
 from uvlm.model.uvlm import UVLM
@@ -50,7 +44,7 @@ class SegmenterModel(Loaded[SegModelConfig | ReportModelConfig]):
 
 
 @dataclass(frozen=True)
-class EncoderModel(Loaded[AnyModelConfig]):
+class EncoderModel(Loaded[ModelConfig]):
     """The encoder of any folder."""
 
     encoder: ResidualEncoder

@@ -22,14 +22,11 @@ def weights_of(module: nn.Module) -> State:
 
 def without_aliases(state: Mapping[str, Tensor]) -> State:
     """Keep the first name of each tensor (same memory, same shape)."""
-    kept: State = {}
-    seen: set[tuple[int, tuple[int, ...]]] = set()
+    first_names: dict[object, str] = {}
     for name, tensor in state.items():
-        identity = (tensor.data_ptr(), tuple(tensor.shape))
-        if identity not in seen or tensor.data_ptr() == 0:  # empty and meta tensors share 0
-            seen.add(identity)
-            kept[name] = tensor
-    return kept
+        pointer = tensor.data_ptr()  # 0 for empty and meta tensors, which are no aliases
+        first_names.setdefault((pointer, tuple(tensor.shape)) if pointer else name, name)
+    return {name: state[name] for name in first_names.values()}
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], subject: object) -> None:
