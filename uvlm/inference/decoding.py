@@ -63,7 +63,8 @@ class Written(NamedTuple):
 def repeated_tail(ids: Sequence[int], times: int) -> int:
     """Count the tokens after the first of `times` equal pieces at the end; 0 without such a loop.
 
-    No loop is looked for if `times` is 0. The shortest piece counts: `a b b b` ends in three `b`, two of which are too many.
+    The shortest piece counts: `a b b b` ends in three `b`, two of which are too many. With 0
+    `times`, no loop is looked for.
     """
     longest = len(ids) // times if times else 0
     for size in range(1, longest + 1):

@@ -5,7 +5,7 @@ B batch, H heads, L new positions, d head width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,4 +46,11 @@ class LayerCache:
             part.copy_(part.index_select(0, rows))
 
 
-Cache = Sequence[LayerCache]
+class Cache(list[LayerCache]):
+    """One cache per layer, also behind the interface that transformers' attention expects."""
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_index: int, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append to the cache of a layer, counted from 0."""
+        return self[layer_index].extend(keys, values)

@@ -160,14 +160,14 @@ class LanguageDecoder(nn.Module):
         embedded: Tensor = self.embedding(token_ids)
         return embedded
 
-    def new_cache(self, capacity: int) -> list[LayerCache]:
+    def new_cache(self, capacity: int) -> Cache:
         """Make an empty cache, one entry per layer, for at most `capacity` positions.
 
         On a CPU it is fp32 whatever the weights are: one query over 898 positions takes 0.10 ms in
         fp32 and 0.76 ms in bf16.
         """
         dtype = torch.float32 if self.rotation.device.type == "cpu" else None
-        return [LayerCache(capacity, dtype) for _ in self.layers]
+        return Cache(LayerCache(capacity, dtype) for _ in self.layers)
 
     def forward(
         self,

@@ -58,9 +58,9 @@ class QwenDecoder(nn.Module):
         embedded: Tensor = self.model.model.embed_tokens(token_ids)
         return embedded
 
-    def new_cache(self, capacity: int) -> list[LayerCache]:
+    def new_cache(self, capacity: int) -> Cache:
         """Make an empty cache, one entry per layer, for at most `capacity` positions."""
-        return [LayerCache(capacity) for _ in self.model.model.layers]
+        return Cache(LayerCache(capacity) for _ in self.model.model.layers)
 
     def forward(
         self,
@@ -84,7 +84,7 @@ class QwenDecoder(nn.Module):
             "position_embeddings": self.model.model.rotary_emb(hidden, positions),
             "attention_mask": mask,
             "is_causal": False,  # transformers takes "no mask" for causal otherwise
-            "cache": _LayerCaches(cache) if cache else None,
+            "cache": cache,
         }
         for number, layer in enumerate(self.model.model.layers, start=1):
             if number in injections and self.position == "before_layer":
@@ -176,18 +176,6 @@ def qwen3(origin: QwenOrigin, vocabulary_size: int, attention_dropout: float) ->
         fact = f"no tensor {min(found['missing_keys'])}"
         raise DataError(origin.folder, fact, "download it again")
     return model
-
-
-class _LayerCaches:
-    """Our layer caches behind the interface that transformers' attention expects."""
-
-    def __init__(self, layers: Cache) -> None:
-        self.layers = layers
-
-    def update(
-        self, keys: Tensor, values: Tensor, layer_index: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        return self.layers[layer_index].extend(keys, values)
 
 
 def _frozen_names(decoder: nn.Module, prefix: str = "") -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.cache import Cache
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
 from uvlm.model.projection import Projection
@@ -96,7 +96,7 @@ class UVLM(nn.Module):
         hidden: Tensor = self.decoder(sequence, injections, num_visual=block.shape[1])
         return hidden[:, block.shape[1] :]
 
-    def prefill(self, visual: Sequence[Tensor], capacity: int) -> list[LayerCache]:
+    def prefill(self, visual: Sequence[Tensor], capacity: int) -> Cache:
         """Read the visual block into a new cache with room for `capacity` text tokens."""
         block, injections = self._visual_block(visual)
         cache = self.decoder.new_cache(block.shape[1] + capacity)
