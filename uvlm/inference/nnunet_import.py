@@ -15,6 +15,7 @@ import pickle
 import re
 import zipfile
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,9 +106,9 @@ def _read(path: Path) -> dict[str, Any]:
     # Reconstructing a number or an array of plain numbers runs no code of the file.
     numbers: list[Any] = [np.dtype, np.ndarray]
     numbers += [type(np.dtype(name)) for name in ("f4", "f8", "i4", "i8", "u1", "?")]
-    for module in ("numpy.core", "numpy._core"):  # before and since NumPy 2
-        numbers.append((multiarray.scalar, f"{module}.multiarray.scalar"))
-        numbers.append((multiarray._reconstruct, f"{module}.multiarray._reconstruct"))
+    # The first module is that of NumPy before 2, the second the one since.
+    for module, name in product(("numpy.core", "numpy._core"), ("scalar", "_reconstruct")):
+        numbers.append((getattr(multiarray, name), f"{module}.multiarray.{name}"))
     try:
         with torch.serialization.safe_globals(numbers):
             content = torch.load(path, map_location="cpu", weights_only=True)

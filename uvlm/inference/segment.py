@@ -61,18 +61,15 @@ def segment_cases(
     done: Callable[[int], None],
     code: str = "",
 ) -> list[Row]:
-    """Store the label map of every case; keep what is already stored.
+    """Store the label map of every case, keep what is already stored, and return the rows.
 
     Args:
         segmenter: the network of stage 1.
         examples: cases with preprocessed volumes.
         preprocess: the contract they were prepared under.
         unet_sha256: digest of the network's weights.
-        done: told how many cases are done.
+        done: called with the number of cases done.
         code: digest of the stage's code; see `every_case.run`.
-
-    Returns:
-        One manifest row per case, whose source names the weights.
     """
     masks = _Masks(store_root(), segmenter, preprocess, unet_sha256)
     size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # small volumes are faster together

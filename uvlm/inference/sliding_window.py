@@ -52,7 +52,7 @@ def sliding_window_labels(
         for y, x_ in product(starts_y, starts_x)
     ]
     at_once = max(1, _VOXELS_AT_ONCE // prod(window))
-    weight = gaussian_weight(window).to(x.device)
+    weight = gaussian_weight(window).to(x.device)  # (d, h, w)
     labels = torch.empty((depth, height, width), dtype=torch.uint8, device=x.device)
     sums: Tensor | None = None  # (C, d, H, W), from slice z on
     for z, next_z in zip(starts_z, [*starts_z[1:], depth], strict=True):

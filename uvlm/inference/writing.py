@@ -54,6 +54,7 @@ def _one_by_one(
     written = tokens.new_empty(len(tokens), decoding.max_tokens)
     rows = [_Row(eos, decoding.stop_after_repeats) for _ in range(len(tokens))]
     for step in range(decoding.max_tokens):
+        # Rows that have ended go on in the batch; what they write is ignored.
         logits = adjust(model.next_logits(tokens, cache), written[:, :step], decoding, eos)
         tokens = pick(logits, decoding.temperature, generator, decoding.top_p)
         written[:, step] = tokens

@@ -94,7 +94,7 @@ class DecoderLayer(nn.Module):
         width = hidden.shape[-1]
         qkv: Tensor = self.qkv(self.attention_norm(hidden))
         turned, straight = qkv.split([2 * width, width], dim=-1)
-        queries, keys = rotate(self._split_heads(turned, parts=2), rotation)
+        queries, keys = rotate(self._split_heads(turned, parts=2), rotation)  # one kernel for both
         (values,) = self._split_heads(straight, parts=1)
         if cache is None:
             mixed = hybrid_attention(queries, keys, values, num_visual)

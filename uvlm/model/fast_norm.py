@@ -21,9 +21,7 @@ def use_group_norms(network: nn.Module) -> None:
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if isinstance(child, nn.InstanceNorm3d) and child.affine:
-                if child not in replaced:
-                    replaced[child] = _group_norm(child)
-                setattr(parent, name, replaced[child])
+                setattr(parent, name, replaced.setdefault(child, _group_norm(child)))
 
 
 def ready(network: nn.Module, device: torch.device) -> None:

@@ -57,8 +57,7 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
         raise DataError(directory / "config.json", f"weights: no sha256 for {name}", remedy)
     if not path.is_file():
         raise DataError(path, "no such file", remedy)
-    found = file_sha256(path)
-    if found != expected:
+    if (found := file_sha256(path)) != expected:
         fact = f"sha256 is {found[:12]} but config.json says {expected[:12]}: damaged or replaced"
         raise DataError(path, fact, remedy)
     try:

@@ -154,7 +154,7 @@ def qwen3(origin: QwenOrigin, vocabulary_size: int, attention_dropout: float) ->
         remedy = "use the tokenizer.json of the same Qwen3"
         raise DataError(origin.folder or "tokenizer.json", fact, remedy)
     architecture = dict(origin.pretrained.architecture) | {"attention_dropout": attention_dropout}
-    for key in ("dtype", "torch_dtype", "quantization_config"):
+    for key in ("dtype", "torch_dtype", "quantization_config"):  # trained in fp32, never quantised
         architecture.pop(key, None)
     config = Qwen3Config(**architecture, attn_implementation="sdpa")
     if origin.folder is None:
@@ -172,7 +172,7 @@ def qwen3(origin: QwenOrigin, vocabulary_size: int, attention_dropout: float) ->
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         fact = f"not readable as Qwen3 ({' '.join(str(error).split())})"
         raise DataError(origin.folder, fact, "download it again") from None
-    if found["missing_keys"]:
+    if found["missing_keys"]:  # transformers would only warn, and start them at random
         fact = f"no tensor {min(found['missing_keys'])}"
         raise DataError(origin.folder, fact, "download it again")
     return model

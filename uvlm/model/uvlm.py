@@ -100,11 +100,12 @@ class UVLM(nn.Module):
         """Read the visual block into a new cache with room for `capacity` text tokens."""
         block, injections = self._visual_block(visual)
         cache = self.decoder.new_cache(block.shape[1] + capacity)
-        self.decoder(block, injections, cache=cache)
+        self.decoder(block, injections, cache=cache)  # without a mask: the block sees itself
         return cache
 
     def next_logits(self, token_ids: Tensor, cache: Cache) -> Tensor:
         """Read `token_ids` (B,) into the cache; return logits (B, V) of the token after."""
+        # A single new row may see all that is cached, so no mask is needed here either.
         hidden = self.decoder(self.decoder.embed(token_ids[:, None]), {}, cache=cache)
         return self.decoder.logits(hidden[:, -1])
 
@@ -114,6 +115,7 @@ class UVLM(nn.Module):
             int(stage): projection(visual[int(stage) - 1])
             for stage, projection in self.projections.items()
         }
+        # (B, K, E) each; a stage is projected once however many layers it feeds
         injections = {layer: projected[stage] for layer, stage in self.plan.items()}
         for layer, gate in self.gates.items():
             injections[int(layer)] = gate * injections[int(layer)]

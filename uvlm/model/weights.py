@@ -32,10 +32,7 @@ def without_aliases(state: Mapping[str, Tensor]) -> State:
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], subject: object) -> None:
     """Copy `state` into `module`; unless every tensor is there and fits, nothing is copied.
 
-    Args:
-        module: receives the weights.
-        state: names as in `module.state_dict()`, aliases optional.
-        subject: names the file or folder in the error.
+    `state` may leave aliases out; `subject` names the file or folder in the error.
     """
     expected = module.state_dict()
     missing, unknown = weights_of(module).keys() - state.keys(), state.keys() - expected.keys()
