@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
 from time import process_time
 from typing import Any
@@ -15,7 +16,8 @@ from benchmarks import released
 from benchmarks.measure import cpu_seconds, cpu_seconds_of_both
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import SPECIALS, Size
-from uvlm.inference.writing import generate
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.model.uvlm import UVLM
 
 NEVER = -1  # an <eos> that no token is
@@ -77,6 +79,7 @@ def against_transformers(size: Size, model: UVLM, visual: Sequence[Tensor]) -> R
     """Our loop against Qwen3's `generate` with its cache, after equally many positions."""
     num_tokens = min(64, size.tokens)
     qwen = qwen_of_equal_size(size, size.vocabulary)
+    model.specials = replace(SPECIALS, eos=NEVER)
     prefix = torch.randn(1, visual[0].shape[1] + 3, size.params.decoder.width)
 
     def theirs() -> None:
@@ -87,7 +90,7 @@ def against_transformers(size: Size, model: UVLM, visual: Sequence[Tensor]) -> R
         )  # fmt: skip
 
     def ours() -> None:
-        generate(model, visual, num_tokens, SPECIALS.bos, NEVER)
+        write_reports(model, visual, Decoding(num_tokens))
 
     seconds = cpu_seconds_of_both(theirs, ours, size.repeats)
     counts = [sum(p.numel() for p in m.parameters()) / 1e6 for m in (qwen, model.decoder)]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any, Final
 
@@ -25,7 +25,8 @@ from benchmarks.sizes import SPECIALS, Size, paper
 from uvlm.config import OptimConfig
 from uvlm.device import autocast
 from uvlm.errors import SetupError
-from uvlm.inference.writing import generate
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.model.build import build_classifier, build_encoder, build_unet
 from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
 from uvlm.train.cls import ClassifierNet
@@ -127,10 +128,11 @@ def writing(size: Size, device: torch.device, batch: int) -> Callable[[], None]:
     """Write reports greedily, to the full length."""
     model = size.uvlm(size.compact_vocabulary).to(device)
     visual = [tokens.to(device) for tokens in size.visual(batch)]
+    model.specials = replace(SPECIALS, eos=-1)  # no token ends a report
 
     def work() -> None:
         with autocast(device, size.params.decoder.width):
-            generate(model, visual, size.tokens, SPECIALS.bos, eos=-1)
+            write_reports(model, visual, Decoding(size.tokens))
 
     return work
 

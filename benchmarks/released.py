@@ -54,7 +54,7 @@ def all_logits(model: UVLM, visual: Sequence[Tensor], token_ids: Tensor) -> Tens
 
 def _layer(layer: DecoderLayer, hidden: Tensor, mask: Tensor, decoder: LanguageDecoder) -> Tensor:
     batch, length, width = hidden.shape
-    rotation = decoder.cos[:length], decoder.signed_sin[:length]
+    rotation = decoder.rotation[:, :length]
     qkv: Tensor = layer.qkv(layer.attention_norm(hidden))
     split = qkv.view(batch, length, 3, layer.heads, -1).permute(2, 0, 3, 1, 4)
     queries, keys, values = rotate(split[0], rotation), rotate(split[1], rotation), split[2]

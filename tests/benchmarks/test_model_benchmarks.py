@@ -26,7 +26,8 @@ from benchmarks.attention import saved
 from benchmarks.measure import peak_growth_mb
 from benchmarks.ratios import Ratio, ratio_table
 from benchmarks.sizes import SPECIALS, Size
-from uvlm.inference.writing import generate
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.seeding import generator
 
 
@@ -95,7 +96,9 @@ def test_the_releases_way_writes_the_same_tokens(size: Size) -> None:
     for weight in model.parameters():
         weight.data.add_(0.3 * torch.randn_like(weight))
     theirs = released.write(model, visual, 12)
-    assert theirs.tolist() == generate(model, visual, 12, SPECIALS.bos, decoding.NEVER)
+    model.specials = replace(SPECIALS, eos=decoding.NEVER)
+    ours = write_reports(model, visual, Decoding(12))
+    assert theirs.tolist() == [report.ids for report in ours]
     assert len(theirs.unique()) > 2
 
 

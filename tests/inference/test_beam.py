@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.inference.tiny_writer import BOS, EOS, tiny_visual, tiny_writer
+from tests.inference.tiny_writer import BOS, EOS, endless, greedy, tiny_visual, tiny_writer
 from uvlm.inference.decoding import Decoding
-from uvlm.inference.writing import generate, write_reports
+from uvlm.inference.writing import write_reports
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.uvlm import UVLM
 
@@ -42,7 +42,7 @@ def every_report() -> list[list[int]]:
 def test_enough_beams_find_the_best_of_all_reports(model: UVLM, length_penalty: float) -> None:
     visual = tiny_visual(3)
     decoding = Decoding(LIMIT, num_beams=VOCABULARY**LIMIT, length_penalty=length_penalty)
-    found = write_reports(model, visual, decoding, BOS, EOS)
+    found = write_reports(model, visual, decoding)
     reports = every_report()
     assert len(reports) == 1 + 5 + 25 + 125
     for case, report in enumerate(found):
@@ -75,7 +75,7 @@ def naive_beams(model: UVLM, visual: list[Tensor], width: int, limit: int) -> li
 @pytest.mark.parametrize("width", [2, 3, 5])
 def test_beams_equal_a_search_without_cache_and_early_stop(width: int) -> None:
     model, visual = tiny_writer(12), tiny_visual()
-    found = write_reports(model, visual, Decoding(10, num_beams=width), BOS, EOS)
+    found = write_reports(model, visual, Decoding(10, num_beams=width))
     for case, report in enumerate(found):
         row = [tokens[case : case + 1] for tokens in visual]
         assert report.ids == naive_beams(model, row, width, 10)
@@ -83,10 +83,10 @@ def test_beams_equal_a_search_without_cache_and_early_stop(width: int) -> None:
 
 def test_beams_say_something_likelier_than_greedy() -> None:
     model, visual = tiny_writer(12), tiny_visual()
-    greedy = generate(model, visual, 10, BOS, EOS)
-    beams = write_reports(model, visual, Decoding(10, num_beams=6), BOS, EOS)
+    plain = greedy(model, visual, 10)
+    beams = write_reports(model, visual, Decoding(10, num_beams=6))
     gains = []
-    for case, (one, other) in enumerate(zip(greedy, beams, strict=True)):
+    for case, (one, other) in enumerate(zip(plain, beams, strict=True)):
         row = [tokens[case : case + 1] for tokens in visual]
         scores = []
         for ids in (one, other.ids):
@@ -100,7 +100,7 @@ def test_beams_say_something_likelier_than_greedy() -> None:
 def test_beams_keep_the_minimum_and_the_ban_of_ngrams() -> None:
     model, visual = tiny_writer(12), tiny_visual()
     decoding = Decoding(12, num_beams=3, min_tokens=6, no_repeat_ngram=2, length_penalty=0.0)
-    for report in write_reports(model, visual, decoding, BOS, EOS):
+    for report in write_reports(model, visual, decoding):
         assert len(report.ids) >= 6
         pairs = list(itertools.pairwise(report.ids))
         assert len(set(pairs)) == len(pairs)
@@ -111,8 +111,8 @@ def test_a_loop_of_beams_is_told_and_cut() -> None:
     assert isinstance(model.decoder, LanguageDecoder)
     model.decoder.embedding.weight.data.mul_(6.0)  # loud words follow themselves
     decoding = Decoding(20, num_beams=2, stop_after_repeats=4)
-    whole = write_reports(model, visual, Decoding(20, num_beams=2), BOS, -1)
-    cut = write_reports(model, visual, decoding, BOS, -1)
+    whole = write_reports(endless(model), visual, Decoding(20, num_beams=2))
+    cut = write_reports(model, visual, decoding)
     assert "loop" in {report.ended for report in cut}
     for long, short in zip(whole, cut, strict=True):
         assert long.ids[: len(short.ids)] == short.ids

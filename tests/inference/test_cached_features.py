@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.inference.tiny_writer import greedy
 from tests.tiny_qwen import SIZES, write_qwen
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
 from uvlm.files import store_root
 from uvlm.inference.encode import encode_cases, split_stages
-from uvlm.inference.writing import generate
 from uvlm.model.align import align
 from uvlm.model.build import build_classifier, build_encoder, build_uvlm
 from uvlm.model.folder import save_model
@@ -130,5 +130,4 @@ def test_logits_from_the_cache_are_exact_in_fp32_and_close_in_fp16(
     assert torch.equal(model(exact, ids), expected)
     assert float((model(half, ids) - expected).abs().max()) < 2e-3
     assert not torch.equal(model(half, ids), expected)
-    written = generate(model, exact, 8, 3, 4)
-    assert written == generate(model, uncached(params, paths), 8, 3, 4)
+    assert greedy(model, exact, 8) == greedy(model, uncached(params, paths), 8)

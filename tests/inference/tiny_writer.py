@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from tests.tiny_qwen import SIZES
 from uvlm.config import DecoderConfig, EncoderConfig, InjectionConfig
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.model.build import build_uvlm
 from uvlm.model.uvlm import UVLM, SpecialIds
 
@@ -40,6 +44,16 @@ def tiny_writer(vocabulary_size: int = 12, seed: int = 3, kind: str = "scratch")
     for weight in model.parameters():
         weight.data.add_(0.4 * torch.randn_like(weight))
     return model.eval()
+
+
+def endless(model: UVLM) -> UVLM:
+    """Let no token end a report."""
+    model.specials = replace(model.specials, eos=-1)
+    return model
+
+
+def greedy(model: UVLM, visual: list[Tensor], limit: int) -> list[list[int]]:
+    return [report.ids for report in write_reports(model, visual, Decoding(limit))]
 
 
 def tiny_visual(rows: int = 6) -> list[Tensor]:

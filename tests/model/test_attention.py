@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from uvlm.model.attention import hybrid_attention
-from uvlm.model.mask import hybrid_mask
+from uvlm.model.attention import hybrid_attention, hybrid_mask
 
 BATCH, HEADS, LENGTH, HEAD_DIM = 2, 3, 19, 8
 

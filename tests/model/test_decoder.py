@@ -28,8 +28,7 @@ def decoder(decoder_config: DecoderConfig) -> LanguageDecoder:
 
 def turned(x: Tensor, position: int) -> Tensor:
     """One vector, turned as if it stood at `position`."""
-    cos, sin = rotary_tables(4096, x.shape[-1])
-    return rotate(x, (cos[position], sin[position]))
+    return rotate(x, rotary_tables(4096, x.shape[-1])[:, position])
 
 
 @settings(max_examples=25, deadline=None)
@@ -66,10 +65,7 @@ def test_the_decoder_is_blind_to_a_common_shift_of_all_positions(
 ) -> None:
     hidden = torch.randn(1, 6, 16)
     layer = decoder.layers[0]
-    outputs = [
-        layer(hidden, (decoder.cos[s : s + 6], decoder.signed_sin[s : s + 6]), 3, None)
-        for s in (0, 9)
-    ]
+    outputs = [layer(hidden, decoder.rotation[:, s : s + 6], 3, None) for s in (0, 9)]
     torch.testing.assert_close(outputs[0], outputs[1], atol=1e-5, rtol=1e-5)
 
 
@@ -109,12 +105,11 @@ def test_cached_steps_equal_the_full_forward(decoder: LanguageDecoder) -> None:
 def test_half_precision_keeps_exact_rotations_and_a_cache_that_a_cpu_reads_fast(
     decoder: LanguageDecoder,
 ) -> None:
-    cos, signed_sin = decoder.cos.clone(), decoder.signed_sin.clone()
+    rotation = decoder.rotation.clone()
     hidden = torch.randn(3, 12, 16)
     exact = decoder(hidden, {}, num_visual=5)
     decoder.bfloat16()
-    assert torch.equal(decoder.cos, cos)
-    assert torch.equal(decoder.signed_sin, signed_sin)
+    assert torch.equal(decoder.rotation, rotation)
     half = hidden.bfloat16()
     cache = decoder.new_cache(12)
     outputs = [decoder(half[:, :5], {}, cache=cache)]
@@ -131,9 +126,7 @@ def test_a_decoder_made_on_the_meta_device_has_its_tables_when_it_gets_memory(
     with torch.device("meta"):
         empty = LanguageDecoder(40, sizes_of(decoder_config), max_positions=20)
     filled = empty.to_empty(device="cpu")
-    cos, signed_sin = rotary_tables(20, 8)
-    assert torch.equal(filled.cos, cos)
-    assert torch.equal(filled.signed_sin, signed_sin)
+    assert torch.equal(filled.rotation, rotary_tables(20, 8))
 
 
 @torch.no_grad()

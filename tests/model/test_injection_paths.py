@@ -227,7 +227,7 @@ def test_after_attention_our_layer_adds_between_its_two_parts(build: Build) -> N
     decoder = build("scratch", position="after_attention").decoder
     assert isinstance(decoder, LanguageDecoder)
     hidden, visual = torch.randn(2, 6, 16), torch.randn(2, 3, 16)
-    rotation = (decoder.cos[:6], decoder.signed_sin[:6])
+    rotation = decoder.rotation[:, :6]
     layer: Any = decoder.layers[0]
     expected = hidden + layer._attend(hidden, rotation, None, None)
     for token in range(3):

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 
-from uvlm.model.mask import hybrid_mask
+from uvlm.model.attention import hybrid_mask
 
 
 def test_hybrid_mask_matches_the_picture_in_its_docstring() -> None:

@@ -75,7 +75,7 @@ def test_forward_follows_equation_5_layer_by_layer(
         [framing[:, :1], projected[4], framing[:, 1:], decoder.embed(token_ids)], dim=1
     )
     length = hidden.shape[1]
-    rotation = (decoder.cos[:length], decoder.signed_sin[:length])
+    rotation = decoder.rotation[:, :length]
     for layer_number, layer in enumerate(decoder.layers, start=1):
         stage = 6 - layer_number + 1
         if stage >= 1:

@@ -23,8 +23,9 @@ from uvlm.data.sets.phantom.scan import draw_scan, reconstruct
 from uvlm.evaluation.bleu import corpus_bleu
 from uvlm.evaluation.labelling.phantom import PhantomLabeller
 from uvlm.files import store_root
+from uvlm.inference.decoding import Decoding
 from uvlm.inference.encode import encode_cases, split_stages
-from uvlm.inference.writing import generate
+from uvlm.inference.writing import write_reports
 from uvlm.model.load import load_report_model
 from uvlm.seeding import generator
 from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
@@ -168,8 +169,8 @@ class Eight:
         tokens = torch.from_numpy(np.stack(arrays).astype(np.float32))
         visual = split_stages(tokens, self.params.encoder.channels)
         limit = self.params.decoder.max_report_tokens
-        ids = generate(model.uvlm, visual, limit, tokenizer.bos_id, tokenizer.eos_id)
-        return [tokenizer.decode(row) for row in ids]
+        written = write_reports(model.uvlm, visual, Decoding(limit))
+        return [tokenizer.decode(report.ids) for report in written]
 
     @property
     def training(self) -> list[Case]:

@@ -1,7 +1,7 @@
 """Beam search: several unfinished reports per row compete by mean log probability.
 
-The beams of a row stand together in the batch and share what the cache knows of the image. A row is
-decided when no unfinished report can overtake its best finished one, however it goes on.
+The beams of a row are adjacent in the batch and share the cached image. A row is decided once no
+unfinished report can overtake its best finished one, however it continues.
 
 B rows, W beams, V vocabulary.
 """
@@ -17,10 +17,9 @@ from uvlm.inference.decoding import Decoding, Written, adjust, repeated_tail
 from uvlm.model.uvlm import UVLM
 
 
-def beam_search(
-    model: UVLM, visual: Sequence[Tensor], decoding: Decoding, bos: int, eos: int
-) -> list[Written]:
+def beam_search(model: UVLM, visual: Sequence[Tensor], decoding: Decoding) -> list[Written]:
     """Write one report per row of visual tokens (B, K, C_i)."""
+    bos, eos = model.specials.bos, model.specials.eos
     width, limit = decoding.num_beams, decoding.max_tokens
     cache = model.prefill(visual, capacity=limit)
     num_visual = cache[0].length
@@ -30,12 +29,13 @@ def beam_search(
     tokens = torch.full((len(rows) * width,), bos, device=visual[0].device)
     written = tokens.new_empty(len(tokens), 0)
     scores = torch.zeros(len(rows), width, device=tokens.device)
-    scores[:, 1:] = -torch.inf  # all beams are still the same
+    scores[:, 1:] = -torch.inf  # all beams are still equal: only the first may branch
     first_beams = torch.arange(len(rows), device=tokens.device)[:, None] * width
     for _ in range(limit):
         logits = adjust(model.next_logits(tokens, cache).float(), written, decoding, eos)
         totals = scores.flatten()[:, None] + torch.log_softmax(logits, dim=-1)  # (B W, V)
-        best, places = totals.view(len(rows), -1).topk(2 * width)  # at most W of them end
+        # Each of the W beams can end only once, so of 2 W candidates at least W go on.
+        best, places = totals.view(len(rows), -1).topk(2 * width)
         parents, chosen = places // totals.shape[1], places % totals.shape[1]
         reports = written.view(len(rows), width, -1)
         survivors = [
@@ -68,25 +68,24 @@ class _Row:
         self, reports: Tensor, scores: list[float], parents: list[int], tokens: list[int], eos: int
     ) -> list[int]:
         """Keep the best report that ends here; return the places of the W that go on."""
-        length = reports.shape[1] + 1
+        length = reports.shape[1] + 1  # <eos> counts
         going_on = []
         for place, (score, parent, token) in enumerate(zip(scores, parents, tokens, strict=True)):
             if token != eos:
                 going_on.append(place)
             elif not self.is_decided:
                 self._offer(score, length, reports[parent], ended_by_eos=True)
+        # Log probabilities only fall, so a beam can do no better than its score at full length.
         hopes = [self._score(scores[place], self.decoding.max_tokens) for place in going_on]
         self.is_decided = self.is_decided or self.best >= max(hopes, default=-torch.inf)
         return going_on[: self.decoding.num_beams]
 
     def result(self, reports: Tensor, scores: list[float]) -> Written:
-        """Return the best report, one that the limit cut included."""
+        """Return the best report, which may be one that the limit cut."""
         if not self.is_decided:
             for report, score in zip(reports, scores, strict=True):
                 self._offer(score, reports.shape[1], report, ended_by_eos=False)
-        times = self.decoding.stop_after_repeats
-        excess = repeated_tail(self.ids, times) if times else 0
-        if excess:
+        if excess := repeated_tail(self.ids, self.decoding.stop_after_repeats):
             return Written(self.ids[:-excess], "loop")
         return Written(self.ids, "eos" if self.ended_by_eos else "limit")
 

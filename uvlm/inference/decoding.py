@@ -1,4 +1,4 @@
-"""How the next token is chosen: what is forbidden, what is less likely, which one is taken.
+"""How the next token is chosen: which are forbidden, which are made less likely, which is taken.
 
 B rows, V vocabulary, t tokens written so far.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 from uvlm.config import GenerateConfig
 
 Ended = Literal["eos", "limit", "loop"]
-_MOST_LIKELY = 1024  # nearly always hold top_p; sorting 150,000 logits is slow
+_MOST_LIKELY = 1024  # these nearly always hold top_p, and sorting 150,000 logits is slow
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Decoding:
     """How to write one report; the defaults take the likeliest token until <eos>.
 
     Args:
-        max_tokens: a report without <eos> stops after so many tokens.
-        min_tokens: <eos> cannot come before so many.
+        max_tokens: a report without <eos> stops after this many tokens.
+        min_tokens: <eos> cannot come before this many.
         temperature: 0 takes the likeliest token; above, tokens are drawn from softmax(logits / t).
         top_p: draw from the fewest likeliest tokens that together have this probability.
         repetition_penalty: divides the positive logits of tokens already written, multiplies the
@@ -32,8 +32,8 @@ class Decoding:
         no_repeat_ngram: no n tokens in a row are written twice; 0 allows it.
         num_beams: how many unfinished reports compete; 1 is greedy.
         length_penalty: beams compete by log probability / tokens ** length_penalty.
-        stop_after_repeats: a report that ends in so many copies of the same tokens stops there, and
-            keeps the first copy; 0 lets it run.
+        stop_after_repeats: a report that ends in this many copies of the same tokens stops there
+            and keeps the first copy; 0 lets it run.
     """
 
     max_tokens: int
@@ -48,7 +48,7 @@ class Decoding:
 
     @classmethod
     def of(cls, config: GenerateConfig, limit: int) -> Self:
-        """Decode as the section `generate` says, at most as long as the reports trained on."""
+        """Decode as the section `generate` says, at most as long as the training reports."""
         values = config.model_dump(exclude={"batch_size"})
         return cls(**values | {"max_tokens": min(config.max_tokens or limit, limit)})
 
@@ -61,12 +61,14 @@ class Written(NamedTuple):
 
 
 def repeated_tail(ids: Sequence[int], times: int) -> int:
-    """Count the tokens after the first of `times` equal pieces at the end; 0 if it does not loop.
+    """Count the tokens after the first of `times` equal pieces at the end; 0 without such a loop.
 
-    The shortest such piece counts: `a b b b` ends in three `b`, two of which are too many.
+    The shortest piece counts: `a b b b` ends in three `b`, two of which are too many. With 0
+    `times`, no loop is looked for.
     """
-    for size in range(1, len(ids) // times + 1):
-        if ids[-1] == ids[-1 - size]:
+    longest = len(ids) // times if times else 0
+    for size in range(1, longest + 1):
+        if ids[-1] == ids[-1 - size]:  # cheap, and nearly always false
             tail = list(ids[-size * times :])
             if tail == tail[:size] * times:
                 return size * (times - 1)
@@ -85,7 +87,7 @@ def adjust(logits: Tensor, written: Tensor, decoding: Decoding, eos: int) -> Ten
 
 
 def penalise_repetition(logits: Tensor, written: Tensor, penalty: float) -> Tensor:
-    """Make tokens that were written less likely."""
+    """Make tokens that were already written less likely."""
     found = logits.gather(1, written)
     return logits.scatter(1, written, torch.where(found > 0, found / penalty, found * penalty))
 
@@ -94,18 +96,16 @@ def forbid_ngrams(logits: Tensor, written: Tensor, size: int) -> Tensor:
     """Forbid every token that would complete `size` tokens in a row written before."""
     if written.shape[1] < size:
         return logits
-    before = written.unfold(1, size, 1)  # (B, t - size + 1, size)
-    tail = written[:, written.shape[1] - size + 1 :]
+    before = written.unfold(1, size, 1)  # (B, t - size + 1, size), every n-gram so far
+    tail = written[:, written.shape[1] - size + 1 :]  # (B, size - 1), which the next token extends
     follows = (before[..., :-1] == tail[:, None]).all(dim=-1)
+    # Summed, not assigned: a token may end several n-grams, of which only some match.
     counts = torch.zeros_like(logits).scatter_add_(1, before[..., -1], follows.to(logits.dtype))
     return logits.masked_fill(counts > 0, -torch.inf)
 
 
 def pick(
-    logits: Tensor,
-    temperature: float,
-    generator: torch.Generator | None = None,
-    top_p: float = 1.0,
+    logits: Tensor, temperature: float, generator: torch.Generator | None = None, top_p: float = 1.0
 ) -> Tensor:
     """Choose one token (B,) per row of logits (B, V)."""
     if temperature == 0:
@@ -117,7 +117,7 @@ def pick(
 
 
 def nucleus(probabilities: Tensor, top_p: float) -> Tensor:
-    """Zero all but the fewest likeliest tokens whose probabilities (B, V) reach `top_p`."""
+    """Keep the fewest likeliest tokens whose probabilities (B, V) reach `top_p`; zero the rest."""
     size = probabilities.shape[1]
     likely, tokens = probabilities.topk(min(_MOST_LIKELY, size), dim=-1)
     if bool((likely.sum(dim=-1) < top_p).any()):

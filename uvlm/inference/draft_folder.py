@@ -1,14 +1,15 @@
-"""What `predict` leaves behind for one CT: whole or not at all.
+"""What `predict` leaves behind for one CT, whole or not at all.
 
 report.txt               the disclaimer, then the report
 report.json              the same with probabilities, hashes, versions, seconds
 segmentation.nii.gz      class ids on the CT's own grid and axes
-segmentation.json        name of every class id
+segmentation.json        the name of every class id
 """
 
 from __future__ import annotations
 
 import platform
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,12 +40,12 @@ _PHANTOM: Final = (
     "whatever it says about a real CT is meaningless."
 )
 _UNKNOWN: Final = "Its config.json does not say what this model was trained on."
-_ENDINGS: Final = (".nii.gz", ".nii", ".gz")
+_ENDING: Final = re.compile(r"(?<=.)(\.nii\.gz|\.nii|\.gz)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says about one CT; `label_map` lies on the CT's own grid and axes."""
+    """What the model says about one CT; `label_map` is on the CT's own grid and axes."""
 
     report: Report
     probabilities: dict[str, float]
@@ -55,7 +56,7 @@ class Prediction:
 
 @dataclass(frozen=True, eq=False)
 class Draft(Prediction):
-    """Everything that is written about one CT."""
+    """A prediction and what is written beside it."""
 
     case_id: str
     model_sha256: str
@@ -63,7 +64,7 @@ class Draft(Prediction):
     disclaimer: str
 
     def document(self) -> dict[str, Any]:
-        """Give report.json."""
+        """Return the content of report.json."""
         return {
             "case_id": self.case_id,
             "disclaimer": self.disclaimer,
@@ -83,18 +84,16 @@ class Draft(Prediction):
         }
 
     def text(self) -> str:
-        """Give report.txt."""
-        sections = (
-            (FINDINGS_HEADING, self.report.findings),
-            (IMPRESSION_HEADING, self.report.impression),
-        )
-        written = [f"{heading} {text}" for heading, text in sections if text]
+        """Return the content of report.txt."""
+        findings, impression = self.report.findings, self.report.impression
+        sections = {FINDINGS_HEADING: findings, IMPRESSION_HEADING: impression}
+        written = [f"{heading} {text}" for heading, text in sections.items() if text]
         body = "\n\n".join(written or ["The model wrote nothing."])
         return f"{self.disclaimer}\n\nCT: {self.case_id}\n\n{body}\n"
 
 
 def disclaimer_of(params: Mapping[str, Any]) -> str:
-    """Say what a draft is worth, from the parameters that a model folder records."""
+    """Say how far to trust a draft, from the parameters that a model folder records."""
     source = params.get("download", {}).get("source")
     if source is None:
         return f"{_DRAFT} {_UNKNOWN}"
@@ -102,11 +101,11 @@ def disclaimer_of(params: Mapping[str, Any]) -> str:
 
 
 def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]]:
-    """Give every CT a case id and a folder, before any work is done.
+    """Assign every CT a case id and a folder, before any work is done.
 
     Raises:
         DataError: a CT is missing.
-        ConfigError: two CTs have one id, or a result would take the place of an input.
+        ConfigError: two CTs share an id, or a result would overwrite an input.
     """
     folders: dict[str, tuple[Path, Path]] = {}
     for ct in cts:
@@ -119,27 +118,25 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
         folders[case_id] = (ct, out / case_id if len(cts) > 1 else out)
     inputs = {ct.resolve() for ct, _ in folders.values()}
     for _, folder in folders.values():
+        remedy = "choose another --out"
         if folder.exists() and not folder.is_dir():
-            raise ConfigError(folder, "is a file, not a folder", "choose another --out")
+            raise ConfigError(folder, "is a file, not a folder", remedy)
         if any(ct.is_dir() and folder.resolve().is_relative_to(ct) for ct in inputs):
-            raise ConfigError(folder, "lies inside an input", "choose another --out")
+            raise ConfigError(folder, "lies inside an input", remedy)
         for name in FILES:
             if (folder / name).resolve() in inputs:
-                raise ConfigError(folder / name, "is an input", "choose another --out")
+                raise ConfigError(folder / name, "is an input", remedy)
     return folders
 
 
 def case_id_of(ct: Path) -> str:
-    """Take the name of the file, without its ending, or of the folder."""
-    ct = ct if ct.name else ct.resolve()
-    for ending in _ENDINGS:
-        if ct.name.lower().endswith(ending) and len(ct.name) > len(ending):
-            return ct.name[: -len(ending)]
-    return ct.name
+    """Return the name of the folder, or of the file without its ending."""
+    ct = ct if ct.name else ct.resolve()  # "." has no name
+    return _ENDING.sub("", ct.name, count=1)
 
 
 def write_draft(folder: Path, draft: Draft) -> None:
-    """Write all files of a draft, or none."""
+    """Write all files of a draft or none."""
     with filling(folder) as temporary:
         write_text_atomic(temporary / REPORT_TXT, draft.text())
         write_json_atomic(temporary / REPORT_JSON, draft.document())
@@ -154,9 +151,9 @@ def write_segmentation(folder: Path, label_map: LabelMap, class_names: Sequence[
 
 @contextmanager
 def filling(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder whose files move into `folder` at the end, if all went well.
+    """Yield a temporary folder whose files move into `folder` at the end, if all went well.
 
-    Files of other names that `folder` holds are left alone.
+    Files of other names in `folder` are left alone.
     """
     try:
         with filling_folder(folder, keep_others=True) as temporary:

@@ -1,7 +1,7 @@
-"""Stage `encode`: a frozen encoder reads every volume once; its aligned tokens are stored.
+"""Stage `encode`: a frozen encoder reads every volume once, and its aligned tokens are stored.
 
 Pooling and padding (eq. 4) have no weights, so stage 3 trains on these tokens alone. With
-`encode.views` above 1 a training case is also stored as augmented views, one array for all.
+`encode.views` above 1, a training case also has augmented views, stored in one array.
 
 V views, K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -35,7 +36,7 @@ from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2  # of the arithmetic
-View = Callable[[Voxels, str, int], Voxels]  # normalised voxels, case id, number of the view
+View = Callable[[Voxels, str, int], Voxels]  # from normalised voxels, case id, number of the view
 
 
 def encode_cases(
@@ -49,19 +50,19 @@ def encode_cases(
     view: View | None = None,
     code: str = "",
 ) -> list[Row]:
-    """Store the tokens of every case and write the manifest; what is stored already is kept.
+    """Store the tokens of every case and write the manifest; keep what is already stored.
 
     Args:
         params: reads `seed`, the sections preprocess, injection and encode, and with several views
             train_report.augment.
         index: manifest of the stage `index`.
         preprocess: manifest of the stage `preprocess`.
-        model: model folder whose encoder is frozen, data/models/cls.
-        out: manifest to write. One (K, sum C_i) array a case; the row's extras are `channels`,
+        model: model folder whose encoder is used as it is, data/models/cls.
+        out: manifest to write. One (K, sum C_i) array per case; the row's extras are `channels`,
             `encoder_sha256`, `reference_stage`, `pooling` and `deeper`. With several views the
             array of a training case is (V, K, sum C_i), and its row has `views`.
         progress: shows the cases done.
-        view: gives the views of a training case beyond the first, from number 1 on.
+        view: makes the views of a training case beyond the first, from number 1 on.
         code: digest of the stage's code; see `every_case.run`.
 
     Returns:
@@ -72,9 +73,10 @@ def encode_cases(
     device = choose_device()
     set_threads()
     ready(loaded.encoder, device)
-    tokens = _Tokens(store_root(), params, loaded, device, view)
+    origin = _origin(params.injection, loaded.config.weights["encoder"])
+    tokens = _Tokens(store_root(), params, loaded, device, view, origin)
     examples = read_examples(index, preprocess, params.preprocess)
-    size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # faster than one by one
+    size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # small volumes go faster together
 
     def done(count: int) -> None:
         if progress is not None:
@@ -91,36 +93,31 @@ class _Tokens(BatchProduct[Example]):
     model: EncoderModel
     device: torch.device
     view: View | None
+    origin: dict[str, Any]
     stage = "encode"
     constant = "VERSION in uvlm/inference/encode.py"
     as_a_whole = True
 
     @property
     def settings(self) -> list[Any]:
-        return [*self._made_by, *self._views(self.params.encode.views)]
+        return self._settings(self.params.encode.views)
 
-    @property
-    def _made_by(self) -> list[Any]:
+    def _settings(self, num_views: int) -> list[Any]:
         contract = contract_sha256(self.params.preprocess)
         precision = choose_precision(self.device)
-        return [contract, *self._origin.values(), self.params.encode.dtype, precision, VERSION]
-
-    @property
-    def _origin(self) -> dict[str, Any]:
-        return _origin(self.params.injection, self.model.config.weights["encoder"])
-
-    def _views(self, count: int) -> list[Any]:
+        made_by = [contract, *self.origin.values(), self.params.encode.dtype, precision, VERSION]
         augment = self.params.train_report.augment.model_dump(mode="json")
-        return [count, augment, self.params.seed] if count > 1 else []
+        return made_by + ([num_views, augment, self.params.seed] if num_views > 1 else [])
 
     def _num_views(self, item: Example) -> int:
         """Count the views of a case; only training draws from several."""
         return self.params.encode.views if item.case.split == "train" else 1
 
     def key(self, item: Example) -> str:
-        views = self._views(self._num_views(item))
-        case = [item.case_id] if views else []
-        return key_of(self.stage, item.volume_sha256, *self._made_by, *views, *case)
+        num_views = self._num_views(item)
+        # Views are drawn by case, so equal volumes of two cases do not share them.
+        case = [item.case_id] if num_views > 1 else []
+        return key_of(self.stage, item.volume_sha256, *self._settings(num_views), *case)
 
     def make_several(self, items: Sequence[Example]) -> Iterator[npt.NDArray[np.floating]]:
         batch = [item.voxels(self.params.preprocess) for item in items]
@@ -136,14 +133,14 @@ class _Tokens(BatchProduct[Example]):
         return self.view(x, item.case_id, number)
 
     def _encode(self, voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
-        """Return the tokens of some volumes, (B, K, sum C_i)."""
+        """Encode a batch of volumes: (B, K, sum C_i)."""
         x = torch.from_numpy(np.stack(voxels))[:, None].to(self.device)
         tokens = encode_volumes(self.model.encoder, x, self.params.injection)
         return tokens.cpu().numpy().astype(self.params.encode.dtype)
 
     def row(self, item: Example, key: str, path: str, note: Mapping[str, Any]) -> Row:
         config = self.model.config
-        extra = {"channels": list(config.encoder.channels), **self._origin}
+        extra = {"channels": list(config.encoder.channels), **self.origin}
         if (count := self._num_views(item)) > 1:
             extra["views"] = count
         source = f"encoder:{config.weights['encoder'][:12]}"
@@ -163,21 +160,17 @@ def split_stages(tokens: Tensor, channels: Sequence[int]) -> list[Tensor]:
 
 
 def read_encodings(path: Path, injection: InjectionConfig, encoder_sha256: str) -> dict[str, Row]:
-    """Read the manifest by case and refuse tokens of another encoder or alignment."""
+    """Read the manifest by case; refuse tokens of another encoder or alignment."""
     rows = read_manifest(path)
-    for row in rows:
-        for name, value in _origin(injection, encoder_sha256).items():
-            if row.extra.get(name) != value:
-                raise DataError(
-                    path,
-                    f"case {row.case} has {name} {row.extra.get(name)}, this run has {value}",
-                    "run `dvc repro encode`",
-                )
+    for row, (name, value) in product(rows, _origin(injection, encoder_sha256).items()):
+        if row.extra.get(name) != value:
+            fact = f"case {row.case} has {name} {row.extra.get(name)}, this run has {value}"
+            raise DataError(path, fact, "run `dvc repro encode`")
     return {row.case: row for row in rows}
 
 
 def _origin(injection: InjectionConfig, encoder_sha256: str) -> dict[str, Any]:
-    """Say which encoder and alignment made tokens; every row of the manifest does."""
+    """Say which encoder and alignment made tokens, as every row of the manifest does."""
     return {
         "encoder_sha256": encoder_sha256,
         "reference_stage": injection.reference_stage,

@@ -1,10 +1,10 @@
 """Stage `generate`: a report, probabilities and a label map for every scan of the test split.
 
-data/generated/predictions.jsonl    one line a scan; its keys are in text/predictions.py
+data/generated/predictions.jsonl    one line per scan; see text/predictions.py for its keys
 data/manifests/generate.jsonl       label maps on the network's grid, in the store
 
-A scan is read once, from its first reconstruction: reports and labels belong to scans. Validation
-scans with a reference label map are segmented too, for `evaluate` to choose thresholds on.
+A scan is read once, from its first reconstruction, because reports and labels belong to scans.
+Validation scans with a reference label map are segmented too; `evaluate` sets thresholds on them.
 
 B batch, K visual tokens, C_i channels of encoder stage i, E numbers of the classifier's embedding.
 """
@@ -14,7 +14,8 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
 
@@ -36,7 +37,7 @@ from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_report_model, load_segmenter
 from uvlm.seeding import torch_generator
-from uvlm.store import Row, load_array, read_manifest, resolve, write_manifest
+from uvlm.store import load_array, read_manifest, resolve, write_manifest
 from uvlm.text.predictions import CasePrediction, write_predictions
 from uvlm.tracking import Progress
 
@@ -45,7 +46,7 @@ _SPLITS: Final[tuple[Split, ...]] = ("test", "train", "val")
 
 
 class GeneratePaths(TypedDict):
-    """Manifests of the stages before, model folders, and the two outputs."""
+    """Manifests of earlier stages, model folders, and the two outputs."""
 
     index: Path
     encodings: Path
@@ -68,35 +69,41 @@ def generate_reports(
 
     Args:
         params: reads `seed` and the sections preprocess, encoder, injection, train_seg (patch),
-            train_report (whether the encoder trained along) and generate.
-        progress: shows the label maps, the reports, and the training cases compared with.
+            train_report (whether the encoder was trained too) and generate.
+        progress: shows how many cases were segmented, described and compared with.
         code: digest of the stage's code; see `every_case.run`.
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
-        How many cases, how many different reports, how many of them did not end by themselves,
+        How many cases, how many distinct reports, how many that did not end by themselves, and
         seconds per report.
     """
     set_threads()
     for folder in (paths["model"], paths["seg"]):
         check_contract(folder, contract(params.preprocess))
     test, training, masked = _chosen(params, paths)
-    steps = _Steps(progress, len(test) + len(training) + len(masked))
+    total = len(test) + len(training) + len(masked)
+
+    def done(before: int, count: int) -> None:
+        if progress is not None:
+            progress.update(before + count, total)
+
     loaded = load_segmenter(paths["seg"])
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
     unet_sha256 = loaded.config.weights["unet"]
-    # Masks come first: their code is held against the store before reports take hours.
-    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, steps.done, code)
+    # Masks come first: changed code is refused there before reports take hours.
+    shown = partial(done, 0)
+    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code)
     writer = ReportWriter.of(load_report_model(paths["model"]))
     tokens = _tokens_by_example(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
     for batch in _batches(test, params.generate.batch_size):
         predictions += _predict(params, writer, batch, tokens, ended)
-        steps.done(len(masked) + len(predictions))
+        done(len(masked), len(predictions))
     queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
-    done = steps.after(len(masked) + len(test))
-    nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, done))
+    shown = partial(done, len(masked) + len(test))
+    nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, shown))
     predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
     write_predictions(paths["predictions"], predictions)
     write_manifest(paths["masks"], rows)
@@ -114,15 +121,13 @@ def _chosen(
 ) -> tuple[list[Example], list[Example], list[Example]]:
     """Read the first case of every scan: to describe, to compare with, and to segment.
 
-    A case that was refused later stays out, and no other stands in for it.
+    A case that was refused later is left out, and no other replaces it.
 
     Raises:
         DataError: there is no test case.
     """
-    examples = {
-        example.case.case_id: example
-        for example in read_examples(paths["index"], paths["preprocess"], params.preprocess)
-    }
+    read = read_examples(paths["index"], paths["preprocess"], params.preprocess)
+    examples = {example.case_id: example for example in read}
     index = read_index(paths["index"])
     test, training, validation = (
         [examples[c.case_id] for c in scored_cases(index, split) if c.case_id in examples]
@@ -132,22 +137,7 @@ def _chosen(
         fact = "has no first reconstruction of a test scan"
         raise DataError(paths["preprocess"], fact, "see quarantine")
     known = {row.case for row in read_manifest(paths["label_maps"])}
-    return test, training, [*test, *(e for e in validation if e.case.case_id in known)]
-
-
-@dataclass(frozen=True)
-class _Steps:
-    progress: Progress | None
-    total: int
-
-    def done(self, count: int) -> None:
-        """Show that so many steps are done."""
-        if self.progress is not None:
-            self.progress.update(count, self.total)
-
-    def after(self, earlier: int) -> Callable[[int], None]:
-        """Count on from what was done before."""
-        return lambda count: self.done(earlier + count)
+    return test, training, [*test, *(e for e in validation if e.case_id in known)]
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
@@ -161,7 +151,7 @@ def _predict(
     tokens: Tokens,
     ended: Counter[Ended],
 ) -> list[CasePrediction]:
-    """Classify and describe one batch; every case gets an equal share of the seconds.
+    """Classify and describe one batch; the seconds are divided equally among its cases.
 
     `ended` counts why reports ended.
     """
@@ -170,23 +160,16 @@ def _predict(
     decoding = Decoding.of(params.generate, writer.model.config.decoder.max_report_tokens)
     randomness = None
     if decoding.temperature > 0:
-        seed = torch_generator(params.seed, "generate", batch[0].case.case_id).initial_seed()
+        seed = torch_generator(params.seed, "generate", batch[0].case_id).initial_seed()
         randomness = torch.Generator(writer.device).manual_seed(seed)
     reports = writer.write(visual, decoding, randomness)
     ended.update(report.ended for report in reports)
     probabilities = writer.probabilities(visual)
     seconds = round((time.perf_counter() - start) / len(batch), 4)
-    cases = [example.case for example in batch]
+    model = writer.model.sha256[:12]
     return [
-        CasePrediction(
-            case.case_id,
-            case.patient_id,
-            report.text,
-            row,
-            model=writer.model.sha256[:12],
-            seconds=seconds,
-        )
-        for case, report, row in zip(cases, reports, probabilities, strict=True)
+        CasePrediction(e.case_id, e.case.patient_id, report.text, row, model=model, seconds=seconds)
+        for e, report, row in zip(batch, reports, probabilities, strict=True)
     ]
 
 
@@ -197,17 +180,17 @@ def _embedded(
     tokens: Tokens,
     done: Callable[[int], None] = lambda count: None,
 ) -> Iterator[tuple[list[str], Tensor]]:
-    """Embed cases a batch at a time, as the classifier sees them: ids and (B, E)."""
+    """Embed cases as the classifier sees them, a batch at a time: ids and (B, E)."""
     count = 0
     for batch in _batches(examples, params.generate.batch_size):
         visual = writer.visual(torch.stack([tokens(example) for example in batch]))
-        yield [example.case.case_id for example in batch], writer.embeddings(visual)
+        yield [example.case_id for example in batch], writer.embeddings(visual)
         count += len(batch)
         done(count)
 
 
 def _tokens_by_example(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
-    """Read cached tokens (K, sum C_i); an encoder that trained along reads volumes again."""
+    """Read cached tokens (K, sum C_i); an encoder that was trained too reads volumes again."""
     model = writer.model
     if params.train_report.encoder_lr_scale > 0:
         encoder = model.encoder
@@ -219,12 +202,11 @@ def _tokens_by_example(params: Params, writer: ReportWriter, encodings: Path) ->
 
         return encoded
     rows = read_encodings(encodings, params.injection, model.config.weights["encoder"])
-    return lambda example: _cached(rows, example, encodings)
 
+    def cached(example: Example) -> Tensor:
+        if (row := rows.get(example.case_id)) is None:
+            fact = f"case {example.case_id} is not encoded"
+            raise DataError(encodings, fact, "run `dvc repro encode`")
+        return torch.from_numpy(load_array(resolve(row, "encode"), row.sha256).astype(np.float32))
 
-def _cached(rows: dict[str, Row], example: Example, encodings: Path) -> Tensor:
-    case_id = example.case.case_id
-    if case_id not in rows:
-        raise DataError(encodings, f"case {case_id} is not encoded", "run `dvc repro encode`")
-    array = load_array(resolve(rows[case_id], "encode"), rows[case_id].sha256)
-    return torch.from_numpy(array.astype(np.float32))
+    return cached

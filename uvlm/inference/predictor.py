@@ -1,8 +1,8 @@
-"""A CT in, a draft out: `Predictor` in Python, `predict` for files.
+"""From a CT to a draft: `Predictor` in Python, `predict` for files.
 
     read strictly -> prepare as contract.json says -> encode -> align -> classify, write, segment
 
-The model folder stands alone: it holds weights, vocabulary and the preprocessing contract.
+The model folder is all it needs: weights, vocabulary and the preprocessing contract.
 
 K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 """
@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 
-from uvlm.config import Grid, PreprocessConfig
+from uvlm.arrays import Voxels
+from uvlm.config import PreprocessConfig
 from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
@@ -32,13 +31,13 @@ from uvlm.inference.encode import encode_volumes
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
 from uvlm.model.fast_norm import ready
-from uvlm.model.folder import read_config, read_contract
+from uvlm.model.folder import first_problem, read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress
 
-_RETRAIN = "use the folder that train_report wrote, whole"
+_RETRAIN = "use the whole folder as train_report wrote it"
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +55,23 @@ class Predictor:
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
-        """Read a report folder; another kind, damage or a contract that does not fit is refused."""
+        """Read a report folder; refuse another kind, damage or a contract that does not fit."""
         directory = Path(directory)
         model = load_report_model(directory)
         config = preprocess_config(directory, model.contract, model.config)
         set_threads()
         writer = ReportWriter.of(model)
         ready(model.encoder, writer.device)
-        return cls(model, config, writer, Segmenter.of(model.unet, _patch(model.config)))
+        # A folder without a record of stage 1's patch gets its volumes read whole.
+        z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
+        return cls(model, config, writer, Segmenter.of(model.unet, (int(z), int(y), int(x))))
 
     def predict(self, ct: Path | str) -> draft_folder.Prediction:
-        """Read one file or DICOM folder strictly and describe it."""
+        """Read one file or DICOM folder strictly and predict from it."""
         return self.predict_volume(read_volume(Path(ct)))
 
     def predict_volume(self, volume: Volume) -> draft_folder.Prediction:
-        """Describe one CT; the volume is not changed."""
+        """Predict from one CT, which is not changed."""
         start = time.perf_counter()
         array, geometry = preprocess_volume(volume, self.preprocess)
         voxels = normalise(array, self.preprocess)
@@ -80,8 +81,8 @@ class Predictor:
         names = self.model.config.class_names
         return draft_folder.Prediction(report, probabilities, label_map, names, seconds)
 
-    def _describe(self, voxels: npt.NDArray[np.float32]) -> tuple[Report, dict[str, float]]:
-        """Write the report and the probabilities; the encoder's maps are gone afterwards."""
+    def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
+        """Write the report and the probabilities; free the encoder's maps before segmentation."""
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
         tokens = encode_volumes(self.model.encoder, x, self.model.config.injection)[0]
         visual = self.writer.visual(tokens[None])
@@ -94,13 +95,13 @@ def predict(
 ) -> list[Path]:
     """Write a draft for each CT: report.txt, report.json, segmentation.nii.gz and its class names.
 
-    One CT goes to `out` itself, several to `out`/<case_id>. A CT that is refused leaves nothing
-    behind and does not stop the others.
+    A single CT goes to `out` itself, several go to `out`/<case_id>. A CT that is refused leaves
+    nothing behind and does not stop the others.
 
     Args:
         cts: NIfTI, NRRD or MetaImage files, or folders of DICOM files.
         model_dir: report folder, data/models/report.
-        out: made if need be; other files in it are left alone.
+        out: created if missing; other files in it are left alone.
         progress: shows the CTs done.
 
     Returns:
@@ -139,7 +140,6 @@ def preprocess_config(
 ) -> PreprocessConfig:
     """Read contract.json as parameters; it must fit this release and the model beside it."""
     path = directory / "contract.json"
-    names = stored.get("label_names")
     rules = {key: value for key, value in stored.items() if key not in ("version", "label_names")}
     if stored.get("version") != VERSION:
         fact = f"version is {stored.get('version')!r} but this release prepares CTs by {VERSION}"
@@ -147,21 +147,20 @@ def preprocess_config(
     try:
         section = PreprocessConfig.model_validate(rules)
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(map(str, problem["loc"])) or "contract"
-        raise DataError(path, f"{place}: {problem['msg']}", _RETRAIN) from None
+        raise DataError(path, first_problem(error, "contract"), _RETRAIN) from None
     trained = config.params.get("preprocess", {"grid": list(config.grid)})
     for key, value in trained.items():
         if contract(section).get(key) != value:
             fact = f"{key} is {rules.get(key)!r} but the model was trained with {value!r}"
             raise DataError(path, fact, _RETRAIN)
+    names = stored.get("label_names")
     if names is not None and tuple(names) != config.class_names:
         raise DataError(path, "label_names are not the classes of config.json", _RETRAIN)
     return section
 
 
 def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
-    """Read and describe one file."""
+    """Read one CT and predict from it."""
     start = time.perf_counter()
     said = vars(predictor.predict(ct))
     seconds = round(time.perf_counter() - start, 3)
@@ -172,10 +171,3 @@ def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
         contract_sha256=contract_sha256(predictor.preprocess),
         disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
     )
-
-
-def _patch(config: ReportModelConfig) -> Grid:
-    """Find the patch of stage 1; a folder that does not tell reads volumes whole."""
-    patch = config.params.get("train_seg", {}).get("patch", config.grid)
-    z, y, x = (int(edge) for edge in patch)
-    return z, y, x

@@ -23,7 +23,7 @@ from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.load import ReportModel
 from uvlm.text.tokenizer import Tokenizer
 
-STOP_AFTER_REPEATS: Final = 5  # no report of the data sets says anything so often in a row
+STOP_AFTER_REPEATS: Final = 5  # no report of the data sets says anything this often in a row
 
 
 class WrittenReport(NamedTuple):
@@ -47,11 +47,9 @@ class ReportWriter:
         tokenizer = Tokenizer.load(model.tokenizer.parent)
         found, expected = tokenizer.vocabulary_size, model.config.vocabulary_size
         if found != expected:
-            raise DataError(
-                model.tokenizer,
-                f"has {found} tokens but the decoder has {expected}",
-                "write the folder again with `dvc repro -f -s train_report`",
-            )
+            fact = f"has {found} tokens but the decoder has {expected}"
+            remedy = "write the folder again with `dvc repro -f -s train_report`"
+            raise DataError(model.tokenizer, fact, remedy)
         device = choose_device()
         model.classifier.to(device)
         model.uvlm.to(device)
@@ -59,13 +57,12 @@ class ReportWriter:
 
     def visual(self, tokens: Tensor) -> list[Tensor]:
         """Cut (B, K, sum C_i) as `encode` stores it into one (B, K, C_i) per stage."""
-        return split_stages(
-            tokens.to(self.device, torch.float32), self.model.config.encoder.channels
-        )
+        channels = self.model.config.encoder.channels
+        return split_stages(tokens.to(self.device, torch.float32), channels)
 
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Classify: one row a case."""
+        """Classify; one row per case."""
         with autocast(self.device):
             logits: Tensor = self.model.classifier(self._deepest(visual))  # (B, A)
         rows = torch.sigmoid(logits.float()).tolist()
@@ -74,13 +71,13 @@ class ReportWriter:
 
     @torch.no_grad()
     def embeddings(self, visual: Sequence[Tensor]) -> Tensor:
-        """Give what the classifier's last layer looks at: (B, E)."""
+        """Return what the classifier's last layer sees, (B, E)."""
         with autocast(self.device):
             embedded: Tensor = self.model.classifier.embed(self._deepest(visual))
         return embedded.float()
 
     def _deepest(self, visual: Sequence[Tensor]) -> Tensor:
-        """f_N as tokens: its own are among the aligned ones, whatever the reference."""
+        """Recover f_N from the aligned tokens, where it is whatever the reference stage."""
         config, injection = self.model.config, self.model.config.injection
         grids = feature_grids(config.grid, config.encoder.strides)
         return deepest_tokens(visual[-1], grids, injection.reference_stage, injection.deeper)
@@ -91,32 +88,29 @@ class ReportWriter:
         decoding: Decoding | None = None,
         randomness: torch.Generator | None = None,
     ) -> list[WrittenReport]:
-        """Write one report per row; greedy unless told, and at most as long as those trained on."""
+        """Write one report per row, by default greedily and at most as long as in training."""
         config = self.model.config.decoder
         if decoding is None:
             limit = config.max_report_tokens
             decoding = Decoding(limit, stop_after_repeats=STOP_AFTER_REPEATS)
-        tokenizer = self.tokenizer
         with autocast(self.device, config.width):
-            rows = write_reports(
-                self.model.uvlm, visual, decoding, tokenizer.bos_id, tokenizer.eos_id, randomness
-            )
-        return [WrittenReport(printable(tokenizer.decode(row.ids)), row.ended) for row in rows]
+            rows = write_reports(self.model.uvlm, visual, decoding, randomness)
+        return [WrittenReport(printable(self.tokenizer.decode(row.ids)), row.ended) for row in rows]
 
 
 def printable(text: str) -> str:
-    """Leave out control characters: a byte-level vocabulary can spell terminal commands."""
+    """Blank out control characters: a byte-level vocabulary can spell terminal commands."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
 def nearest_cases(queries: Tensor, candidates: Iterable[tuple[Sequence[str], Tensor]]) -> list[str]:
-    """Find the candidate with the largest cosine similarity; of equal ones, the first.
+    """Find the candidate with the largest cosine similarity, the first of equals.
 
-    Its report is what a retrieval system would hand out: a baseline for a model that writes.
+    Its report is what a retrieval system would return: a baseline for a model that writes.
 
     Args:
         queries: (N, E) embeddings.
-        candidates: batches of ids and embeddings (B, E), looked at once and not kept.
+        candidates: batches of ids and embeddings (B, E), read once and not kept.
 
     Returns:
         N ids, empty where there is no candidate.

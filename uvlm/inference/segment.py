@@ -1,4 +1,4 @@
-"""Predicted label maps of cases, on the network's grid, in the store.
+"""Predicted label maps of cases, on the network's grid, kept in the store.
 
 B batch, (D, H, W) = (z, y, x).
 """
@@ -11,11 +11,10 @@ from math import prod
 from typing import Any, Final, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
-from uvlm.arrays import Ids
+from uvlm.arrays import Ids, Voxels
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.contract import contract_sha256
 from uvlm.data.examples import Example
@@ -39,13 +38,13 @@ class Segmenter:
 
     @classmethod
     def of(cls, unet: ResidualEncoderUNet, patch: Grid) -> Self:
-        """Bring a network that will not be trained any more to the device of UVLM_DEVICE."""
+        """Move a trained network to the device of UVLM_DEVICE."""
         device = choose_device()
         ready(unet, device)
         return cls(unet, patch, device)
 
     @torch.no_grad()
-    def labels(self, voxels: npt.NDArray[np.float32]) -> Ids:
+    def labels(self, voxels: Voxels) -> Ids:
         """Classify normalised volumes (B, D, H, W) voxel by voxel."""
         x = torch.from_numpy(voxels)[:, None].to(self.device)
         with autocast(self.device):
@@ -62,21 +61,18 @@ def segment_cases(
     done: Callable[[int], None],
     code: str = "",
 ) -> list[Row]:
-    """Store the label map of every case; what is stored already is kept.
+    """Store the label map of every case, keep what is already stored, and return the rows.
 
     Args:
         segmenter: the network of stage 1.
         examples: cases with preprocessed volumes.
-        preprocess: the contract they were prepared by.
+        preprocess: the contract they were prepared under.
         unet_sha256: digest of the network's weights.
-        done: told how many cases are done.
+        done: called with the number of cases done.
         code: digest of the stage's code; see `every_case.run`.
-
-    Returns:
-        One manifest row a case, its source naming the weights.
     """
     masks = _Masks(store_root(), segmenter, preprocess, unet_sha256)
-    size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # several at once are faster than one
+    size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # small volumes are faster together
     return every_case.run_in_batches(masks, examples, size, done, code)
 
 

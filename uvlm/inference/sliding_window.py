@@ -1,11 +1,10 @@
 """Class ids of a whole volume from a network that was trained on patches.
 
-A volume passes in overlapping windows of the patch's size, also where it would fit as a whole:
+A volume is read in overlapping windows of the patch's size, even where it would fit as a whole:
 instance norms take their statistics from what they see, and a network that has only seen patches
-loses Dice on anything larger (reports/LOG.md). Logits are added up with Gaussian weights. Windows
-come in the order of z, so the sums of one window's depth are enough: slices that no later window
-reaches are decided and dropped. A maximum does not need the division by the weights, so they are
-not kept.
+loses Dice on anything larger (reports/LOG.md). Logits are summed with Gaussian weights. Windows are
+visited in the order of z, so only the sums of one window's depth are held: slices that no later
+window reaches are decided and dropped.
 
 B batch, C classes, (D, H, W) = (z, y, x) of the volume, (d, h, w) of a window.
 """
@@ -30,9 +29,9 @@ Network = Callable[[Tensor], Tensor]
 
 
 def predict_labels(network: Network, x: Tensor, patch: Grid) -> Tensor:
-    """Likeliest class of every voxel of x (B, 1, D, H, W): (B, D, H, W) uint8.
+    """Return the likeliest class of every voxel of x (B, 1, D, H, W) as (B, D, H, W) uint8.
 
-    The network was trained on the patch and gives logits (B, C, d, h, w) of (B, 1, d, h, w).
+    The network was trained on the patch and maps (B, 1, d, h, w) to logits (B, C, d, h, w).
     """
     if all(size <= edge for size, edge in zip(x.shape[2:], patch, strict=True)):
         return network(x).max(dim=1).indices.to(torch.uint8)  # argmax is twice as slow
@@ -53,7 +52,7 @@ def sliding_window_labels(
         for y, x_ in product(starts_y, starts_x)
     ]
     at_once = max(1, _VOXELS_AT_ONCE // prod(window))
-    weight = gaussian_weight(window).to(x.device)
+    weight = gaussian_weight(window).to(x.device)  # (d, h, w)
     labels = torch.empty((depth, height, width), dtype=torch.uint8, device=x.device)
     sums: Tensor | None = None  # (C, d, H, W), from slice z on
     for z, next_z in zip(starts_z, [*starts_z[1:], depth], strict=True):
@@ -66,13 +65,14 @@ def sliding_window_labels(
             for place, part in zip(chunk, logits, strict=True):
                 sums[:, :, *place].addcmul_(part, weight)
         assert sums is not None
+        # Every class of a voxel has the same total weight, so the maximum needs no division by it.
         labels[z:next_z] = sums[:, : next_z - z].max(dim=0).indices
         sums = _moved_down(sums, next_z - z)
     return labels
 
 
 def window_starts(size: int, edge: int, overlap: float) -> list[int]:
-    """Spread windows evenly over an axis, each pair overlapping by at least this share."""
+    """Spread windows evenly over an axis so that neighbours share at least `overlap` of an edge."""
     if size <= edge:
         return [0]
     step = max(1.0, edge * (1 - overlap))
@@ -81,7 +81,7 @@ def window_starts(size: int, edge: int, overlap: float) -> list[int]:
 
 
 def gaussian_weight(window: Grid) -> Tensor:
-    """(d, h, w): 1 in the middle, small at the border, where the network sees one side only."""
+    """Weight (d, h, w): 1 in the middle, small at the border, where context is one-sided."""
     weight = torch.ones(())
     for edge in window:
         distance = torch.arange(edge) - (edge - 1) / 2
@@ -92,7 +92,7 @@ def gaussian_weight(window: Grid) -> Tensor:
 def _moved_down(sums: Tensor, slices: int) -> Tensor:
     """Drop the first slices of (C, d, H, W) in place and make room at the end."""
     kept = sums.shape[1] - slices
-    for index in range(kept):
+    for index in range(kept):  # slice by slice: source and target overlap
         sums[:, index] = sums[:, index + slices]
     sums[:, max(kept, 0) :] = 0
     return sums

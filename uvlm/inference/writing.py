@@ -1,15 +1,14 @@
 """Writing reports: read the visual block once, then one token at a time from the KV cache.
 
-All rows of a batch have the same visual block and the same number of tokens at any moment, so no
-padding and no mask is needed; a row that has ended idles until the last one has.
+All rows of a batch have a visual block of the same size and the same number of tokens at any
+moment, so neither padding nor a mask is needed; a row that has ended idles until the last one has.
 
 B batch, K visual tokens, C_i channels of stage i, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -20,63 +19,42 @@ from uvlm.inference.decoding import Decoding, Written, adjust, pick, repeated_ta
 from uvlm.model.uvlm import UVLM
 
 
-def generate(
-    model: UVLM,
-    visual: Sequence[Tensor],
-    max_tokens: int,
-    bos: int,
-    eos: int,
-    temperature: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> list[list[int]]:
-    """Write one report per row, greedily or drawn; see `write_reports`.
-
-    Returns:
-        Token ids of each report, without <bos> and <eos>.
-    """
-    decoding = Decoding(max_tokens, temperature=temperature)
-    return [report.ids for report in write_reports(model, visual, decoding, bos, eos, generator)]
-
-
 @torch.no_grad()
 def write_reports(
     model: UVLM,
     visual: Sequence[Tensor],
     decoding: Decoding,
-    bos: int,
-    eos: int,
     generator: torch.Generator | None = None,
 ) -> list[Written]:
     """Write one report per row.
 
     Args:
-        model: put into evaluation mode meanwhile.
+        model: in evaluation mode while it writes; its `specials` start and end a report.
         visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
-        decoding: how words are chosen.
-        bos: id that starts a report.
-        eos: id that ends it.
+        decoding: how tokens are chosen.
         generator: makes draws reproducible.
     """
-    with _evaluating(model):
+    was_training = model.training
+    model.eval()
+    try:
         if decoding.num_beams > 1:
-            return beam_search(model, visual, decoding, bos, eos)
-        return _one_by_one(model, visual, decoding, bos, eos, generator)
+            return beam_search(model, visual, decoding)
+        return _one_by_one(model, visual, decoding, generator)
+    finally:
+        model.train(was_training)
 
 
 def _one_by_one(
-    model: UVLM,
-    visual: Sequence[Tensor],
-    decoding: Decoding,
-    bos: int,
-    eos: int,
-    generator: torch.Generator | None,
+    model: UVLM, visual: Sequence[Tensor], decoding: Decoding, generator: torch.Generator | None
 ) -> list[Written]:
     """Take or draw one token per row and step."""
+    bos, eos = model.specials.bos, model.specials.eos
     cache = model.prefill(visual, capacity=decoding.max_tokens)
     tokens = torch.full((len(visual[0]),), bos, device=visual[0].device)
     written = tokens.new_empty(len(tokens), decoding.max_tokens)
     rows = [_Row(eos, decoding.stop_after_repeats) for _ in range(len(tokens))]
     for step in range(decoding.max_tokens):
+        # Rows that have ended go on in the batch; what they write is ignored.
         logits = adjust(model.next_logits(tokens, cache), written[:, :step], decoding, eos)
         tokens = pick(logits, decoding.temperature, generator, decoding.top_p)
         written[:, step] = tokens
@@ -88,7 +66,7 @@ def _one_by_one(
 
 
 class _Row:
-    """The report of one row, which listens until it has ended."""
+    """The report of one row; tokens after its end are ignored."""
 
     def __init__(self, eos: int, stop_after_repeats: int) -> None:
         self.eos = eos
@@ -97,26 +75,13 @@ class _Row:
         self.ended: Literal["eos", "loop"] | None = None
 
     def read(self, token: int) -> None:
-        """Take the next token, unless the report has ended."""
+        """Append the next token, unless the report has ended."""
         if self.ended:
             return
         if token == self.eos:
             self.ended = "eos"
             return
         self.ids.append(token)
-        if self.stop_after_repeats:
-            excess = repeated_tail(self.ids, self.stop_after_repeats)
-            if excess:
-                self.ended = "loop"
-                del self.ids[-excess:]
-
-
-@contextmanager
-def _evaluating(model: UVLM) -> Iterator[None]:
-    """Switch dropout off, and back to what it was."""
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
+        if excess := repeated_tail(self.ids, self.stop_after_repeats):
+            self.ended = "loop"
+            del self.ids[-excess:]

@@ -29,38 +29,40 @@ def align(
     """Give every encoder stage the token count of the reference stage (eq. 4).
 
     Shallower stages are pooled onto the reference grid, the reference stage is only flattened,
-    deeper stages keep their own voxels and get zero tokens at the end.
+    and deeper stages keep their own voxels, padded with zero tokens at the end.
 
     Args:
         features: one (B, C_i, D_i, H_i, W_i) per stage, shallow to deep.
         reference_stage: r, from 1; its voxel count is K.
         pooling: `average`, or `max`, which keeps findings of a few voxels.
-        deeper: `zeros`, or `interpolated`: deeper stages are spread over the reference grid, each
-            voxel to those that it covers, so that token k is the same place in every stage.
+        deeper: `zeros`, or `interpolated`: every voxel of a deeper stage is repeated over the
+            reference voxels it covers, so that token k is the same place in every stage.
 
     Returns:
         One (B, K, C_i) per stage, in the same order.
     """
     pool = F.adaptive_avg_pool3d if pooling == "average" else F.adaptive_max_pool3d
     depth, height, width = features[reference_stage - 1].shape[2:]
-    num_tokens = depth * height * width
+    grid = (depth, height, width)
     aligned = []
     for stage, feature in enumerate(features, start=1):
         if stage < reference_stage:
-            feature = pool(feature, (depth, height, width))
+            feature = pool(feature, grid)
         elif stage > reference_stage and deeper == "interpolated":
-            feature = F.interpolate(feature, (depth, height, width), mode="nearest-exact")
+            # "nearest" would shift the grids by half a voxel against each other
+            feature = F.interpolate(feature, grid, mode="nearest-exact")
         tokens = feature.flatten(2).transpose(1, 2)  # (B, K_i, C_i), K_i <= K
-        aligned.append(F.pad(tokens, (0, 0, 0, num_tokens - tokens.shape[1])))
+        aligned.append(F.pad(tokens, (0, 0, 0, prod(grid) - tokens.shape[1])))
     return aligned
 
 
 def deepest_tokens(
     tokens: Tensor, grids: Sequence[Sequence[int]], reference_stage: int, deeper: Deeper
 ) -> Tensor:
-    """Find f_N as the encoder made it (B, K_N, C) in its aligned tokens (B, K, C)."""
+    """Recover f_N as the encoder made it (B, K_N, C) from its aligned tokens (B, K, C)."""
     if deeper == "zeros":
         return tokens[:, : prod(grids[-1])]
+    # Interpolation repeated every voxel of f_N in a block of z * y * x: take one of each block.
     wide = tuple(grids[reference_stage - 1])
     z, y, x = (size // deepest for size, deepest in zip(wide, grids[-1], strict=True))
     own: Tensor = tokens.unflatten(1, wide)[:, ::z, ::y, ::x].flatten(1, 3)
@@ -68,16 +70,12 @@ def deepest_tokens(
 
 
 def feature_grids(grid: Sequence[int], strides: Sequence[int]) -> list[tuple[int, ...]]:
-    """Grid of every stage's features for an input of `grid` voxels."""
-    step = prod(strides)
-    if any(size % step for size in grid):
-        raise ConfigError(
-            "preprocess.grid",
-            f"{list(grid)} is not a multiple of {step}, the product of encoder.strides",
-            f"use multiples of {step}",
-        )
-    steps = accumulate(strides, mul)
-    return [tuple(size // step for size in grid) for step in steps]
+    """Return the grid of every stage's features for an input of `grid` voxels."""
+    whole = prod(strides)
+    if any(size % whole for size in grid):
+        fact = f"{list(grid)} is not a multiple of {whole}, the product of encoder.strides"
+        raise ConfigError("preprocess.grid", fact, f"use multiples of {whole}")
+    return [tuple(size // step for size in grid) for step in accumulate(strides, mul)]
 
 
 def token_counts(
@@ -91,5 +89,5 @@ def token_counts(
 
 
 def num_visual_tokens(grid: Sequence[int], strides: Sequence[int], reference_stage: int) -> int:
-    """K, the number of voxels of the reference stage."""
+    """Return K, the number of voxels of the reference stage."""
     return token_counts(grid, strides, reference_stage)[reference_stage - 1]

@@ -1,8 +1,7 @@
-"""Attention under the hybrid mask, without a mask.
+"""The hybrid attention mask, and attention under it without ever building it.
 
-Text rows of a sequence look at everything before them, so causal attention is right for them.
-Only visual rows are not causal: they look at the whole visual block, and are computed once more
-among themselves. So no L x L map of scores or mask is ever stored, and the fastest kernels apply.
+The visual block is everything before <bos>: <start_of_image>, K visual tokens, <end_of_image>.
+Visual tokens see each other; text is causal.
 
 B batch, H heads, L sequence, d head width.
 """
@@ -14,10 +13,30 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def hybrid_mask(num_visual: int, num_text: int, device: torch.device | None = None) -> Tensor:
+    """Bool (L, L), L = num_visual + num_text; True where the row may look at the column.
+
+    Visual tokens see the whole visual block; text sees the visual block and earlier text.
+
+           v v t t
+        v  1 1 0 0
+        v  1 1 0 0
+        t  1 1 1 0
+        t  1 1 1 1
+
+    Padding needs no mask of its own: it stands to the right of the report, where no real token
+    looks.
+    """
+    length = num_visual + num_text
+    mask = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    mask[:num_visual, :num_visual] = True
+    return mask
+
+
 def hybrid_attention(
     queries: Tensor, keys: Tensor, values: Tensor, num_visual: int | None
 ) -> Tensor:
-    """softmax(q k^T / sqrt(d) + mask) v, (B, H, L, d); the mask is drawn in `hybrid_mask`.
+    """softmax(q k^T / sqrt(d) + mask) v, (B, H, L, d), with the mask of `hybrid_mask`.
 
     Args:
         queries: (B, H, L, d).
@@ -27,6 +46,8 @@ def hybrid_attention(
     """
     if num_visual is None:
         return F.scaled_dot_product_attention(queries, keys, values)
+    # An explicit mask would cost L x L memory and rule out the flash kernels. Causal attention is
+    # already right for text rows; only the visual rows are wrong, so they are computed again.
     visual = F.scaled_dot_product_attention(
         queries[:, :, :num_visual], keys[:, :, :num_visual], values[:, :, :num_visual]
     )

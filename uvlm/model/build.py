@@ -18,7 +18,7 @@ from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
 from uvlm.model.projection import Projection
-from uvlm.model.qwen import Lora, QwenDecoder, qwen_decoder
+from uvlm.model.qwen import QwenDecoder, adapted, qwen3
 from uvlm.model.unet import encoder_arguments
 from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
@@ -57,30 +57,22 @@ def build_classifier(
     """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels."""
     channels = encoder.channels[-1]
     if channels % classifier.heads:
-        raise ConfigError(
-            "classifier.heads",
-            f"{classifier.heads} heads do not divide the {channels} channels of the last stage",
-            "choose a divisor",
-        )
-    return Classifier(
-        channels,
-        num_classes,
-        num_queries=classifier.num_queries,
-        heads=classifier.heads,
-        grid_tokens=prod(feature_grids(grid, encoder.strides)[-1]),
-        dropout=classifier.dropout,
-    )
+        fact = f"{classifier.heads} heads do not divide the {channels} channels of the last stage"
+        raise ConfigError("classifier.heads", fact, "choose a divisor")
+    grid_tokens = prod(feature_grids(grid, encoder.strides)[-1])
+    return Classifier(channels, num_classes, grid_tokens=grid_tokens, **classifier.model_dump())
 
 
 def build_qwen(
     decoder: DecoderConfig, origin: QwenOrigin, vocabulary_size: int, position: Position
 ) -> QwenDecoder:
-    """Build Qwen3 for kind qwen3_lora or qwen3_full, whose sizes must be Qwen3's own."""
+    """Build Qwen3 for kind qwen3_lora or qwen3_full; the sizes given must be Qwen3's own."""
     check_sizes(decoder.model_dump(include=set(SIZES)), origin.pretrained.architecture)
-    lora = None
-    if decoder.kind == "qwen3_lora":
-        lora = Lora(decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)
-    return qwen_decoder(origin, vocabulary_size, position, decoder.dropout, lora)
+    model = qwen3(origin, vocabulary_size, decoder.dropout)
+    is_adapted = decoder.kind == "qwen3_lora"
+    if is_adapted:
+        model = adapted(model, decoder.lora_rank, decoder.lora_alpha, decoder.lora_dropout)
+    return QwenDecoder(model, vocabulary_size, position, is_adapted)
 
 
 def build_uvlm(
@@ -94,18 +86,15 @@ def build_uvlm(
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 
-    `qwen` is what a Qwen3 decoder starts from; else the folder of UVLM_QWEN3 is.
+    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3.
     """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
     input_stage = None if injection.input_tokens == "zeros" else reference
     stages = set(plan.values()) | ({input_stage} if input_stage else set())
     if not stages:
-        raise ConfigError(
-            "injection.input_tokens",
-            "with kind input_only and zeros at the input no visual feature reaches the decoder",
-            "use `reference`",
-        )
+        fact = "with kind input_only and zeros at the input no visual feature reaches the decoder"
+        raise ConfigError("injection.input_tokens", fact, "use `reference`")
     own_tokens = token_counts(grid, encoder.strides, reference, injection.deeper)
     projections = {
         stage: Projection(
@@ -113,15 +102,12 @@ def build_uvlm(
         )
         for stage in sorted(stages)
     }
-    num_tokens = num_visual_tokens(grid, encoder.strides, reference)
-    max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
     language: Decoder
     if decoder.kind == "scratch":
-        sizes = DecoderSizes(
-            decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
-        )
+        num_tokens = num_visual_tokens(grid, encoder.strides, reference)
+        max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
+        sizes = DecoderSizes(**decoder.model_dump(include=set(DecoderSizes._fields)))
         language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
-    gated = injection.gate == "scalar"
-    return UVLM(language, projections, plan, input_stage, specials, gated)
+    return UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")

@@ -1,11 +1,11 @@
-"""The key-value cache: memory for every position is taken once, and each position is read once.
+"""The key-value cache: memory for all positions is allocated once, and each is computed once.
 
 B batch, H heads, L new positions, d head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,41 +14,43 @@ from torch import Tensor
 class LayerCache:
     """Keys and values that one layer has seen, (B, H, capacity, d), filled from the left.
 
-    Without a `dtype` they are kept as they come.
+    Without a `dtype` they are stored in the precision they arrive in.
     """
 
     def __init__(self, capacity: int, dtype: torch.dtype | None = None) -> None:
         self.capacity = capacity
         self.dtype = dtype
         self.length = 0
-        self._keys: Tensor | None = None
-        self._values: Tensor | None = None
+        self._stored: list[Tensor] = []  # keys and values, once their shape is known
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Append (B, H, L, d) keys and values; return all of them so far."""
-        if self._keys is None or self._values is None:
+        if not self._stored:
             batch, heads, _, head_dim = keys.shape
-            shape, dtype = (batch, heads, self.capacity, head_dim), self.dtype or keys.dtype
-            self._keys = keys.new_empty(shape, dtype=dtype)
-            self._values = values.new_empty(shape, dtype=dtype)
-        end = self.length + keys.shape[2]
-        self._keys[:, :, self.length : end] = keys
-        self._values[:, :, self.length : end] = values
-        self.length = end
-        return self._keys[:, :, :end], self._values[:, :, :end]
+            shape = (batch, heads, self.capacity, head_dim)
+            self._stored = [new.new_empty(shape, dtype=self.dtype) for new in (keys, values)]
+        start, self.length = self.length, self.length + keys.shape[2]
+        for stored, new in zip(self._stored, (keys, values), strict=True):
+            stored[:, :, start : self.length] = new
+        all_keys, all_values = (stored[:, :, : self.length] for stored in self._stored)
+        return all_keys, all_values
 
     def repeat(self, times: int) -> None:
-        """Make every row `times` rows that stand together."""
-        if self._keys is not None and self._values is not None:
-            self._keys = self._keys.repeat_interleave(times, dim=0)
-            self._values = self._values.repeat_interleave(times, dim=0)
+        """Turn every row into `times` adjacent copies, one per beam."""
+        self._stored = [stored.repeat_interleave(times, dim=0) for stored in self._stored]
 
     def reorder(self, rows: Tensor, start: int) -> None:
-        """Let row i continue row `rows[i]`; positions before `start` are alike and stay."""
-        if self._keys is not None and self._values is not None:
-            for stored in (self._keys, self._values):
-                part = stored[:, :, start : self.length]
-                part.copy_(part.index_select(0, rows))
+        """Let row i continue row `rows[i]`; positions before `start` are equal and stay."""
+        for stored in self._stored:
+            part = stored[:, :, start : self.length]
+            part.copy_(part.index_select(0, rows))
 
 
-Cache = Sequence[LayerCache]
+class Cache(list[LayerCache]):
+    """One cache per layer, also behind the interface that transformers' attention expects."""
+
+    def update(
+        self, keys: Tensor, values: Tensor, layer_index: int, **_: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append to the cache of a layer, counted from 0."""
+        return self[layer_index].extend(keys, values)

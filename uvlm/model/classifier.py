@@ -6,7 +6,7 @@ Additions to eq. 2, listed in docs/faithfulness.md: layer norms before and after
 learned positions on its keys, so that a query can look at one side of the body.
 
 B batch, C channels, (D, H, W) grid of f_N, K = D * H * W tokens, M queries, A abnormalities.
-M * C numbers are the embedding of a case.
+The embedding of a case is its M * C pooled numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 class Classifier(nn.Module):
-    """Query pooling over f_N, then one linear layer; returns logits."""
+    """Pool f_N by learned queries, then apply one linear layer; returns logits."""
 
     def __init__(
         self,
@@ -39,16 +39,16 @@ class Classifier(nn.Module):
         nn.init.xavier_uniform_(self.queries)
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """Logits (B, A) from f_N, given as (B, C, D, H, W) or as tokens (B, K, C)."""
+        """Classify f_N, given as (B, C, D, H, W) or as tokens (B, K, C): logits (B, A)."""
         logits: Tensor = self.linear(self.dropout(self.embed(deepest)))
         return logits
 
     def embed(self, deepest: Tensor) -> Tensor:
-        """Pool f_N by the queries: (B, M * C), all that the linear layer sees of a case."""
+        """Pool f_N by the queries into all that the linear layer sees of a case, (B, M * C)."""
         tokens = deepest.flatten(2).transpose(1, 2) if deepest.dim() == 5 else deepest
         values = self.norm(tokens)  # (B, K, C)
         queries = self.queries.expand(len(values), -1, -1)
-        keys = values + self.positions
+        keys = values + self.positions  # queries match on place; what they pool stays place-free
         pooled, _ = self.attention(queries, keys, values, need_weights=False)  # (B, M, C)
         embedding: Tensor = self.pooled_norm(pooled).flatten(1)
         return embedding

@@ -1,6 +1,6 @@
-"""What a set of parameters builds, counted without allocating it: for `uvlm info` and the tracker.
+"""What a set of parameters builds, counted without allocating it, for `uvlm info` and the tracker.
 
-Modules are made on PyTorch's meta device, so the paper's sizes cost nothing.
+Modules are built on PyTorch's meta device, so the paper's sizes cost nothing.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Row = tuple[str, str | int]
 
 
 def count_parameters(module: nn.Module) -> int:
-    """Count the weights of a module, shared ones once."""
+    """Count the weights of a module; shared ones count once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18) -> list[Row]:
-    """List (name, value): visual tokens K, stage grids, injection plan, parameter counts.
+    """List visual tokens K, stage grids, injection plan and parameter counts as (name, value).
 
     `num_classes` of the label scheme and `num_abnormalities` only size the two output layers.
     """
@@ -35,9 +35,11 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     vocabulary_size = params.tokenizer.vocabulary_size if bpe else QWEN3_VOCABULARY_SIZE
     grids = feature_grids(grid, encoder.strides)
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
+    plan = injection_plan(injection.kind, injection.layer_by_stage)
+    plan_text = " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items())
     qwen = None
     if params.decoder.kind != "scratch":
-        qwen = QwenOrigin(Pretrained(architecture=read_architecture(), sha256=""))
+        qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
@@ -50,7 +52,7 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
         ("reference stage", reference),
         ("stage grids", " ".join("x".join(map(str, stage_grid)) for stage_grid in grids)),
         ("tokens by stage", " ".join(map(str, own))),
-        ("injection", plan_text(injection_plan(injection.kind, injection.layer_by_stage))),
+        ("injection", plan_text or "input only"),
         ("injected", injection.position.replace("_", " ")),
         ("vocabulary", vocabulary_size),
         ("encoder parameters", count_parameters(unet.encoder)),
@@ -61,8 +63,3 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
         ("decoder trained", sum(p.numel() for p in uvlm.decoder.parameters() if p.requires_grad)),
         ("projection parameters", count_parameters(uvlm.projections)),
     ]
-
-
-def plan_text(plan: dict[int, int]) -> str:
-    """Write a plan as `f6->L1 f5->L2 ...`."""
-    return " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items()) or "input only"

@@ -1,7 +1,7 @@
 """Instance norms as group norms of one channel each: the same maths, faster kernels.
 
-On a CPU torch's InstanceNorm3d leaves the channels-last layout, in which bf16 convolutions are
-fast; GroupNorm does not. For inference only: its backward pass is slower (reports/LOG.md).
+On a CPU, torch's InstanceNorm3d drops the channels-last layout in which bf16 convolutions are fast;
+GroupNorm keeps it. For inference only: its backward pass is slower (reports/LOG.md).
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from uvlm.device import choose_precision
 
 
 def use_group_norms(network: nn.Module) -> None:
-    """Replace every affine InstanceNorm3d in place, weights and their names kept.
+    """Replace every affine InstanceNorm3d in place; weights and their names stay.
 
-    nnU-Net's blocks hold a norm under two names; both then name the same GroupNorm.
+    nnU-Net's blocks hold a norm under two names; both then refer to the same GroupNorm.
     """
     replaced: dict[nn.Module, nn.GroupNorm] = {}
     for parent in list(network.modules()):
         for name, child in list(parent._modules.items()):
             if isinstance(child, nn.InstanceNorm3d) and child.affine:
-                if child not in replaced:
-                    replaced[child] = _group_norm(child)
-                setattr(parent, name, replaced[child])
+                setattr(parent, name, replaced.setdefault(child, _group_norm(child)))
 
 
 def ready(network: nn.Module, device: torch.device) -> None:
-    """Bring a convolutional network that will not be trained to the device, laid out for speed."""
+    """Move a convolutional network to the device for inference, laid out for speed."""
     network.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     if device.type == "cpu" and choose_precision(device) == "bf16-mixed":
         use_group_norms(network)

@@ -1,4 +1,4 @@
-"""Modules of a model folder, rebuilt from its config and filled with verified weights."""
+"""The modules of a model folder, rebuilt from its config and filled with verified weights."""
 
 from __future__ import annotations
 
@@ -16,24 +16,20 @@ from uvlm.files import file_sha256
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
 from uvlm.model.folder import read_config, read_contract, read_weights
-from uvlm.model.model_config import (
-    AnyModelConfig,
-    ClsModelConfig,
-    ModelConfig,
-    ReportModelConfig,
-    SegModelConfig,
-)
+from uvlm.model.model_config import ClsModelConfig, ModelConfig, ReportModelConfig, SegModelConfig
 from uvlm.model.pretrained import QwenOrigin, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights
 
+_REMEDY = "write the folder again: dvc repro -f -s train_report"
 Config = TypeVar("Config", bound=ModelConfig)
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class Loaded(Generic[Config]):
-    """What every model folder says; its modules are in evaluation mode."""
+    """What every model folder holds; its modules are in evaluation mode."""
 
     config: Config
     contract: dict[str, Any]
@@ -48,7 +44,7 @@ class SegmenterModel(Loaded[SegModelConfig | ReportModelConfig]):
 
 
 @dataclass(frozen=True)
-class EncoderModel(Loaded[AnyModelConfig]):
+class EncoderModel(Loaded[ModelConfig]):
     """The encoder of any folder."""
 
     encoder: ResidualEncoder
@@ -78,12 +74,11 @@ def load_segmenter(directory: Path) -> SegmenterModel:
     config = read_config(directory, ("seg", "report"))
     assert not isinstance(config, ClsModelConfig)
     unet = build_unet(config.encoder, len(config.class_names), deep_supervision=False)
-    _fill(unet, directory, "unet", config)
-    return SegmenterModel(config, *_identity(directory), unet)
+    return SegmenterModel(config, *_identity(directory), _fill(unet, directory, "unet", config))
 
 
 def load_encoder(directory: Path, kinds: Sequence[str] = ("seg", "cls", "report")) -> EncoderModel:
-    """Load the encoder of a model folder; `kinds` narrows which models are accepted."""
+    """Load the encoder of a model folder; `kinds` says which models are accepted."""
     config = read_config(directory, kinds)
     return EncoderModel(config, *_identity(directory), _encoder(directory, config))
 
@@ -102,16 +97,10 @@ def load_report_model(directory: Path) -> ReportModel:
     assert isinstance(config, ReportModelConfig)
     tokenizer = directory / "tokenizer.json"
     if not tokenizer.is_file():
-        raise DataError(tokenizer, "no such file", "write the folder again with train_report")
-    uvlm = build_uvlm(
-        config.encoder,
-        config.decoder,
-        config.injection,
-        config.grid,
-        config.vocabulary_size,
-        config.specials,
-        _qwen(directory, config),
-    )
+        raise DataError(tokenizer, "no such file", _REMEDY)
+    parts = config.encoder, config.decoder, config.injection, config.grid
+    words = config.vocabulary_size, config.specials
+    uvlm = build_uvlm(*parts, *words, _qwen(directory, config))
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):
         uvlm.decoder.merge_adapter()
@@ -121,38 +110,31 @@ def load_report_model(directory: Path) -> ReportModel:
 
 
 def _encoder(directory: Path, config: ModelConfig) -> ResidualEncoder:
-    encoder = build_encoder(config.encoder)
-    _fill(encoder, directory, "encoder", config)
-    return encoder
+    return _fill(build_encoder(config.encoder), directory, "encoder", config)
 
 
 def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> Classifier:
-    classifier = build_classifier(
-        config.encoder, config.classifier, config.grid, len(config.abnormalities)
-    )
-    _fill(classifier, directory, "classifier", config)
-    return classifier
+    num_classes = len(config.abnormalities)
+    classifier = build_classifier(config.encoder, config.classifier, config.grid, num_classes)
+    return _fill(classifier, directory, "classifier", config)
 
 
 def _qwen(directory: Path, config: ReportModelConfig) -> QwenOrigin | None:
-    """Find what a Qwen3 decoder is built from: an adapter needs the weights it was trained on."""
+    """Find what a Qwen3 decoder is built from; an adapter needs the weights it was trained on."""
     if config.decoder.kind == "scratch":
         return None
     if config.pretrained is None:
-        raise DataError(
-            directory / "config.json",
-            f"decoder.kind is {config.decoder.kind} but `pretrained` is missing",
-            "write the folder again: dvc repro -f -s train_report",
-        )
+        fact = f"decoder.kind is {config.decoder.kind} but `pretrained` is missing"
+        raise DataError(directory / "config.json", fact, _REMEDY)
     if config.decoder.kind == "qwen3_lora":
         return qwen_trained_on(config.pretrained)
     return QwenOrigin(config.pretrained)
 
 
-def _fill(module: nn.Module, directory: Path, name: str, config: ModelConfig) -> None:
-    """Put verified weights into a fresh module and make it ready for evaluation."""
+def _fill(module: Module, directory: Path, name: str, config: ModelConfig) -> Module:
+    """Load verified weights into a fresh module and switch it to evaluation mode."""
     load_weights(module, read_weights(directory, name, config), directory / f"{name}.safetensors")
-    module.eval()
+    return module.eval()
 
 
 def _identity(directory: Path) -> tuple[dict[str, Any], str]:

@@ -1,7 +1,7 @@
 """What config.json of a model folder says: enough to rebuild its modules without params.yaml.
 
-Three kinds, one per training. `weights` (sha256 of each weights file) is filled in by
-`checkpoint.save_model`; `params` keeps whatever other sections the training used, for the record.
+There are three kinds, one per training. `folder.save_model` fills in `weights`, the sha256 of each
+weights file; `params` records whatever other sections the training used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ METADATA = {
 
 
 class ModelConfig(config.Section):
-    """What every kind of model folder says."""
+    """What model folders of every kind say."""
 
     module_names: ClassVar[tuple[str, ...]]
 
@@ -56,8 +56,8 @@ class ClsModelConfig(ModelConfig):
 class ReportModelConfig(ModelConfig):
     """Objective 3: everything `predict` needs.
 
-    `pretrained` is the Qwen3 of the kinds qwen3_*. With qwen3_lora, `decoder` holds the adapter
-    and the projections, and `predict` reads that very Qwen3 from the folder of UVLM_QWEN3.
+    `pretrained` is the Qwen3 behind the kinds qwen3_*. With qwen3_lora, the weights of `decoder`
+    are the adapter and the projections, and `predict` reads the same Qwen3 from UVLM_QWEN3.
     """
 
     module_names = ("unet", "encoder", "classifier", "decoder")

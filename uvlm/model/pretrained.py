@@ -1,7 +1,7 @@
 """The Qwen3 that a decoder starts from: its architecture, its weights, the digest of both.
 
-The files lie in the folder of UVLM_QWEN3. What a model folder keeps is the architecture and the
-digest: an adapter needs the very weights that it was trained on.
+The files are in the folder of UVLM_QWEN3. A model folder keeps the architecture and the digest
+only, because an adapter needs exactly the weights that it was trained on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Pretrained:
 
 @dataclass(frozen=True)
 class QwenOrigin:
-    """What a Qwen3 decoder is built from; without a folder its weights come later."""
+    """What a Qwen3 decoder is built from; without a folder its weights are loaded later."""
 
     pretrained: Pretrained
     folder: Path | None = None
@@ -44,8 +44,7 @@ def find_qwen() -> QwenOrigin:
     """Read architecture and digest of the folder of UVLM_QWEN3."""
     path = qwen_file("config.json")
     names = [file.name for file in (path, *qwen_weights())]
-    digest = files_sha256(path.parent, names)
-    pretrained = Pretrained(architecture=read_architecture(), sha256=digest)
+    pretrained = Pretrained(read_architecture(), files_sha256(path.parent, names))
     return QwenOrigin(pretrained, path.parent)
 
 
@@ -58,27 +57,24 @@ def read_architecture() -> dict[str, Any]:
         raise DataError(path, f"not readable as JSON ({error})", "download it again") from None
     kind = document.get("model_type") if isinstance(document, dict) else None
     if kind != "qwen3":
-        raise DataError(path, f"model_type is {kind!r}, not 'qwen3'", "use a dense Qwen3 model")
+        raise DataError(path, f"model_type is {kind!r}, not 'qwen3'", "use a dense Qwen3")
     if document.get("use_sliding_window"):
         raise DataError(path, "use_sliding_window is on", "use a Qwen3 with full attention")
     return dict(document)
 
 
 def qwen_trained_on(pretrained: Pretrained) -> QwenOrigin:
-    """Find the Qwen3 that an adapter was trained on; any other is refused."""
+    """Find the Qwen3 that an adapter was trained on, and refuse any other."""
     found = find_qwen()
+    own, needed = found.pretrained.sha256[:12], pretrained.sha256[:12]
     if found.pretrained.sha256 != pretrained.sha256:
-        raise DataError(
-            found.folder,
-            f"this Qwen3 has sha256 {found.pretrained.sha256[:12]}, but the adapter was trained on "
-            f"{pretrained.sha256[:12]}",
-            "let UVLM_QWEN3 name the folder that was used in training",
-        )
+        fact = f"this Qwen3 has sha256 {own}, but the adapter was trained on {needed}"
+        raise DataError(found.folder, fact, "set UVLM_QWEN3 to the folder used in training")
     return found
 
 
 def check_sizes(given: Mapping[str, int], architecture: Mapping[str, Any]) -> None:
-    """Refuse sizes, by the keys of SIZES, that are other ones than those of Qwen3's config.json."""
+    """Refuse sizes, given by the keys of SIZES, that differ from those of Qwen3's config.json."""
     sizes = {key: architecture[name] for key, name in SIZES.items()}
     wrong = {key: size for key, size in sizes.items() if size != given[key]}
     if wrong:

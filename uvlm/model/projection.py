@@ -43,12 +43,14 @@ class Projection(nn.Module):
             )
 
     def set_standardisation(self, mean: Tensor, std: Tensor) -> None:
-        """Use the channel means and deviations (C,) of training features; constants keep std 1."""
+        """Set the channel means and deviations (C,) of training features."""
         self.mean.copy_(mean)
+        # A channel that never varies keeps std 1: dividing by its tiny std would blow up noise.
         self.std.copy_(torch.where(std > 1e-6, std, torch.ones_like(std)))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(B, K, C) -> (B, K, E), exactly zero from token K_i on."""
+        """Project (B, K, C) -> (B, K, E), exactly zero from token K_i on."""
         own = tokens[:, : self.num_tokens]
+        # Cast after the subtraction, which runs in the wider precision of tokens and mean.
         projected = self.net(((own - self.mean) / self.std).to(self.mean.dtype))
         return F.pad(projected, (0, 0, 0, tokens.shape[1] - own.shape[1]))

@@ -1,8 +1,8 @@
 """Qwen3 behind the interface of `LanguageDecoder`: same injection, same mask, same cache.
 
 The layers are those of transformers, called one after the other. LoRA comes from peft and sits in
-the attention's four projections; everything else of Qwen3 then stays as published, and a state of
-the decoder holds the adapter alone.
+the four projections of the attention; the rest of Qwen3 then stays as published, and a state of the
+decoder holds the adapter alone.
 
 B batch, L sequence, K visual tokens, E width, V vocabulary.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,20 +19,12 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.model.attention import hybrid_mask
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
-from uvlm.model.mask import hybrid_mask
 from uvlm.model.pretrained import QwenOrigin
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-
-
-class Lora(NamedTuple):
-    """Sizes of an adapter: what it adds is `alpha` / `rank` times a product of that rank."""
-
-    rank: int
-    alpha: float
-    dropout: float
 
 
 class QwenDecoder(nn.Module):
@@ -45,30 +37,30 @@ class QwenDecoder(nn.Module):
 
         Args:
             model: with or without LoRA layers in it.
-            vocabulary_size: ids of the tokenizer; Qwen3 has more rows, which spell nothing.
+            vocabulary_size: ids of the tokenizer; the further rows of Qwen3 spell nothing.
             position: where injections are added.
-            is_adapted: whether only the adapter trains, and is all that a state holds.
+            is_adapted: only the adapter trains, and a state holds nothing else.
         """
         super().__init__()
         self.is_adapted = is_adapted
         self.model = model
         self.vocabulary_size = vocabulary_size
         self.position = position
-        self._visual: dict[int, Tensor] = {}  # what each layer's attention is waiting for
-        if position == "after_attention":  # hooks that come and go would be lost when compiled
+        self._visual: dict[int, Tensor] = {}  # what each layer's hook is to add in this forward
+        if position == "after_attention":  # torch.compile would miss hooks that come and go
             for number, layer in enumerate(model.model.layers, start=1):
                 layer.self_attn.register_forward_hook(partial(self._add_visual, number))
         self.register_state_dict_post_hook(_keep_what_trains)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_frozen_may_be_missing)  # type: ignore[no-untyped-call]
 
     def embed(self, token_ids: Tensor) -> Tensor:
-        """Token ids (..., T) -> (..., T, E)."""
+        """Embed token ids (..., T): (..., T, E)."""
         embedded: Tensor = self.model.model.embed_tokens(token_ids)
         return embedded
 
-    def new_cache(self, capacity: int) -> list[LayerCache]:
+    def new_cache(self, capacity: int) -> Cache:
         """Make an empty cache, one entry per layer, for at most `capacity` positions."""
-        return [LayerCache(capacity) for _ in self.model.model.layers]
+        return Cache(LayerCache(capacity) for _ in self.model.model.layers)
 
     def forward(
         self,
@@ -79,14 +71,11 @@ class QwenDecoder(nn.Module):
     ) -> Tensor:
         """Run all layers over embedded positions; see `LanguageDecoder.forward`."""
         start = cache[0].length if cache else 0
-        end = start + hidden.shape[1]
-        if end > self.model.config.max_position_embeddings:
-            raise ConfigError(
-                "decoder.max_report_tokens",
-                f"a sequence of {end} positions is longer than Qwen3's "
-                f"{self.model.config.max_position_embeddings}",
-                "lower it or take a deeper reference stage",
-            )
+        end, limit = start + hidden.shape[1], self.model.config.max_position_embeddings
+        if end > limit:
+            fact = f"a sequence of {end} positions is longer than Qwen3's {limit}"
+            remedy = "lower it or use a deeper reference stage"
+            raise ConfigError("decoder.max_report_tokens", fact, remedy)
         mask = None
         if num_visual is not None:
             mask = hybrid_mask(num_visual, hidden.shape[1] - num_visual, hidden.device)[None, None]
@@ -94,8 +83,8 @@ class QwenDecoder(nn.Module):
         arguments = {
             "position_embeddings": self.model.model.rotary_emb(hidden, positions),
             "attention_mask": mask,
-            "is_causal": False,  # without a mask a row looks everywhere
-            "cache": _LayerCaches(cache) if cache else None,
+            "is_causal": False,  # transformers takes "no mask" for causal otherwise
+            "cache": cache,
         }
         for number, layer in enumerate(self.model.model.layers, start=1):
             if number in injections and self.position == "before_layer":
@@ -110,23 +99,23 @@ class QwenDecoder(nn.Module):
     def _add_visual(
         self, number: int, _: nn.Module, __: Any, outputs: tuple[Tensor, Any]
     ) -> tuple[Tensor, Any]:
-        """Add to what the attention of a layer returns, hence before its feed-forward."""
+        """Add to the output of a layer's attention, which is the input of its feed-forward."""
         if number not in self._visual:
             return outputs
         return inject(outputs[0], self._visual[number]), outputs[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Hidden states (..., E) -> logits (..., V)."""
+        """Turn hidden states (..., E) into logits (..., V)."""
         return F.linear(hidden, self.output_weight)
 
     @property
     def output_weight(self) -> Tensor:
-        """(V, E) of the output layer, without the rows that no id of the tokenizer names."""
+        """Weight (V, E) of the output layer, without the rows beyond the tokenizer's ids."""
         weight: Tensor = self.model.lm_head.weight[: self.vocabulary_size]
         return weight
 
     def merge_adapter(self) -> None:
-        """Add the adapter to the weights it adapts and remove it: same outputs, fewer products."""
+        """Fold the adapter into the weights it adapts: same outputs, fewer products."""
         from peft.tuners.lora import LoraLayer
 
         for module in list(self.model.modules()):
@@ -137,54 +126,35 @@ class QwenDecoder(nn.Module):
         self.is_adapted = False
 
 
-def qwen_decoder(
-    origin: QwenOrigin,
-    vocabulary_size: int,
-    position: Position,
-    attention_dropout: float,
-    lora: Lora | None,
-) -> QwenDecoder:
-    """Make Qwen3, with its published weights if the origin has a folder, and an adapter.
+def adapted(model: Any, rank: int, alpha: float, dropout: float) -> Any:
+    """Freeze Qwen3 and add an adapter: `alpha` / `rank` times a product of that rank."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    # Any: peft declares alpha as an int, but only ever divides it by r.
+    sizes: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "lora_dropout": dropout}
+    model.requires_grad_(False)
+    return inject_adapter_in_model(LoraConfig(**sizes, target_modules=list(LORA_TARGETS)), model)
+
+
+def qwen3(origin: QwenOrigin, vocabulary_size: int, attention_dropout: float) -> Any:
+    """Make a Qwen3ForCausalLM in fp32, with its published weights if the origin has a folder.
 
     Args:
         origin: architecture, and the folder of the weights.
-        vocabulary_size: ids of the tokenizer.
-        position: where injections are added.
+        vocabulary_size: ids of the tokenizer, at most as many as Qwen3 has rows.
         attention_dropout: while training.
-        lora: sizes of the adapter; None trains all of Qwen3.
     """
-    architecture = origin.pretrained.architecture
-    model = _causal_lm(origin, attention_dropout)
-    if vocabulary_size > architecture["vocab_size"]:
-        raise DataError(
-            origin.folder or "tokenizer.json",
-            f"the tokenizer has {vocabulary_size} ids but Qwen3 {architecture['vocab_size']} rows",
-            "use the tokenizer.json of the same Qwen3",
-        )
-    if lora is not None:
-        from peft import LoraConfig, inject_adapter_in_model
-
-        config = LoraConfig(
-            r=lora.rank,
-            lora_alpha=lora.alpha,  # type: ignore[arg-type]  # only ever divided by r
-            lora_dropout=lora.dropout,
-            target_modules=list(LORA_TARGETS),
-        )
-        model.requires_grad_(False)
-        model = inject_adapter_in_model(config, model)
-    return QwenDecoder(model, vocabulary_size, position, is_adapted=lora is not None)
-
-
-def _causal_lm(origin: QwenOrigin, attention_dropout: float) -> Any:
-    """Make the Qwen3ForCausalLM in fp32, with SDPA."""
     try:
         from transformers import Qwen3Config, Qwen3ForCausalLM
     except ImportError:
-        raise SetupError(
-            "decoder.kind", "Qwen3 needs transformers and peft", "pip install 'uvlm[qwen]'"
-        ) from None
+        fact = "Qwen3 needs transformers and peft"
+        raise SetupError("decoder.kind", fact, "pip install 'uvlm[qwen]'") from None
+    if vocabulary_size > (rows := origin.pretrained.architecture["vocab_size"]):
+        fact = f"the tokenizer has {vocabulary_size} ids but Qwen3 {rows} rows"
+        remedy = "use the tokenizer.json of the same Qwen3"
+        raise DataError(origin.folder or "tokenizer.json", fact, remedy)
     architecture = dict(origin.pretrained.architecture) | {"attention_dropout": attention_dropout}
-    for key in ("dtype", "torch_dtype", "quantization_config"):
+    for key in ("dtype", "torch_dtype", "quantization_config"):  # trained in fp32, never quantised
         architecture.pop(key, None)
     config = Qwen3Config(**architecture, attn_implementation="sdpa")
     if origin.folder is None:
@@ -202,26 +172,14 @@ def _causal_lm(origin: QwenOrigin, attention_dropout: float) -> Any:
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         fact = f"not readable as Qwen3 ({' '.join(str(error).split())})"
         raise DataError(origin.folder, fact, "download it again") from None
-    if found["missing_keys"]:
+    if found["missing_keys"]:  # transformers would only warn, and start them at random
         fact = f"no tensor {min(found['missing_keys'])}"
         raise DataError(origin.folder, fact, "download it again")
     return model
 
 
-class _LayerCaches:
-    """Our layer caches as transformers' attention asks for them."""
-
-    def __init__(self, layers: Cache) -> None:
-        self.layers = layers
-
-    def update(
-        self, keys: Tensor, values: Tensor, layer_index: int, *_: Any, **__: Any
-    ) -> tuple[Tensor, Tensor]:
-        return self.layers[layer_index].extend(keys, values)
-
-
 def _frozen_names(decoder: nn.Module, prefix: str = "") -> list[str]:
-    """Name the weights that an adapter leaves alone; a decoder trained whole has none."""
+    """Name the weights that an adapter leaves frozen; a decoder trained whole has none."""
     assert isinstance(decoder, QwenDecoder)
     if not decoder.is_adapted:
         return []

@@ -1,7 +1,7 @@
 """The shared encoder and the U-Net of objective 1: nnU-Net's own residual U-Net.
 
-Structure and names are dynamic-network-architectures' ResidualEncoderUNet, so nnU-Net weights load
-as they are.
+Structure and weight names are those of dynamic-network-architectures' ResidualEncoderUNet, so that
+nnU-Net weights load unchanged.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from torch import nn
 def encoder_arguments(
     channels: Sequence[int], strides: Sequence[int], blocks: Sequence[int]
 ) -> dict[str, Any]:
-    """List what nnU-Net's encoder and U-Net are made of; one entry per stage, shallow to deep."""
+    """Return the arguments that nnU-Net's encoder and U-Net share.
+
+    `channels`, `strides` and `blocks` have one entry per stage, shallow to deep.
+    """
     return {
         "input_channels": 1,
         "n_stages": len(channels),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from uvlm.model.cache import Cache, LayerCache
+from uvlm.model.cache import Cache
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
 from uvlm.model.projection import Projection
@@ -48,8 +48,7 @@ class UVLM(nn.Module):
         plan: language layer -> encoder stage, both from 1; empty without injection.
         input_stage: stage whose tokens are the input at visual positions; None for zeros.
         specials: ids of the framing tokens.
-        gated: whether each injection is multiplied by a learned number, 1 at the start, so that an
-            untrained gate is eq. 5 itself.
+        gated: multiply each injection by a learned number that starts at 1, which is eq. 5 itself.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class UVLM(nn.Module):
         self.specials = specials
 
     def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
-        """Logits (B, T, V); position t predicts token t + 1.
+        """Compute logits (B, T, V); position t predicts token t + 1.
 
         Args:
             visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
@@ -80,41 +79,43 @@ class UVLM(nn.Module):
         return self.decoder.logits(self.text_hidden(visual, token_ids))
 
     def target_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Hidden states (N, E) and targets (N,) of the N report tokens and <eos>s (eq. 3).
+        """Return hidden states (N, E) and targets (N,) of all N report tokens and <eos>s (eq. 3).
 
         Args:
             visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
             token_ids: (B, T), <bos> report <eos>, padded to the right with <pad>.
         """
         inputs, targets = token_ids[:, :-1], token_ids[:, 1:]
-        is_target = targets != self.specials.pad
+        is_target = targets != self.specials.pad  # padding never reaches the wide output layer
         return self.text_hidden(visual, inputs)[is_target], targets[is_target]
 
     def text_hidden(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
-        """Hidden states (B, T, E) of the text positions, ready for `decoder.logits`."""
+        """Return the hidden states (B, T, E) of text positions, ready for `decoder.logits`."""
         block, injections = self._visual_block(visual)
         sequence = torch.cat([block, self.decoder.embed(token_ids)], dim=1)
         hidden: Tensor = self.decoder(sequence, injections, num_visual=block.shape[1])
         return hidden[:, block.shape[1] :]
 
-    def prefill(self, visual: Sequence[Tensor], capacity: int) -> list[LayerCache]:
+    def prefill(self, visual: Sequence[Tensor], capacity: int) -> Cache:
         """Read the visual block into a new cache with room for `capacity` text tokens."""
         block, injections = self._visual_block(visual)
         cache = self.decoder.new_cache(block.shape[1] + capacity)
-        self.decoder(block, injections, cache=cache)
+        self.decoder(block, injections, cache=cache)  # without a mask: the block sees itself
         return cache
 
     def next_logits(self, token_ids: Tensor, cache: Cache) -> Tensor:
-        """Logits (B, V) of the token after `token_ids` (B,), which is read into the cache."""
+        """Read `token_ids` (B,) into the cache; return logits (B, V) of the token after."""
+        # A single new row may see all that is cached, so no mask is needed here either.
         hidden = self.decoder(self.decoder.embed(token_ids[:, None]), {}, cache=cache)
         return self.decoder.logits(hidden[:, -1])
 
     def _visual_block(self, visual: Sequence[Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
-        """Embed the visual block (B, K + 2, E) and list what each layer gets."""
+        """Embed the visual block (B, K + 2, E) and collect what each layer is given."""
         projected = {
             int(stage): projection(visual[int(stage) - 1])
             for stage, projection in self.projections.items()
         }
+        # (B, K, E) each; a stage is projected once however many layers it feeds
         injections = {layer: projected[stage] for layer, stage in self.plan.items()}
         for layer, gate in self.gates.items():
             injections[int(layer)] = gate * injections[int(layer)]

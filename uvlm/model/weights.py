@@ -1,7 +1,7 @@
-"""Named weights of a module: each tensor once, and nothing loaded that does not fit.
+"""Named weights of a module: each tensor once, and loaded only if every one fits.
 
-nnU-Net's blocks register a convolution under two names, and its U-Net decoder holds the encoder
-again. safetensors refuses such aliases, so a state is the first name of each tensor.
+nnU-Net's blocks register a convolution under two names, and its U-Net decoder also holds the
+encoder. safetensors refuses such aliases, so a state keeps only the first name of each tensor.
 """
 
 from __future__ import annotations
@@ -16,46 +16,36 @@ State = dict[str, Tensor]
 
 
 def weights_of(module: nn.Module) -> State:
-    """Parameters and saved buffers of `module`, detached, without aliases."""
+    """Return the parameters and saved buffers of `module`, detached, without aliases."""
     return without_aliases(module.state_dict())
 
 
 def without_aliases(state: Mapping[str, Tensor]) -> State:
     """Keep the first name of each tensor (same memory, same shape)."""
-    kept: State = {}
-    seen: set[tuple[int, tuple[int, ...]]] = set()
+    first_names: dict[object, str] = {}
     for name, tensor in state.items():
-        identity = (tensor.data_ptr(), tuple(tensor.shape))
-        if identity not in seen or tensor.data_ptr() == 0:
-            seen.add(identity)
-            kept[name] = tensor
-    return kept
+        pointer = tensor.data_ptr()  # 0 for empty and meta tensors, which are no aliases
+        first_names.setdefault((pointer, tuple(tensor.shape)) if pointer else name, name)
+    return {name: state[name] for name in first_names.values()}
 
 
 def load_weights(module: nn.Module, state: Mapping[str, Tensor], subject: object) -> None:
-    """Copy `state` into `module`; every tensor must be there and fit, or nothing is copied.
+    """Copy `state` into `module`; unless every tensor is there and fits, nothing is copied.
 
-    Args:
-        module: receives the weights.
-        state: names as in `module.state_dict()`, aliases optional.
-        subject: names the file or folder in the error.
+    `state` may leave aliases out; `subject` names the file or folder in the error.
     """
     expected = module.state_dict()
-    missing = weights_of(module).keys() - state.keys()
-    unknown = state.keys() - expected.keys()
-    misfits = [
+    missing, unknown = weights_of(module).keys() - state.keys(), state.keys() - expected.keys()
+    problems = [f"no tensor {name}" for name in sorted(missing)]
+    problems += [f"unknown tensor {name}" for name in sorted(unknown)]
+    problems += [
         f"{name} has shape {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}"
         for name, tensor in state.items()
         if name in expected and tensor.shape != expected[name].shape
     ]
-    problems = [f"no tensor {name}" for name in sorted(missing)]
-    problems += [f"unknown tensor {name}" for name in sorted(unknown)]
-    problems += misfits
     if problems:
         more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise DataError(
-            subject,
-            f"weights do not fit {type(module).__name__}: {problems[0]}{more}",
-            "use the weights of a model with the same `encoder`, `decoder` and class counts",
-        )
+        fact = f"weights do not fit {type(module).__name__}: {problems[0]}{more}"
+        remedy = "use the weights of a model with the same `encoder`, `decoder` and class counts"
+        raise DataError(subject, fact, remedy)
     module.load_state_dict(state, strict=False)

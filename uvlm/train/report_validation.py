@@ -10,7 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from uvlm.inference.writing import generate
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import ReportBatch
 from uvlm.train.loop.fit import Scores
@@ -45,10 +46,8 @@ class ReportValidation:
             batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
             visual = net.visual(batch.x)
             losses.append(net.loss(visual, batch.token_ids))
-            written = generate(
-                net.uvlm, visual, self.max_tokens, self.tokenizer.bos_id, self.tokenizer.eos_id
-            )
-            texts += [self.tokenizer.decode(ids) for ids in written]
+            written = write_reports(net.uvlm, visual, Decoding(self.max_tokens))
+            texts += [self.tokenizer.decode(report.ids) for report in written]
         truth = self.batches.sampler.abnormalities.astype(bool)
         f1 = macro_f1(self.label(texts).astype(bool), truth)
         loss = float(torch.stack(losses).mean())

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from uvlm.config import Params, TrainConfig
 from uvlm.data.cases import Case, read_index
+from uvlm.inference.decoding import Decoding
 from uvlm.inference.encode import split_stages
-from uvlm.inference.writing import generate
+from uvlm.inference.writing import write_reports
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.uvlm import SpecialIds
 from uvlm.text.tokenizer import Tokenizer
@@ -122,8 +123,8 @@ def test_report_generation_overfits_one_batch_and_writes_it_back(
     net = ReportNet(uvlm, params.injection, encoder=None)
     terms = overfit(net, ReportObjective(), batch, params.train_report, 100)
     assert terms["ce"] < 0.05
-    written = generate(uvlm, visual, 40, tokenizer.bos_id, tokenizer.eos_id)
-    assert [tokenizer.decode(row) for row in written] == [case.report.text for case in cases]
+    written = write_reports(uvlm, visual, Decoding(40))
+    assert [tokenizer.decode(row.ids) for row in written] == [case.report.text for case in cases]
 
 
 @torch.no_grad()
