@@ -18,9 +18,7 @@ VERSION: Final = 1
 
 
 def normalise(
-    array: npt.NDArray[Any],
-    config: PreprocessConfig,
-    statistics: tuple[float, float] | None = None,
+    array: npt.NDArray[Any], config: PreprocessConfig, statistics: tuple[float, float] | None = None
 ) -> npt.NDArray[np.float32]:
     """Scale Hounsfield units for the network: the window to [-1, 1], or zero mean and unit spread.
 

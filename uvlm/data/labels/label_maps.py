@@ -37,15 +37,7 @@ from uvlm.data.labels.merge import (
 from uvlm.data.labels.regrid import onto_grid
 from uvlm.errors import ConfigError
 from uvlm.files import key_of, store_root
-from uvlm.store import (
-    CaseProgress,
-    Product,
-    Row,
-    every_case,
-    load_array,
-    read_manifest,
-    resolve,
-)
+from uvlm.store import CaseProgress, Product, Row, every_case, load_array, read_manifest, resolve
 from uvlm.text.abnormalities import ABNORMALITIES
 
 VERSION: Final = 2

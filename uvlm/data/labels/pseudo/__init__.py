@@ -16,11 +16,4 @@ from uvlm.data.labels.pseudo.backend import Annotator, Backend, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.data.labels.pseudo.stage import run, run_shard
 
-__all__ = [
-    "Annotator",
-    "Backend",
-    "Provenance",
-    "choose_backend",
-    "run",
-    "run_shard",
-]
+__all__ = ["Annotator", "Backend", "Provenance", "choose_backend", "run", "run_shard"]

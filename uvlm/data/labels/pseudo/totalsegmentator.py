@@ -29,11 +29,7 @@ from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
 from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
-from uvlm.data.labels.pseudo.totalsegmentator_weights import (
-    Task,
-    check_weights,
-    weights_folder,
-)
+from uvlm.data.labels.pseudo.totalsegmentator_weights import Task, check_weights, weights_folder
 from uvlm.environment import TOTALSEG_WEIGHTS, inherited
 from uvlm.errors import SetupError
 
