@@ -19,7 +19,7 @@ from uvlm.data.labels.label_maps import is_left_undrawn
 from uvlm.data.leaks.fitted_on import read_fits
 from uvlm.data.leaks.search import Use, find_leaks
 from uvlm.files import write_json_atomic
-from uvlm.store import Row, read_manifest, read_quarantine
+from uvlm.store import Row, read_quarantine, rows_by_case
 
 _TRAININGS: Final = "classification, reports"
 
@@ -56,8 +56,8 @@ def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
         between two images on different sides), `accounts`.
     """
     cases = read_index(inputs.index)
-    volumes = {row.case: row for row in read_manifest(inputs.preprocess)}
-    maps = {row.case: row for row in read_manifest(inputs.label_maps)}
+    volumes = rows_by_case(inputs.preprocess)
+    maps = rows_by_case(inputs.label_maps)
     uses = _uses(cases, volumes, maps)
     for folder in inputs.fitted:
         uses += read_fits(folder, cases)

@@ -18,7 +18,7 @@ from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.contract import contract_sha256, normalise
 from uvlm.errors import DataError
 from uvlm.seeding import generator
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import Row, load_array, resolve, rows_by_case
 
 Item = TypeVar("Item")
 
@@ -65,9 +65,9 @@ def read_examples(
     Raises:
         DataError: nothing is left, the cache follows another contract, or bytes are missing.
     """
-    volumes = {row.case: row for row in read_manifest(preprocess)}
+    volumes = rows_by_case(preprocess)
     check_cache_contract(preprocess, volumes.values(), config)
-    maps = {row.case: row for row in read_manifest(label_maps)} if label_maps else None
+    maps = rows_by_case(label_maps) if label_maps else None
     cases = [c for c in read_index(index) if c.case_id in volumes and split in (None, c.split)]
     if maps is not None:
         cases = [case for case in cases if case.case_id in maps]

@@ -17,7 +17,7 @@ from uvlm.data.sets.dataset import DataSet, Files
 from uvlm.data.sets.lesion_set import withhold_masks
 from uvlm.data.sets.selection import EXCLUSIONS, NOT_SELECTED
 from uvlm.data.splits import carve_validation, missing_positives
-from uvlm.store import Refusal, check_quarantine_share, read_manifest, write_quarantine
+from uvlm.store import Refusal, check_quarantine_share, rows_by_case, write_quarantine
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
         quarantine: where refused cases are listed.
     """
     data_set = choose_set(params)
-    files = {row.case: row for row in read_manifest(download_manifest)}
+    files = rows_by_case(download_manifest)
     cases, refusals = data_set.cases(files)
     faults = [refusal for refusal in refusals if refusal.reason not in EXCLUSIONS]
     unselected = [refusal for refusal in refusals if refusal.reason == NOT_SELECTED]

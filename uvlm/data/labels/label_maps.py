@@ -37,7 +37,7 @@ from uvlm.data.labels.merge import (
 from uvlm.data.labels.regrid import onto_grid
 from uvlm.errors import ConfigError
 from uvlm.files import key_of, store_root
-from uvlm.store import CaseProgress, Product, Row, every_case, load_array, read_manifest, resolve
+from uvlm.store import CaseProgress, Product, Row, every_case, load_array, resolve, rows_by_case
 from uvlm.text.abnormalities import ABNORMALITIES
 
 VERSION: Final = 2
@@ -107,9 +107,9 @@ def _jobs(
     config: LabelMapsConfig, index: Path, preprocess: Path, parts: Mapping[str, Path]
 ) -> tuple[list[_Job], int]:
     """Join the manifests; also count the cases whose lesions nobody has drawn."""
-    volumes = {row.case: row for row in read_manifest(preprocess)}
+    volumes = rows_by_case(preprocess)
     wanted: list[str] = [kind for kind in config.priority if kind != "lesion"]
-    labels = {kind: {row.case: row for row in read_manifest(parts[kind])} for kind in wanted}
+    labels = {kind: rows_by_case(parts[kind]) for kind in wanted}
     jobs, unannotated = [], 0
     for case in read_index(index):
         found = {kind: rows[case.case_id] for kind, rows in labels.items() if case.case_id in rows}
