@@ -35,9 +35,15 @@ for line in '''
     app(line.split(), standalone_mode=False)
 """
 STAGES = """
-from pipeline import preprocess, tokenizer, train_seg
+from pipeline import tokenizer, train_seg
+from pipeline.paths import manifest
+from pipeline.shares import make_all
 from pipeline.stage import execute
-assert execute("preprocess", preprocess.preprocess) == 0
+from uvlm.data.cases import read_index
+from uvlm.data.preprocess import Volumes
+def preprocess(stage):
+    make_all(stage, Volumes.of(stage.params), read_index(manifest("index")))
+assert execute("preprocess", preprocess) == 0
 assert execute("tokenizer", tokenizer.tokenizer) == 0
 assert execute("train_seg", train_seg.segment, live=True) == 0
 """

@@ -114,9 +114,7 @@ def difference(stored: Array, again: Array, may_differ: float) -> str:
     off = stored != again
     if np.issubdtype(stored.dtype, np.floating):
         slack = _ROUNDING * float(np.std(stored, dtype=np.float64))
-        off = ~(
-            np.abs(stored.astype(np.float32) - again) <= slack
-        )  # so that NaN is off
+        off = ~(np.abs(stored.astype(np.float32) - again) <= slack)  # so that NaN is off
     count = int(np.count_nonzero(off))
     if count <= may_differ * np.count_nonzero((stored != 0) | (again != 0)):
         return ""

@@ -17,7 +17,7 @@ import numpy as np
 from uvlm.arrays import Ids
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
-from uvlm.data.ct.volume import LabelMap, ReadError, Spacing, axis_order, spacing_of, to_canonical
+from uvlm.data.ct.volume import LabelMap, ReadError, Spacing, axis_order, to_canonical
 from uvlm.data.label_scheme import Dataset, FineClasses, fine_classes
 from uvlm.data.labels.measure import LabelFacts, measure
 from uvlm.data.labels.merge import merge_anatomy
@@ -100,10 +100,8 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
     order = axis_order(drawn.affine)
     affine = order.canonical_affine(drawn.affine, drawn.array.shape)
     canonical = LabelMap(order.forward(drawn.array), affine)
-    array, shape = canonical.array, volume.array.shape
-    same = is_on_grid(canonical, shape, volume.affine)
-    if not same:
-        array = onto_grid(canonical, shape, volume.affine, labels)
+    regridded = not is_on_grid(canonical, volume.array.shape, volume.affine)
+    array = onto_grid(canonical, volume.array.shape, volume.affine, labels)
     dataset: Dataset = "abdomen" if scheme == "abdomen" else "chest"
     fine = fine_classes(dataset)
     ids = merge_anatomy({"anatomy": array}, ("anatomy",), fine) if scheme == "total" else array
@@ -114,7 +112,7 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
         raise ReadError(labels, fact, "say whose ids they are with --scheme", reason="class_ids")
     facts = measure(ids, volume.affine, fine.one_piece, (ids, volume.array), {})
     judged = JudgedCase(labels.name, facts, tuple(Plausible.of(bodies, fine).judge(facts)))
-    return CheckedLabels(judged, fine, volume.array, ids, spacing_of(volume.affine), not same)
+    return CheckedLabels(judged, fine, volume.array, ids, volume.spacing, regridded)
 
 
 def _judge(row: Row, rules: Plausible) -> JudgedCase:
