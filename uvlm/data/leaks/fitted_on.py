@@ -48,9 +48,7 @@ def read_fits(folder: Path, cases: Iterable[Case]) -> list[Use]:
         document = json.loads(path.read_text(encoding="utf-8"))
         fitted = [(o, s, name) for o, sides in document.items() for s in sides for name in sides[s]]
     except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise DataError(
-            path, f"no record of what it was fitted on ({error})", again
-        ) from None
+        raise DataError(path, f"no record of what it was fitted on ({error})", again) from None
     if unknown := [n for _, split, n in fitted if n not in by_id or split not in SPLITS]:
         fact = f"was fitted on {len(unknown)} cases that the index lacks, {unknown[0]} the first"
         raise DataError(path, fact, again)
