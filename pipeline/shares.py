@@ -25,15 +25,9 @@ from uvlm.store.changed_code import Item
 
 def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **counts: int) -> None:
     """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
-    name = product.title.replace("@", "_")
+    name, limit = product.title.replace("@", "_"), stage.params.index.max_quarantined_share
     made = every_case.run(
-        product,
-        items,
-        manifest(name),
-        stage.params.index.max_quarantined_share,
-        quarantine(name),
-        stage.progress.cases,
-        stage.code,
+        product, items, manifest(name), limit, quarantine(name), stage.progress.cases, stage.code
     )
     stage.tracker.log(made | counts, 0)
 

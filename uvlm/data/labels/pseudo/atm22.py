@@ -109,23 +109,15 @@ def load_network(path: Path) -> Probability:
         raise SetupError(path, fact, "run `uvlm import-atm22`") from None
     device = str(choose_device_of_published())
     network.to(device).eval()
+    options = {"overlap": _OVERLAP, "mode": "gaussian", "sigma_scale": _SIGMA}
+    options |= {"sw_device": device, "device": "cpu"}  # only windows go to the GPU, not whole CTs
 
     def probability(x: Voxels) -> Voxels:
         lacking = [max(0, WINDOW - size) for size in x.shape]
         padding = [(n // 2, n - n // 2) for n in lacking]
         padded = torch.from_numpy(np.pad(x, padding, mode="edge"))[None, None]  # (1, 1, D, H, W)
         with torch.inference_mode():
-            out: Any = sliding_window_inference(
-                padded,
-                roi_size=(WINDOW,) * 3,
-                sw_batch_size=1,
-                predictor=network,
-                overlap=_OVERLAP,
-                mode="gaussian",
-                sigma_scale=_SIGMA,
-                sw_device=device,
-                device="cpu",  # only windows go to the GPU: whole CTs may not fit
-            )
+            out: Any = sliding_window_inference(padded, (WINDOW,) * 3, 1, network, **options)
         inside = tuple(slice(lead, lead + n) for (lead, _), n in zip(padding, x.shape, strict=True))
         whole: Voxels = out[0, 0].numpy()[inside]
         return whole

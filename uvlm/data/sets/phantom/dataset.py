@@ -76,13 +76,8 @@ def write_dataset(
     name = f"raw/phantom-{key}"
     root = store_root() / name
     everyone, patients = members(config), _Patients(root, config, seed)
-    work = partial(
-        store.map_cases,
-        patients.find_or_write,
-        everyone,
-        description="phantom patients",
-        progress=progress,
-    )
+    write, title = patients.find_or_write, "phantom patients"
+    work = partial(store.map_cases, write, everyone, description=title, progress=progress)
     records = guarded(patients, everyone, code, work)
     files = [tuple(file) for record in records for file in record["files"]]
     files += write_tables(root, records)
