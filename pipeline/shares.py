@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
@@ -32,6 +33,11 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
     stage.tracker.log(made | counts, 0)
 
 
+def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
+    """Make the product of every case of the index."""
+    make_all(stage, choose(stage.params), read_index(manifest("index")))
+
+
 def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> None:
     """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
 
@@ -45,12 +51,9 @@ def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: lis
         shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
         every_case.run_shard(choose(params), cases, shard, progress.cases, code)
 
-    def whole(stage: Stage) -> None:
-        make_all(stage, choose(stage.params), read_index(manifest("index")))
-
     match options:
         case []:
-            run_stage(name, whole)
+            run_stage(name, partial(make_cases, choose=choose))
         case ["--shard", _]:
             run_share(name, share)
 

@@ -36,14 +36,10 @@ for line in '''
 """
 STAGES = """
 from pipeline import tokenizer, train_seg
-from pipeline.paths import manifest
-from pipeline.shares import make_all
+from pipeline.shares import make_cases
 from pipeline.stage import execute
-from uvlm.data.cases import read_index
 from uvlm.data.preprocess import Volumes
-def preprocess(stage):
-    make_all(stage, Volumes.of(stage.params), read_index(manifest("index")))
-assert execute("preprocess", preprocess) == 0
+assert execute("preprocess", lambda stage: make_cases(stage, Volumes.of)) == 0
 assert execute("tokenizer", tokenizer.tokenizer) == 0
 assert execute("train_seg", train_seg.segment, live=True) == 0
 """

@@ -60,10 +60,10 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
     files = rows_by_case(download_manifest)
     cases, refusals = data_set.cases(files)
     faults = [refusal for refusal in refusals if refusal.reason not in EXCLUSIONS]
-    unselected = [refusal for refusal in refusals if refusal.reason == NOT_SELECTED]
-    write_quarantine(quarantine, [r for r in refusals if r.reason != NOT_SELECTED])
-    candidates = len(cases) + len(refusals) - len(unselected)
-    check_quarantine_share("index", len(faults), candidates, params.index.max_quarantined_share)
+    listed = [refusal for refusal in refusals if refusal.reason != NOT_SELECTED]
+    write_quarantine(quarantine, listed)
+    candidates, limit = len(cases) + len(listed), params.index.max_quarantined_share
+    check_quarantine_share("index", len(faults), candidates, limit)
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
     find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
     cases, accounts = _account(cases, refusals, data_set, files)

@@ -134,11 +134,10 @@ def _is_comparable(kept: Kept[Item], item: Item) -> bool:
     except DataError:  # what an earlier stage stored is gone
         return False
     if difference is not None:
-        raise DataError(
-            item.case_id,
-            f"the changed code of {kept.stage} does not make what is stored: {difference[0]}",
-            f"raise {difference[1]} if that was meant (every case is made again), or undo the edit",
-        )
+        what, constant = difference
+        fact = f"the changed code of {kept.stage} does not make what is stored: {what}"
+        remedy = f"raise {constant} if that was meant (every case is made again), or undo the edit"
+        raise DataError(item.case_id, fact, remedy)
     return True
 
 

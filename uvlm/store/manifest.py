@@ -103,11 +103,9 @@ def read_quarantine(path: Path) -> list[Refusal]:
 def check_quarantine_share(stage: str, refused: int, total: int, limit: float) -> None:
     """Stop when so many cases were refused that the fault is hardly theirs."""
     if total and refused > limit * total:
-        raise DataError(
-            f"stage {stage}",
-            f"{refused} of {total} cases were refused, more than the {limit:.0%} allowed",
-            f"see data/manifests/quarantine/{stage}.jsonl, or raise index.max_quarantined_share",
-        )
+        fact = f"{refused} of {total} cases were refused, more than the {limit:.0%} allowed"
+        file = f"data/manifests/quarantine/{stage}.jsonl"
+        raise DataError(f"stage {stage}", fact, f"see {file}, or raise index.max_quarantined_share")
 
 
 def resolve(row: Row, stage: str) -> Path:

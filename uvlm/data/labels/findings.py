@@ -48,20 +48,12 @@ def _check_channels(case: Case, mask: FindingsMask, fine: FineClasses) -> None:
     """Refuse a mask whose channels differ from those of the table."""
     channels = {str(channel) for channel in range(len(mask.array))}
     if channels != set(case.finding_categories):
-        raise ReadError(
-            case.findings_mask,
-            f"has {len(mask.array)} findings, its table names {sorted(case.finding_categories)}",
-            "download both again",
-            reason="findings_mismatch",
-        )
-    unknown = set(case.finding_categories.values()) - set(fine.lesion_id_by_category)
-    if unknown:
-        raise ReadError(
-            case.findings_mask,
-            f"has findings of the category {', '.join(sorted(unknown))}, which has no class",
-            "correct the table",
-            reason="findings_category",
-        )
+        named = sorted(case.finding_categories)
+        fact = f"has {len(mask.array)} findings, its table names {named}"
+        raise ReadError(case.findings_mask, fact, "download both again", reason="findings_mismatch")
+    if unknown := set(case.finding_categories.values()) - set(fine.lesion_id_by_category):
+        fact = f"has findings of the category {', '.join(sorted(unknown))}, which has no class"
+        raise ReadError(case.findings_mask, fact, "correct the table", reason="findings_category")
 
 
 def _on_the_ct(path: str, mask: FindingsMask, geometry: Geometry) -> Ids:

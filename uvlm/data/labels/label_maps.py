@@ -17,7 +17,7 @@ from typing import Any, Final, Self
 import numpy as np
 
 from uvlm.arrays import Ids
-from uvlm.config import LabelMapsConfig, Params
+from uvlm.config import LabelKind, LabelMapsConfig, Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import Affine, LabelMap, spacing_of
@@ -58,7 +58,7 @@ class Job:
 
 
 def join(
-    config: LabelMapsConfig, index: Path, preprocess: Path, parts: Mapping[str, Path]
+    config: LabelMapsConfig, index: Path, preprocess: Path, parts: Mapping[LabelKind, Path]
 ) -> tuple[list[Job], int]:
     """Find the cases whose volume and pseudo-labels exist.
 
@@ -75,7 +75,7 @@ def join(
         The jobs, and how many cases were left out because nobody has drawn their lesions.
     """
     volumes = rows_by_case(preprocess)
-    labels = {kind: rows_by_case(parts[kind]) for kind in config.priority if kind != "lesion"}
+    labels = {str(kind): rows_by_case(parts[kind]) for kind in config.priority if kind != "lesion"}
     jobs, unannotated = [], 0
     for case in read_index(index):
         found = {kind: rows[case.case_id] for kind, rows in labels.items() if case.case_id in rows}

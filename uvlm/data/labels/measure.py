@@ -98,10 +98,12 @@ def measure(
     voxel_ml = float(abs(np.linalg.det(affine[:3, :3]))) / 1000.0
     hu, air = _densities(*tissue)
     structures = {}
+    # Each class inside its own bounding box: a CT has 100 classes and most of them are small.
     for number, window in enumerate(ndimage.find_objects(anatomy), start=1):
         if window is None:
             continue
         mask = anatomy[window] == number
+        # Voxels of every plane across z, y and x: they give volume, centre and flat ends.
         areas = [mask.sum(axis=tuple({0, 1, 2} - {axis})) for axis in range(3)]
         ends = zip(window, anatomy.shape, strict=True)
         on_border = [on for part, size in ends for on in (part.start == 0, part.stop == size)]
@@ -135,6 +137,7 @@ def _centre(areas: Areas, window: tuple[slice, ...], affine: Affine) -> Point:
         part.start + float(np.arange(len(area)) @ area) / float(area.sum())
         for area, part in zip(areas, window, strict=True)
     ]
+    # Columns of the affine follow z, y, x; its rows are x, y, z in LPS.
     x, y, z = (round(float(v), 1) for v in affine[:3, :3] @ index + affine[:3, 3])
     return z, y, x
 

@@ -93,6 +93,7 @@ def overlaps(claimed: Mapping[str, Flags]) -> dict[str, float]:
     shares = {}
     for one, other in combinations(claimed, 2):
         if both := int(np.count_nonzero(claimed[one] & claimed[other])):
+            # Of the smaller one: an airway lost in a lung would be nothing of the lung.
             smaller = min(np.count_nonzero(claimed[one]), np.count_nonzero(claimed[other]))
             shares[f"{one}+{other}"] = round(both / int(smaller), 4)
     return shares

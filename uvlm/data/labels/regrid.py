@@ -14,7 +14,7 @@ from typing import Final, Self
 
 import numpy as np
 
-from uvlm.arrays import Flags, Ids
+from uvlm.arrays import Flags, Floats, Ids
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError
 
@@ -33,15 +33,13 @@ class Placement:
     @classmethod
     def of(cls, shape: Sequence[int], affine: Affine, source: LabelMap) -> Self:
         """Place a grid in the grid of some labels."""
+        # index -> millimetres -> index; rounding removes what solving leaves of whole numbers.
         matrix = np.round(np.linalg.solve(source.affine, affine), 12)
         return cls(matrix, tuple(shape), source.array.shape)
 
     def overlaps(self) -> bool:
         """Whether any part of one grid's box lies in the other's."""
-        # Index n is the centre of a voxel, so a grid reaches from -0.5 to its length - 0.5.
-        corners = np.array([*itertools.product(*((-0.5, n - 0.5) for n in self.shape))])
-        places = corners @ self.matrix[:3, :3].T + self.matrix[:3, 3]
-        low, high = places.min(axis=0), places.max(axis=0)
+        low, high = _reach(self.matrix, self.shape, beyond=0.5)  # voxels end half a step further
         return bool((high > -0.5).all() and (low < np.array(self.source_shape) - 0.5).all())
 
     def sample(self, array: Ids) -> Ids:
@@ -99,10 +97,15 @@ def onto_grid(
     return out
 
 
+def _reach(matrix: Affine, shape: Sequence[int], beyond: float = 0.0) -> tuple[Floats, Floats]:
+    """Find the bounds of a grid's voxel centres, mapped by a matrix; `beyond` widens the grid."""
+    corners = np.array([*itertools.product(*((-beyond, n - 1 + beyond) for n in shape))])
+    places = corners @ matrix[:3, :3].T + matrix[:3, 3]  # (8, 3)
+    return places.min(axis=0), places.max(axis=0)
+
+
 def _extent(labels: LabelMap) -> str:
     """Describe where labels lie, in millimetres."""
-    ends = np.array([*itertools.product(*((0.0, n - 1.0) for n in labels.array.shape))])
-    places = ends @ labels.affine[:3, :3].T + labels.affine[:3, 3]
-    low, high = places.min(axis=0), places.max(axis=0)
+    low, high = _reach(labels.affine, labels.array.shape)
     ranges = (f"{a:.0f}..{b:.0f}" for a, b in zip(low, high, strict=True))
     return "x, y, z = " + ", ".join(ranges) + " mm (LPS)"

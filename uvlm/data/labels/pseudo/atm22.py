@@ -109,7 +109,7 @@ def load_network(path: Path) -> Probability:
         raise SetupError(path, fact, "run `uvlm import-atm22`") from None
     device = str(choose_device_of_published())
     network.to(device).eval()
-    options = {"overlap": _OVERLAP, "mode": "gaussian", "sigma_scale": _SIGMA}
+    options: dict[str, Any] = {"overlap": _OVERLAP, "mode": "gaussian", "sigma_scale": _SIGMA}
     options |= {"sw_device": device, "device": "cpu"}  # only windows go to the GPU, not whole CTs
 
     def probability(x: Voxels) -> Voxels:

@@ -49,12 +49,9 @@ class VesselMasks(Backend):
         found = read_label_map(path)
         strange = set(np.unique(found.array).tolist()) - {0, self.artery_id, self.vein_id}
         if strange:
-            raise ReadError(
-                path,
-                f"holds the ids {sorted(strange)}, neither {self.artery_id} nor {self.vein_id}",
-                "set pseudo_label.vessel.artery_id and vein_id to what the files hold",
-                reason="class_ids",
-            )
+            fact = f"holds the ids {sorted(strange)}, neither {self.artery_id} nor {self.vein_id}"
+            remedy = "set pseudo_label.vessel.artery_id and vein_id to what the files hold"
+            raise ReadError(path, fact, remedy, reason="class_ids")
         table = np.zeros(256, np.uint8)
         table[[self.artery_id, self.vein_id]] = ARTERY, VEIN
         shape, affine = read_grid(root / case.volume)

@@ -63,12 +63,9 @@ class PublishedMasks(Backend):
         paths = {number: root / path for number, path in self.masks.paths(case, self.kind).items()}
         found = {number: path for number, path in paths.items() if path.is_file()}
         if not found:
-            raise ReadError(
-                next(iter(paths.values())),
-                "there is no mask of this CT",
-                "request masks in the section of the data set and download again",
-                reason="missing_file",
-            )
+            fact, first = "there is no mask of this CT", next(iter(paths.values()))
+            remedy = "request masks in the section of the data set and download again"
+            raise ReadError(first, fact, remedy, reason="missing_file")
         return found
 
 
@@ -97,10 +94,7 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
     if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))
         same = "of the same shape at another place" if there == here else f"{there} voxels, not"
-        raise ReadError(
-            path,
-            f"lies on another grid than its CT: {same} {here} (z, y, x)",
-            "get both again, or leave the case out",
-            reason="grid_mismatch",
-        )
+        fact = f"lies on another grid than its CT: {same} {here} (z, y, x)"
+        remedy = "download both again, or leave the case out"
+        raise ReadError(path, fact, remedy, reason="grid_mismatch")
     return found

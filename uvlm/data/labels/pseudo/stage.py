@@ -39,7 +39,7 @@ class PseudoLabels(Product[Case]):
 
     @classmethod
     def of(cls, params: Params, kind: LabelKind) -> Self:
-        """Choose the backend; SetupError, before anything is written, if it lacks something."""
+        """Choose the backend; SetupError if it lacks something, before anything is written."""
         backend = choose_backend(kind, getattr(params.pseudo_label, kind))
         return cls(store_root(), kind, backend, backend.provenance())
 
