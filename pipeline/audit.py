@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from pipeline.paths import MODELS, QUARANTINE, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
-from uvlm.data.audit import AuditInputs, run
+from uvlm.data.audit import run
 from uvlm.pages.label_quality import report_label_maps
 
 
 def audit(stage: Stage) -> None:
     """Write reports/audit.json, or fail naming the pair that leaks; then reports/labels.*."""
-    inputs = AuditInputs(
+    report = run(
+        stage.params,
         index=manifest("index"),
         preprocess=manifest("preprocess"),
         label_maps=manifest("label_maps"),
         fitted=[MODELS / "tokenizer"],
         quarantine=QUARANTINE,
+        out=REPORTS / "audit.json",
     )
-    report = run(stage.params, inputs, REPORTS / "audit.json")
     stage.tracker.log({f"nearest.{split}": d for split, d in report["nearest"].items()}, 0)
     quality = report_label_maps(
         stage.params.label_maps,
         stage.params.audit,
-        inputs.preprocess,
-        inputs.label_maps,
+        manifest("preprocess"),
+        manifest("label_maps"),
         REPORTS / "labels",
     )
     stage.tracker.log({"label_maps.flagged": quality["flagged"]}, 0)

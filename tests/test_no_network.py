@@ -35,9 +35,11 @@ for line in '''
     app(line.split(), standalone_mode=False)
 """
 STAGES = """
-from pipeline import preprocess, tokenizer, train_seg
+from pipeline import tokenizer, train_seg
+from pipeline.shares import make_cases
 from pipeline.stage import execute
-assert execute("preprocess", preprocess.preprocess) == 0
+from uvlm.data.preprocess import Volumes
+assert execute("preprocess", lambda stage: make_cases(stage, Volumes.of)) == 0
 assert execute("tokenizer", tokenizer.tokenizer) == 0
 assert execute("train_seg", train_seg.segment, live=True) == 0
 """

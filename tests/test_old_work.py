@@ -16,28 +16,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import (
-    code,
-    download,
-    encode,
-    generate,
-    index,
-    label_maps,
-    preprocess,
-    pseudo_label,
-    train_seg,
-)
+from pipeline import code, download, encode, generate, index, label_maps, train_seg
 from pipeline.dvc_yaml import read_declarations
 from pipeline.paths import manifest
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import MlflowTracker, reap
 from pipeline.runs.records import read_records
+from pipeline.shares import make_cases
 from pipeline.stage import Stage, execute
 from uvlm.config import LABEL_KINDS, load_params
 from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
+from uvlm.data.labels.pseudo.stage import PseudoLabels
+from uvlm.data.preprocess import Volumes
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.segment import Segmenter
 from uvlm.model.build import build_unet
@@ -51,8 +44,11 @@ THEN = json.loads((GOLDEN / "numbers.json").read_text(encoding="utf-8"))
 OVER_CASES: dict[str, Callable[[Stage], object]] = {
     "download": download.download,
     "index": index.index,
-    "preprocess": preprocess.preprocess,
-    **{f"pseudo_label@{k}": partial(pseudo_label.label, kind=k) for k in LABEL_KINDS},
+    "preprocess": partial(make_cases, choose=Volumes.of),
+    **{
+        f"pseudo_label@{kind}": partial(make_cases, choose=partial(PseudoLabels.of, kind=kind))
+        for kind in LABEL_KINDS
+    },
     "label_maps": label_maps.merge,
     "encode": encode.encode,
     "generate": generate.generate,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,17 @@ import pytest
 
 from uvlm import store
 from uvlm.config import LABEL_KINDS, LabelKind, Params, load_params
-from uvlm.data import audit, index, preprocess
+from uvlm.data import audit, index
+from uvlm.data.cases import Case, read_index
 from uvlm.data.ct.io import write_findings_mask, write_label_map, write_volume
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.index import IndexSummary
-from uvlm.data.labels import label_maps
-from uvlm.data.labels import pseudo as pseudo_labels
+from uvlm.data.labels.label_maps import LabelMaps, join
+from uvlm.data.labels.pseudo.stage import PseudoLabels
+from uvlm.data.preprocess import Volumes
 from uvlm.files import store_root
+from uvlm.store import every_case
+from uvlm.store.changed_code import Item
 from uvlm.text.abnormalities import ABNORMALITIES
 
 SHAPE = (10, 12, 14)
@@ -193,35 +197,39 @@ class Stages:
         )
 
     def preprocess(self) -> dict[str, int]:
-        quarantine = self.root / "quarantine/preprocess.jsonl"
-        out = self.manifest("preprocess")
-        return preprocess.run(self.params, self.manifest("index"), out, quarantine, code=self.code)
+        return self._every_case(Volumes.of(self.params), self.cases(), "preprocess")
 
     def pseudo_label(self, kind: LabelKind) -> dict[str, int]:
-        quarantine = self.root / f"quarantine/pseudo_label_{kind}.jsonl"
-        args = (kind, self.params, self.manifest("index"), self.manifest(kind))
-        return pseudo_labels.run(*args, quarantine=quarantine, code=self.code)
+        return self._every_case(PseudoLabels.of(self.params, kind), self.cases(), kind)
 
     def label_maps(self) -> dict[str, int]:
-        return label_maps.run(
-            self.params,
-            self.manifest("index"),
-            self.manifest("preprocess"),
-            {kind: self.manifest(kind) for kind in LABEL_KINDS},
-            self.manifest("label_maps"),
-            quarantine=self.root / "quarantine/label_maps.jsonl",
-            code=self.code,
+        parts, maps = {kind: self.manifest(kind) for kind in LABEL_KINDS}, LabelMaps.of(self.params)
+        manifests = self.manifest("index"), self.manifest("preprocess")
+        jobs, unannotated = join(self.params.label_maps, *manifests, parts)
+        return self._every_case(maps, jobs, "label_maps") | {"unannotated": unannotated}
+
+    def cases(self) -> list[Case]:
+        return read_index(self.manifest("index"))
+
+    def _every_case(
+        self, product: store.Product[Item], items: Sequence[Item], name: str
+    ) -> dict[str, int]:
+        limit = self.params.index.max_quarantined_share
+        quarantine = self.root / f"quarantine/{product.title.replace('@', '_')}.jsonl"
+        return every_case.run(
+            product, items, self.manifest(name), limit, quarantine, code=self.code
         )
 
     def audit(self) -> dict[str, Any]:
-        inputs = audit.AuditInputs(
+        return audit.run(
+            self.params,
             index=self.manifest("index"),
             preprocess=self.manifest("preprocess"),
             label_maps=self.manifest("label_maps"),
             fitted=[self.root],
             quarantine=self.root / "quarantine",
+            out=self.root / "audit.json",
         )
-        return audit.run(self.params, inputs, self.root / "audit.json")
 
     def all(self) -> None:
         self.index()

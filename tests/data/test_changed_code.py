@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 
 from uvlm.config import LABEL_KINDS, PhantomConfig
-from uvlm.data import preprocess
 from uvlm.data.ct.volume import LabelMap
-from uvlm.data.labels.pseudo import Provenance
+from uvlm.data.labels.pseudo.backend import Provenance
 from uvlm.data.labels.pseudo.published import PublishedMasks
+from uvlm.data.preprocess import Volumes
 from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.errors import DataError, ReadError
 from uvlm.files import store_root
-from uvlm.store import Shard, read_manifest
+from uvlm.store import Shard, every_case, read_manifest
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -87,7 +87,7 @@ EDITS = [
     ),
     Edit(
         "label_maps",
-        "uvlm.data.labels.label_maps.to_grid",
+        "uvlm.data.labels.merge.to_grid",
         lambda ids: np.where(ids == NODULE, GROUND_GLASS, ids).astype(np.uint8),
         "uvlm.data.labels.label_maps.VERSION",
         "VERSION in uvlm/data/labels/label_maps.py",
@@ -278,23 +278,23 @@ def test_code_that_refuses_what_is_stored_is_refused(
 def test_a_share_is_compared_with_what_others_have_stored(
     stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index = stages.manifest("index")
-    preprocess.run_shard(stages.params, index, Shard(1, 11), code="before")
+    volumes = Volumes.of(stages.params)
+    every_case.run_shard(volumes, stages.cases(), Shard(1, 11), code="before")
     EDITS[0].plant(monkeypatch)
     for _ in range(2):
         with pytest.raises(DataError, match=r"train_1_a_1: .* raise VERSION"):
-            preprocess.run_shard(stages.params, index, Shard(2, 11), code="after")
+            every_case.run_shard(volumes, stages.cases(), Shard(2, 11), code="after")
 
 
 def test_shares_of_different_code_that_started_together_are_refused_when_they_are_assembled(
     stages: Stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    index, stored = stages.manifest("index"), store_root() / "preprocess"
-    preprocess.run_shard(stages.params, index, Shard(1, 2), code="before")
+    volumes, stored = Volumes.of(stages.params), store_root() / "preprocess"
+    every_case.run_shard(volumes, stages.cases(), Shard(1, 2), code="before")
     stored.rename(tmp_path / "aside")  # as if neither saw what the other stores
     with monkeypatch.context() as patch:
         EDITS[0].plant(patch)
-        preprocess.run_shard(stages.params, index, Shard(2, 2), code="after")
+        every_case.run_shard(volumes, stages.cases(), Shard(2, 2), code="after")
         shutil.copytree(tmp_path / "aside", stored, dirs_exist_ok=True)
         with pytest.raises(DataError, match="raise VERSION"):
             make(stages, "preprocess", "after")

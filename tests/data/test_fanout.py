@@ -16,10 +16,10 @@ import pytest
 from joblib._parallel_backends import ThreadingBackend
 
 from pipeline.profiles import write_params
-from uvlm.data import preprocess
+from uvlm.data.preprocess import Volumes
 from uvlm.errors import ConfigError, SetupError
 from uvlm.files import store_root
-from uvlm.store import Shard, map_cases, read_manifest
+from uvlm.store import Shard, every_case, map_cases, read_manifest
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -29,8 +29,9 @@ _WORKER = """
 import sys
 from pathlib import Path
 from uvlm.config import load_params
-from uvlm.data import preprocess
-from uvlm.store import once
+from uvlm.data.cases import read_index
+from uvlm.data.preprocess import Volumes
+from uvlm.store import every_case, once
 made, save = [], once.save_array
 def counting(path, *rest):
     made.append(path.name)
@@ -40,7 +41,8 @@ root = Path(sys.argv[1])
 params = load_params(root / "params.yaml")
 out = root / f"preprocess-{sys.argv[2]}.jsonl"
 sys.stdin.readline()
-preprocess.run(params, root / "index.jsonl", out, root / f"quarantine/{sys.argv[2]}.jsonl")
+cases, quarantine = read_index(root / "index.jsonl"), root / f"quarantine/{sys.argv[2]}.jsonl"
+every_case.run(Volumes.of(params), cases, out, 1.0, quarantine)
 print(*made)
 """
 
@@ -103,7 +105,7 @@ def test_shares_fill_the_store_and_the_whole_run_only_assembles(
         path.unlink()
     stages.manifest("preprocess").unlink()
     for number in (1, 2, 3):
-        preprocess.run_shard(stages.params, stages.manifest("index"), Shard(number, 3))
+        every_case.run_shard(Volumes.of(stages.params), stages.cases(), Shard(number, 3))
         assert not stages.manifest("preprocess").exists()
 
     def never(*_: object) -> None:

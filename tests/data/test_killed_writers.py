@@ -36,14 +36,17 @@ import os, sys
 from pathlib import Path
 import blosc2
 from uvlm.config import load_params
-from uvlm.data import preprocess
+from uvlm.data.cases import read_index
+from uvlm.data.preprocess import Volumes
+from uvlm.store import every_case
 root = Path(sys.argv[1])
 params = load_params(root / "params.yaml")
-files = [root / name for name in ("index.jsonl", "preprocess.jsonl", "quarantine.jsonl")]
+out, quarantine = root / "preprocess.jsonl", root / "quarantine.jsonl"
 for _ in sys.stdin:
     pid = os.fork()
     if pid == 0:
-        preprocess.run(params, *files)
+        cases = read_index(root / "index.jsonl")
+        every_case.run(Volumes.of(params), cases, out, 1.0, quarantine)
         os._exit(0)
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)

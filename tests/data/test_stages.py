@@ -18,7 +18,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.data.labels.label_maps import native_label_map
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import store_root
-from uvlm.store import Row, load_array, read_manifest, resolve, save_array
+from uvlm.store import Row, load_array, read_manifest, resolve, rows_by_case, save_array
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages
@@ -158,7 +158,7 @@ def test_a_label_map_holds_anatomy_vessels_and_lesions_on_the_grid_of_the_image(
     expected[7, 5, 5] = NODULE
     rows = read_manifest(stages.manifest("label_maps"))
     assert len(rows) == 11
-    volumes = {row.case: row for row in read_manifest(stages.manifest("preprocess"))}
+    volumes = rows_by_case(stages.manifest("preprocess"))
     for row in rows:
         geometry = Geometry.from_json(volumes[row.case].extra["native"])
         grid = load_array(resolve(row, "label_maps"), row.sha256)
@@ -175,7 +175,7 @@ def test_a_label_map_holds_anatomy_vessels_and_lesions_on_the_grid_of_the_image(
 @pytest.mark.parametrize("name", ["coarse", "coarse_lesion"])
 def test_other_schemes_are_the_fine_map_folded(stages: Stages, name: str) -> None:
     stages.all()
-    fine = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    fine = rows_by_case(stages.manifest("label_maps"))
     section = stages.params.label_maps.model_copy(update={"scheme": name})
     stages.params = stages.params.model_copy(update={"label_maps": section})
     stages.label_maps()
@@ -189,8 +189,7 @@ def test_the_native_label_map_lies_on_the_ct_and_is_what_the_grid_samples(stages
     stages.all()
     config = stages.params.label_maps
     volumes, grids, *parts = (
-        {row.case: row for row in read_manifest(stages.manifest(name))}
-        for name in ("preprocess", "label_maps", *LABEL_KINDS)
+        rows_by_case(stages.manifest(name)) for name in ("preprocess", "label_maps", *LABEL_KINDS)
     )
     for case in read_index(stages.manifest("index")):
         geometry = Geometry.from_json(volumes[case.case_id].extra["native"])
@@ -216,7 +215,7 @@ def test_lesions_that_nobody_drew_are_not_taught_as_background(
     dataset.labels["train_1_a_1"] = [only_cardiomegaly]
     stages.all()
     assert stages.label_maps() == {"kept": 10, "unannotated": 1}
-    rows = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    rows = rows_by_case(stages.manifest("label_maps"))
     assert "train_2_a_1" not in rows
     assert rows["train_1_a_1"].extra["annotated"] is False
     section = stages.params.label_maps.model_copy(update={"scheme": "coarse"})
@@ -244,7 +243,7 @@ def test_labels_on_another_grid_are_brought_onto_the_ct_and_those_beside_it_refu
 ) -> None:
     """One case's anatomy is said to lie one voxel to the left, another's half a metre away."""
     stages.all()
-    before = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    before = rows_by_case(stages.manifest("label_maps"))
     lines = [json.loads(line) for line in stages.manifest("anatomy").read_text().splitlines()]
     lines[0]["affine"][0][3] += 7.0
     lines[1]["affine"][0][3] += 500.0
@@ -252,7 +251,7 @@ def test_labels_on_another_grid_are_brought_onto_the_ct_and_those_beside_it_refu
     stages.manifest("anatomy").write_text(text)
     assert stages.label_maps() == {"kept": 10, "unannotated": 0, "no_overlap": 1}
     assert stages.reasons("label_maps") == {lines[1]["case"]: "no_overlap"}
-    moved = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    moved = rows_by_case(stages.manifest("label_maps"))
     case = lines[0]["case"]
     hearts = [
         load_array(resolve(rows[case], "label_maps"), rows[case].sha256) == HEART

@@ -26,7 +26,15 @@ from uvlm.inference.generate import GeneratePaths, generate_reports
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.sliding_window import predict_labels, sliding_window_labels
 from uvlm.model.load import load_report_model, load_segmenter
-from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
+from uvlm.store import (
+    Row,
+    load_array,
+    read_manifest,
+    resolve,
+    rows_by_case,
+    save_array,
+    write_manifest,
+)
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
 
@@ -121,7 +129,7 @@ def test_each_scan_names_the_training_case_that_the_classifier_takes_for_it(
     write_index(paths["index"], cases)
     generate_reports(params, **paths)
     model = load_report_model(paths["model"])
-    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+    volumes = rows_by_case(paths["preprocess"])
 
     def pooled(case: str) -> torch.Tensor:
         voxels = normalise(load_array(resolve(volumes[case], "preprocess")), params.preprocess)
@@ -173,7 +181,7 @@ def test_masks_are_the_likeliest_classes_of_the_stage_1_network(
     rows = read_manifest(paths["masks"])
     assert [row.case for row in rows] == MASKED
     unet = load_segmenter(paths["seg"]).unet
-    volumes = {row.case: row for row in read_manifest(paths["preprocess"])}
+    volumes = rows_by_case(paths["preprocess"])
     for row in rows:
         mask = load_array(resolve(row, "generate"), row.sha256)
         voxels = normalise(load_array(resolve(volumes[row.case], "preprocess")), params.preprocess)

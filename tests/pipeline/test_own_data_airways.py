@@ -18,7 +18,7 @@ from pipeline.profiles import compose, write_params
 from uvlm.data.ct.io import read_volume, write_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.data.label_scheme import scheme
-from uvlm.store import load_array, read_manifest
+from uvlm.store import load_array, rows_by_case
 
 STAGES = (
     *("download", "index", "preprocess"),
@@ -80,7 +80,7 @@ def test_airways_of_a_real_ct_reach_its_label_map(
         )
         assert run.returncode == 0, f"{name}: {run.stderr[-3000:]}"
     manifests, store = project / "data/manifests", project / "data/store"
-    rows = {row.case: row for row in read_manifest(manifests / "pseudo_label_airway.jsonl")}
+    rows = rows_by_case(manifests / "pseudo_label_airway.jsonl")
     assert set(rows) == {"thorax", "upper", "abdomen"}
     assert {row.extra["backend"] for row in rows.values()} == {"atm22"}
     assert {row.extra["licence"] for row in rows.values()} == {"MIT"}
@@ -88,7 +88,7 @@ def test_airways_of_a_real_ct_reach_its_label_map(
     hu = read_volume(own / "thorax.nrrd").array  # its axes are canonical already
     assert airway.shape == hu.shape
     assert float(hu[airway].mean()) < -850
-    maps = {row.case: row for row in read_manifest(manifests / "label_maps.jsonl")}
+    maps = rows_by_case(manifests / "label_maps.jsonl")
     trachea = scheme("chest", "coarse").names.index("trachea")
     grid = load_array(store / maps["thorax"].path, maps["thorax"].sha256)
     assert set(np.unique(grid)) == {0, trachea}

@@ -18,7 +18,7 @@ from pipeline.profiles import compose, write_params
 from uvlm.config import PhantomConfig
 from uvlm.data.sets.phantom.dataset import Phantoms
 from uvlm.files import store_root
-from uvlm.store import read_manifest
+from uvlm.store import rows_by_case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 OWN_SECTIONS = ("download", "index", "pseudo_label", "label_maps")
@@ -39,7 +39,7 @@ def own(tmp_path: Path) -> Path:
     )
     phantoms, manifest = Phantoms(config, 0), tmp_path / "phantoms.jsonl"
     phantoms.fetch(manifest, lambda _: [])
-    cases, _ = phantoms.cases({row.case: row for row in read_manifest(manifest)})
+    cases, _ = phantoms.cases(rows_by_case(manifest))
     folder = tmp_path / "mine"
     folder.mkdir()
     with (folder / "reports.csv").open("w", newline="") as file:

@@ -110,7 +110,7 @@ def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("arguments", "fact"),
-    [(["--shard", "3/2"], "--shard: is '3/2'"), (["--all"], "['--all'] is no option")],
+    [(["--shard", "3/2"], "--shard: is '3/2'"), (["--all"], "['--all'] is not an option")],
 )
 def test_a_wrong_option_of_preprocess_is_named_and_leaves_no_record(
     arguments: list[str], fact: str, workspace: Path, capsys: pytest.CaptureFixture[str]

@@ -28,7 +28,7 @@ from uvlm.inference.encode import encode_cases, split_stages
 from uvlm.inference.writing import write_reports
 from uvlm.model.load import load_report_model
 from uvlm.seeding import generator
-from uvlm.store import Row, load_array, read_manifest, resolve, save_array, write_manifest
+from uvlm.store import Row, load_array, resolve, rows_by_case, save_array, write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.tokenizer import Tokenizer, train_tokenizer
 from uvlm.tracking import NullTracker, Training
@@ -164,7 +164,7 @@ class Eight:
         """Reports of the training cases, by the saved model."""
         model = load_report_model(self.models / "report")
         tokenizer = Tokenizer.load(self.models / "tokenizer")
-        rows = {row.case: row for row in read_manifest(self.encodings)}
+        rows = rows_by_case(self.encodings)
         arrays = [load_array(resolve(rows[case.case_id], "encode")) for case in self.training]
         tokens = torch.from_numpy(np.stack(arrays).astype(np.float32))
         visual = split_stages(tokens, self.params.encoder.channels)

@@ -24,7 +24,7 @@ from uvlm.inference.predictor import Predictor
 from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_report_model
 from uvlm.seeding import seed_everything
-from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.store import load_array, read_manifest, resolve, rows_by_case, write_manifest
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.text.tokenizer import run as run_tokenizer
 from uvlm.train.report_data import ReportPaths, read_report_data
@@ -223,7 +223,7 @@ def test_projections_standardise_the_training_tokens(chain: Chain) -> None:
     chain.cls(steps=0)
     chain.encode()
     chain.report(steps=1, standardise_features=True)
-    rows = {row.case: row for row in read_manifest(chain.encodings)}
+    rows = rows_by_case(chain.encodings)
     train = [load_array(resolve(rows[f"case_{n:02d}"], "encode")) for n in range(8)]
     tokens = np.concatenate(train).astype(np.float64)  # no stage is padded here
     decoder = chain.tensors("report/decoder")

@@ -1,18 +1,18 @@
-"""Where the rows went: of every table, rows in = kept + excluded by reason, exactly."""
+"""Account for rows: in every table, rows in = kept + excluded by reason, exactly."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Self
 
 from uvlm.errors import DataError
 
 
 @dataclass(frozen=True)
 class Account:
-    """One table or stage. Making one whose sums differ is an error."""
+    """One table or stage; constructing one whose sums differ is an error."""
 
     name: str
     rows: int
@@ -22,9 +22,8 @@ class Account:
     def __post_init__(self) -> None:
         lost = self.rows - self.kept - sum(self.excluded.values())
         if lost:
-            raise DataError(
-                self.name, f"{lost} of {self.rows} rows are neither kept nor excluded by a reason"
-            )
+            fact = f"{lost} of {self.rows} rows are neither kept nor excluded by a reason"
+            raise DataError(self.name, fact)
 
     @classmethod
     def of(cls, name: str, ids: Iterable[str], reason_by_id: Mapping[str, str | None]) -> Self:
@@ -33,10 +32,10 @@ class Account:
         Args:
             name: of the table.
             ids: the case of each row.
-            reason_by_id: why a case was excluded, None when it was kept.
+            reason_by_id: why a case was excluded, None if it was kept.
 
         Raises:
-            DataError: a row is of none of these cases.
+            DataError: a row belongs to none of these cases.
         """
         ids = list(ids)
         try:
@@ -46,7 +45,3 @@ class Account:
         kept = reasons.pop(None, 0)
         excluded = {str(reason): reasons[reason] for reason in sorted(reasons, key=str)}
         return cls(name, len(ids), kept, excluded)
-
-    def to_json(self) -> dict[str, Any]:
-        """Give the account as JSON values."""
-        return asdict(self)

@@ -1,14 +1,14 @@
 """The audit before any training: every row accounted for, and nothing on two sides of a split.
 
-It sees what no stage before it sees together: all images with their likenesses, the lesion set,
-and what the tokenizer was fitted on. All trainings depend on its outcome.
+Only here does everything come together: all images with their likenesses, the lesion set, and what
+the tokenizer was fitted on. All trainings depend on the outcome.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,80 +19,69 @@ from uvlm.data.labels.label_maps import is_left_undrawn
 from uvlm.data.leaks.fitted_on import read_fits
 from uvlm.data.leaks.search import Use, find_leaks
 from uvlm.files import write_json_atomic
-from uvlm.store import Row, read_manifest, read_quarantine
+from uvlm.store import Row, read_quarantine, rows_by_case
 
 _TRAININGS: Final = "classification, reports"
 
 
-@dataclass(frozen=True)
-class AuditInputs:
-    """What the audit reads.
+def run(
+    params: Params,
+    *,
+    index: Path,
+    preprocess: Path,
+    label_maps: Path,
+    fitted: Sequence[Path],
+    quarantine: Path,
+    out: Path,
+) -> dict[str, Any]:
+    """Write the counts to `out`; refuse the data if there is a leak.
 
     Args:
+        params: the sections `audit` and `label_maps`.
         index: manifest of the cases.
         preprocess: manifest of the volumes, with their likenesses.
         label_maps: manifest of what segmentation learns from.
         fitted: folders that hold a fitted_on.json.
         quarantine: folder of what the stages refused.
-    """
-
-    index: Path
-    preprocess: Path
-    label_maps: Path
-    fitted: Sequence[Path]
-    quarantine: Path
-
-
-def run(params: Params, inputs: AuditInputs, out: Path) -> dict[str, Any]:
-    """Write the counts to `out`; refuse the data when there is a leak.
-
-    Args:
-        params: the sections `audit` and `label_maps`.
-        inputs: the manifests.
         out: the JSON to write.
 
     Returns:
-        What was written: `leaks`, `uses` by objective and split, `nearest` (the least distance
+        What was written: `leaks`, `uses` by objective and split, `nearest` (the smallest distance
         between two images on different sides), `accounts`.
     """
-    cases = read_index(inputs.index)
-    volumes = {row.case: row for row in read_manifest(inputs.preprocess)}
-    maps = {row.case: row for row in read_manifest(inputs.label_maps)}
+    cases, volumes, maps = read_index(index), rows_by_case(preprocess), rows_by_case(label_maps)
     uses = _uses(cases, volumes, maps)
-    for folder in inputs.fitted:
+    for folder in fitted:
         uses += read_fits(folder, cases)
     found = find_leaks(uses, params.audit.near_duplicate)
     found.check("what the objectives use")
-    accounts = [
-        _volume_account(cases, volumes, inputs.quarantine),
-        _label_map_account(params.label_maps, cases, volumes, maps, inputs.quarantine),
-    ]
+    volume_account = _volume_account(cases, volumes, quarantine)
+    map_account = _label_map_account(params.label_maps, cases, volumes, maps, quarantine)
     report = {
         "leaks": len(found.leaks),
         "uses": _count(uses),
         "nearest": {**found.margins, "refused_below": params.audit.near_duplicate},
-        "accounts": [account.to_json() for account in accounts],
+        "accounts": [asdict(volume_account), asdict(map_account)],
     }
     write_json_atomic(out, report)
     return report
 
 
 def _uses(cases: Sequence[Case], volumes: dict[str, Row], maps: dict[str, Row]) -> list[Use]:
-    """Who uses which case: both trainings every volume, segmentation what has a label map."""
+    """List who uses which case: trainings every volume, segmentation those with a label map."""
     uses = []
     for case in cases:
         if row := volumes.get(case.case_id):
-            seen = row.sha256, str(row.extra["fingerprint"])
-            uses.append(Use(_TRAININGS, case.split, case, *seen))
+            objectives = [_TRAININGS]
             if case.case_id in maps:
-                uses.append(Use("segmentation", case.split, case, *seen))
-                if case.findings_mask is not None:
-                    uses.append(Use("lesion set", case.split, case, *seen))
+                objectives += ["segmentation"] + ["lesion set"] * (case.findings_mask is not None)
+            seen = row.sha256, str(row.extra["fingerprint"])
+            uses += [Use(objective, case.split, case, *seen) for objective in objectives]
     return uses
 
 
 def _count(uses: Sequence[Use]) -> dict[str, dict[str, int]]:
-    """How many cases each objective uses of each split."""
+    """Count the cases that each objective uses of each split."""
     counts: dict[str, Counter[str]] = {}
     for use in uses:
         counts.setdefault(use.objective, Counter())[use.split] += 1

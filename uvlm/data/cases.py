@@ -1,11 +1,11 @@
-"""A case: one volume with its patient, its split, its labels and its report."""
+"""A case: one volume with its patient, split, flags and report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from uvlm.errors import DataError
 from uvlm.files import key_of
@@ -18,7 +18,7 @@ SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Case:
-    """One volume; reports and labels belong to its scan. Paths are relative to the store.
+    """One volume; reports and flags belong to its scan. Paths are relative to the store.
 
     `sha256` is that of the volume's stored values, `mask_sha256` that of each mask by kind
     (total, airway, vessel, findings); `finding_categories` maps a channel of the findings mask to
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def report(self) -> Report:
-        """The two sections as one report."""
+        """Return the two sections as one report."""
         return Report(self.findings, self.impression)
 
 
@@ -58,7 +58,7 @@ def read_index(path: Path) -> list[Case]:
 def scored_cases(cases: Iterable[Case], split: Split = "test") -> list[Case]:
     """Choose what a split is scored on: the first reconstruction of each of its scans.
 
-    Reports and labels belong to scans, so a second reconstruction would count a scan twice.
+    Reports and flags belong to scans, so a second reconstruction would count a scan twice.
     """
     first: dict[str, Case] = {}
     for case in cases:
@@ -68,33 +68,17 @@ def scored_cases(cases: Iterable[Case], split: Split = "test") -> list[Case]:
 
 
 def _to_row(case: Case) -> Row:
-    extra: dict[str, Any] = {
-        "scan_id": case.scan_id,
-        "patient_id": case.patient_id,
-        "split": case.split,
-        "findings_mask": case.findings_mask,
-        "finding_categories": case.finding_categories,
-        "abnormalities": list(case.abnormalities),
-        "findings": case.findings,
-        "impression": case.impression,
-        "mask_sha256": case.mask_sha256,
-    }
+    extra = asdict(case)
+    for name in ("case_id", "volume", "sha256", "source"):  # in fields of every row
+        del extra[name]
     key = key_of(case.case_id, case.sha256, extra)
     return Row(case.case_id, key, case.volume, case.sha256, case.source, extra)
 
 
 def _from_row(path: Path, row: Row) -> Case:
     try:
-        values = dict(row.extra)
-        return Case(
-            case_id=row.case,
-            volume=row.path,
-            sha256=row.sha256,
-            source=row.source,
-            abnormalities=tuple(values.pop("abnormalities")),
-            **values,
-        )
+        values = row.extra | {"abnormalities": tuple(row.extra["abnormalities"])}
+        return Case(row.case, volume=row.path, sha256=row.sha256, source=row.source, **values)
     except (KeyError, TypeError) as error:
-        raise DataError(
-            path, f"case {row.case} is not an index row ({error})", "run `dvc repro index`"
-        ) from None
+        fact = f"case {row.case} is not an index row ({error})"
+        raise DataError(path, fact, "run `dvc repro index`") from None

@@ -18,16 +18,14 @@ VERSION: Final = 1
 
 
 def normalise(
-    array: npt.NDArray[Any],
-    config: PreprocessConfig,
-    statistics: tuple[float, float] | None = None,
+    array: npt.NDArray[Any], config: PreprocessConfig, statistics: tuple[float, float] | None = None
 ) -> npt.NDArray[np.float32]:
-    """Scale Hounsfield units for the network: the window to [-1, 1], or zero mean and unit spread.
+    """Scale Hounsfield units for the network: window to [-1, 1], or zero mean and unit spread.
 
     Args:
         array: a whole preprocessed volume or a patch of one.
         config: says which.
-        statistics: mean and standard deviation of the whole volume, when `array` is a patch.
+        statistics: mean and standard deviation of the whole volume, if `array` is a patch.
     """
     values = array.astype(np.float32)
     if config.normalise == "window":
@@ -35,11 +33,12 @@ def normalise(
         centre, half = (low + high) / 2, (high - low) / 2
         return (np.clip(values, low, high) - np.float32(centre)) / np.float32(half)
     mean, std = statistics or volume_statistics(array)
-    return (values - np.float32(mean)) / np.float32(max(std, 1.0))
+    return (values - np.float32(mean)) / np.float32(max(std, 1.0))  # an empty CT has no spread
 
 
 def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
-    """Mean and standard deviation of whole numbers, summed exactly."""
+    """Return mean and standard deviation of whole numbers, summed exactly."""
+    # Sums of integers do not depend on their order, so machines cannot differ.
     total = squares = 0
     for plane in array:  # a plane at a time: whole volumes of int64 are large
         whole = plane.astype(np.int64)
@@ -50,7 +49,7 @@ def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:
 
 
 def contract(config: PreprocessConfig) -> dict[str, Any]:
-    """Say in JSON values how an array was prepared."""
+    """Describe in JSON values how an array was prepared."""
     return {"version": VERSION, **config.model_dump(mode="json")}
 
 

@@ -1,4 +1,4 @@
-"""Cases joined with their cached arrays: what a training or an inference stage reads.
+"""Cases joined with their cached arrays: what training and inference stages read.
 
 (D, H, W) = (z, y, x).
 """
@@ -18,7 +18,7 @@ from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.contract import contract_sha256, normalise
 from uvlm.errors import DataError
 from uvlm.seeding import generator
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import Row, load_array, resolve, rows_by_case
 
 Item = TypeVar("Item")
 
@@ -53,52 +53,46 @@ def read_examples(
     split: Split | None = None,
     label_maps: Path | None = None,
 ) -> list[Example]:
-    """Read the cases that have every array asked for, in case order.
+    """Read the cases that have all requested arrays, in case order.
 
     Args:
         index: manifest of the stage `index`.
         preprocess: manifest of the stage `preprocess`; must follow `config`.
         config: the preprocessing contract of this run.
         split: only this split; None takes all cases.
-        label_maps: manifest of the stage `label_maps`; then only cases with a label map.
+        label_maps: manifest of the stage `label_maps`; if given, only cases with a label map.
 
     Raises:
         DataError: nothing is left, the cache follows another contract, or bytes are missing.
     """
-    volumes = {row.case: row for row in read_manifest(preprocess)}
+    volumes = rows_by_case(preprocess)
     check_cache_contract(preprocess, volumes.values(), config)
-    maps = {row.case: row for row in read_manifest(label_maps)} if label_maps else None
-    cases = [c for c in read_index(index) if c.case_id in volumes and split in (None, c.split)]
-    if maps is not None:
-        cases = [case for case in cases if case.case_id in maps]
+    maps = rows_by_case(label_maps) if label_maps else None
+    there = volumes.keys() if maps is None else volumes.keys() & maps.keys()
+    cases = [c for c in read_index(index) if c.case_id in there and split in (None, c.split)]
     if not cases:
-        raise DataError(
-            index,
-            f"no case of split {split or 'any'} has a preprocessed volume"
-            + (" and a label map" if maps is not None else ""),
-            "check data/manifests/quarantine and the split sizes of the profile",
-        )
+        fact = f"no case of split {split or 'any'} has a preprocessed volume"
+        fact += " and a label map" if maps is not None else ""
+        remedy = "check data/manifests/quarantine and the split sizes of the profile"
+        raise DataError(index, fact, remedy)
     return [_example(case, volumes[case.case_id], maps) for case in cases]
 
 
 def choose_cases(cases: Sequence[Item], count: int, seed: int) -> list[Item]:
-    """Draw at most `count` cases, always the same for one seed, and keep their order."""
+    """Draw at most `count` cases, always the same for a seed, and keep their order."""
     order = generator(seed, "choose_cases").permutation(len(cases))[:count]
     return [cases[i] for i in sorted(order)]
 
 
 def check_cache_contract(manifest: Path, rows: Iterable[Row], config: PreprocessConfig) -> None:
-    """Refuse volumes prepared otherwise than params.yaml says."""
+    """Refuse volumes that were prepared differently from what params.yaml says."""
     expected = contract_sha256(config)
     for row in rows:
         found = row.extra.get("contract_sha256")
         if found != expected:
-            raise DataError(
-                manifest,
-                f"case {row.case} was prepared under contract {str(found)[:12]}, "
-                f"this run has {expected[:12]}",
-                "run `dvc repro preprocess`",
-            )
+            contracts = f"contract {str(found)[:12]}, this run has {expected[:12]}"
+            fact = f"case {row.case} was prepared under {contracts}"
+            raise DataError(manifest, fact, "run `dvc repro preprocess`")
 
 
 def _example(case: Case, volume: Row, maps: dict[str, Row] | None) -> Example:

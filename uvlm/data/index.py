@@ -1,10 +1,10 @@
-"""The index: which cases there are, in which split, and which were refused by name."""
+"""The index: which cases there are, in which split, and which were refused, by name."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +17,18 @@ from uvlm.data.sets.dataset import DataSet, Files
 from uvlm.data.sets.lesion_set import withhold_masks
 from uvlm.data.sets.selection import EXCLUSIONS, NOT_SELECTED
 from uvlm.data.splits import carve_validation, missing_positives
-from uvlm.store import Refusal, check_quarantine_share, read_manifest, write_quarantine
+from uvlm.store import Refusal, check_quarantine_share, rows_by_case, write_quarantine
 
 
 @dataclass(frozen=True)
 class IndexSummary:
-    """What the index holds; candidates = kept + refused, always."""
+    """What the index holds; always candidates = kept + refused."""
 
     candidates: int
     kept: dict[str, int]  # by split
     refused: dict[str, int]  # by reason
     annotated: int  # cases with a findings mask
-    shared_texts: int  # report texts that belong to more than one patient: normal, counted
+    shared_texts: int  # report texts of more than one patient: normal, but counted
     missing_positives: tuple[str, ...]  # "abnormality in split"
     scans: int
     patients: int
@@ -36,14 +36,14 @@ class IndexSummary:
     facts: Mapping[str, int]  # of the data set itself
 
     def to_json(self) -> dict[str, Any]:
-        """Give the numbers that people read as JSON values."""
+        """Return the numbers that people read as JSON values."""
         return {
             "cases": sum(self.kept.values()),
             "scans": self.scans,
             "patients": self.patients,
             "report_texts_of_several_patients": self.shared_texts,
             **self.facts,
-            "accounts": [account.to_json() for account in self.accounts],
+            "accounts": [asdict(account) for account in self.accounts],
         }
 
 
@@ -57,13 +57,13 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
         quarantine: where refused cases are listed.
     """
     data_set = choose_set(params)
-    files = {row.case: row for row in read_manifest(download_manifest)}
+    files = rows_by_case(download_manifest)
     cases, refusals = data_set.cases(files)
     faults = [refusal for refusal in refusals if refusal.reason not in EXCLUSIONS]
-    unselected = [refusal for refusal in refusals if refusal.reason == NOT_SELECTED]
-    write_quarantine(quarantine, [r for r in refusals if r.reason != NOT_SELECTED])
-    candidates = len(cases) + len(refusals) - len(unselected)
-    check_quarantine_share("index", len(faults), candidates, params.index.max_quarantined_share)
+    listed = [refusal for refusal in refusals if refusal.reason != NOT_SELECTED]
+    write_quarantine(quarantine, listed)
+    candidates, limit = len(cases) + len(listed), params.index.max_quarantined_share
+    check_quarantine_share("index", len(faults), candidates, limit)
     cases = carve_validation(cases, params.seed, params.index.val_fraction)
     find_leaks(Use("index", case.split, case) for case in cases).check("the splits")
     cases, accounts = _account(cases, refusals, data_set, files)
@@ -74,7 +74,7 @@ def build(params: Params, download_manifest: Path, out: Path, quarantine: Path) 
 def _account(
     cases: Sequence[Case], refusals: Sequence[Refusal], data_set: DataSet, files: Files
 ) -> tuple[list[Case], list[Account]]:
-    """Withhold the masks that must not teach; say where the rows of every table went."""
+    """Withhold the masks that must not teach; account for the rows of every table."""
     refused = {refusal.case: refusal.reason for refusal in refusals}
     kept, lesions = withhold_masks(cases, data_set.lesion_parts(files), refused)
     fate: dict[str, str | None] = {**refused, **dict.fromkeys((c.case_id for c in cases), None)}
@@ -84,10 +84,7 @@ def _account(
 
 
 def _summary(
-    cases: Sequence[Case],
-    refusals: Sequence[Refusal],
-    accounts: Sequence[Account],
-    facts: Mapping[str, int],
+    cases: list[Case], refusals: list[Refusal], accounts: list[Account], facts: Mapping[str, int]
 ) -> IndexSummary:
     patients_by_text: dict[str, set[str]] = {}
     for case in cases:

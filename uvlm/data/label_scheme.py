@@ -1,14 +1,14 @@
-"""Which classes a segmentation network separates, and how published label ids fold into them.
+"""Which classes a segmentation network separates, and how published ids fold into them.
 
 A data set has fine classes: background 0, then anatomy, then lesion categories. A scheme keeps or
 merges them:
 
     coarse          organs; lesions count as the organ they lie in     chest 16, abdomen 13
-    coarse_lesion   organs, and every lesion category of its own       chest 30, abdomen 16
+    coarse_lesion   organs, and every lesion category by itself        chest 30, abdomen 16
     fine_lesion     every fine class                                   chest 49, abdomen 42
 
-The tables are in schemes/*.json; ids follow from the order there. Voxels of which nobody knows
-what they are carry IGNORE_ID in every scheme: no class, and no part of any loss or score.
+The tables are in schemes/*.json; ids follow their order. Voxels whose class nobody knows carry
+IGNORE_ID in every scheme: they are no class, and no part of any loss or score.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from uvlm.errors import ConfigError
 Dataset = Literal["chest", "abdomen"]
 SchemeName = Literal["coarse", "coarse_lesion", "fine_lesion"]
 _BACKGROUND = "background"
-IGNORE_ID: Final = 255  # a voxel nobody knows the class of: neither trained on nor scored
+IGNORE_ID: Final = 255  # the class is unknown: neither trained on nor scored
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +37,9 @@ class FineClasses:
 
     `coarse` is the organ of every class; a lesion lies in its organ, unless it is one of
     `lesions_anywhere`. `total`, `airway` and `vessel` are tables over the ids of TotalSegmentator's
-    tasks `total` and `lung_vessels`: the fine id of each, 0 for what is not wanted. `anatomy` is
-    the table of the anatomy labels: `total`, or for a set that is published with masks of its own
-    (and with its lesions among them), every fine id itself.
+    tasks `total` and `lung_vessels`: the fine id of each, 0 if it is not wanted. `anatomy` is the
+    table of the anatomy labels: `total`, or for a set published with its own masks (its lesions
+    among them) the identity.
     """
 
     names: tuple[str, ...]
@@ -60,7 +60,7 @@ class FineClasses:
 
 @dataclass(frozen=True, eq=False)
 class LabelScheme:
-    """The classes of one scheme; `lut` gives the scheme's id of every fine id."""
+    """The classes of one scheme; `lut` holds the scheme's id of every fine id."""
 
     dataset: Dataset
     name: SchemeName
@@ -75,9 +75,8 @@ class LabelScheme:
         return len(self.names)
 
     def fold(self, fine_ids: Ids) -> Ids:
-        """Fold fine ids into this scheme; what is ignored stays ignored."""
-        table = np.zeros(256, np.uint8)
-        table[: len(self.lut)] = self.lut
+        """Fold fine ids into this scheme; ignored voxels stay ignored."""
+        table = np.pad(self.lut, (0, 256 - len(self.lut)))
         table[IGNORE_ID] = IGNORE_ID
         folded: Ids = table.take(fine_ids)
         return folded
@@ -86,18 +85,17 @@ class LabelScheme:
         """Fold TotalSegmentator `total` ids into this scheme."""
         table = fine_classes(self.dataset).total
         if not table.any():
-            raise ConfigError(
-                f"label scheme {self.dataset}", "has no counterpart of TotalSegmentator's classes"
-            )
+            fact = "has no counterpart of TotalSegmentator's classes"
+            raise ConfigError(f"label scheme {self.dataset}", fact)
         return look_up(self.lut, look_up(table, array))
 
 
 @dataclass(frozen=True)
 class LesionSite:
-    """A lesion class of a scheme, and where a voxel of it has to lie to be believed.
+    """A lesion class of a scheme, and where a voxel of it has to lie to be plausible.
 
     `organ_ids` are the classes of the organ's own tissue, `organ_lesion_ids` those of all lesions
-    in it; both are empty for a lesion that may lie anywhere. `category` names it in the source.
+    in it; both are empty for a lesion that may lie anywhere. `category` is its published name.
     """
 
     class_id: int
@@ -109,7 +107,7 @@ class LesionSite:
 
 
 def lesion_sites(classes: LabelScheme) -> list[LesionSite]:
-    """List the lesions that a scheme keeps apart, in the order of the data set's label columns."""
+    """List the lesions that a scheme separates, in the order of the data set's columns."""
     fine = fine_classes(classes.dataset)
     if not classes.lesion_ids:
         return []
@@ -121,18 +119,15 @@ def lesion_sites(classes: LabelScheme) -> list[LesionSite]:
     sites = []
     for category, number in fine.lesion_id_by_category.items():
         organ = fine.coarse[number] if number in inside else ""
-        organs = (ids(fine.anatomy_ids, organ), ids(inside, organ))
-        sites.append(
-            LesionSite(int(classes.lut[number]), fine.names[number], category, organ, *organs)
-        )
+        own, lesions = ids(fine.anatomy_ids, organ), ids(inside, organ)
+        class_id, name = int(classes.lut[number]), fine.names[number]
+        sites.append(LesionSite(class_id, name, category, organ, own, lesions))
     return sites
 
 
 def look_up(table: Ids, array: npt.NDArray[Any]) -> Ids:
     """Replace every id by its entry; ids beyond the table become background."""
-    longer = np.zeros(256, np.uint8)
-    longer[: len(table)] = table
-    replaced: Ids = longer.take(array)
+    replaced: Ids = np.pad(table, (0, 256 - len(table))).take(array)
     return replaced
 
 
@@ -142,18 +137,13 @@ def scheme(dataset: Dataset, name: SchemeName) -> LabelScheme:
     fine = fine_classes(dataset)
     document = _document(dataset)
     organs = [_BACKGROUND, *document["coarse"]]
-    lesions = [lesion["name"] for lesion in document["lesions"]]
-    num_anatomy = len(fine.anatomy_ids)
-    first_lesion = num_anatomy + 1
+    first_lesion = 1 + len(fine.anatomy_ids)
+    names, ids = tuple(organs), [organs.index(organ) for organ in fine.coarse]
     if name == "fine_lesion":
         names, ids = fine.names, list(range(len(fine.names)))
     elif name == "coarse_lesion":
-        names = (*organs, *lesions)
-        ids = [organs.index(organ) for organ in fine.coarse[:first_lesion]]
-        ids += range(len(organs), len(names))
-    else:
-        names = tuple(organs)
-        ids = [organs.index(organ) for organ in fine.coarse]
+        names += fine.names[first_lesion:]
+        ids[first_lesion:] = range(len(organs), len(names))
     lut = np.array(ids, np.uint8)
     lesion_ids = frozenset(map(int, lut[first_lesion:])) if name != "coarse" else frozenset()
     anatomy_ids = frozenset(map(int, lut[1:first_lesion]))
@@ -192,7 +182,7 @@ def fine_classes(dataset: Dataset) -> FineClasses:
 
 
 def _marked(wanted: list[str], names: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """Mark the ids of some classes in a table over all ids."""
+    """Mark the ids of some classes in a table of all ids."""
     table = np.zeros(256, bool)
     table[[names.index(name) for name in wanted]] = True
     return table
@@ -200,9 +190,8 @@ def _marked(wanted: list[str], names: tuple[str, ...]) -> npt.NDArray[np.bool_]:
 
 def _table(published: list[str], wanted: dict[str, str], names: tuple[str, ...]) -> Ids:
     """Tabulate the fine id of every published id."""
-    return np.array(
-        [0, *(names.index(wanted[p]) if p in wanted else 0 for p in published)], np.uint8
-    )
+    ids = (names.index(wanted[p]) if p in wanted else 0 for p in published)
+    return np.array([0, *ids], np.uint8)
 
 
 @cache

@@ -3,8 +3,8 @@
     file axes --flip--> canonical (z, y, x) --clip--> --anti-aliased linear--> grid --round--> int16
 
 The contract says how; its hash travels with every cached array and every checkpoint.
-`resize: stretch` brings the whole volume onto the grid, `resample_pad` keeps proportions at
-`spacing_mm` and cuts or pads around the middle.
+`resize: stretch` brings the whole volume onto the grid; `resample_pad` keeps proportions at
+`spacing_mm` and crops or pads around the middle.
 """
 
 from __future__ import annotations
@@ -12,55 +12,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import Params, PreprocessConfig
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case
 from uvlm.data.contract import VERSION, contract_sha256, volume_statistics
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.leaks.likeness import likeness_of
 from uvlm.files import key_of, store_root
-from uvlm.store import CaseProgress, Product, Row, Shard, every_case
+from uvlm.store import Product, Row
 
 _CACHE_VERSION: Final = 2  # of what is kept beside the arrays, which do not depend on it
 
 
-def run(
-    params: Params,
-    index_manifest: Path,
-    out: Path,
-    quarantine: Path,
-    progress: CaseProgress | None = None,
-    code: str = "",
-) -> dict[str, int]:
-    """Preprocess every case of the index that the store does not hold yet; see `every_case.run`."""
-    volumes, limit = _Volumes(store_root(), params.preprocess), params.index.max_quarantined_share
-    cases = read_index(index_manifest)
-    return every_case.run(volumes, cases, out, limit, quarantine, progress, code)
-
-
-def run_shard(
-    params: Params,
-    index_manifest: Path,
-    shard: Shard,
-    progress: CaseProgress | None = None,
-    code: str = "",
-) -> None:
-    """Preprocess one share of the cases; see `every_case.run_shard`."""
-    volumes = _Volumes(store_root(), params.preprocess)
-    every_case.run_shard(volumes, read_index(index_manifest), shard, progress, code)
-
-
 @dataclass(frozen=True)
-class _Volumes(Product[Case]):
+class Volumes(Product[Case]):
+    """Preprocessed CTs; made from the cases of the index."""
+
     config: PreprocessConfig
     stage = "preprocess"
     constant = "VERSION in uvlm/data/contract.py"
     note_constant = "_CACHE_VERSION in uvlm/data/preprocess.py"
+
+    @classmethod
+    def of(cls, params: Params) -> Self:
+        """Preprocess by the section `preprocess`, into the store."""
+        return cls(store_root(), params.preprocess)
 
     @property
     def settings(self) -> list[Any]:
@@ -89,11 +70,11 @@ class _Volumes(Product[Case]):
 def make_cached(
     path: Path, config: PreprocessConfig
 ) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
-    """Read a CT; return its array on the grid and what is kept beside it."""
+    """Read a CT; return its array on the grid and the note kept beside it."""
     volume = read_volume(path)
     array, geometry = preprocess_volume(volume, config)
     mean, std = volume_statistics(array)
-    # A grid that holds the whole volume looks like it, and is smaller.
+    # A likeness needs the whole volume: the grid holds all of it if stretched, and is smaller.
     whole = array if config.resize == "stretch" else geometry.order.view(volume.array)
     told = {"native": geometry.to_json(), "mean": mean, "std": std}
     return array, told | {"fingerprint": likeness_of(whole)}

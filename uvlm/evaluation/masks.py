@@ -28,7 +28,7 @@ from uvlm.evaluation.segmentation import (
     mean_over_classes,
     overlap_counts,
 )
-from uvlm.store import CaseProgress, Row, load_array, read_manifest, resolve
+from uvlm.store import CaseProgress, Row, load_array, resolve, rows_by_case
 
 _NATIVE: Final = ("dice", "surface_distance", "hausdorff_95")
 
@@ -86,8 +86,8 @@ def _dice_by_case(
     classes: LabelScheme, case_ids: Sequence[str], manifests: MaskManifests
 ) -> Floats:
     """(N, C) Dice on the network's grid, NaN without the structure or without a reference."""
-    references = {row.case: row for row in read_manifest(manifests.label_maps)}
-    predictions = {row.case: row for row in read_manifest(manifests.generated)}
+    references = rows_by_case(manifests.label_maps)
+    predictions = rows_by_case(manifests.generated)
     dice = np.full((len(case_ids), len(classes.names)), np.nan)
     for number, case_id in enumerate(case_ids):
         if case_id in references:

@@ -26,7 +26,7 @@ from uvlm.data.labels.label_maps import native_label_map
 from uvlm.evaluation.detection import detected_volumes
 from uvlm.evaluation.surface import structure_scores
 from uvlm.files import store_root
-from uvlm.store import CaseProgress, Row, load_array, map_cases, read_manifest, resolve
+from uvlm.store import CaseProgress, Row, load_array, map_cases, resolve, rows_by_case
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,10 @@ def measure_masks(
     progress: CaseProgress | None = None,
 ) -> dict[str, NativeMasks]:
     """Measure every case that has a reference, on all cores; by case id."""
-    known = {row.case for row in read_manifest(manifests.label_maps)}
-    volumes, predicted = (
-        {row.case: row for row in read_manifest(path)}
-        for path in (manifests.volumes, manifests.generated)
-    )
+    known = rows_by_case(manifests.label_maps).keys()
+    volumes, predicted = (rows_by_case(path) for path in (manifests.volumes, manifests.generated))
     kinds = [kind for kind in config.priority if kind != "lesion"]
-    parts = {
-        kind: {row.case: row for row in read_manifest(manifests.parts[kind])} for kind in kinds
-    }
+    parts = {kind: rows_by_case(manifests.parts[kind]) for kind in kinds}
     jobs = [
         _Job(
             case,

@@ -20,7 +20,7 @@ from uvlm.data.labels.rules import Bodies, Flag, Plausible
 from uvlm.files import write_json_atomic, write_text_atomic
 from uvlm.pages.html import png_url, render
 from uvlm.pages.label_planes import Outlined, draw_outlines
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import Row, load_array, resolve, rows_by_case
 
 MOST_PICTURES: Final = 24
 MOST_LISTED: Final = 500
@@ -58,9 +58,7 @@ def report_label_maps(
     judged = judge_label_maps(label_maps, rules)
     report = quality_report(judged, rules)
     chosen = scheme(labels.dataset, labels.scheme)
-    volumes, maps = (
-        {row.case: row for row in read_manifest(path)} for path in (preprocess, label_maps)
-    )
+    volumes, maps = rows_by_case(preprocess), rows_by_case(label_maps)
 
     def picture(case: JudgedCase) -> bytes:
         return draw_outlines(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from uvlm.arrays import Ids
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.errors import DataError
-from uvlm.store import Row, load_array, read_manifest, resolve
+from uvlm.store import Row, load_array, resolve, rows_by_case
 
 SHORTLIST = 12
 
@@ -44,10 +44,7 @@ def choose_slice(
     Raises:
         DataError: no test case has an image, a label map and a predicted mask.
     """
-    images, truths, masks = (
-        {row.case: row for row in read_manifest(path)}
-        for path in (preprocess, label_maps, generated_masks)
-    )
+    images, truths, masks = map(rows_by_case, (preprocess, label_maps, generated_masks))
     able = [case for case in case_ids if case in images and case in truths and case in masks]
     if not able:
         raise DataError(generated_masks, "no test case has image, label map and predicted mask")

@@ -1,21 +1,21 @@
-"""What is stored, held against code that has changed since.
+"""Check what is stored against code that has changed since.
 
-Keys hold parameters and a version that people raise by hand, so that an edit of a comment does not
-make terabytes again. The price is that an edit which does change results could be forgotten: when
-the code of a stage has another digest than any noted before, the first, the middle and the last
-stored case that can still be made are made again, in memory, and compared.
+Keys hold parameters and a version that people raise by hand, so that editing a comment does not
+make terabytes again. The price: an edit that does change results could be forgotten. So when a
+stage's code has a digest that was not noted before, the first, the middle and the last stored case
+that can still be made are made again, in memory, and compared.
 
 <store>/code/<stage>/<key of version and settings>/<digest of the code>   its stored cases are equal
 
-A file for each digest, because workspaces and jobs that share a store then need no lock to add one.
+One file per digest, so that workspaces and jobs that share a store need no lock to add one.
 """
 
 from __future__ import annotations
 
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Generic, Protocol, TypeVar
 
@@ -32,6 +32,7 @@ class OfCase(Protocol):
 
 
 Item = TypeVar("Item", bound=OfCase)
+Result = TypeVar("Result")
 
 
 class Kept(ABC, Generic[Item]):
@@ -43,7 +44,7 @@ class Kept(ABC, Generic[Item]):
     @property
     @abstractmethod
     def settings(self) -> object:
-        """Give the version, and as JSON values what decides the results beside the case."""
+        """Return the version and whatever else decides the results, as JSON values."""
 
     @abstractmethod
     def is_stored(self, item: Item) -> bool:
@@ -54,38 +55,41 @@ class Kept(ABC, Generic[Item]):
         """Make a stored case again and compare; the store stays as it is.
 
         Returns:
-            What is made otherwise, and the constant to raise for it.
+            What has changed, and the constant to raise for it; None when nothing has.
 
         Raises:
-            DataError: what it is made from is not there any more.
+            DataError: its inputs are gone.
         """
 
 
-@contextmanager
-def guarded(kept: Kept[Item], items: Sequence[Item], code: str) -> Iterator[list[Item]]:
+def guarded(
+    kept: Kept[Item],
+    items: Sequence[Item],
+    code: str,
+    work: Callable[[], Iterable[tuple[Result, bool]]],
+) -> list[Result]:
     """Check the code before a stage makes what is missing, and note it once that is stored.
 
     Args:
         kept: what the stage makes.
         items: every case of the stage.
-        code: digest of the stage's code; without one nothing is checked.
-
-    Yields:
-        A list for the cases that the stage found and did not make: another process, perhaps of
-        other code, may have stored them after the check.
+        code: digest of the stage's code; if empty, nothing is checked.
+        work: makes every case; returns its result, and whether the case was found in the store.
     """
     is_checked = check(kept, items, code)
-    found: list[Item] = []
-    yield found
+    outcomes = list(work())
+    # Another process, perhaps of other code, may have stored these after the check.
+    found = [item for item, (_, is_found) in zip(items, outcomes, strict=True) if is_found]
     if not is_checked and (not found or any(_compare(kept, found))):
         _note(kept, code)
+    return [result for result, _ in outcomes]
 
 
 def check(kept: Kept[Item], items: Sequence[Item], code: str) -> bool:
     """Compare stored cases with what this code makes of them, unless that has been done.
 
     Returns:
-        Whether the code is known to make what is stored; not so where there was nothing to compare.
+        Whether the code is known to make what is stored; False if there was nothing to compare.
 
     Raises:
         DataError: it makes something else.
@@ -102,10 +106,10 @@ def check(kept: Kept[Item], items: Sequence[Item], code: str) -> bool:
 
 
 def _compare(kept: Kept[Item], items: Sequence[Item]) -> list[bool]:
-    """Make stored cases from the start, the middle and the end again; one of each is enough.
+    """Make one stored case again from the start, one from the middle and one from the end.
 
     Returns:
-        Of each stored case that was tried, whether it could be compared.
+        For each stored case that was tried, whether it could be compared.
     """
     outcomes: dict[str, bool] = {}
     for some in (items, items[len(items) // 2 :], items[::-1]):
@@ -115,12 +119,12 @@ def _compare(kept: Kept[Item], items: Sequence[Item]) -> list[bool]:
             if outcomes[item.case_id]:
                 break
         if not any(outcomes.values()):
-            break
+            break  # the first pass has tried every stored case in vain
     return list(outcomes.values())
 
 
 def _is_comparable(kept: Kept[Item], item: Item) -> bool:
-    """Compare one case; False where it cannot be made any more."""
+    """Compare one case; False when it can no longer be made."""
     try:
         difference = kept.difference(item)
     except ReadError as error:
@@ -130,11 +134,10 @@ def _is_comparable(kept: Kept[Item], item: Item) -> bool:
     except DataError:  # what an earlier stage stored is gone
         return False
     if difference is not None:
-        raise DataError(
-            item.case_id,
-            f"the changed code of {kept.stage} does not make what is stored: {difference[0]}",
-            f"raise {difference[1]} if that was meant (every case is made again), or undo the edit",
-        )
+        what, constant = difference
+        fact = f"the changed code of {kept.stage} does not make what is stored: {what}"
+        remedy = f"raise {constant} if that was meant (every case is made again), or undo the edit"
+        raise DataError(item.case_id, fact, remedy)
     return True
 
 
@@ -143,5 +146,5 @@ def _noted(kept: Kept[Item], code: str) -> Path:
 
 
 def _note(kept: Kept[Item], code: str) -> None:
-    with suppress(OSError):  # a store that may only be read is compared again each time
+    with suppress(OSError):  # a read-only store is compared again each time
         write_bytes_atomic(_noted(kept, code), b"", durable=False)

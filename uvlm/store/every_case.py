@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from uvlm.errors import ReadError
+from uvlm.store import manifest
 from uvlm.store.arrays import array_path
 from uvlm.store.changed_code import Item, check, guarded
 from uvlm.store.fanout import CaseProgress, Shard, map_cases
-from uvlm.store.manifest import (
-    Refusal,
-    Row,
-    check_quarantine_share,
-    write_manifest,
-    write_quarantine,
-)
+from uvlm.store.manifest import Refusal, Row
 from uvlm.store.once import find_or_make
 from uvlm.store.product import BatchProduct, Made, Product
 
@@ -35,27 +30,24 @@ def run(
 
     Args:
         product: what is made.
-        items: what it is made from, one a case.
+        items: what it is made from, one per case.
         out: the manifest.
-        max_refused: share of the cases; the stage stops where more are refused.
+        max_refused: share of the cases; the stage stops if more are refused.
         quarantine: where refused cases are listed.
-        progress: told how far it is.
-        code: digest of the stage's code; without one what is stored is taken as it is.
+        progress: called as cases are done.
+        code: digest of the stage's code; if empty, stored arrays are taken as they are.
 
     Returns:
-        How many cases were kept, and how many refused by each reason.
+        How many cases were kept, and how many were refused for each reason.
     """
-    with guarded(product, items, code) as found:
-        work = partial(_attempt, product=product)
-        results = map_cases(work, items, description=product.title, progress=progress)
-        found += [item for item, (_, is_found) in zip(items, results, strict=True) if is_found]
-    rows = [result for result, _ in results if isinstance(result, Row)]
-    refusals = [result for result, _ in results if isinstance(result, Refusal)]
+    results = guarded(product, items, code, lambda: _attempt_all(product, items, progress))
+    rows = [result for result in results if isinstance(result, Row)]
+    refusals = [result for result in results if isinstance(result, Refusal)]
     if quarantine is not None:
-        write_quarantine(quarantine, refusals)
+        manifest.write_quarantine(quarantine, refusals)
     name = product.title.replace("@", "_")
-    check_quarantine_share(name, len(refusals), len(items), max_refused)
-    write_manifest(out, rows)
+    manifest.check_quarantine_share(name, len(refusals), len(items), max_refused)
+    manifest.write_manifest(out, rows)
     return {"kept": len(rows), **Counter(refusal.reason for refusal in refusals)}
 
 
@@ -68,11 +60,10 @@ def run_shard(
 ) -> None:
     """Make one share of the cases into the store and write nothing else.
 
-    `run` then finds every share there and only assembles; what a share refused it refuses again.
+    `run` then finds every share there and only assembles; it refuses again what a share refused.
     """
     check(product, items, code)
-    work = partial(_attempt, product=product)
-    map_cases(work, shard.of(items), description=product.title, progress=progress)
+    _attempt_all(product, shard.of(items), progress)
 
 
 def run_in_batches(
@@ -82,26 +73,26 @@ def run_in_batches(
     done: Callable[[int], None],
     code: str = "",
 ) -> list[Row]:
-    """Make what the store does not hold yet, some at a time in this process.
+    """Make what the store does not hold yet, in batches in this process.
 
     Args:
         product: what is made.
-        items: what it is made from, one a case.
+        items: what it is made from, one per case.
         size: of a batch.
-        done: told how many cases are done.
-        code: digest of the stage's code; without one what is stored is taken as it is.
+        done: called with the number of cases done.
+        code: digest of the stage's code; if empty, stored arrays are taken as they are.
     """
-    results: list[tuple[Row, bool]] = []
-    with guarded(product, items, code) as found:
+
+    def batches() -> Iterator[tuple[Row, bool]]:
         for start in range(0, len(items), size):
-            results += _batch(items[start : start + size], product)
-            done(len(results))
-        found += [item for item, (_, is_found) in zip(items, results, strict=True) if is_found]
-    return [row for row, _ in results]
+            yield from _batch(items[start : start + size], product)
+            done(min(start + size, len(items)))
+
+    return guarded(product, items, code, batches)
 
 
 def _batch(items: Sequence[Item], product: BatchProduct[Item]) -> list[tuple[Row, bool]]:
-    """Make together what is missing, and store it unless another process has by then."""
+    """Make the missing cases together; store each unless another process has by then."""
     missing = [item for item in items if not product.is_stored(item)]
     some = items if missing and product.as_a_whole else missing
     arrays = product.make_several(some) if some else ()
@@ -109,8 +100,15 @@ def _batch(items: Sequence[Item], product: BatchProduct[Item]) -> list[tuple[Row
     return [_find_or_make(item, product, lambda item: (made[item.case_id], {})) for item in items]
 
 
+def _attempt_all(
+    product: Product[Item], items: Sequence[Item], progress: CaseProgress | None
+) -> list[tuple[Row | Refusal, bool]]:
+    work = partial(_attempt, product=product)
+    return map_cases(work, items, description=product.title, progress=progress)
+
+
 def _attempt(item: Item, product: Product[Item]) -> tuple[Row | Refusal, bool]:
-    """Find or make one case; a file that is refused leaves the case out."""
+    """Find or make one case; a refused file leaves the case out."""
     try:
         return _find_or_make(item, product, product.make)
     except ReadError as error:
@@ -121,7 +119,7 @@ def _attempt(item: Item, product: Product[Item]) -> tuple[Row | Refusal, bool]:
 def _find_or_make(
     item: Item, product: Product[Item], make: Callable[[Item], Made]
 ) -> tuple[Row, bool]:
-    """Find or make one case; also say whether it was found."""
+    """Find or make one case; also return whether it was found."""
     key = product.key(item)
     path = array_path(product.stage, key)
     note, is_found = find_or_make(product.root / path, lambda: make(item))
@@ -129,7 +127,7 @@ def _find_or_make(
 
 
 def _file_name(subject: str, root: Path) -> str:
-    """Name a file without the place of this machine's folders."""
+    """Name a file without this machine's folders."""
     path = Path(subject)
     if path.is_relative_to(root):
         return path.relative_to(root).as_posix()

@@ -21,7 +21,7 @@ _PATIENCE_S: Final = 10
 
 @dataclass(frozen=True)
 class Shard:
-    """The share `index` of `count`, counted from 1: each item belongs to exactly one."""
+    """Share `index` of `count`, counted from 1; each item belongs to exactly one."""
 
     index: int
     count: int
@@ -31,11 +31,11 @@ class Shard:
         """Read "2/8"."""
         match = re.fullmatch(r"(\d+)/(\d+)", text)
         if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise ConfigError("--shard", f"is {text!r}", "give i/n with i from 1 to n, such as 2/8")
+            raise ConfigError("--shard", f"is {text!r}", "pass i/n with i from 1 to n, such as 2/8")
         return cls(int(match[1]), int(match[2]))
 
     def of(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Every `count`-th item."""
+        """Take every `count`-th item."""
         return items[self.index - 1 :: self.count]
 
 
@@ -52,11 +52,12 @@ def map_cases(
     Args:
         function: raises only what should end the stage; refusals are results.
         items: one per case.
-        workers: processes of this machine; None asks the environment.
-        description: what the cases are being made into, for `progress`.
-        progress: told after every batch.
+        workers: processes on this machine; None reads the environment.
+        description: what the cases are made into, for `progress`.
+        progress: called after every batch.
     """
     with _executor(workers) as (workers, options):
+        # Small enough that no worker idles at the end, large enough to hide what sending costs.
         size = max(1, min(_MOST_PER_TASK, len(items) // (4 * workers)))
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         results: list[Result] = []
@@ -73,6 +74,7 @@ def _finished(
     """Yield the results of each batch as it ends, in order."""
     is_local = options["backend"] == "loky"
     if is_local and (workers == 1 or len(batches) < 2 * workers):
+        # Starting workers takes longer than so few batches.
         return (_each(function, batch) for batch in batches)
     from joblib import Parallel, delayed, parallel_config
 
@@ -87,7 +89,7 @@ def _each(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Res
 
 @contextmanager
 def _executor(workers: int | None) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Connect to where `$UVLM_EXECUTOR` says: how many workers, and what joblib needs."""
+    """Connect to `$UVLM_EXECUTOR`; yield the number of workers and joblib's options."""
     name, workers = EXECUTOR.read(), workers or WORKERS.read() or allowed_cores()
     try:
         if name == "loky":
@@ -109,6 +111,5 @@ def _dask_client(name: str) -> Any:
     try:
         return distributed.Client(name.replace("dask://", "tcp://"), timeout=_PATIENCE_S)
     except (OSError, ValueError) as error:
-        raise SetupError(
-            EXECUTOR.name, f"{name} does not answer ({error})", "start `dask scheduler` there"
-        ) from None
+        fact = f"{name} does not answer ({error})"
+        raise SetupError(EXECUTOR.name, fact, "start `dask scheduler` there") from None

@@ -1,15 +1,16 @@
 """Manifests: which case became which bytes, and which case was refused and why.
 
-A manifest is sorted JSON lines without times or absolute paths, so the same inputs give the same
-bytes on every machine.
+A manifest is sorted JSON lines without times or absolute paths, so that the same inputs give the
+same bytes on every machine.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ class Row:
     extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Flatten the row into one object."""
+        """Return the row as one flat object."""
         return {name: getattr(self, name) for name in _ROW_FIELDS} | self.extra
 
     @classmethod
@@ -54,13 +55,13 @@ class Refusal:
 
 
 def write_manifest(path: Path, rows: Iterable[Row]) -> None:
-    """Write the rows sorted by case."""
-    documents = [row.to_json() for row in sorted(rows, key=lambda row: row.case)]
-    write_text_atomic(path, _json_lines(documents))
+    """Write the rows, sorted by case."""
+    ordered = sorted(rows, key=lambda row: row.case)
+    write_text_atomic(path, _json_lines(row.to_json() for row in ordered))
 
 
 def read_manifest(path: Path) -> list[Row]:
-    """Read what `write_manifest` wrote; a damaged or cut manifest is refused."""
+    """Read what `write_manifest` wrote; refuse a damaged or truncated manifest."""
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -77,10 +78,15 @@ def read_manifest(path: Path) -> list[Row]:
     return rows
 
 
+def rows_by_case(path: Path) -> dict[str, Row]:
+    """Read a manifest as a table of its rows by case."""
+    return {row.case: row for row in read_manifest(path)}
+
+
 def write_quarantine(path: Path, refusals: Iterable[Refusal]) -> None:
-    """Write the refused cases, also when there are none."""
+    """Write the refused cases, even when there are none."""
     ordered = sorted(refusals, key=lambda refusal: (refusal.case, refusal.file, refusal.reason))
-    write_text_atomic(path, _json_lines([asdict(refusal) for refusal in ordered]))
+    write_text_atomic(path, _json_lines(map(asdict, ordered)))
 
 
 def read_quarantine(path: Path) -> list[Refusal]:
@@ -95,33 +101,25 @@ def read_quarantine(path: Path) -> list[Refusal]:
 
 
 def check_quarantine_share(stage: str, refused: int, total: int, limit: float) -> None:
-    """Stop when so many cases were refused that the fault is not theirs."""
+    """Stop when so many cases were refused that the fault is hardly theirs."""
     if total and refused > limit * total:
-        raise DataError(
-            f"stage {stage}",
-            f"{refused} of {total} cases were refused, more than the {limit:.0%} allowed",
-            f"see data/manifests/quarantine/{stage}.jsonl, or raise index.max_quarantined_share",
-        )
+        fact = f"{refused} of {total} cases were refused, more than the {limit:.0%} allowed"
+        file = f"data/manifests/quarantine/{stage}.jsonl"
+        raise DataError(f"stage {stage}", fact, f"see {file}, or raise index.max_quarantined_share")
 
 
 def resolve(row: Row, stage: str) -> Path:
     """Find the file of a row in the store."""
     path = store_root() / row.path
     if not path.is_file():
-        raise DataError(
-            row.case,
-            f"{row.path} is not in the store {store_root()}",
-            f"make it again with `dvc repro -f -s {stage}`",
-        )
+        fact = f"{row.path} is not in the store {store_root()}"
+        raise DataError(row.case, fact, f"make it again with `dvc repro -f -s {stage}`")
     return path
 
 
-def _json_lines(documents: Sequence[Mapping[str, Any]]) -> str:
-    lines = [
-        json.dumps(document, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        for document in documents
-    ]
-    return "".join(f"{line}\n" for line in lines)
+def _json_lines(documents: Iterable[Mapping[str, Any]]) -> str:
+    dumps = partial(json.dumps, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return "".join(f"{dumps(document)}\n" for document in documents)
 
 
 def _parse_row(path: Path, number: int, line: str) -> Row:

@@ -1,8 +1,8 @@
 """Arrays that are made once, however many processes share the store.
 
-Who finds an array missing takes the lock of its file, looks again, and only then makes it. The
-system gives a lock back when its holder dies, so a killed process blocks nobody; what it leaves
-behind (a hidden temporary file, a hidden lock) is no array, and `uvlm store gc` sweeps it up.
+A process that finds an array missing takes the lock of its file, looks again, and only then makes
+it. The system releases a lock when its holder dies, so a killed process blocks nobody; what it
+leaves behind (a hidden temporary file, a hidden lock) is swept up by `uvlm store gc`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from uvlm.store.arrays import read_note, save_array
 def find_or_make(
     path: Path, make: Callable[[], tuple[Array, Mapping[str, Any]]]
 ) -> tuple[dict[str, Any], bool]:
-    """Return the note of a stored array, making the array first where it is missing.
+    """Return the note of a stored array, making the array first if it is missing.
 
     Args:
         path: the .b2nd file.
-        make: gives the array and its note; what it raises passes through.
+        make: returns the array and its note; its errors pass through.
 
     Returns:
         The note, with the array's `sha256`, and whether the array was found.
@@ -40,7 +40,7 @@ def find_or_make(
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file of the store; waits for whoever holds it."""
+    """Hold the lock of a file in the store; wait for whoever holds it."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,10 +50,12 @@ def _locked(path: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if _is_still(lock, handle):
             break
-        os.close(handle)  # its last holder has removed it while this process waited
+        # Its last holder removed the file while this process waited: the lock that is held now
+        # belongs to no name, and another process may hold a new file of that name.
+        os.close(handle)
     try:
         yield
-    finally:
+    finally:  # remove before release: whoever waits then sees that its file is gone
         lock.unlink(missing_ok=True)
         os.close(handle)
 

@@ -1,4 +1,4 @@
-"""What a stage makes: one array a case with a note beside it, found again by a key."""
+"""What a stage makes: one array per case with a note beside it, found again by a key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from uvlm.store.changed_code import Item, Kept
 from uvlm.store.manifest import Row
 
 Made = tuple[Array, Mapping[str, Any]]
-# Another device adds up in another order. With an untrained network, whose classes are nearly tied,
+# Another device sums in another order. With an untrained network, whose classes are nearly tied,
 # bf16 alone against bf16 in a batch moves 0.4 % of the labels, bf16 against fp32 0.7 %.
 NETWORKS_MAY_DIFFER: Final = 0.01
 # Of the array's standard deviation: bf16 against fp32 leaves 0.05 % of the tokens further apart.
@@ -30,7 +30,7 @@ class Product(Kept[Item]):
     """Arrays below `root`, the store; picklable."""
 
     root: Path
-    note_constant: ClassVar[str] = ""  # what to raise where the note alone differs
+    note_constant: ClassVar[str] = ""  # what to raise when only the note differs
 
     @property
     def title(self) -> str:
@@ -39,12 +39,12 @@ class Product(Kept[Item]):
 
     @property
     def may_differ(self) -> float:
-        """Say which share of the values other than 0 another machine may make otherwise."""
+        """Return the share of the non-zero values that may differ on another machine."""
         return 0.0
 
     @abstractmethod
     def key(self, item: Item) -> str:
-        """Hash all that decides the result of a case."""
+        """Hash everything that decides the result of a case."""
 
     @abstractmethod
     def make(self, item: Item) -> Made:
@@ -52,17 +52,17 @@ class Product(Kept[Item]):
 
     @abstractmethod
     def row(self, item: Item, key: str, path: str, note: Mapping[str, Any]) -> Row:
-        """Say of a stored case what the manifest says; `note` has the array's `sha256`."""
+        """Return the manifest row of a stored case; `note` has the array's `sha256`."""
 
     def path(self, item: Item) -> Path:
-        """Say where the array of a case lies."""
+        """Return the path of a case's array."""
         return self.root / array_path(self.stage, self.key(item))
 
     def is_stored(self, item: Item) -> bool:
         """Whether the store has this case."""
         try:
             return read_note(self.path(item)) is not None
-        except ReadError:  # a file that its key is made of is gone
+        except ReadError:  # a file that its key is made from is gone
             return False
 
     def difference(self, item: Item) -> tuple[str, str] | None:
@@ -70,11 +70,10 @@ class Product(Kept[Item]):
         array, told = self.make(item)
         if fact := difference(load_array(self.path(item)), array, self.may_differ):
             return fact, self.constant
-        again = json.loads(json.dumps(told))
+        again = json.loads(json.dumps(told))  # tuples become lists, as in the stored note
         stored = read_note(self.path(item)) or {}
-        names = [
-            n for n in sorted(stored | again) if n != "sha256" and stored.get(n) != again.get(n)
-        ]
+        differ = {name for name in stored | again if stored.get(name) != again.get(name)}
+        names = sorted(differ - {"sha256"})
         fact = f"{', '.join(names)} beside its array"
         return (fact, self.note_constant or self.constant) if names else None
 
@@ -82,7 +81,7 @@ class Product(Kept[Item]):
 class BatchProduct(Product[Item]):
     """Arrays that a network makes faster several at a time.
 
-    Its last bits may depend on the batch. Where they stay in the array, a batch that lacks a case
+    The last bits may depend on the batch. Where they end up in the array, a batch that lacks a case
     is made `as_a_whole`, so that an interrupted run ends with the same bytes.
     """
 
@@ -90,7 +89,7 @@ class BatchProduct(Product[Item]):
 
     @property
     def may_differ(self) -> float:
-        """Networks round differently on another device, which moves a border here and there."""
+        """Allow for rounding on another device, which moves a border here and there."""
         return NETWORKS_MAY_DIFFER
 
     @abstractmethod
@@ -103,19 +102,19 @@ class BatchProduct(Product[Item]):
 
 
 def difference(stored: Array, again: Array, may_differ: float) -> str:
-    """Say how a remade array differs from the stored one; nothing where it does not.
+    """Describe how a remade array differs from the stored one; an empty string if it does not.
 
     Args:
-        stored: whole numbers are compared exactly, others to a part of their spread.
+        stored: whole numbers are compared exactly, others to a fraction of their spread.
         again: the same case, made now.
-        may_differ: share, of the values that are not 0 in one of the two.
+        may_differ: share of the values that are not 0 in at least one of the two.
     """
     if (stored.shape, stored.dtype) != (again.shape, again.dtype):
         return f"{again.dtype} {again.shape} instead of {stored.dtype} {stored.shape}"
     off = stored != again
     if np.issubdtype(stored.dtype, np.floating):
         slack = _ROUNDING * float(np.std(stored, dtype=np.float64))
-        off = ~(np.abs(stored.astype(np.float32) - again) <= slack)  # NaN is off
+        off = ~(np.abs(stored.astype(np.float32) - again) <= slack)  # so that NaN is off
     count = int(np.count_nonzero(off))
     if count <= may_differ * np.count_nonzero((stored != 0) | (again != 0)):
         return ""

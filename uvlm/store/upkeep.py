@@ -1,4 +1,4 @@
-"""Looking after the store: what is missing or damaged, and what nothing needs any more."""
+"""Store maintenance: find what is missing, damaged or no longer needed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ def verify(
 
     Args:
         root: the store.
-        manifests: all manifests to hold it against.
-        digests: how to hash files of a suffix that is not .b2nd; others need only exist.
+        manifests: all manifests to check it against.
+        digests: how to hash files with suffixes other than .b2nd; the rest need only exist.
     """
     by_suffix: dict[str, Digest] = {".b2nd": lambda path: array_sha256(load_array(path))}
     by_suffix |= digests or {}
     problems = []
     for manifest in manifests:
         for row in read_manifest(manifest):
-            problem = _problem(root / row.path, row, by_suffix)
-            if problem:
+            if problem := _problem(root / row.path, row, by_suffix):
                 problems.append(f"{manifest.stem}: {row.case}: {row.path} {problem}")
     return problems
 
@@ -36,9 +35,8 @@ def verify(
 def gc(root: Path, manifests: Iterable[Path], *, delete: bool = False) -> list[str]:
     """List files of the store that no manifest names, relative to it; `delete` removes them."""
     named = {row.path for manifest in manifests for row in read_manifest(manifest)}
-    files = (path for path in root.rglob("*") if path.is_file())
-    loose = sorted(p.relative_to(root).as_posix() for p in files)
-    loose = [path for path in loose if path not in named]
+    files = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
+    loose = sorted(files - named)
     if delete:
         for path in loose:
             (root / path).unlink()
@@ -46,7 +44,7 @@ def gc(root: Path, manifests: Iterable[Path], *, delete: bool = False) -> list[s
 
 
 def _problem(path: Path, row: Row, digests: Mapping[str, Digest]) -> str | None:
-    """Say what is wrong with the bytes of one row."""
+    """Describe what is wrong with the bytes of a row, if anything."""
     if not path.is_file():
         return "is missing"
     digest = next((digests[end] for end in digests if path.name.endswith(end)), None)

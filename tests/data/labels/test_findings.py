@@ -19,7 +19,7 @@ from uvlm.data.label_scheme import IGNORE_ID, fine_classes
 from uvlm.data.labels.findings import read_case_findings
 from uvlm.errors import DataError
 from uvlm.files import store_root
-from uvlm.store import load_array, read_manifest, resolve
+from uvlm.store import load_array, read_manifest, resolve, rows_by_case
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -50,7 +50,7 @@ def test_unsure_voxels_are_ignored_in_training_cases_that_teach_lesions(
     mask[0, 6, 4:8:2, 4] = 1, 2
     mask[0, 7, 5, 5] = 3
     write_findings_mask(store_root() / str(case.findings_mask), ORDER.backward(mask))
-    before = {row.case: row for row in read_manifest(stages.manifest("label_maps"))}
+    before = rows_by_case(stages.manifest("label_maps"))
     assert stages.label_maps()["kept"] == 11
     row = next(r for r in read_manifest(stages.manifest("label_maps")) if r.case == case.case_id)
     grid = load_array(resolve(row, "label_maps"), row.sha256)

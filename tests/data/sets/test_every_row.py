@@ -24,7 +24,7 @@ from uvlm.data.sets.abdomen_atlas.layout import REPO, TABLE, TRAIN_IDS
 from uvlm.data.sets.catalogue import SETS, choose_set
 from uvlm.data.sets.hub import Hub
 from uvlm.errors import ConfigError, DataError
-from uvlm.store import Refusal, Row, read_manifest, resolve
+from uvlm.store import Refusal, Row, resolve, rows_by_case
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset
@@ -51,7 +51,7 @@ class Downloaded:
 
     @property
     def files(self) -> dict[str, Row]:
-        return {row.case: row for row in read_manifest(self.manifest)}
+        return rows_by_case(self.manifest)
 
     def build(self) -> index.IndexSummary:
         return index.build(self.params, self.manifest, self.out, self.out.with_name("q.jsonl"))

@@ -19,7 +19,7 @@ from uvlm.errors import ConfigError
 from uvlm.inference.encode import encode_cases, encode_volumes
 from uvlm.model.load import load_encoder
 from uvlm.seeding import generator
-from uvlm.store import load_array, read_manifest, resolve
+from uvlm.store import load_array, resolve, rows_by_case
 from uvlm.train.augmentation.augment import augment_volume
 from uvlm.train.augmentation.views import CachedViews
 from uvlm.train.batches import Arrays
@@ -48,7 +48,7 @@ def encode(chain: Chain, views: int) -> dict[str, Any]:
     view = CachedViews(params.train_report.augment, params.seed)
     model = chain.models / "cls"
     encode_cases(params, **chain.inputs, model=model, out=chain.encodings, view=view)
-    return {row.case: row for row in read_manifest(chain.encodings)}
+    return rows_by_case(chain.encodings)
 
 
 def arrays(rows: dict[str, Any]) -> dict[str, npt.NDArray[Any]]:

@@ -1,1 +1,1 @@
-"""Label maps: pseudo-labels and findings merged into one map a case, and judged."""
+"""Label maps: pseudo-labels and findings merged into one map per case, and judged."""

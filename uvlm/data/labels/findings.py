@@ -1,4 +1,4 @@
-"""The findings of a case: ReXGroundingCT's masks in canonical axes, with our class of each.
+"""The findings of a case: ReXGroundingCT's masks in canonical axes, each with its fine class.
 
 F findings, (z, y, x) in the CT's axes.
 """
@@ -27,14 +27,16 @@ def read_case_findings(
     Args:
         case: names the mask and the category of each of its channels.
         geometry: of the case's CT.
-        fine: gives the class of a category.
+        fine: maps categories to classes.
         root: of the store.
     """
     if case.findings_mask is None:
         return []
     mask = read_findings(root / case.findings_mask)
     _check_channels(case, mask, fine)
-    canonical = geometry.order.forward(_on_the_ct(case.findings_mask, mask, geometry))
+    canonical = geometry.order.forward(
+        _on_the_ct(case.findings_mask, mask, geometry)
+    )  # (F, z, y, x)
     ids = fine.lesion_id_by_category
     return [
         Finding(ids[category], canonical[int(channel)])
@@ -43,42 +45,29 @@ def read_case_findings(
 
 
 def _check_channels(case: Case, mask: FindingsMask, fine: FineClasses) -> None:
-    """Refuse a mask whose channels are not those of the table."""
+    """Refuse a mask whose channels differ from those of the table."""
     channels = {str(channel) for channel in range(len(mask.array))}
     if channels != set(case.finding_categories):
-        raise ReadError(
-            case.findings_mask,
-            f"has {len(mask.array)} findings, its table names {sorted(case.finding_categories)}",
-            "get both again",
-            reason="findings_mismatch",
-        )
-    unknown = set(case.finding_categories.values()) - set(fine.lesion_id_by_category)
-    if unknown:
-        raise ReadError(
-            case.findings_mask,
-            f"has findings of the category {', '.join(sorted(unknown))}, which has no class",
-            "correct the table",
-            reason="findings_category",
-        )
+        named = sorted(case.finding_categories)
+        fact = f"has {len(mask.array)} findings, its table names {named}"
+        raise ReadError(case.findings_mask, fact, "download both again", reason="findings_mismatch")
+    if unknown := set(case.finding_categories.values()) - set(fine.lesion_id_by_category):
+        fact = f"has findings of the category {', '.join(sorted(unknown))}, which has no class"
+        raise ReadError(case.findings_mask, fact, "correct the table", reason="findings_category")
 
 
 def _on_the_ct(path: str, mask: FindingsMask, geometry: Geometry) -> Ids:
     """Bring the channels onto the CT's voxels, in the axes of its file.
 
-    With the identity as affine, as published, they follow the index order of the CT.
+    Without an affine, as published, they follow the index order of the CT.
     """
     if mask.affine is None:
-        if mask.array.shape[1:] != geometry.shape:
-            raise ReadError(
-                path,
-                f"has {mask.array.shape[1:]} voxels (z, y, x) and no affine, the CT "
-                f"{geometry.shape}",
-                "get it again, or write its affine",
-                reason="grid_mismatch",
-            )
+        there, here = mask.array.shape[1:], geometry.shape
+        if there != here:
+            fact = f"has {there} voxels (z, y, x) and no affine, the CT has {here}"
+            remedy = "download it again, or write its affine"
+            raise ReadError(path, fact, remedy, reason="grid_mismatch")
         return mask.array
-    channels = [
-        onto_grid(LabelMap(channel, mask.affine), geometry.shape, geometry.affine, path, keep=True)
-        for channel in mask.array
-    ]
-    return np.stack(channels)
+    channels = (LabelMap(channel, mask.affine) for channel in mask.array)
+    grid = geometry.shape, geometry.affine
+    return np.stack([onto_grid(channel, *grid, path, keep=True) for channel in channels])

@@ -1,11 +1,11 @@
-"""One map out of several that overlap: anatomy, airways, vessels and lesions.
+"""Merge anatomy, airways, vessels and lesions, which overlap, into one map.
 
     anatomy < airway < vessel < lesion        later paint covers earlier paint
 
 Airways and vessels cover only lung, background and each other: where they would cut into heart or
 great vessels, those stay. Lesions cover everything, small categories on top of spread-out ones,
-and a finding that falls between the sampling points of a coarser grid is put back. The result
-does not depend on the order in which labels or findings are given.
+and a finding that falls between the sampling points of a coarser grid is put back. The result does
+not depend on the order of labels or findings.
 
 F findings, (z, y, x) canonical order; voxels carry fine ids.
 """
@@ -24,13 +24,13 @@ from uvlm.arrays import Flags, Ids
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, look_up
 
-# ReXGroundingCT drew at most so many instances of a finding in its training part.
+# In its training part ReXGroundingCT drew at most this many instances of a finding.
 MOST_DRAWN: Final = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """The voxels of one finding: 0 elsewhere, k its k-th instance; `class_id` is a fine id."""
+    """The voxels of one finding: k in its k-th instance, 0 elsewhere; `class_id` is a fine id."""
 
     class_id: int
     instances: Ids
@@ -50,6 +50,7 @@ def merge_anatomy(parts: Mapping[str, Ids], priority: Sequence[str], fine: FineC
             continue
         ids = fine_ids(kind, parts[kind], fine)
         covers = ids > 0
+        # A vessel drawn into the heart must not make a hole in it.
         if kind != "anatomy":
             covers &= fine.tubes_paint_over.take(painted)
         np.copyto(painted, ids, where=covers)
@@ -75,8 +76,8 @@ def claims(
 ) -> dict[str, Flags]:
     """Mark what each kind claims before merging.
 
-    Of the anatomy only what airways and vessels must not cover counts, such as the heart: they run
-    through the lungs by nature.
+    Of the anatomy only what airways and vessels must not cover counts, such as the heart: they
+    naturally run through the lungs.
     """
     claimed = {}
     for kind, published in parts.items():
@@ -88,11 +89,11 @@ def claims(
 
 
 def overlaps(claimed: Mapping[str, Flags]) -> dict[str, float]:
-    """Give, for every pair of kinds that meet, the share of the smaller claim that both claim."""
+    """Return, for every pair of kinds that meet, their overlap as a share of the smaller claim."""
     shares = {}
     for one, other in combinations(claimed, 2):
-        both = int(np.count_nonzero(claimed[one] & claimed[other]))
-        if both:
+        if both := int(np.count_nonzero(claimed[one] & claimed[other])):
+            # Of the smaller one: an airway lost in a lung would be nothing of the lung.
             smaller = min(np.count_nonzero(claimed[one]), np.count_nonzero(claimed[other]))
             shares[f"{one}+{other}"] = round(both / int(smaller), 4)
     return shares
@@ -107,18 +108,20 @@ def ignore_near_findings(
 ) -> Ids:
     """Mark with IGNORE_ID what may be an instance that nobody drew.
 
-    Where a finding has as many instances as are drawn at most, there may be more of them, and they
-    look like the drawn ones and lie near them. So within the margin of such a finding, voxels of
-    the classes that lesions hide in count neither as that class nor as lesion. Drawn lesions, and
-    organs in which these lesions do not occur, keep their class.
+    If a finding has the greatest number of instances that is ever drawn, there may be more of them,
+    which look like the drawn ones and lie near them. So within the margin of such a finding, voxels
+    of the classes that lesions hide in count neither as that class nor as lesion. Drawn lesions,
+    and organs in which these lesions do not occur, keep their class.
 
     Args:
         merged: fine ids.
         findings: of this case; those with fewer than MOST_DRAWN instances are drawn completely.
         margin_mm: 0 marks nothing.
         spacing: millimetres along z, y, x.
-        fine: says in which classes lesions hide.
+        fine: knows the classes in which lesions hide.
     """
+    from scipy import ndimage
+
     if margin_mm <= 0:
         return merged
     marked = merged.copy()
@@ -126,8 +129,10 @@ def ignore_near_findings(
         drawn = np.bincount(finding.instances.ravel())[1:]
         if np.count_nonzero(drawn) < MOST_DRAWN:
             continue
+        # Distances over the whole CT would take seconds; within this block they are the same.
         window = _window(finding.instances > 0, margin_mm, spacing)
-        near = _within(finding.instances[window] > 0, margin_mm, spacing)
+        outside = finding.instances[window] == 0
+        near = ndimage.distance_transform_edt(outside, sampling=tuple(spacing)) <= margin_mm
         marked[window][near & fine.lesions_hide_in.take(merged[window])] = IGNORE_ID
     return marked
 
@@ -142,25 +147,17 @@ def _window(mask: Flags, margin_mm: float, spacing: Sequence[float]) -> tuple[sl
     return tuple(slices)
 
 
-def _within(mask: Flags, margin_mm: float, spacing: Sequence[float]) -> Flags:
-    """Mark the voxels whose centre lies within the margin of a masked voxel's centre."""
-    from scipy import ndimage
-
-    distance = ndimage.distance_transform_edt(~mask, sampling=tuple(spacing))
-    near: Flags = distance <= margin_mm
-    return near
-
-
 def to_grid(merged: Ids, findings: Sequence[Finding], geometry: Geometry, fine: FineClasses) -> Ids:
-    """Sample fine ids on the network's grid; every instance of a finding keeps a voxel.
+    """Sample fine ids on the network's grid so that every instance of a finding keeps a voxel.
 
-    Only instances that later paint covers completely are gone. What is painted last comes first
+    Only instances that later paint covers completely are lost. What was painted last comes first
     here, so that a nodule never loses its last voxel to the ground glass around it.
     """
     grid = geometry.labels_to_grid(merged)
-    rank = np.zeros(256, np.uint8)
+    rank = np.zeros(256, np.uint8)  # 0 for everything that is not a lesion
     rank[list(fine.lesion_paint_order)] = np.arange(1, len(fine.lesion_paint_order) + 1)
     for class_id in reversed(fine.lesion_paint_order):
+        # All of a class before any is put back, so that the order of its findings does not matter.
         alike = [finding for finding in findings if finding.class_id == class_id]
         lost = [_lost_voxels(finding, merged, grid, geometry) for finding in alike]
         for voxels in lost:
@@ -172,19 +169,18 @@ def to_grid(merged: Ids, findings: Sequence[Finding], geometry: Geometry, fine: 
 
 
 def _lost_voxels(finding: Finding, merged: Ids, grid: Ids, geometry: Geometry) -> Flags | None:
-    """Mark the voxels of instances that have no voxel on the grid; None when there are none."""
+    """Mark the voxels of instances without a voxel on the grid; None if there are none."""
+    # Only what is still visible counts, before sampling and after it.
     instances = np.where(merged == finding.class_id, finding.instances, 0)
     sampled = np.where(grid == finding.class_id, geometry.labels_to_grid(instances), 0)
     seen = np.bincount(sampled.ravel(), minlength=int(instances.max()) + 1) > 0
-    seen[0] = True  # what no instance claims
+    seen[0] = True  # belongs to no instance
     return None if seen.all() else ~seen[instances]
 
 
 def _nearest_on_grid(lost: Flags, geometry: Geometry) -> list[npt.NDArray[np.intp]]:
-    """Find the grid voxel nearest to each lost voxel, where the grid does not end before it."""
+    """Find the grid voxel nearest to each lost voxel, except for those beyond the grid."""
+    at = np.argwhere(lost).T  # (3, voxels)
     back = [axis.inverse() for axis in geometry.axes]
-    at = np.nonzero(lost)
-    inside = ~np.logical_or.reduce(
-        [axis.outside()[index] for axis, index in zip(back, at, strict=True)]
-    )
-    return [axis.nearest()[index[inside]] for axis, index in zip(back, at, strict=True)]
+    outside = np.any([axis.outside()[index] for axis, index in zip(back, at, strict=True)], axis=0)
+    return [axis.nearest()[index[~outside]] for axis, index in zip(back, at, strict=True)]

@@ -1,6 +1,6 @@
-"""The quality report of label maps: every case held against plausible anatomy, none left out.
+"""The quality report of label maps: every case compared with plausible anatomy, none left out.
 
-The facts are measured where the map is made and kept beside its array, so that new rules are
+The facts are measured when the map is made and kept beside its array, so that new rules can be
 applied to thousands of cases in a second.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from uvlm.arrays import Ids
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
-from uvlm.data.ct.volume import LabelMap, ReadError, Spacing, axis_order, spacing_of, to_canonical
+from uvlm.data.ct.volume import LabelMap, ReadError, Spacing, axis_order, to_canonical
 from uvlm.data.label_scheme import Dataset, FineClasses, fine_classes
 from uvlm.data.labels.measure import LabelFacts, measure
 from uvlm.data.labels.merge import merge_anatomy
@@ -37,22 +37,17 @@ class JudgedCase:
 
     @property
     def is_unlabelled(self) -> bool:
-        """Whether no structure is labelled at all, as by the backend `none`."""
+        """Whether no structure is labelled at all, as with the backend `none`."""
         return not self.facts.structures
 
 
 def judge_label_maps(label_maps: Path, rules: Plausible) -> list[JudgedCase]:
-    """Judge every label map of a manifest.
-
-    Args:
-        label_maps: manifest of the stage `label_maps`.
-        rules: for the data set's classes.
-    """
+    """Judge every label map of the manifest of the stage `label_maps`."""
     return [_judge(row, rules) for row in read_manifest(label_maps)]
 
 
 def quality_report(judged: Sequence[JudgedCase], rules: Plausible) -> dict[str, Any]:
-    """Count flags, list flagged cases, and give the range of every number over all cases."""
+    """Count flags, list flagged cases, and return the range of every number over all cases."""
     flagged = [case for case in judged if case.flags]
     counts = Counter(rule for case in flagged for rule in {flag.rule for flag in case.flags})
     return {
@@ -72,7 +67,7 @@ def quality_report(judged: Sequence[JudgedCase], rules: Plausible) -> dict[str, 
 
 @dataclass(frozen=True, eq=False)
 class CheckedLabels:
-    """A CT with labels for it, in canonical order on the CT's grid."""
+    """A CT with its labels, in canonical order on the CT's grid."""
 
     judged: JudgedCase
     fine: FineClasses
@@ -83,14 +78,14 @@ class CheckedLabels:
 
 
 def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> CheckedLabels:
-    """Judge one label map of one's own against its CT.
+    """Judge the user's own label map against its CT.
 
     Args:
         ct: a file or a DICOM folder.
         labels: one id per voxel, on the CT's grid or another one.
         scheme: whose ids they are: `total` (TotalSegmentator), or the fine classes of `chest` or
             `abdomen`.
-        bodies: whose anatomy they are held against.
+        bodies: whose anatomy they are compared with.
 
     Raises:
         ReadError: one of the files is refused, or the two do not overlap.
@@ -100,21 +95,18 @@ def check_labels(ct: Path, labels: Path, scheme: str, bodies: Bodies) -> Checked
     order = axis_order(drawn.affine)
     affine = order.canonical_affine(drawn.affine, drawn.array.shape)
     canonical = LabelMap(order.forward(drawn.array), affine)
-    array, shape = canonical.array, volume.array.shape
-    same = is_on_grid(canonical, shape, volume.affine)
-    if not same:
-        array = onto_grid(canonical, shape, volume.affine, labels)
+    regridded = not is_on_grid(canonical, volume.array.shape, volume.affine)
+    array = onto_grid(canonical, volume.array.shape, volume.affine, labels)
     dataset: Dataset = "abdomen" if scheme == "abdomen" else "chest"
     fine = fine_classes(dataset)
     ids = merge_anatomy({"anatomy": array}, ("anatomy",), fine) if scheme == "total" else array
-    if int(ids.max()) >= len(fine.names):
-        fact = (
-            f"holds the id {int(ids.max())}, the classes of {dataset} end at {len(fine.names) - 1}"
-        )
-        raise ReadError(labels, fact, "say whose ids they are with --scheme", reason="class_ids")
+    largest, last = int(ids.max()), len(fine.names) - 1
+    if largest > last:
+        fact = f"holds the id {largest}, the classes of {dataset} end at {last}"
+        raise ReadError(labels, fact, "pass whose ids they are as --scheme", reason="class_ids")
     facts = measure(ids, volume.affine, fine.one_piece, (ids, volume.array), {})
     judged = JudgedCase(labels.name, facts, tuple(Plausible.of(bodies, fine).judge(facts)))
-    return CheckedLabels(judged, fine, volume.array, ids, spacing_of(volume.affine), not same)
+    return CheckedLabels(judged, fine, volume.array, ids, volume.spacing, regridded)
 
 
 def _judge(row: Row, rules: Plausible) -> JudgedCase:
@@ -127,7 +119,7 @@ def _judge(row: Row, rules: Plausible) -> JudgedCase:
 
 
 def _structures(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str, Any]]:
-    """Give the least, median and greatest volume of every structure, and what is plausible."""
+    """List the least, median and greatest volume of every structure, and what is plausible."""
     found = [(rules.find(case.facts), case.facts) for case in judged]
     rows = []
     for name in rules.ids:
@@ -150,11 +142,11 @@ def _structures(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str
 
 
 def _overlaps(judged: Sequence[JudgedCase], rules: Plausible) -> list[dict[str, Any]]:
-    """Give, by pair of kinds, in how many cases and how far both claim the same voxels."""
-    pairs = sorted({pair for case in judged for pair in case.facts.overlaps})
+    """List, by pair of kinds, in how many cases and how far both claim the same voxels."""
+    known = [case.facts.overlaps for case in judged]
     rows = []
-    for pair in pairs:
-        shares = [f.overlaps[pair] for f in (case.facts for case in judged) if pair in f.overlaps]
+    for pair in sorted({pair for overlaps in known for pair in overlaps}):
+        shares = [overlaps[pair] for overlaps in known if pair in overlaps]
         rows.append(
             {
                 "pair": pair,

@@ -1,14 +1,14 @@
-"""What is plausible in a label map, and what is not: rules as data, one flag for each breach.
+"""What is plausible in a label map and what is not: rules as data, one flag for each breach.
 
     volume      more or less of a structure than a body holds
     flat        an organ ends in a plane, as if cut off
-    side        left and right, above and below, or front and back are exchanged
+    side        left and right, above and below, or front and back are swapped
     density     the Hounsfield units under a structure are not its own
     leak        too little of the airway is air
     fragments   a structure that is one piece is in pieces
     overlap     two kinds of labels claim the same voxels
 
-The tables are in plausible/*.json. A flag is a reason to look, never to leave a case out.
+The tables are in plausible/*.json. A flag is a reason to look at a case, never to leave it out.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _RELATIONS: Final = {"left_of": (2, "left of"), "above": (0, "above"), "behind":
 
 @dataclass(frozen=True)
 class Flag:
-    """One breach of a rule: by which structure, in words with numbers, and its fine ids."""
+    """One breach of a rule: by which structure, in words and numbers, with its fine ids."""
 
     rule: str
     structure: str
@@ -41,13 +41,13 @@ class Flag:
     class_ids: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what the report says of it."""
+        """Return what the report says about it."""
         return {"rule": self.rule, "structure": self.structure, "fact": self.fact}
 
 
 @dataclass(frozen=True, eq=False)
 class Plausible:
-    """The rules for some bodies and one data set's classes; `ids` are the fine ids by structure."""
+    """The rules for some bodies and the classes of a data set; `ids` are fine ids by structure."""
 
     bodies: Bodies
     document: Mapping[str, Any]
@@ -62,12 +62,11 @@ class Plausible:
             name: tuple(fine.names.index(member) for member in entry["of"] if member in fine.names)
             for name, entry in document["structures"].items()
         }
-        return cls(
-            bodies, document, {name: found for name, found in ids.items() if found}, fine.names
-        )
+        known = {name: found for name, found in ids.items() if found}
+        return cls(bodies, document, known, fine.names)
 
     def find(self, facts: LabelFacts) -> dict[str, StructureFacts]:
-        """Join the classes of every structure that is there."""
+        """Join the classes of every structure that is present."""
         members = {
             name: [facts.structures[number] for number in ids if number in facts.structures]
             for name, ids in self.ids.items()
@@ -75,7 +74,7 @@ class Plausible:
         return {name: _joined(known) for name, known in members.items() if known}
 
     def volume(self, found: StructureFacts, facts: LabelFacts) -> float:
-        """Give the volume of a structure in the unit of the rules."""
+        """Return the volume of a structure in the unit of the rules."""
         return found.ml if self.document["volume_in"] == "ml" else found.ml / facts.ct_ml
 
     def judge(self, facts: LabelFacts) -> list[Flag]:
@@ -96,7 +95,7 @@ class Plausible:
             volume = self.volume(structure, facts)
             low, high = self.document["structures"][name]["volume"]
             is_whole = self.document["judges_cut_structures"] or not structure.is_cut
-            if volume > high or (volume < low and is_whole):
+            if volume > high or (volume < low and is_whole):  # cutting makes small, never large
                 limits = f"{self.number(low)} to {self.number(high)}"
                 fact = f"{self.number(volume)} {self.unit}, plausible are {limits}"
                 yield Flag("volume", name, fact, self.ids[name])
@@ -110,12 +109,12 @@ class Plausible:
     def _sides(self, found: Found) -> Iterator[Flag]:
         for key, (axis, words) in _RELATIONS.items():
             for name, other in self.document[key]:
-                if name not in found or other not in found:
-                    continue
-                ahead = found[name].centre_mm[axis] - found[other].centre_mm[axis]
-                if ahead <= 0:
-                    fact = f"not {words} {other.replace('_', ' ')}: {-ahead:.0f} mm the other way"
-                    yield Flag("side", name, fact, self.ids[name] + self.ids[other])
+                if name in found and other in found:
+                    ahead = found[name].centre_mm[axis] - found[other].centre_mm[axis]
+                    place = f"{words} {other.replace('_', ' ')}"
+                    if ahead <= 0:
+                        fact = f"not {place}: {-ahead:.0f} mm the other way"
+                        yield Flag("side", name, fact, self.ids[name] + self.ids[other])
 
     def _densities(self, found: Found) -> Iterator[Flag]:
         for name, (low, high) in self.document["hu"].items():
@@ -132,13 +131,13 @@ class Plausible:
                 yield Flag("leak", name, fact, self.ids[name])
 
     def _fragments(self, facts: LabelFacts) -> Iterator[Flag]:
-        """Leave out what the border cuts: it may well be in two pieces."""
+        """Skip what the border cuts: it may well be in two pieces."""
         least = self.document["least_largest_piece"]
         for number, structure in facts.structures.items():
             is_whole = self.document["judges_cut_structures"] or not structure.is_cut
-            if is_whole and structure.largest is not None and structure.largest < least:
-                share = f"{structure.largest:.0%}"
-                fact = f"in pieces: the largest is {share} of it, less than {least:.0%}"
+            share = structure.largest
+            if is_whole and share is not None and share < least:
+                fact = f"in pieces: the largest is {share:.0%} of it, less than {least:.0%}"
                 yield Flag("fragments", self.names[number], fact, (number,))
 
     def _overlaps(self, facts: LabelFacts) -> Iterator[Flag]:
@@ -150,18 +149,18 @@ class Plausible:
 
     @property
     def unit(self) -> str:
-        """Say what volumes are given in."""
+        """Return the unit of volumes."""
         return "ml" if self.document["volume_in"] == "ml" else "% of the CT"
 
     def number(self, volume: float) -> str:
-        """Write a volume without its unit."""
+        """Format a volume without its unit."""
         if self.document["volume_in"] == "ml":
             return f"{volume:,.0f}" if volume >= 10 else f"{volume:.1f}"
         return f"{100 * volume:.2f}"
 
 
 def _joined(members: list[StructureFacts]) -> StructureFacts:
-    """Treat several classes as one structure; whether their ends are flat is not known."""
+    """Treat several classes as one structure; it is unknown whether its ends are flat."""
     if len(members) == 1:
         return members[0]
     weights = np.array([member.ml for member in members])
@@ -171,7 +170,7 @@ def _joined(members: list[StructureFacts]) -> StructureFacts:
         known = [value for value in values if value is not None]
         return float(share @ np.array(known)) if len(known) == len(values) else None
 
-    z, y, x = (float(v) for v in share @ np.array([member.centre_mm for member in members]))
+    z, y, x = (share @ np.array([member.centre_mm for member in members])).tolist()
     return StructureFacts(
         ml=float(weights.sum()),
         centre_mm=(z, y, x),

@@ -1,8 +1,8 @@
-"""What was fitted on which cases: a small file beside a tokenizer or a model.
+"""Record what was fitted on which cases, in a small file beside a tokenizer or a model.
 
     fitted_on.json    {"thresholds": {"val": ["train_1_a_1", ...]}}
 
-Ids are those of cases or of scans. The leak audit holds them against the index, so a tokenizer or
+Ids are those of cases or of scans. The leak audit checks them against the index, so a tokenizer or
 a threshold that has seen the test split is found wherever it came from.
 """
 
@@ -23,7 +23,7 @@ Fits = Mapping[str, Mapping[Split, Iterable[str]]]  # objective -> side -> ids
 
 
 def fits_text(fits: Fits) -> str:
-    """Give the content of fitted_on.json."""
+    """Return the content of fitted_on.json."""
     document = {o: {split: sorted(ids) for split, ids in by.items()} for o, by in fits.items()}
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
@@ -37,7 +37,7 @@ def read_fits(folder: Path, cases: Iterable[Case]) -> list[Use]:
     """Read fitted_on.json of a folder as uses of the index's cases.
 
     Raises:
-        DataError: there is no such record, or it names what the index does not know.
+        DataError: there is no such record, or it names cases that the index lacks.
     """
     path, again = folder / FITTED_ON, f"make {folder} again with `dvc repro -f`"
     by_id: dict[str, list[Case]] = {}
@@ -49,15 +49,14 @@ def read_fits(folder: Path, cases: Iterable[Case]) -> list[Use]:
         fitted = [(o, s, name) for o, sides in document.items() for s in sides for name in sides[s]]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise DataError(path, f"no record of what it was fitted on ({error})", again) from None
-    unknown = [name for _, split, name in fitted if name not in by_id or split not in SPLITS]
-    if unknown:
+    if unknown := [n for _, split, n in fitted if n not in by_id or split not in SPLITS]:
         fact = f"was fitted on {len(unknown)} cases that the index lacks, {unknown[0]} the first"
         raise DataError(path, fact, again)
     return [Use(objective, split, c) for objective, split, name in fitted for c in by_id[name]]
 
 
 def check_fits(index: Path, folders: Iterable[Path]) -> None:
-    """Fail when something in these folders was fitted on cases of another split."""
+    """Fail if anything in these folders was fitted on cases of the test split."""
     cases = read_index(index)
     uses = [Use("scores", case.split, case) for case in cases if case.split == "test"]
     for folder in folders:

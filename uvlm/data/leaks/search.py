@@ -2,8 +2,8 @@
 
 Every objective names what it uses: the trainings, the masks of the lesion set, the tokenizer, the
 thresholds, the scores. A use is one case on one side for one objective; two uses that share an
-identity or show the same image must be on the same side. Equal report texts are no leak: normal
-findings are dictated in the same words for different people.
+identity or show the same image must be on the same side. Equal report texts are not a leak: normal
+anatomy is dictated in the same words for different people.
 """
 
 from __future__ import annotations
@@ -48,24 +48,22 @@ class Leak:
 
 @dataclass(frozen=True)
 class Leaks:
-    """What the search found; `margins` is the least distance of two images between two sides."""
+    """What the search found; `margins` has the smallest distance of images on two sides."""
 
     leaks: list[Leak]
     margins: dict[str, float] = field(default_factory=dict)
 
     def check(self, subject: str) -> None:
-        """Refuse the data when there is a leak."""
+        """Refuse the data if there is a leak."""
         if self.leaks:
             listed = "; ".join(map(str, self.leaks[:_MOST_LISTED]))
             noun = "leak" if len(self.leaks) == 1 else "leaks"
-            raise DataError(
-                subject,
-                f"{len(self.leaks)} {noun} between splits: {listed}",
-                "leave one of each pair out, or make again what was fitted on it",
-            )
+            fact = f"{len(self.leaks)} {noun} between splits: {listed}"
+            remedy = "leave one of each pair out, or make again what was fitted on it"
+            raise DataError(subject, fact, remedy)
 
 
-_SHARED: Final[Mapping[str, Callable[[Use], str]]] = {  # the most specific first
+_SHARED: Final[Mapping[str, Callable[[Use], str]]] = {  # most specific first: a pair is named once
     "the same reconstruction": lambda use: use.case.case_id,
     "the same scan": lambda use: use.case.scan_id,
     "the same patient": lambda use: use.case.patient_id,
@@ -75,14 +73,14 @@ _SHARED: Final[Mapping[str, Callable[[Use], str]]] = {  # the most specific firs
 
 
 def find_leaks(uses: Iterable[Use], near_duplicate: float = 0.0) -> Leaks:
-    """Search all pairs of uses on different sides; each pair of cases is named once.
+    """Search all pairs of uses on different sides; name each pair of cases once.
 
     Args:
         uses: of all objectives together.
-        near_duplicate: images less than this apart, by their likenesses, are the same.
+        near_duplicate: images whose likenesses are closer than this are the same.
     """
     uses = list(uses)
-    found: dict[tuple[str, str], Leak] = {}
+    found: dict[frozenset[str], Leak] = {}
     for what, shared in _SHARED.items():
         first: dict[str, dict[Split, Use]] = {}
         for use in uses:
@@ -100,18 +98,16 @@ def find_leaks(uses: Iterable[Use], near_duplicate: float = 0.0) -> Leaks:
         margins[split] = round(float(distances.min()), 3)
         for one, distance, place in zip(ones, distances, index, strict=True):
             if distance < near_duplicate:
-                what = f"nearly the same image ({distance:.3f} apart)"
-                _add(found, what, [others[place], one])
+                _add(found, f"nearly the same image ({distance:.3f} apart)", [others[place], one])
     return Leaks(list(found.values()), margins)
 
 
-def _add(found: dict[tuple[str, str], Leak], what: str, sides: Sequence[Use]) -> None:
-    """Note the first use of each side against that of the next side."""
+def _add(found: dict[frozenset[str], Leak], what: str, sides: Sequence[Use]) -> None:
+    """Note the first use of each side with that of the next side."""
     for one, other in pairwise(sides):
-        pair = min(one.case.case_id, other.case.case_id), max(one.case.case_id, other.case.case_id)
-        found.setdefault(pair, Leak(what, one, other))
+        found.setdefault(frozenset((one.case.case_id, other.case.case_id)), Leak(what, one, other))
 
 
 def _images(uses: Iterable[Use]) -> list[Use]:
-    """One use a case, of those whose voxels have been seen."""
+    """Keep one use per case, of those whose voxels have been seen."""
     return list({use.case.case_id: use for use in uses if use.likeness}.values())

@@ -11,7 +11,7 @@ import pytest
 from pipeline.profiles import read_document
 from pipeline.pseudo_label import main
 from uvlm.config import LABEL_KINDS, PseudoLabelConfig
-from uvlm.data.labels.pseudo import Backend, Provenance
+from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.labels.pseudo.backends import BACKENDS
 from uvlm.data.labels.pseudo.published import NoLabels, PublishedMasks
 from uvlm.data.sets.phantom.dataset import MASKS

@@ -43,11 +43,15 @@ _RUN = """
 import sys
 from pathlib import Path
 from uvlm.config import LABEL_KINDS, load_params
-from uvlm.data.labels.pseudo import run
+from uvlm.data.cases import read_index
+from uvlm.data.labels.pseudo.stage import PseudoLabels
+from uvlm.store import every_case
 root, out = Path(sys.argv[1]), Path(sys.argv[2])
+params, cases = load_params(root / "params.yaml"), read_index(root / "index.jsonl")
 for kind in LABEL_KINDS:
-    files = [root / "index.jsonl", out / f"{kind}.jsonl"]
-    print(kind, run(kind, load_params(root / "params.yaml"), *files, quarantine=out / "q.jsonl"))
+    labels, limit = PseudoLabels.of(params, kind), params.index.max_quarantined_share
+    made = every_case.run(labels, cases, out / f"{kind}.jsonl", limit, out / "q.jsonl")
+    print(kind, made)
 """
 
 

@@ -14,10 +14,10 @@ from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import read_grid, read_label_map, read_volume, write_label_map, write_volume
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.label_scheme import fine_classes
-from uvlm.data.labels.pseudo import run_shard
+from uvlm.data.labels.pseudo.stage import PseudoLabels
 from uvlm.data.sets.abdomen_atlas.layout import image, mask
 from uvlm.files import store_root
-from uvlm.store import Shard, load_array, read_manifest, resolve
+from uvlm.store import Shard, every_case, load_array, read_manifest, resolve
 
 if TYPE_CHECKING:
     from tests.data.conftest import Dataset, Stages
@@ -101,7 +101,8 @@ def test_shares_fill_the_store_and_the_whole_run_only_assembles(
         array.unlink()
     stages.manifest("vessel").unlink()
     for number in (1, 2, 3):
-        run_shard("vessel", stages.params, stages.manifest("index"), Shard(number, 3))
+        labels = PseudoLabels.of(stages.params, "vessel")
+        every_case.run_shard(labels, stages.cases(), Shard(number, 3))
         assert not stages.manifest("vessel").exists()
 
     def never(*_: object) -> None:

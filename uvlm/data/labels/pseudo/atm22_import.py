@@ -1,7 +1,7 @@
 """`uvlm import-atm22`: the challenge's weights as safetensors, under this project's names.
 
 The published file is a pickle; weights_only=True reads its tensors and runs nothing. The same
-tensors give the same bytes, so a file is known by its digest wherever it was converted.
+tensors give the same bytes, so the digest identifies a file wherever it was converted.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIX: Final = ".safetensors"
+_NOT_IT: Final = "is not the challenge's baseline network"
 
 
 def import_atm22(checkpoint: Path, out: Path) -> None:
@@ -32,19 +33,19 @@ def import_atm22(checkpoint: Path, out: Path) -> None:
     """
     if out.suffix != SUFFIX or out.exists():
         fact = f"{out} exists" if out.exists() else f"{out} does not end in {SUFFIX}"
-        raise ConfigError("--out", fact, f"name a new {SUFFIX} file")
+        raise ConfigError("--out", fact, f"use a new {SUFFIX} file")
     write_bytes_atomic(out, _converted(checkpoint))
 
 
 def weights_file() -> Path:
-    """Find the safetensors file of `$UVLM_ATM22_WEIGHTS`; a .pth file is converted once.
+    """Find the safetensors file of `$UVLM_ATM22_WEIGHTS`; convert a .pth file once.
 
-    The conversion lies in the store, under the digest of the published file.
+    The conversion is kept in the store, under the digest of the published file.
     """
-    remedy = "name weight.pth of the challenge's baseline, or what `uvlm import-atm22` made of it"
+    remedy = "set it to the baseline's weight.pth, or to what `uvlm import-atm22` made of it"
     path = ATM22_WEIGHTS.needed(remedy, "no weights for the backend atm22")
     if not path.is_file():
-        raise SetupError(ATM22_WEIGHTS.name, f"{path} is no file", remedy)
+        raise SetupError(ATM22_WEIGHTS.name, f"{path} is not a file", remedy)
     if path.suffix == SUFFIX:
         return path
     converted = store_root() / "weights" / f"atm22-{file_sha256(path)[:16]}{SUFFIX}"
@@ -54,7 +55,7 @@ def weights_file() -> Path:
 
 
 def _converted(checkpoint: Path) -> bytes:
-    """Rename the tensors and check that they are the network's."""
+    """Rename the tensors and check that they fit the network."""
     from safetensors.torch import save
 
     from uvlm.data.labels.pseudo.atm22_network import AirwayUNet, published_name
@@ -64,19 +65,19 @@ def _converted(checkpoint: Path) -> bytes:
     names = {name: published_name(name) for name in network.state_dict()}
     strange = set(published) ^ set(names.values())
     if strange:
-        fact = f"{len(strange)} tensors missing or too many, such as {min(strange)}"
-        raise DataError(checkpoint, f"is not the challenge's baseline network ({fact})")
+        reason = f"{len(strange)} tensors missing or too many, such as {min(strange)}"
+        raise DataError(checkpoint, f"{_NOT_IT} ({reason})")
     weights = {name: published[there].float().contiguous() for name, there in names.items()}
     try:
         network.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
-        raise DataError(checkpoint, f"is not the challenge's baseline network ({reason})") from None
+        raise DataError(checkpoint, f"{_NOT_IT} ({reason})") from None
     return save(weights)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    """Read a state dict without running what else a pickle may hold."""
+    """Read a state dict without running anything else a pickle may hold."""
     import pickle
     import warnings
 
@@ -84,12 +85,12 @@ def _read(path: Path) -> dict[str, Tensor]:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what it warns of is refused below
+            warnings.simplefilter("ignore")  # whatever it warns about is refused below
             content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
+        raise DataError(path, f"not a checkpoint of tensors ({first_line(error)})") from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise DataError(path, "no state dict of tensors")
+        raise DataError(path, "not a state dict of tensors")
     return dict(content)

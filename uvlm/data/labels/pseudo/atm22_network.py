@@ -4,12 +4,14 @@
                  \\skip          \\skip          \\skip        |
        2 <- 1x1 <- 16,16 <- up <- 32,32 <- up <- 64,64 <- up <-+
 
-Each number is a convolution of 3^3 with instance norm and PReLU. Going up is trilinear to the
-size of the skip, which comes first in the concatenation. Of the two sigmoids the second is the
-airway. B windows, (D, H, W) = (z, y, x).
+Each number is the width of a 3^3 convolution with instance norm and PReLU. Upsampling is trilinear
+to the size of the skip, which comes first in the concatenation. The second of the two sigmoids is
+the airway. B windows, (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +32,12 @@ class AirwayUNet(nn.Module):
         self.head = nn.Conv3d(16, 2, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Take (B, 1, D, H, W) scaled to [0, 1]; give (B, 1, D, H, W)."""
+        """Map (B, 1, D, H, W) scaled to [0, 1] to (B, 1, D, H, W)."""
         skips: list[Tensor] = []
         for level, pair in enumerate(self.down):
             x = pair(functional.max_pool3d(x, 2) if level else x)
             skips.append(x)
-        skips.pop()
+        skips.pop()  # the deepest level is x itself
         for pair in self.up:
             skip = skips.pop()
             x = functional.interpolate(x, skip.shape[2:], mode="trilinear", align_corners=True)
@@ -45,7 +47,7 @@ class AirwayUNet(nn.Module):
 
 
 def published_name(name: str) -> str:
-    """Give the challenge's name of a parameter: `down.0.3.weight` is its first level's Conv2."""
+    """Return the challenge's name of a parameter: `down.0.3.weight` is its first level's Conv2."""
     part, *rest = name.split(".")
     if part == "head":
         return f"final_conv.{rest[0]}"
@@ -55,13 +57,9 @@ def published_name(name: str) -> str:
     return f"{side}{int(level) + 1}.basic_module.Conv{int(place) // 3 + 1}.{layer}.{kind}"
 
 
-def _pair(before: int, between: int, after: int) -> nn.Sequential:
-    return nn.Sequential(*_convolution(before, between), *_convolution(between, after))
-
-
-def _convolution(before: int, after: int) -> tuple[nn.Module, ...]:
-    return (
-        nn.Conv3d(before, after, 3, padding=1),
-        nn.InstanceNorm3d(after, affine=True),
-        nn.PReLU(after),
-    )
+def _pair(*widths: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for before, after in pairwise(widths):
+        convolution = nn.Conv3d(before, after, 3, padding=1)
+        layers += [convolution, nn.InstanceNorm3d(after, affine=True), nn.PReLU(after)]
+    return nn.Sequential(*layers)

@@ -1,30 +1,26 @@
-"""What every source of pseudo-labels has to be, so that the stage need not know which one it is.
-
-    Backend    small and picklable: says what it is and what decides its result
-    Annotator   what it loads, once in every process: the label map of a case, in the CT's own grid
+"""What every backend has to provide, so that the stage need not know which one it is.
 
 A result is found again by the backend's provenance and the case's inputs; both end in the key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from uvlm.data.cases import Case
 from uvlm.data.ct.volume import LabelMap
 
-Annotator = Callable[[Case], LabelMap]
-
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where labels come from; it stands in every row of the manifest.
+    """Where labels come from; recorded in every row of the manifest.
 
-    `licence` is that of the labels or of the weights that make them; `weights_sha256` is empty
-    where no network is involved.
+    `licence` is that of the labels or of the weights that make them; `weights_sha256` is empty if
+    no network is involved.
     """
 
     backend: str
@@ -34,35 +30,36 @@ class Provenance:
     options: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as fields of a row."""
+        """Return the provenance as fields of a row."""
         return asdict(self) | {"options": dict(self.options or {})}
 
 
-class Backend(Protocol):
-    """A source of labels that has not been loaded; equal backends give equal labels."""
+class Backend(ABC):
+    """An annotator of CTs: small and picklable; equal backends draw equal labels."""
 
-    def __hash__(self) -> int: ...
-
+    @abstractmethod
     def provenance(self) -> Provenance:
         """Say what this is.
 
         Raises:
             SetupError: weights, a package or a folder is missing.
         """
-        ...
 
     def inputs(self, case: Case, root: Path) -> list[str]:
-        """Give what decides this case's labels, as digests; paths are relative to `root`."""
-        ...
+        """Return what decides a case's labels: the CT's values, and its path for the header.
 
-    def load(self, root: Path) -> Annotator:
-        """Make ready what labels cases; called once in each process.
-
-        An annotator raises ReadError for a case that it refuses.
+        Backends that read more than the CT below `root` append its digests.
         """
-        ...
+        return [case.sha256, case.volume]
 
+    @abstractmethod
+    def annotate(self, case: Case, root: Path) -> LabelMap:
+        """Draw the labels of a case on its CT's own grid; loads once per process what it needs.
 
-def ct_inputs(case: Case) -> list[str]:
-    """Name the CT itself: its stored values, and its path for the header."""
-    return [case.sha256, case.volume]
+        Args:
+            case: its paths are relative to `root`.
+            root: the store.
+
+        Raises:
+            ReadError: the case is refused.
+        """

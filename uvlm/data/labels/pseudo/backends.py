@@ -1,4 +1,4 @@
-"""From what params.yaml names to the backend."""
+"""From the backend that params.yaml names to its implementation."""
 
 from __future__ import annotations
 
@@ -43,9 +43,6 @@ def choose_backend(kind: LabelKind, config: BackendConfig) -> Backend:
     """Make the backend that a section of params.yaml names."""
     known = BACKENDS[kind]
     if config.backend not in known:
-        raise ConfigError(
-            f"pseudo_label.{kind}.backend",
-            f"there is no backend {config.backend}",
-            f"use {', '.join(sorted(known))}",
-        )
+        fact, remedy = f"there is no backend {config.backend}", f"use {', '.join(sorted(known))}"
+        raise ConfigError(f"pseudo_label.{kind}.backend", fact, remedy)
     return known[config.backend](config)

@@ -1,8 +1,8 @@
 """Masks that came with the CTs, and no masks at all.
 
 phantom               all kinds, drawn with the phantom
-ct_rate_masks         ts_seg/ts_total, one file a CT with TotalSegmentator's 117 ids
-abdomen_atlas_masks   segmentations/, one file a structure or lesion, ids as in abdomen.json,
+ct_rate_masks         ts_seg/ts_total, one file per CT with TotalSegmentator's 117 ids
+abdomen_atlas_masks   segmentations/, one file per structure or lesion, ids as in abdomen.json,
                       later ones over earlier ones, so that lesions lie on top
 none                  background in every voxel
 """
@@ -19,14 +19,14 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
-from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
+from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.sets.dataset import Masks
 from uvlm.files import file_sha256
 
 
 @dataclass(frozen=True)
-class PublishedMasks:
-    """Masks that a data set publishes: one file with all ids of a kind, or one a structure."""
+class PublishedMasks(Backend):
+    """Masks that a data set publishes: one file with all ids of a kind, or one per structure."""
 
     masks: Masks
     kind: LabelKind
@@ -37,69 +37,54 @@ class PublishedMasks:
         return Provenance(*told, options={"mask": self._name} if self._name else None)
 
     def inputs(self, case: Case, root: Path) -> list[str]:
-        """Name the CT and every mask that is there; the index knows the digests of some."""
+        """Add every mask that is there; the index knows the digests of some."""
         known = case.mask_sha256.get(self._name)
-        files = [] if known else self._files(case, root).values()
-        return [*ct_inputs(case), *([known] if known else map(file_sha256, files))]
+        masks = [known] if known else map(file_sha256, self._files(case, root).values())
+        return [*super().inputs(case, root), *masks]
 
-    def load(self, root: Path) -> Annotator:
-        """Read masks below `root`."""
-
-        def label(case: Case) -> LabelMap:
-            painted: LabelMap | None = None
-            for number, path in self._files(case, root).items():
-                one = on_the_grid_of(root / case.volume, path)
-                if not number:
-                    return one
-                painted = painted or LabelMap(np.zeros_like(one.array), one.affine)
-                painted.array[one.array > 0] = number
-            assert painted is not None
-            return painted
-
-        return label
+    def annotate(self, case: Case, root: Path) -> LabelMap:
+        """Read the masks of a case and paint them into one map, in the order of their ids."""
+        painted: LabelMap | None = None
+        for number, path in self._files(case, root).items():
+            one = on_the_grid_of(root / case.volume, path)
+            if not number:  # one file holds all ids
+                return one
+            painted = painted or LabelMap(np.zeros_like(one.array), one.affine)
+            painted.array[one.array > 0] = number
+        assert painted is not None
+        return painted
 
     @property
     def _name(self) -> str:
         return dict(self.masks.names).get(self.kind, "")
 
     def _files(self, case: Case, root: Path) -> dict[int, Path]:
-        """Find the masks of a CT that are there, by id."""
+        """Find the existing masks of a CT, by id."""
         paths = {number: root / path for number, path in self.masks.paths(case, self.kind).items()}
         found = {number: path for number, path in paths.items() if path.is_file()}
         if not found:
-            raise ReadError(
-                next(iter(paths.values())),
-                "there is no mask of this CT",
-                "let the section of the data set ask for masks and download again",
-                reason="missing_file",
-            )
+            fact, first = "there is no mask of this CT", next(iter(paths.values()))
+            remedy = "request masks in the section of the data set and download again"
+            raise ReadError(first, fact, remedy, reason="missing_file")
         return found
 
 
 @dataclass(frozen=True)
-class NoLabels:
+class NoLabels(Backend):
     """Background everywhere: for CTs that nobody has labelled (and `train_seg.steps: 0`)."""
 
     def provenance(self) -> Provenance:
         """Say that there is nothing."""
         return Provenance("none", "1", "none")
 
-    def inputs(self, case: Case, root: Path) -> list[str]:
-        """Name the CT, whose grid is filled."""
-        return ct_inputs(case)
-
-    def load(self, root: Path) -> Annotator:
-        """Make empty maps of CTs below `root`."""
-
-        def label(case: Case) -> LabelMap:
-            shape, affine = read_grid(root / case.volume)
-            return LabelMap(np.zeros(shape, np.uint8), affine)
-
-        return label
+    def annotate(self, case: Case, root: Path) -> LabelMap:
+        """Make an empty map on the CT's grid."""
+        shape, affine = read_grid(root / case.volume)
+        return LabelMap(np.zeros(shape, np.uint8), affine)
 
 
 def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
-    """Read a mask that has to lie on the very grid of its CT.
+    """Read a mask that must lie on exactly the grid of its CT.
 
     Raises:
         ReadError: shape or affine differ, or one of the files is refused.
@@ -109,10 +94,7 @@ def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
     if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))
         same = "of the same shape at another place" if there == here else f"{there} voxels, not"
-        raise ReadError(
-            path,
-            f"lies on another grid than its CT: {same} {here} (z, y, x)",
-            "get both again, or leave the case out",
-            reason="grid_mismatch",
-        )
+        fact = f"lies on another grid than its CT: {same} {here} (z, y, x)"
+        remedy = "download both again, or leave the case out"
+        raise ReadError(path, fact, remedy, reason="grid_mismatch")
     return found

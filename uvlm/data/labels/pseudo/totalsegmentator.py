@@ -1,14 +1,14 @@
 """Anatomy, airways and vessels by TotalSegmentator, in a process of its own.
 
-Its model files are pickles, and opening a pickle can run anything: the one exception to this
-project's rule that nothing is unpickled. So it happens in a child process that has no network and
-no secrets in its environment, and that hands back nothing but a label map, which is read as
-strictly as any other file:
+Its model files are pickles, and opening a pickle can run anything; this is the one exception to the
+rule that nothing is unpickled here. So it happens in a child process that has no network and no
+secrets in its environment, and that returns nothing but a label map, which is read as strictly as
+any other file:
 
     worker --{"ct", "out"}--> child: TotalSegmentator's Python API, models kept loaded
            <--{"done"} | {"refused"} | {"setup"}--
 
-The child ends when its worker does, also when that was killed.
+The child ends with its worker, even if that is killed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,8 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
-from uvlm.data.labels.pseudo.backend import Annotator, Provenance, ct_inputs
-from uvlm.data.labels.pseudo.totalsegmentator_weights import (
-    Task,
-    check_weights,
-    weights_folder,
-)
+from uvlm.data.labels.pseudo.backend import Backend, Provenance
+from uvlm.data.labels.pseudo.totalsegmentator_weights import Task, check_weights, weights_folder
 from uvlm.environment import TOTALSEG_WEIGHTS, inherited
 from uvlm.errors import SetupError
 
@@ -48,14 +44,14 @@ _KEPT_VARIABLES: Final = (
 
 
 @dataclass(frozen=True)
-class TotalSegmentator:
+class TotalSegmentator(Backend):
     """One task; `fast` is the model at 3 mm."""
 
     task: Task
     fast: bool = False
 
     def provenance(self) -> Provenance:
-        """Say which package and models are used; both have to be here."""
+        """Say which package and models are used; both must be installed."""
         digest = check_weights(self.task, self.fast)
         try:
             release = f"{version('totalsegmentator')} (nnunetv2 {version('nnunetv2')})"
@@ -64,18 +60,9 @@ class TotalSegmentator:
         options = {"task": self.task, "fast": self.fast}
         return Provenance("totalsegmentator", release, "Apache-2.0", digest, options)
 
-    def inputs(self, case: Case, root: Path) -> list[str]:
-        """Name the CT."""
-        return ct_inputs(case)
-
-    def load(self, root: Path) -> Annotator:
-        """Start the child for CTs below `root`."""
-        child = Child(self.task, self.fast)
-
-        def label(case: Case) -> LabelMap:
-            return child.label(read_volume(root / case.volume), case.case_id)
-
-        return label
+    def annotate(self, case: Case, root: Path) -> LabelMap:
+        """Label one CT in the child of this process."""
+        return _child(self.task, self.fast).label(read_volume(root / case.volume), case.case_id)
 
 
 class Child:
@@ -94,10 +81,13 @@ class Child:
             start_new_session=True,
             text=True,
         )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._answers = self._process.stdin, self._process.stdout
         self._folder = Path(self._answer()["ready"])
 
     def label(self, volume: Volume, case_id: str) -> LabelMap:
-        """Label one CT, in its own grid.
+        """Label one CT, on its own grid.
 
         Raises:
             ReadError: the package fails on this CT.
@@ -119,30 +109,27 @@ class Child:
             fact = "TotalSegmentator's labels do not lie on the grid of the CT"
             raise ReadError(case_id, fact, "leave it out", reason="grid_mismatch")
         if largest > self._largest_id:
-            fact = f"TotalSegmentator gave the id {largest}, more than {self._largest_id}"
+            fact = f"TotalSegmentator returned the id {largest}, more than {self._largest_id}"
             raise ReadError(case_id, fact, "leave it out", reason="class_ids")
         return LabelMap(labels.array, volume.affine)
 
     def close(self) -> None:
         """End the process."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._process.stdout.close()
+        self._requests.close()
+        self._process.wait()  # the end of its input ends it
+        self._answers.close()
         self._log.close()
 
     def _answer(self, request: dict[str, str] | None = None) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         try:
             if request is not None:
-                self._process.stdin.write(json.dumps(request) + "\n")
-                self._process.stdin.flush()
-            while not select.select([self._process.stdout], [], [], _PATIENCE_S)[0]:
-                if self._process.poll() is not None:  # what it has forked may keep the pipe open
+                self._requests.write(json.dumps(request) + "\n")
+                self._requests.flush()
+            while not select.select([self._answers], [], [], _PATIENCE_S)[0]:
+                # The end of the pipe is not enough: what the child has forked may keep it open.
+                if self._process.poll() is not None:
                     raise BrokenPipeError
-            answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+            answer: dict[str, Any] = json.loads(self._answers.readline())
         except (BrokenPipeError, ValueError):
             code = self._process.wait()
             killed = " (killed, perhaps for lack of memory)" if code < 0 else ""
@@ -158,8 +145,14 @@ class Child:
         return lines[-1][:300] if lines else "it said nothing"
 
 
+@cache
+def _child(task: Task, fast: bool) -> Child:
+    """Start the child once per process."""
+    return Child(task, fast)
+
+
 def child_environment() -> dict[str, str]:
-    """Keep what the package needs and no token or password."""
+    """Keep what the package needs, but no token or password."""
     kept = {name: value for name, value in inherited().items() if name in _KEPT_VARIABLES}
     one_ct_at_a_time = {"nnUNet_def_n_proc": "1"}
     return kept | one_ct_at_a_time | {TOTALSEG_WEIGHTS.name: str(weights_folder().resolve())}
@@ -167,9 +160,9 @@ def child_environment() -> dict[str, str]:
 
 @cache
 def no_network() -> tuple[str, ...]:
-    """Give the command before the child's own that takes the network away, where there is one.
+    """Return the prefix of the child's command that removes its network, where there is one.
 
-    On Linux, unless the administrator forbids it; the child refuses to connect anyway.
+    It works on Linux unless the administrator forbids it; the child refuses to connect anyway.
     """
     try:
         tried = subprocess.run([*_NO_NETWORK, "true"], capture_output=True, check=False)

@@ -1,8 +1,8 @@
 """The process in which TotalSegmentator runs; `totalsegmentator` starts it and says why.
 
-Before the package is imported: no connection can be opened any more, its home is a folder of this
-process alone, and its telemetry is off. Its downloader is replaced, because it would also remove
-folders of older releases; models stay loaded from one CT to the next.
+Before the package is imported, connections are forbidden, its home is a folder of this process
+alone, and its telemetry is off. Its downloader is replaced, because it would also remove folders of
+older releases; models stay loaded from one CT to the next.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class LoadError(Exception):
 
 
 def main(arguments: list[str]) -> None:
-    """Label the CTs that stdin names, one JSON object a line, until it ends."""
+    """Label the CTs that stdin names, one JSON object per line, until it ends."""
     stdin, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the package prints is a log
-    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 - forks of nnU-Net close it, and would wait
+    os.dup2(2, 1)  # whatever the package prints goes to the log, not among the answers
+    sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 - nnU-Net's forks close it, and would wait
     sys.addaudithook(refuse_connections)
     home = Path(tempfile.mkdtemp(prefix="uvlm_totalsegmentator_"))
     requests = _requests(stdin, home)
@@ -52,22 +52,18 @@ def main(arguments: list[str]) -> None:
 
 
 def refuse_connections(event: str, arguments: tuple[Any, ...]) -> None:
-    """Forbid every connection but those of processes of this machine; an audit hook stays."""
+    """Forbid all connections but those within this machine; an audit hook cannot be removed."""
     is_remote = event == "socket.getaddrinfo"
     if event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
-        is_remote = isinstance(arguments[1], tuple)  # of a Unix socket it is a path
+        is_remote = isinstance(arguments[1], tuple)  # a Unix socket has a path instead
     if is_remote:
         raise PermissionError("TotalSegmentator runs without a network here")
 
 
 def prepare_home(home: Path) -> None:
-    """Give the package a home without telemetry, and everything temporary a place in it."""
-    settings = {
-        "totalseg_id": "",
-        "send_usage_stats": False,
-        "statistics_disclaimer_shown": True,
-        "prediction_counter": 0,
-    }
+    """Set up a home without telemetry for the package, with everything temporary in it."""
+    settings = {"totalseg_id": "", "send_usage_stats": False, "prediction_counter": 0}
+    settings["statistics_disclaimer_shown"] = True
     (home / "config.json").write_text(json.dumps(settings), encoding="utf-8")
     names = ("HOME", "TMPDIR", "TOTALSEG_HOME_DIR", "MPLCONFIGDIR")
     os.environ.update(dict.fromkeys(names, str(home)))
@@ -75,7 +71,7 @@ def prepare_home(home: Path) -> None:
 
 
 def load(task: str, *, fast: bool) -> Label:
-    """Import the package; give what makes an image of labels of a CT's path."""
+    """Import the package; return a function from a CT's path to an image of its labels."""
     import torch
     from totalsegmentator import python_api
 
@@ -85,21 +81,14 @@ def load(task: str, *, fast: bool) -> Label:
     device = str(choose_device_of_published()).replace("cuda", "gpu")
     threads = torch.get_num_threads()
     multiprocessing.cpu_count = lambda: threads  # nnU-Net would take every core of the machine
+    one_thread = {"nr_thr_resamp": 1, "nr_thr_saving": 1}
 
     def already_checked(task_id: object) -> None:
         """Stand in for the downloader."""
 
     def label(ct: str) -> Any:
         return python_api.totalsegmentator(
-            Path(ct),
-            None,
-            ml=True,
-            task=task,
-            fast=fast,
-            device=device,
-            nr_thr_resamp=1,
-            nr_thr_saving=1,
-            quiet=True,
+            Path(ct), None, ml=True, task=task, fast=fast, device=device, quiet=True, **one_thread
         )
 
     python_api.download_pretrained_weights = already_checked
@@ -109,10 +98,10 @@ def load(task: str, *, fast: bool) -> Label:
 
 
 def _skip_trainers_that_cannot_be_imported() -> None:
-    """Find a model's trainer though others need torchvision, which is not installed here.
+    """Find a model's trainer although others need torchvision, which is not installed here.
 
     nnU-Net imports its trainers one by one until it meets the name, and fails at the first that
-    lacks something.
+    lacks a package.
     """
     from nnunetv2.inference import predict_from_raw_data
     from nnunetv2.training import nnUNetTrainer as trainers
@@ -132,7 +121,7 @@ def _skip_trainers_that_cannot_be_imported() -> None:
 
 
 def _keep_models_loaded() -> None:
-    """Let nnU-Net's predictor take what an earlier one of the same model has loaded."""
+    """Let nnU-Net's predictors reuse what an earlier one has loaded of the same model."""
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
     load_model = nnUNetPredictor.initialize_from_trained_model_folder
@@ -146,6 +135,7 @@ def _keep_models_loaded() -> None:
                 load_model(self, folder, use_folds, checkpoint_name)
             except Exception as error:
                 raise LoadError(f"{folder}: {error}") from error
+            # Loading is known only by the attributes it sets; the others belong to one predictor.
             new = {n: v for n, v in vars(self).items() if n not in before or v is not before[n]}
             loaded[key] = new
             sys.stderr.write(f"loaded {Path(folder).parent.name}\n")
@@ -155,7 +145,7 @@ def _keep_models_loaded() -> None:
 
 
 def _labelled(label: Label, ct: str, out: str) -> dict[str, str]:
-    """Label one CT; say how it went."""
+    """Label one CT; return the answer."""
     import numpy as np
     from nibabel.loadsave import save
     from nibabel.nifti1 import Nifti1Image
@@ -173,7 +163,7 @@ def _labelled(label: Label, ct: str, out: str) -> dict[str, str]:
 
 
 def _setup(error: Exception) -> dict[str, str]:
-    """Say what of the environment is wrong, in the words of a SetupError."""
+    """Describe what is wrong with the environment, in the words of a SetupError."""
     return {
         "setup": getattr(error, "fact", _one_line(error)),
         "subject": getattr(error, "subject", "totalsegmentator"),
@@ -186,7 +176,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def _requests(lines: TextIO, home: Path) -> SimpleQueue[dict[str, str]]:
-    """Read requests beside the work; when their end comes, everything ends and is swept up."""
+    """Read requests in a thread; when they end, sweep up and end everything."""
     queue: SimpleQueue[dict[str, str]] = SimpleQueue()
 
     def read() -> None:
@@ -194,7 +184,7 @@ def _requests(lines: TextIO, home: Path) -> SimpleQueue[dict[str, str]]:
             queue.put(json.loads(line))
         shutil.rmtree(home, ignore_errors=True)
         if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # with all that nnU-Net has started
+            os.killpg(0, signal.SIGKILL)  # including all that nnU-Net has started
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()

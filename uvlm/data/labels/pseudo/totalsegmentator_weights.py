@@ -1,10 +1,10 @@
-"""Which of TotalSegmentator's models a task needs, and whether they are here; nothing is fetched.
+"""Which of TotalSegmentator's models a task needs, and whether they are here; fetches nothing.
 
     <weights>/Dataset297_TotalSegmentator_total_3mm_1559subj/<trainer>__<plans>__3d_fullres/
         dataset.json  plans.json  fold_0/checkpoint_final.pth
 
-The package's own tables say which data sets a task uses. <weights> is $TOTALSEG_WEIGHTS_PATH, else
-where the package keeps them.
+The package's own tables say which data sets a task uses. <weights> is $TOTALSEG_WEIGHTS_PATH, by
+default where the package keeps them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Task = Literal["total", "lung_vessels"]
 _DOWNLOADS: Final = {
     ("total", False): ("total",),
     ("total", True): ("total_fast",),
-    ("lung_vessels", False): ("lung_vessels", "total_fast"),  # the second one crops to the lungs
+    ("lung_vessels", False): ("lung_vessels", "total_fast"),  # the second crops to the lungs
 }
 
 
@@ -35,7 +35,7 @@ class Model:
     folds: tuple[int, ...]
 
     def files(self) -> list[Path]:
-        """List what is read of it."""
+        """List the files that are read."""
         names = ["dataset.json", "plans.json"]
         names += [f"fold_{fold}/checkpoint_final.pth" for fold in self.folds]
         return [self.folder / name for name in names]
@@ -48,7 +48,7 @@ def weights_folder() -> Path:
 
 
 def models_of(task: Task, fast: bool = False) -> list[Model]:
-    """Look up the models of a task, and of the one that crops for it."""
+    """Look up the models of a task, including the one that crops for it."""
     tables = _tables()
     configs = {**tables.DEFAULT_CONFIG, **tables.TASK_CONFIGS[task]}
     if "sub_modes" in configs:
@@ -62,7 +62,7 @@ def models_of(task: Task, fast: bool = False) -> list[Model]:
 
 
 def check_weights(task: Task, fast: bool = False) -> str:
-    """Check that every file is there; returns one digest of them all.
+    """Check that every file is there; return one digest of them all.
 
     Raises:
         SetupError: the package or a file is missing.
@@ -72,14 +72,10 @@ def check_weights(task: Task, fast: bool = False) -> str:
     missing = [file for file in files if not (root / file).is_file()]
     if missing:
         number = f" and {len(missing) - 1} more files" if missing[1:] else ""
-        commands = " && ".join(
-            f"totalseg_download_weights -t {name}" for name in _DOWNLOADS[task, fast]
-        )
-        raise SetupError(
-            environment.TOTALSEG_WEIGHTS.name,
-            f"{root} lacks {missing[0]}{number}",
-            f"run `{commands}` where there is a network, and name the folder here",
-        )
+        command = " && ".join(f"totalseg_download_weights -t {n}" for n in _DOWNLOADS[task, fast])
+        remedy = f"run `{command}` where there is a network, and set this to the folder"
+        fact = f"{root} lacks {missing[0]}{number}"
+        raise SetupError(environment.TOTALSEG_WEIGHTS.name, fact, remedy)
     return files_sha256(root, files)
 
 
@@ -95,7 +91,7 @@ def _models(config: dict[str, Any], tables: Any) -> list[Model]:
 
 
 def _tables() -> Any:
-    """Import the package's tables of tasks and weights; no network and no torch is in them."""
+    """Import the package's tables of tasks and weights; they need neither network nor torch."""
     try:
         return import_module("totalsegmentator.map_tasks_config")
     except ImportError:

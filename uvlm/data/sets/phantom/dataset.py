@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final, NamedTuple
@@ -70,11 +71,9 @@ def write_dataset(
     name = f"raw/phantom-{key}"
     root = store_root() / name
     everyone, patients = members(config), _Patients(root, config, seed)
-    with guarded(patients, everyone, code) as found:
-        work, title = patients.find_or_write, "phantom patients"
-        results = store.map_cases(work, everyone, description=title, progress=progress)
-        found += (m for m, (_, is_found) in zip(everyone, results, strict=True) if is_found)
-    records = [record for record, _ in results]
+    write, title = patients.find_or_write, "phantom patients"
+    work = partial(store.map_cases, write, everyone, description=title, progress=progress)
+    records = guarded(patients, everyone, code, work)
     files = [file for record in records for file in record["files"]] + write_tables(root, records)
     source = f"phantom:{seed}"
     rows = [store.Row(path, key, f"{name}/{path}", sha256, source) for path, sha256 in files]

@@ -1,0 +1,65 @@
+"""Runs a DVC stage that makes one array per case: all of them, or one share.
+
+In a job array, each job makes its share into the common store, and `dvc repro` of the stage then
+assembles the manifest:
+
+    python -m pipeline.preprocess --shard ${SLURM_ARRAY_TASK_ID}/16
+    python -m pipeline.pseudo_label anatomy --shard ${SLURM_ARRAY_TASK_ID}/16
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NoReturn
+
+from pipeline.paths import manifest, quarantine
+from pipeline.progress import ProgressBar
+from pipeline.stage import Stage, run_share, run_stage
+from uvlm.config import Params
+from uvlm.data.cases import Case, read_index
+from uvlm.errors import ConfigError
+from uvlm.store import Product, Shard, every_case
+from uvlm.store.changed_code import Item
+
+
+def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **counts: int) -> None:
+    """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
+    name, limit = product.title.replace("@", "_"), stage.params.index.max_quarantined_share
+    made = every_case.run(
+        product, items, manifest(name), limit, quarantine(name), stage.progress.cases, stage.code
+    )
+    stage.tracker.log(made | counts, 0)
+
+
+def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
+    """Make the product of every case of the index."""
+    make_all(stage, choose(stage.params), read_index(manifest("index")))
+
+
+def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> None:
+    """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
+
+    Args:
+        name: of the stage.
+        choose: makes its product from the parameters.
+        options: the rest of the command line; the function returns only if it is wrong.
+    """
+
+    def share(params: Params, progress: ProgressBar, code: str) -> None:
+        shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
+        every_case.run_shard(choose(params), cases, shard, progress.cases, code)
+
+    match options:
+        case []:
+            run_stage(name, partial(make_cases, choose=choose))
+        case ["--shard", _]:
+            run_share(name, share)
+
+
+def refuse(script: str, fact: str, remedy: str) -> NoReturn:
+    """Exit with the error of a wrong command line."""
+    error = ConfigError(script, fact, remedy)
+    sys.stderr.write(f"{error}\n")
+    sys.exit(error.exit_code)
