@@ -125,10 +125,13 @@ def lesion_labels(cases: Sequence[Case], sites: Sequence[LesionSite]) -> Flags:
     CT-RATE's 18 abnormalities are other classes than ReXGroundingCT's categories, which only the
     drawings tell.
     """
-    if [site.category for site in sites] == [*LABELLED_ORGANS]:
-        return np.asarray([case.abnormalities for case in cases], dtype=bool)
-    drawn = [set(case.finding_categories.values()) for case in cases]
-    return np.asarray([[site.category in found for site in sites] for found in drawn], dtype=bool)
+    wanted = [site.category for site in sites]
+    if wanted == [*LABELLED_ORGANS]:
+        rows: list[Sequence[int]] = [case.abnormalities for case in cases]
+    else:
+        drawn = [case.finding_categories.values() for case in cases]
+        rows = [[category in found for category in wanted] for found in drawn]
+    return np.asarray(rows, dtype=bool).reshape(len(cases), len(sites))
 
 
 def choose_thresholds(volumes: Floats, labels: Flags) -> Counts:
