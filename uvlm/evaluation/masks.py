@@ -18,15 +18,10 @@ from uvlm.arrays import Floats, Ids
 from uvlm.config import LabelMapsConfig
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LabelScheme, lesion_sites, scheme
+from uvlm.evaluation import segmentation
 from uvlm.evaluation.bootstrap import Resamples, with_interval, with_intervals
 from uvlm.evaluation.detection import choose_thresholds, detection_scores, lesion_labels
 from uvlm.evaluation.native_masks import MaskManifests, NativeMasks, measure_masks, rows_by_case
-from uvlm.evaluation.segmentation import (
-    DICE_RULE,
-    dice_of_present,
-    mean_over_classes,
-    overlap_counts,
-)
 from uvlm.store import CaseProgress, Row, load_array, resolve
 
 _NATIVE: Final = ("dice", "surface_distance", "hausdorff_95")
@@ -61,7 +56,7 @@ def mask_scores(
         **_means(classes, {"dice": dice}, resamples),
         "native": _means(classes, native, resamples),
         "detection": _detection(classes, (test, validation), measured, resamples),
-        "rule": DICE_RULE,
+        "rule": segmentation.DICE_RULE,
     }
     return scores, _structure_rows(classes, dice, native, resamples)
 
@@ -74,7 +69,7 @@ def _means(
     kinds = {"": classes.anatomy_ids - {0}, "lesion_": classes.lesion_ids}
     for name, table in tables.items():
         for prefix, ids in kinds.items():
-            means = mean_over_classes(table, ids)
+            means = segmentation.mean_over_classes(table, ids)
             scores |= with_interval(f"{prefix}{name}", resamples.means(means))
             count = f"{prefix}n" if name == "dice" else f"{prefix}{name}_n"
             scores[count] = int(np.isfinite(means).sum())
@@ -92,8 +87,8 @@ def _dice_by_case(
             reference = _load(references[case_id], "label_maps")
             row = predictions.get(case_id)
             predicted = _load(row, "generate") if row else None
-            counts = overlap_counts(case_id, reference, predicted, len(classes.names))
-            dice[number] = dice_of_present(counts)
+            counts = segmentation.overlap_counts(case_id, reference, predicted, len(classes.names))
+            dice[number] = segmentation.dice_of_present(counts)
     return dice
 
 

@@ -29,6 +29,7 @@ from typing import Any, Final
 import numpy as np
 
 from uvlm.errors import DataError
+from uvlm.evaluation import score_inputs
 from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
@@ -37,15 +38,7 @@ from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document
-from uvlm.evaluation.score_inputs import (
-    Columns,
-    Labels,
-    Texts,
-    patients_of,
-    read_aligned,
-    read_labels,
-    read_texts,
-)
+from uvlm.evaluation.score_inputs import Columns, Labels, Texts
 from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
@@ -98,13 +91,17 @@ class ScoreRequest:
 
 def score(request: ScoreRequest) -> dict[str, Any]:
     """Score predictions against references; the module says what is returned."""
-    references = read_texts(request.references, request.columns)
-    predicted = read_aligned(request.predictions, request.prediction_columns, references)
+    references = score_inputs.read_texts(request.references, request.columns)
+    predicted = score_inputs.read_aligned(
+        request.predictions, request.prediction_columns, references
+    )
     compared = given = None
     if request.compare:
-        compared = read_aligned(request.compare, request.prediction_columns, references)
+        compared = score_inputs.read_aligned(
+            request.compare, request.prediction_columns, references
+        )
     if request.labels:
-        given = read_labels(request.labels, request.columns.id, [*references.by_id])
+        given = score_inputs.read_labels(request.labels, request.columns.id, [*references.by_id])
     names = given.names if given else request.names
     label = TextLabels(get_labeller(request.labeller, names))
     reference, patients = _reference(request, references, given, label)
@@ -138,7 +135,9 @@ def _reference(
 ) -> tuple[Reference, str]:
     """Gather the truth, and say where the patients come from."""
     texts = tuple(references.by_id.values())
-    by_case, source = patients_of(request.references, references.id_column, request.patient_column)
+    by_case, source = score_inputs.patients_of(
+        request.references, references.id_column, request.patient_column
+    )
     patients = tuple(by_case[case] for case in references.by_id)
     draws = generator(request.seed, "score", "bootstrap")
     resamples = draw_resamples(patients, request.samples, draws)
@@ -149,16 +148,18 @@ def _reference(
 
 def read_reference(request: ScoreRequest, label: TextLabels) -> Reference:
     """Read references and let the labeller label them, to score other texts against them."""
-    return _reference(request, read_texts(request.references, request.columns), None, label)[0]
+    return _reference(
+        request, score_inputs.read_texts(request.references, request.columns), None, label
+    )[0]
 
 
 def read_training(
     path: Path, columns: Columns, names: Sequence[str], label: TextLabels
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
-    texts = read_texts(path, columns)
+    texts = score_inputs.read_texts(path, columns)
     if {*names} <= {*read_table(path).columns}:
-        labels = read_labels(path, texts.id_column, [*texts.by_id]).values
+        labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
     reports = [parse_report(text) for text in texts.by_id.values()]

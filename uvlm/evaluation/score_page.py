@@ -31,14 +31,10 @@ _LABELS: Final = {
 
 def score_page(document: Mapping[str, Any]) -> str:
     """Write what `score` returned, for people."""
-    blocks = [_size(document), _reports(document), _protocols(document), _classes(document)]
-    if "cls" in document:
-        blocks.append(_classifier(document["cls"], document["protocol"]["thresholds"]))
-    if "collapse" in document:
-        blocks.append(_collapse(document["collapse"]))
-    if "compare" in document:
-        blocks.append(_compare(document["compare"]))
-    return "\n\n".join(blocks)
+    optional = {"cls": _classifier, "collapse": _collapse, "compare": _compare}
+    blocks = [_size, _reports, _protocols, _classes]
+    blocks += [block for section, block in optional.items() if section in document]
+    return "\n\n".join(block(document) for block in blocks)
 
 
 def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> str:
@@ -123,7 +119,8 @@ def _classes(document: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _classifier(scores: Mapping[str, Any], thresholds: str) -> str:
+def _classifier(document: Mapping[str, Any]) -> str:
+    scores, thresholds = document["cls"], document["protocol"]["thresholds"]
     titles = {"macro-F1 at 0.5": "macro_f1", f"macro-F1 at {thresholds}": "macro_f1_tuned"}
     if thresholds == "0.5":
         titles = {"macro-F1 at 0.5": "macro_f1"}
@@ -132,7 +129,8 @@ def _classifier(scores: Mapping[str, Any], thresholds: str) -> str:
     return aligned([["probabilities", ""], *rows])
 
 
-def _collapse(audit: Mapping[str, Any]) -> str:
+def _collapse(document: Mapping[str, Any]) -> str:
+    audit = document["collapse"]
     distinct, memorised, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
     rows = [["collapse audit", "predictions", "references"]]
     for title, section, key in (
@@ -150,7 +148,8 @@ def _collapse(audit: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _compare(compare: Mapping[str, Any]) -> str:
+def _compare(document: Mapping[str, Any]) -> str:
+    compare = document["compare"]
     rows = [["paired comparison", "these", "other", "difference", "p"]]
     for name, scores in compare["metrics"].items():
         p = _DASH if scores["p"] is None else f"{scores['p']:.3f}"
