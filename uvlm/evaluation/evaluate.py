@@ -72,10 +72,9 @@ def evaluate(
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     tuned = read_thresholds(thresholds, reference.names)
     seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
-    meteor = _meteor(params, reference, predicted.reports)
-    found = report_document(
-        reference, predicted.reports, label, seen, _training(cases), meteor, params.seed
-    )
+    texts = predicted.reports
+    meteor, training = _meteor(params, reference, texts), _training(cases)
+    found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
     test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
     seg, structures = mask_scores(
@@ -107,18 +106,15 @@ def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
     test = scored_cases(cases)
     if not test:
         raise DataError(index, "no case in the test split", "add test cases and force index")
-    resamples = draw_resamples(
-        [case.patient_id for case in test],
-        params.evaluate.bootstrap_samples,
-        generator(params.seed, "evaluate", "bootstrap"),
-    )
+    patients = tuple(case.patient_id for case in test)
+    draws = generator(params.seed, "evaluate", "bootstrap")
     return Reference(
         case_ids=tuple(case.case_id for case in test),
-        patient_ids=tuple(case.patient_id for case in test),
+        patient_ids=patients,
         texts=tuple(case.report.text for case in test),
         names=abnormality_names(params),
         labels=_labels(test),
-        resamples=resamples,
+        resamples=draw_resamples(patients, params.evaluate.bootstrap_samples, draws),
     )
 
 

@@ -60,9 +60,7 @@ def report_document(
             **above,
         },
         "oracle": with_intervals(scores.label_samples(reference, label(reference.texts))),
-        "baselines": {
-            name: scores.report_scores(reference, *pair) for name, pair in baselines.items()
-        },
+        "baselines": {k: scores.report_scores(reference, *v) for k, v in baselines.items()},
         "collapse": collapse,
         "abnormalities": abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds),
     }

@@ -27,11 +27,7 @@ from uvlm.text.report import Report
 from uvlm.text.report_table import read_report_table
 
 _KNOWN_TEXT_COLUMNS: Final = (
-    ("Findings_EN", "Impressions_EN"),
-    ("report",),
-    ("report_text",),
-    ("reports",),
-    ("text",),
+    *(("Findings_EN", "Impressions_EN"), ("report",), ("report_text",), ("reports",), ("text",)),
 )
 _CT_RATE_PATIENT: Final = re.compile(r"((?:train|valid)_\d+)_")
 

@@ -104,14 +104,10 @@ def classifier_scores(
     if probabilities is None:
         return {}
     probabilities = wrong_probabilities(reference.labels, probabilities)
+    plain = label_samples(reference, probabilities >= DEFAULT_THRESHOLD)
     tuned = label_samples(reference, probabilities >= thresholds)["macro_f1"]
-    return with_intervals(
-        {
-            **label_samples(reference, probabilities >= DEFAULT_THRESHOLD),
-            "macro_f1_tuned": tuned,
-            **ranking_samples(reference, probabilities),
-        }
-    )
+    rankings = ranking_samples(reference, probabilities)
+    return with_intervals({**plain, "macro_f1_tuned": tuned, **rankings})
 
 
 def other_protocols(reference: Reference, texts: Sequence[str]) -> dict[str, dict[str, Any]]:

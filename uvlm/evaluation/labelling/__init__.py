@@ -4,5 +4,5 @@ phantom.py         the report grammar of the phantoms, read backwards
 rules.py           patterns/*.yaml, one file per family of abnormalities, in the notation of
                    notation.py, matched against what sentences.py finds asserted
 radbert.py         CT-RATE's official classifier; radbert_import.py converts its weights
-llm.py             a language model, asked through chat.py
+llm.py             a language model, asked llm_prompt.txt through chat.py
 """

@@ -43,11 +43,9 @@ class RadbertLabeller:
         from uvlm.device import choose_device_of_published
 
         self._device = choose_device_of_published()
-        folder = folder or RADBERT_WEIGHTS.needed(
-            "set it to the folder that `uvlm import-radbert` wrote",
-            "no weights for the radbert labeller",
-        )
-        self._tokenizer, self._model = load_radbert(folder)
+        remedy = "set it to the folder that `uvlm import-radbert` wrote"
+        fact = "no weights for the radbert labeller"
+        self._tokenizer, self._model = load_radbert(folder or RADBERT_WEIGHTS.needed(remedy, fact))
         self._model.to(self._device).eval()
 
     def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
