@@ -28,7 +28,7 @@ from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.score import ScoreRequest, read_reference, read_training
 from uvlm.evaluation.score_inputs import Columns
 from uvlm.evaluation.score_page import number
-from uvlm.evaluation.scores import bleu_samples
+from uvlm.evaluation.scores import bleu_samples, other_protocols, report_scores
 from uvlm.evaluation.sentence_bank import learn_sentences, split_sentences
 from uvlm.files import write_text_atomic
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -96,8 +96,8 @@ def page(reports: Path) -> str:
     scores, protocols, lengths = {}, {}, {}
     for name in _NAMES:
         texts, claims = found[name]
-        scores[name] = reference.report_scores(texts, claims)
-        protocols[name] = {HEADLINE: scores[name], **reference.other_protocols(texts)}
+        scores[name] = report_scores(reference, texts, claims)
+        protocols[name] = {HEADLINE: scores[name], **other_protocols(reference, texts)}
         lengths[name] = len(split_sentences(texts[0])) if len(set(texts)) == 1 else None
     blocks = (
         ["# What constant reports score on CT-RATE's validation reports"],
@@ -172,7 +172,7 @@ def _length_table(reference: Reference, constants: Mapping[int, str]) -> list[st
     lines = [f"| k | words | {titles} |", "|---:|---:|" + "---:|" * len(metrics)]
     for k, text in constants.items():
         texts = [text] * len(reference.texts)
-        row = with_intervals(bleu_samples(reference.texts, texts, reference.resamples))
+        row = with_intervals(bleu_samples(reference, texts))
         cells = " | ".join(number(row, metric) for metric in metrics)
         lines.append(f"| {k} | {len(text.split())} | {cells} |")
     return lines

@@ -7,6 +7,7 @@ from pipeline.stage import Stage, run_stage
 from uvlm.config import LABEL_KINDS
 from uvlm.data.leaks.fitted_on import check_fits
 from uvlm.evaluation.evaluate import evaluate
+from uvlm.evaluation.native_masks import MaskManifests
 
 
 def score(stage: Stage) -> None:
@@ -15,10 +16,12 @@ def score(stage: Stage) -> None:
     evaluate(
         stage.params,
         index=manifest("index"),
-        preprocess=manifest("preprocess"),
-        parts={kind: manifest(f"pseudo_label_{kind}") for kind in LABEL_KINDS},
-        label_maps=manifest("label_maps"),
-        generated_masks=manifest("generate"),
+        masks=MaskManifests(
+            volumes=manifest("preprocess"),
+            label_maps=manifest("label_maps"),
+            generated=manifest("generate"),
+            parts={kind: manifest(f"pseudo_label_{kind}") for kind in LABEL_KINDS},
+        ),
         predictions=GENERATED / "predictions.jsonl",
         thresholds=MODELS / "cls" / "thresholds.json",
         out=REPORTS / "metrics.json",

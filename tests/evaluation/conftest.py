@@ -34,6 +34,20 @@ class WordLabeller:
 label = TextLabels(WordLabeller())
 
 
-def reference_of(texts: Sequence[str], labels: npt.NDArray[np.bool_]) -> Reference:
-    ids = tuple(f"case_{number}" for number in range(len(texts)))
-    return Reference(ids, ids, tuple(texts), NAMES, labels, Resamples(np.ones((1, len(texts)))))
+def reference_of(
+    texts: Sequence[str], labels: npt.NDArray[np.bool_], resamples: Resamples | None = None
+) -> Reference:
+    ids = tuple(f"case_{number}" for number in range(len(labels)))
+    names = NAMES if labels.shape[1] == len(NAMES) else tuple(map(str, range(labels.shape[1])))
+    once = Resamples(np.ones((1, len(labels))))
+    return Reference(ids, ids, tuple(texts), names, labels, resamples or once)
+
+
+def reference_without_texts(
+    labels: npt.NDArray[np.bool_], resamples: Resamples | None = None
+) -> Reference:
+    return reference_of([""] * len(labels), labels, resamples)
+
+
+def reference_without_labels(texts: Sequence[str], resamples: Resamples | None = None) -> Reference:
+    return reference_of(texts, np.zeros((len(texts), len(NAMES)), dtype=bool), resamples)

@@ -51,12 +51,12 @@ PREDICTIONS = {
     ),
 }
 LABEL_TABLES = {
-    "text in a label": (LABELS.replace("b,0", "b,yes"), r"row 2 \(line 3\), column Medical.*'yes'"),
-    "nan in a label": (LABELS.replace("b,0", "b,nan"), r"row 2 \(line 3\), column Medical.*'nan'"),
-    "empty label": (LABELS.replace("b,0", "b,"), r"row 2 \(line 3\), column Medical.*''"),
-    "a probability": (LABELS.replace("b,0", "b,0.5"), r"row 2 \(line 3\), column Medical.*'0.5'"),
-    "minus one": (LABELS.replace("b,0", "b,-1"), r"row 2 \(line 3\), column Medical.*'-1'"),
-    "a path": (LABELS.replace("b,0", "b,DATA/0"), r"row 2 \(line 3\), column Medical.*'DATA/0'"),
+    "text in a label": (LABELS.replace("b,0", "b,yes"), r"row 2 \(line 3\): Medical.*'yes'"),
+    "nan in a label": (LABELS.replace("b,0", "b,nan"), r"row 2 \(line 3\): Medical.*'nan'"),
+    "empty label": (LABELS.replace("b,0", "b,"), r"row 2 \(line 3\): Medical.*''"),
+    "a probability": (LABELS.replace("b,0", "b,0.5"), r"row 2 \(line 3\): Medical.*'0.5'"),
+    "minus one": (LABELS.replace("b,0", "b,-1"), r"row 2 \(line 3\): Medical.*'-1'"),
+    "a path": (LABELS.replace("b,0", "b,DATA/0"), r"row 2 \(line 3\): Medical.*'DATA/0'"),
     "no row for a case": (f"{HEADER}\na,{ZEROS}\n", "column id: no row for 'b'"),
     "missing column": (LABELS.replace("Emphysema", "emphysema"), "column Emphysema is missing"),
     "label row twice": (LABELS + f"a,{ZEROS}\n", "row 3, column id: the id 'a'"),

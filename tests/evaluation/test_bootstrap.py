@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
+from tests.evaluation.conftest import reference_of, reference_without_texts
 from uvlm.evaluation.bleu import bleu_counts, bleu_scores, corpus_bleu
 from uvlm.evaluation.bootstrap import draw_resamples, with_interval, with_intervals
 from uvlm.evaluation.classification import ranking
-from uvlm.evaluation.scores import label_scores, ranking_samples, text_scores
+from uvlm.evaluation.scores import label_samples, ranking_samples, report_scores
 
 PATIENTS = ["a", "a", "b", "c", "d", "d", "d", "e"]
 
@@ -36,7 +37,8 @@ def test_f1_intervals_equal_a_naive_loop_over_repeated_cases() -> None:
     for weights in resamples.weights[1:]:
         rows = repeated_rows(weights)
         naive.append(f1_score(labels[rows], claimed[rows], average="macro", zero_division=0))
-    scores = label_scores(labels, claimed, resamples)
+    reference = reference_without_texts(labels, resamples)
+    scores = with_intervals(label_samples(reference, claimed))
     assert scores["macro_f1"] == pytest.approx(
         f1_score(labels, claimed, average="macro", zero_division=0), abs=1e-6
     )
@@ -93,7 +95,7 @@ def test_a_thousand_samples_of_a_whole_test_split_take_two_seconds_at_most() -> 
     texts = [" ".join(rng.choice(["no", "nodule", "lobe."], 60)) for _ in range(200)]
     start = time.process_time()
     resamples = draw_resamples([str(n) for n in range(200)], 1000, rng)
-    label_scores(labels, labels, resamples)
-    with_intervals(ranking_samples(labels, rng.random((200, 18)), resamples))
-    text_scores(texts, texts, resamples)
+    reference = reference_of(texts, labels, resamples)
+    report_scores(reference, texts, labels)
+    with_intervals(ranking_samples(reference, rng.random((200, 18))))
     assert time.process_time() - start < 2.0

@@ -18,6 +18,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
+from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -112,16 +113,18 @@ def evaluator(root: Path, params: Params, out: Path) -> Callable[..., dict[str, 
         inputs: dict[str, Any] = {
             "index": root / "index.jsonl",
             "predictions": root / "predictions.jsonl",
-            "preprocess": root / "preprocess.jsonl",
-            "parts": {kind: root / f"{kind}.jsonl" for kind in PARTS},
-            "label_maps": root / "label_maps.jsonl",
             "generated_masks": root / "generate.jsonl",
             "thresholds": root / "thresholds.json",
             **replaced,
         }
-        return evaluate(
-            params, **inputs, out=out / "metrics.json", per_class=out / "per_class.json"
+        masks = MaskManifests(
+            volumes=root / "preprocess.jsonl",
+            label_maps=root / "label_maps.jsonl",
+            generated=inputs.pop("generated_masks"),
+            parts={kind: root / f"{kind}.jsonl" for kind in PARTS},
         )
+        inputs |= {"out": out / "metrics.json", "per_class": out / "per_class.json"}
+        return evaluate(params, masks=masks, **inputs)
 
     return evaluate_with
 

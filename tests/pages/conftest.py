@@ -17,6 +17,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.evaluation.evaluate import evaluate
 from uvlm.evaluation.labelling.phantom import highlight_spans
+from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.files import write_json_atomic
 from uvlm.pages.summary import StageCost, SummaryInputs
 from uvlm.store import Refusal, write_quarantine
@@ -57,10 +58,12 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
     evaluate(
         params,
         index=root / "index.jsonl",
-        preprocess=root / "preprocess.jsonl",
-        parts={kind: root / f"{kind}.jsonl" for kind in PARTS},
-        label_maps=root / "label_maps.jsonl",
-        generated_masks=root / "generate.jsonl",
+        masks=MaskManifests(
+            volumes=root / "preprocess.jsonl",
+            label_maps=root / "label_maps.jsonl",
+            generated=root / "generate.jsonl",
+            parts={kind: root / f"{kind}.jsonl" for kind in PARTS},
+        ),
         predictions=root / "predictions.jsonl",
         thresholds=root / "thresholds.json",
         out=root / "metrics.json",

@@ -1,4 +1,4 @@
-"""Reports that cost nothing, from the training split alone: what a model must beat.
+"""Reports that cost nothing, made from the training split alone: what a model must beat.
 
     constant_normal       one report that claims nothing; which one, validation decides
     constant_abnormal     one report that claims every abnormality
@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from typing import Final
 
 import numpy as np
@@ -37,7 +38,7 @@ TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "rand
 class TrainingReports:
     """Reports of the training split, one per scan, with their (M, A) labels.
 
-    `validation` chooses among constants; without any, the training reports do. `by_case` finds the
+    `validation` chooses among constants; without any, the training reports do. `by_case` has the
     text of every training case.
     """
 
@@ -49,13 +50,13 @@ class TrainingReports:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """What the classifier makes of N test cases, for the baselines that look at the image.
+    """What the classifier says about N test cases, for the baselines that look at the image.
 
     Args:
         probabilities: (N, A); a row of NaN is classified as normal.
         thresholds: (A,) probability from which an abnormality is claimed.
-        nearest: the training case whose embedding has the largest cosine similarity; where it is
-            empty, the most frequent report stands in.
+        nearest: the training case whose embedding has the largest cosine similarity; for an empty
+            id the most frequent report stands in.
     """
 
     probabilities: Floats | None
@@ -77,7 +78,7 @@ def baseline_reports(
         case_ids: the N test cases.
         label: reads abnormalities out of texts.
         seed: of the random baseline.
-        seen: what the classifier says; a baseline that lacks what it needs is left out.
+        seen: what the classifier says; a baseline for which it lacks something is left out.
     """
     num_cases, num_classes = len(case_ids), training.labels.shape[1]
     bank = learn_sentences(training.reports, training.labels, label)
@@ -98,15 +99,11 @@ def baseline_reports(
 def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str:
     """Find the report without a claim that has the best BLEU-mean on validation.
 
-    The candidates are the k most frequent sentences, for every k, a report that denies every
-    abnormality, and the most frequent report of a training scan without any.
+    The candidates are the k most frequent sentences, for every k; a report that denies every
+    abnormality; and the most frequent report of training scans without any.
     """
     nothing = np.zeros(training.labels.shape[1], dtype=bool)
-    normal = [
-        report
-        for report, labels in zip(training.reports, training.labels, strict=True)
-        if not labels.any()
-    ]
+    normal = [*compress(training.reports, training.labels.sum(axis=1) == 0)]
     candidates = [bank.most_frequent(nothing, k) for k in range(1, MAX_SENTENCES + 1)]
     candidates += [bank.compose(nothing)]
     candidates += [most_frequent_report(normal)] if normal else []
@@ -119,7 +116,7 @@ def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str
 
 
 def most_frequent_report(reports: Sequence[Report]) -> str:
-    """Take the commonest text; of equally common ones, that with the most frequent sentences."""
+    """Take the commonest text; among equals, the one with the most frequent sentences."""
     counts = Counter(report.text for report in reports)
     sentence_counts = Counter(s for report in reports for s in set(split_sentences(report.text)))
 
@@ -132,21 +129,19 @@ def most_frequent_report(reports: Sequence[Report]) -> str:
 
 def random_reports(reports: Sequence[Report], case_ids: Sequence[str], seed: int) -> list[str]:
     """Draw a training report per case, from the seed and the case alone."""
-    drawn = [
-        int(generator(seed, "random report", case).integers(len(reports))) for case in case_ids
-    ]
-    return [reports[index].text for index in drawn]
+    draws = (generator(seed, "random report", case).integers(len(reports)) for case in case_ids)
+    return [reports[int(drawn)].text for drawn in draws]
 
 
 def nearest_reports(training: TrainingReports, nearest: Sequence[str]) -> list[str]:
     """Look up the report of the training case that each of N cases is nearest to.
 
     Raises:
-        DataError: a case is none of training.
+        DataError: one of them is not a training case.
     """
-    strangers = [case for case in nearest if case and case not in training.by_case]
-    if strangers:
-        fact = f"the nearest training case {strangers[0]} is not in the training split"
+    stranger = next((case for case in nearest if case and case not in training.by_case), None)
+    if stranger:
+        fact = f"the nearest training case {stranger} is not in the training split"
         raise DataError("predictions", fact, "force the stage generate")
     common = most_frequent_report(training.reports)
     return [training.by_case[case] if case else common for case in nearest]

@@ -1,7 +1,7 @@
 """Corpus BLEU under named cleaning protocols, counted by pycocoevalcap.
 
-No tokenizer stands between a report and its n-grams, words are what whitespace separates, so the
-cleaning decides the score: numbers of two protocols cannot be compared.
+There is no tokenizer: words are what whitespace separates. So the cleaning decides the score, and
+numbers under two protocols cannot be compared.
 
     plain      nothing is changed
     official   what the authors of CT-RATE do before scoring; headline numbers use it
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -26,25 +27,16 @@ _SMALL, _TINY = 1e-9, 1e-15  # pycocoevalcap's guards against 0/0
 
 
 class Protocol(NamedTuple):
-    """What is done to a reference and to a prediction before their words are counted."""
+    """How a reference and a prediction are cleaned before their words are counted."""
 
     reference: Callable[[str], str]
     prediction: Callable[[str], str]
 
 
-def _replace(text: str, pairs: Sequence[tuple[str, str]]) -> str:
-    for old, new in pairs:
+def _official(text: str, remove: Sequence[str]) -> str:
+    for old, new in (*((mark, "") for mark in remove), (" . ", "."), (" .", ".")):
         text = text.replace(old, new)
     return text
-
-
-def _official_reference(text: str) -> str:
-    return _replace(text, (("\n", ""), (" . ", "."), (" .", ".")))
-
-
-def _official_prediction(text: str) -> str:
-    marks = (("\n", ""), ("<|eot_id|>", ""), ('"', ""), ("_", ""))
-    return _replace(text, (*marks, (" . ", "."), (" .", ".")))
 
 
 def _release(text: str) -> str:
@@ -55,7 +47,10 @@ def _release(text: str) -> str:
 
 PROTOCOLS: Final[Mapping[str, Protocol]] = {
     "plain": Protocol(str, str),
-    "official": Protocol(_official_reference, _official_prediction),
+    "official": Protocol(
+        partial(_official, remove=("\n",)),
+        partial(_official, remove=("\n", "<|eot_id|>", '"', "_")),
+    ),
     "release": Protocol(_release, _release),
 }
 
@@ -74,8 +69,8 @@ def bleu_counts(
 ) -> Floats:
     """Count what each case adds to corpus BLEU: (N, 10).
 
-    Columns: n-grams that match and n-grams written, for n = 1..4 each, then the words written and
-    the words of the reference.
+    Columns: n-grams that match, n = 1..4; n-grams written, n = 1..4; words written; words of the
+    reference.
     """
     from pycocoevalcap.bleu.bleu_scorer import BleuScorer
 
@@ -90,9 +85,11 @@ def bleu_scores(counts: Floats) -> dict[str, Floats]:
     """BLEU-1..4 and their mean from summed counts: (..., 10) to five arrays (...,)."""
     matched, written = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
     length, reference_length = counts[..., -2], counts[..., -1]
-    precisions = (matched + _TINY) / (written + _SMALL)
+    precisions = (matched + _TINY) / (written + _SMALL)  # (..., 4)
     orders = np.arange(1, MAX_ORDER + 1)
+    # BLEU-n is the geometric mean of the first n precisions, so one running product gives all four.
     scores = np.cumprod(precisions, axis=-1) ** (1.0 / orders)
+    # Brevity penalty: exp(1 - r / c) for a corpus shorter than its references, else 1.
     ratio = np.minimum((length + _TINY) / (reference_length + _SMALL), 1.0)
     scores = scores * np.exp(1.0 - 1.0 / ratio)[..., None]
     by_name = {f"bleu_{n}": scores[..., n - 1] for n in orders}

@@ -1,9 +1,9 @@
 """Patient bootstrap: how far a number would move had other patients been scanned.
 
 Patients are resampled, not cases: two reconstructions of one scan say nothing new about the model.
-Every metric is a function of sums over cases, so one product of resampling weights with per-case
-counts gives all samples at once. Sample 0 is the data as they are; its metric is the point
-estimate, and the others give the interval, so the two can never be computed differently.
+Every metric is a function of sums over cases, so one product of resampling weights and per-case
+counts gives all samples at once. Sample 0 is the data as they are: its metric is the point
+estimate, and the others give the interval, so the two cannot be computed differently.
 
 N cases, P patients, R samples drawn.
 """
@@ -32,6 +32,7 @@ class Resamples:
     def sums(self, per_case: npt.NDArray[np.generic]) -> Floats:
         """Sum over cases in each sample: (N, ...) counts become (1 + R, ...)."""
         flat = np.asarray(per_case, dtype=np.float64).reshape(len(per_case), -1)
+        # (1 + R, N) @ (N, K): one BLAS call instead of a loop over samples
         return (self.weights @ flat).reshape(len(self.weights), *per_case.shape[1:])
 
     def means(self, per_case: Floats) -> Floats:
@@ -54,9 +55,10 @@ def draw_resamples(
     """
     patients, patient_of_case = np.unique(np.asarray(patient_ids), return_inverse=True)
     count = len(patients)
+    # How often each of P patients comes up in P draws with replacement: (R, P).
     drawn = generator.multinomial(count, np.full(count, 1.0 / count), size=samples)
     weights = np.concatenate([np.ones((1, count)), drawn.astype(np.float64)])
-    return Resamples(weights[:, patient_of_case])
+    return Resamples(weights[:, patient_of_case])  # (1 + R, P) -> (1 + R, N)
 
 
 def with_interval(name: str, values: Floats) -> dict[str, float | list[float] | None]:
@@ -70,7 +72,7 @@ def with_interval(name: str, values: Floats) -> dict[str, float | list[float] | 
     if not np.isfinite(values[0]):
         return {name: None}
     numbers: dict[str, float | list[float] | None] = {name: round(float(values[0]), 6)}
-    drawn = values[1:][np.isfinite(values[1:])]
+    drawn = values[1:][np.isfinite(values[1:])]  # a sample without positives defines no AUROC
     if len(drawn):
         low, high = np.percentile(drawn, INTERVAL_PERCENT)
         numbers[f"{name}_ci"] = [round(float(low), 6), round(float(high), 6)]
@@ -88,11 +90,11 @@ def with_intervals(samples: Mapping[str, Floats]) -> dict[str, Any]:
 def paired_differences(first: Samples, second: Samples) -> dict[str, dict[str, Any]]:
     """First minus second for every metric, with its interval and two-sided p.
 
-    Both are scored on the same resampled patients, so what makes a sample easy is easy for both and
-    cancels; the interval of the difference is narrower than the two intervals suggest.
+    Both are scored on the same resampled patients, so a sample that is easy is easy for both, and
+    that cancels: the interval of the difference is narrower than the two intervals suggest.
 
     Args:
-        first: metric to (1 + R,), as `Reference.report_samples` gives it.
+        first: metric to (1 + R,), as `report_samples` returns it.
         second: the same metrics on the same resamples.
     """
     return {
@@ -109,7 +111,7 @@ def paired_differences(first: Samples, second: Samples) -> dict[str, dict[str, A
 def two_sided_p(differences: Floats) -> float | None:
     """Twice the share of samples on the rarer side of zero; None without samples.
 
-    Never below 1 / R: so few samples cannot tell a smaller one.
+    Never below 1 / R, the smallest p that R samples can tell.
     """
     drawn = differences[1:]
     if not len(drawn):

@@ -12,24 +12,20 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
-from uvlm.arrays import Flags, Floats
+from uvlm.arrays import Array, Flags, Floats
 
 
 class Confusion(NamedTuple):
     """True positives, false positives and false negatives, each (..., A)."""
 
-    tp: Floats
-    fp: Floats
-    fn: Floats
+    tp: Array
+    fp: Array
+    fn: Array
 
     @classmethod
     def per_case(cls, labels: Flags, claimed: Flags) -> Self:
-        """Count every single case: (N, A) flags to (N, A) zeros and ones."""
-        return cls(
-            (labels & claimed).astype(np.float64),
-            (~labels & claimed).astype(np.float64),
-            (labels & ~claimed).astype(np.float64),
-        )
+        """Compare case by case: (N, A) flags, to be summed over cases."""
+        return cls(labels & claimed, ~labels & claimed, labels & ~claimed)
 
 
 def precision_recall_f1(counts: Confusion) -> tuple[Floats, Floats, Floats]:
@@ -47,12 +43,12 @@ def per_class_f1(labels: Flags, claimed: Flags) -> tuple[Floats, Floats, Floats]
 def crg(counts: Confusion, num_cases: Floats) -> Floats:
     """CRG of summed counts: (...,). All-negative and all-positive both give 1/3, perfect gives 1.
 
-    With X = cases x classes and A positives, a hit earns r = (X - A) / 2A, a miss loses r, a false
-    alarm loses 1; the score s enters as U / (2U - s), U = (X - A) / 2.
+    With X = cases x classes and A positives, a hit earns r = (X - A) / 2A, a miss costs r, a false
+    alarm costs 1; the score s enters as U / (2U - s), U = (X - A) / 2.
     """
-    tp, fp, fn = (part.sum(axis=-1) for part in counts)
+    tp, fp, fn = (part.sum(axis=-1) for part in counts)  # over classes: (..., A) -> (...,)
     positives = tp + fn
-    negatives = num_cases * counts.tp.shape[-1] - positives
+    negatives = num_cases * counts.tp.shape[-1] - positives  # X - A, so U is half of it
     reward = _share(negatives, 2 * positives)
     return _share(negatives / 2, negatives - (reward * (tp - fn) - fp))
 
@@ -68,26 +64,27 @@ def ranking(labels: Flags, scores: Floats, weights: Floats) -> tuple[Floats, Flo
         scores: (N, A), higher means more likely present.
         weights: (R, N) how often each case counts in each sample.
     """
-    per_class = [
-        _ranking_of_class(labels[:, a], scores[:, a], weights) for a in range(labels.shape[1])
-    ]
-    auroc, precision = zip(*per_class, strict=True)
-    return np.stack(auroc, axis=1), np.stack(precision, axis=1)
+    columns = zip(labels.T, scores.T, strict=True)
+    per_class = [_ranking_of_class(truth, score, weights) for truth, score in columns]
+    auroc, precision = np.stack(per_class, axis=-1)  # A pairs of (R,) -> (2, R, A)
+    return auroc, precision
 
 
-def _share(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros_like(whole), where=whole > 0)
+def _share(part: Array, whole: Array) -> Floats:
+    return np.divide(part, whole, out=np.zeros(whole.shape), where=whole > 0)
 
 
 def _ranking_of_class(labels: Flags, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """AUROC and average precision of one class, each (R,)."""
     order = np.argsort(-scores, kind="stable")
-    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))  # first case of each tie
-    positive = np.add.reduceat(np.where(labels, weights, 0.0)[:, order], starts, axis=1)
+    # Tied cases form one group: no threshold can part them. T groups, from the highest score down.
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.inf))
+    positive = np.add.reduceat(np.where(labels, weights, 0.0)[:, order], starts, axis=1)  # (R, T)
     negative = np.add.reduceat(np.where(labels, 0.0, weights)[:, order], starts, axis=1)
     hits, alarms = positive.cumsum(axis=1), negative.cumsum(axis=1)
     num_positive, num_negative = hits[:, -1], alarms[:, -1]
-    below = num_negative[:, None] - alarms + negative / 2  # negatives ranked under each tie
+    # AUROC counts the negatives ranked under each positive; a negative of the same tie is half one.
+    below = num_negative[:, None] - alarms + negative / 2
     wins = (positive * below).sum(axis=1)
     found = (positive * _share(hits, hits + alarms)).sum(axis=1)
     with np.errstate(invalid="ignore"):

@@ -1,13 +1,13 @@
-"""Collapse audit: whether a model writes about the CT, or the same to everybody.
+"""Collapse audit: whether a model writes about the CT or the same for everybody.
 
     distinct      reports, sentences and n-grams that occur, beside the references'
     rare          recall of the third of the abnormalities that training shows least
-    memorised     what is copied from training reports word by word, beside the references' share
-    image_shuffle every report judged as if the CT of another patient had been read
+    memorised     what is copied from training reports word for word, beside the references' share
+    image_shuffle every report scored as if it had been written for another patient's CT
 
-Without a text prompt a report depends on nothing but the CT, so exchanging CTs exchanges reports,
-and the shuffle needs no second run of the model. A model that looks at the image loses all it has
-over a random report; one that has collapsed loses nothing.
+Without a text prompt a report depends on the CT alone, so swapping CTs swaps reports, and the
+shuffle needs no second run of the model. A model that looks at the image loses all that it has over
+a random report; one that has collapsed loses nothing.
 
 N cases, A abnormalities.
 """
@@ -21,13 +21,13 @@ from typing import Any, Final
 import numpy as np
 
 from uvlm.arrays import Flags
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation.bootstrap import Resamples, with_interval, with_intervals
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.scores import bleu_samples, label_samples, per_class_samples
 from uvlm.evaluation.sentence_bank import split_sentences
 from uvlm.seeding import generator
 
-COPIED_WORDS: Final = 50  # a run of so many words is copied, not written alike
+COPIED_WORDS: Final = 50  # a run of this many equal words is a copy, not a coincidence
 RARE_SHARE: Final = 1 / 3
 
 
@@ -52,7 +52,7 @@ def collapse_audit(
     known, training_labels = set(training[0]), training[1]
 
     def beside(audit: Callable[[Sequence[str]], dict[str, Any]]) -> dict[str, Any]:
-        """Look at the reports, and at the references for comparison."""
+        """Audit the reports, and the references for comparison."""
         of_references = audit(reference.texts)
         return {**audit(texts), **{f"reference_{k}": v for k, v in of_references.items()}}
 
@@ -78,7 +78,7 @@ def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) ->
     """Macro recall of the rarest third of the abnormalities, by training prevalence."""
     prevalence = training_labels.mean(axis=0)
     count = max(round(len(reference.names) * RARE_SHARE), 1)
-    rare = np.sort(np.argsort(prevalence, kind="stable")[:count])
+    rare = np.sort(np.argsort(prevalence, kind="stable")[:count])  # in the order of the columns
     samples = per_class_samples(reference.labels, claimed, reference.resamples)
     return {
         "names": [reference.names[number] for number in rare],
@@ -88,26 +88,29 @@ def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) ->
 
 
 def copied(texts: Sequence[str], training: Iterable[str], resamples: Resamples) -> dict[str, Any]:
-    """Shares of reports and of sentences that training has verbatim.
+    """Shares of reports and of sentences that occur in training verbatim.
 
-    A long copy is a report that shares COPIED_WORDS or more words in a row with a training report.
+    A long copy is a report with COPIED_WORDS words in a row that a training report has, too.
     """
     whole, sentences = set(training), {s for text in training for s in split_sentences(text)}
     written = [split_sentences(text) for text in texts]
     known_sentences = np.array([sum(s in sentences for s in report) for report in written])
     num_sentences = resamples.sums(np.array([len(report) for report in written]))
     runs = [set(_ngrams(text.split(), COPIED_WORDS)) for text in texts]
+    # The runs of all training reports would not fit in memory; those that occur here do.
     wanted = set().union(*runs)
     known = (run for text in training for run in _ngrams(text.split(), COPIED_WORDS))
     found = {run for run in known if run in wanted}
     verbatim = np.array([float(text in whole) for text in texts])
     long_copy = np.array([float(not found.isdisjoint(run)) for run in runs])
     of_sentences = resamples.sums(known_sentences) / np.maximum(num_sentences, 1)
-    return {
-        **with_interval("report_share", resamples.means(verbatim)),
-        **with_interval("sentence_share", of_sentences),
-        **with_interval("long_copy_share", resamples.means(long_copy)),
-    }
+    return with_intervals(
+        {
+            "report_share": resamples.means(verbatim),
+            "sentence_share": of_sentences,
+            "long_copy_share": resamples.means(long_copy),
+        }
+    )
 
 
 def image_shuffle(
@@ -116,25 +119,25 @@ def image_shuffle(
     """Score each report as that of another patient's CT."""
     partners = other_patients(reference.patient_ids, seed)
     swapped = [texts[partner] for partner in partners]
-    labels, resamples = reference.labels, reference.resamples
-    own = label_samples(labels, claimed, resamples)["macro_f1"]
-    theirs = label_samples(labels, reference.claims(swapped, label), resamples)["macro_f1"]
-    bleu = bleu_samples(reference.texts, swapped, resamples)["bleu_mean"]
+    own = label_samples(reference, claimed)["macro_f1"]
+    theirs = label_samples(reference, reference.claims(swapped, label))["macro_f1"]
     changed = np.array([float(a != b) for a, b in zip(texts, swapped, strict=True)])
-    return {
-        **with_interval("changed_share", resamples.means(changed)),
-        **with_interval("macro_f1", theirs),
-        **with_interval("macro_f1_lost", own - theirs),
-        **with_interval("bleu_mean", bleu),
-    }
+    return with_intervals(
+        {
+            "changed_share": reference.resamples.means(changed),
+            "macro_f1": theirs,
+            "macro_f1_lost": own - theirs,
+            "bleu_mean": bleu_samples(reference, swapped)["bleu_mean"],
+        }
+    )
 
 
 def other_patients(patient_ids: Sequence[str], seed: int) -> list[int]:
-    """Give every case the index of a case of another patient, no index twice.
+    """Pair every case with a case of another patient; returns indices, none of them twice.
 
-    Patients stand in a circle in random order, and every case takes the one as many places on as
-    the patient with the most cases has. Only a patient with more than half of the cases meets
-    himself.
+    Cases stand in a circle, patient by patient in random order, and every case takes the one `step`
+    places on, where `step` is the most cases that a patient has. Only a patient with more than half
+    of all cases can meet himself.
     """
     patients = sorted(set(patient_ids))
     place = generator(seed, "image shuffle").permutation(len(patients))

@@ -1,15 +1,15 @@
 """Lesions detected from masks, as RadGPT detects them (Table 3 of the paper).
 
-    1. keep the lesion voxels that lie in the organ
-    2. take the nearest voxel on a grid of 1 mm
-    3. erode once by 3 x 3 x 3; what lies beyond the grid is no lesion
+    1. keep the lesion voxels inside the organ
+    2. resample to a grid of 1 mm, nearest voxel
+    3. erode once by 3 x 3 x 3; there is no lesion beyond the grid
     4. the organ has a lesion if MORE voxels (mm3) are left than its threshold
 
 The threshold of each organ is chosen on validation among the published candidates. A lesion of
 fewer than 3 voxels in any direction of the 1 mm grid is eroded away and never found.
 
 AbdomenAtlas has one lesion for each of three organs, as in Table 3. In the chest every category of
-ReXGroundingCT is a lesion of its own, in the lung or, for what the categories call other, anywhere.
+ReXGroundingCT is a lesion of its own, in the lung or, for the category "other", anywhere.
 
 N cases, V validation cases, L lesions, (D, H, W) = (z, y, x).
 """
@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.arrays import Counts, Flags, Floats
+from uvlm.arrays import Counts, Flags, Floats, Ids
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LesionSite
 from uvlm.evaluation.bootstrap import Resamples, with_intervals
@@ -39,8 +39,8 @@ LABELLED_ORGANS: Final = ("liver", "kidney", "pancreas")  # in the order of ABDO
 def detected_volume(tumour: Flags, organ: Flags, spacing: Sequence[float]) -> int:
     """Volume in mm3 that steps 1 to 3 leave of a lesion.
 
-    The grid of 1 mm is never made: along each axis, voxels of it whose neighbourhoods of three come
-    from the same places are looked at once and counted as often as they occur.
+    The 1 mm grid is never built: along each axis, its voxels whose neighbourhoods of three come
+    from the same native voxels are looked at once and counted as often as they occur.
 
     Args:
         tumour: (D, H, W) voxels of the lesion.
@@ -51,15 +51,16 @@ def detected_volume(tumour: Flags, organ: Flags, spacing: Sequence[float]) -> in
     if not inside.any():
         return 0
     box = bounding_box(inside)
-    survives: Flags = np.pad(inside[box], 1)
+    survives: Flags = np.pad(inside[box], 1)  # the rim stands for all that is outside the box
     times = []
     for axis, (part, size, mm) in enumerate(zip(box, inside.shape, spacing, strict=True)):
         origins = np.clip(_neighbourhoods(size, mm) - part.start, 0, survives.shape[axis] - 1)
-        places, counts = np.unique(origins, axis=0, return_counts=True)
+        places, counts = np.unique(origins, axis=0, return_counts=True)  # (U, 3), (U,)
+        # Erosion by a cube is erosion along one axis after the other: S -> (U, 3) -> U.
         survives = np.asarray(survives.take(places, axis).all(axis + 1))
         times.append(counts)
     z, y, x = times
-    return int(z @ (survives @ x @ y))
+    return int(z @ (survives @ x @ y))  # each survivor counted for all 1 mm voxels it stands for
 
 
 def _neighbourhoods(size: int, mm: float) -> npt.NDArray[np.intp]:
@@ -83,35 +84,32 @@ def _nearest(size: int, mm: float) -> npt.NDArray[np.intp]:
 
 
 def detected_volumes(
-    label_map: npt.NDArray[np.uint8], spacing: Sequence[float], sites: Sequence[LesionSite]
+    label_map: Ids, spacing: Sequence[float], sites: Sequence[LesionSite]
 ) -> tuple[int, ...]:
     """Volume in mm3 of each of the L lesions in a label map (D, H, W)."""
     present = set(np.unique(label_map).tolist())
     organs: dict[str, Flags] = {}  # lesions share them
-    volumes = []
-    for site in sites:
-        volume = 0
+    volumes = [0] * len(sites)
+    for number, site in enumerate(sites):
         if site.class_id in present:
             tumour = label_map == site.class_id
             if site.organ and site.organ not in organs:
                 organs[site.organ] = organ_mask(label_map, site)
-            volume = detected_volume(tumour, organs.get(site.organ, tumour), spacing)
-        volumes.append(volume)
+            volumes[number] = detected_volume(tumour, organs.get(site.organ, tumour), spacing)
     return tuple(volumes)
 
 
-def organ_mask(label_map: npt.NDArray[np.uint8], site: LesionSite) -> Flags:
+def organ_mask(label_map: Ids, site: LesionSite) -> Flags:
     """Find the organ of a lesion with all lesions in it, (D, H, W).
 
-    A label map gives a voxel one class, so a lesion is a hole in its organ. The organ is what is
-    connected of its own tissue and its lesions; a part without any tissue of it is not the organ.
+    A voxel has one class, so a lesion is a hole in its organ. The organ is every connected part of
+    its tissue and its lesions together, except parts that hold none of its tissue.
     """
     from scipy.ndimage import label
 
     tissue = np.isin(label_map, sorted(site.organ_ids))
-    parts, count = label(
-        tissue | np.isin(label_map, sorted(site.organ_lesion_ids)), np.ones((3,) * 3)
-    )
+    lesions = np.isin(label_map, sorted(site.organ_lesion_ids))
+    parts, count = label(tissue | lesions, np.ones((3, 3, 3)))  # neighbours across corners, too
     has_tissue = np.zeros(count + 1, dtype=bool)
     has_tissue[parts[tissue]] = True
     mask: Flags = has_tissue[parts]
@@ -119,16 +117,19 @@ def organ_mask(label_map: npt.NDArray[np.uint8], site: LesionSite) -> Flags:
 
 
 def lesion_labels(cases: Sequence[Case], sites: Sequence[LesionSite]) -> Flags:
-    """Which lesions N cases have, (N, L): flags of their label table, or findings that were drawn.
+    """Which lesions N cases have, (N, L): by the flags of their table, or by the findings drawn.
 
-    AbdomenAtlas' table has a flag for each of its lesions, the one that reports are judged by, too.
+    AbdomenAtlas' table has a flag for each of its lesions, which reports are scored by, too.
     CT-RATE's 18 abnormalities are other classes than ReXGroundingCT's categories, which only the
     drawings tell.
     """
-    if [site.category for site in sites] == [*LABELLED_ORGANS]:
-        return np.asarray([case.abnormalities for case in cases], dtype=bool)
-    drawn = [set(case.finding_categories.values()) for case in cases]
-    return np.asarray([[site.category in found for site in sites] for found in drawn], dtype=bool)
+    wanted = [site.category for site in sites]
+    if wanted == [*LABELLED_ORGANS]:
+        rows: list[Sequence[int]] = [case.abnormalities for case in cases]
+    else:
+        drawn = [case.finding_categories.values() for case in cases]
+        rows = [[category in found for category in wanted] for found in drawn]
+    return np.asarray(rows, dtype=bool).reshape(len(cases), len(sites))
 
 
 def choose_thresholds(volumes: Floats, labels: Flags) -> Counts:
@@ -162,13 +163,11 @@ def detection_scores(
     support = labels.sum(axis=0)
     by_lesion: dict[str, dict[str, Any]] = {}
     for number, name in enumerate(names):
-        scores: dict[str, Any] = {
-            "support": int(support[number]),
-            "threshold_mm3": int(thresholds[number]),
-        }
+        size = int(thresholds[number])
+        by_lesion[name] = {"support": int(support[number]), "threshold_mm3": size}
         if support[number]:
-            scores |= with_intervals({key: values[:, number] for key, values in samples.items()})
-        by_lesion[name] = scores
+            of_lesion = {key: values[:, number] for key, values in samples.items()}
+            by_lesion[name] |= with_intervals(of_lesion)
     occurring = np.flatnonzero(support)
     macro = {f"macro_{key}": mean_over_classes(v, occurring) for key, v in samples.items()}
     counts = {"n": len(labels), "n_lesions": len(occurring)}

@@ -1,4 +1,4 @@
-"""Everything that is claimed about a run, beside what would have been reached without a model.
+"""Every number that is reported about a run, beside what is reached without a model.
 
 reports/metrics.json
 
@@ -15,16 +15,16 @@ N test cases, A abnormalities.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 
 from uvlm.arrays import Flags
 from uvlm.config import Params
-from uvlm.data.cases import Case, Split, read_index, scored_cases
-from uvlm.errors import DataError
+from uvlm.data.cases import Case, read_index, scored_cases
+from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples
@@ -32,108 +32,94 @@ from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
 from uvlm.evaluation.native_masks import MaskManifests
-from uvlm.evaluation.per_class import not_learned
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document
+from uvlm.evaluation.scores import meteor_scores
+from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.files import file_sha256, write_json_atomic
 from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 
-_MASKED: Final[tuple[Split, Split]] = ("test", "val")
-
-
-class EvaluatePaths(TypedDict):
-    """Manifests of the stages before, what `generate` and `train_cls` left, and the two outputs.
-
-    `parts` has the manifest of each kind of pseudo-label; `thresholds` is a JSON of the threshold
-    by abnormality that the classifier was given on validation, None for 0.5.
-    """
-
-    index: Path
-    preprocess: Path
-    parts: Mapping[str, Path]
-    label_maps: Path
-    generated_masks: Path
-    predictions: Path
-    thresholds: Path | None
-    out: Path
-    per_class: Path
-
 
 def evaluate(
-    params: Params, *, progress: CaseProgress | None = None, **paths: Unpack[EvaluatePaths]
+    params: Params,
+    *,
+    index: Path,
+    masks: MaskManifests,
+    predictions: Path,
+    thresholds: Path | None,
+    out: Path,
+    per_class: Path,
+    progress: CaseProgress | None = None,
 ) -> dict[str, Any]:
-    """Score the test split; write `out` (numbers) and `per_class` (one row a class).
+    """Score the test split; write `out` (numbers) and `per_class` (one row per class).
 
     Args:
         params: the run's parameters.
+        index: the cases.
+        masks: manifests of the reference and predicted masks.
+        predictions: JSON lines of the generated reports.
+        thresholds: JSON of each abnormality's threshold, tuned on validation; None for 0.5.
+        out: metrics.json.
+        per_class: per_class.json.
         progress: told how many masks are measured.
-        **paths: see EvaluatePaths.
     """
-    cases = read_index(paths["index"])
-    reference = _reference(params, cases, paths["index"])
-    predicted = read_predictions(paths["predictions"], reference.case_ids)
-    texts = predicted.reports
+    cases = read_index(index)
+    reference = _reference(params, cases, index)
+    predicted = read_predictions(predictions, reference.case_ids)
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
-    tuned = read_thresholds(paths["thresholds"], reference.names)
+    tuned = read_thresholds(thresholds, reference.names)
     seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
-    meteor = {"not_computed": "evaluate.meteor is false"}
-    if params.evaluate.meteor:
-        meteor = reference.meteor(texts)
-    found = report_document(reference, texts, label, seen, _training(cases), meteor, params.seed)
+    texts = predicted.reports
+    meteor, training = _meteor(params, reference, texts), _training(cases)
+    found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
-    seg, structures = _masks(params, cases, reference, paths, progress)
+    test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
+    seg, structures = mask_scores(
+        params.label_maps, test, validation, masks, reference.resamples, progress
+    )
     metrics = {
         **reference.size(predicted.num_missing),
-        "protocol": _protocol(params, paths["index"]),
+        "protocol": _protocol(params, index),
         "seg": seg,
         **found,
-        "not_learned": not_learned(rows),
+        "not_learned": [row["name"] for row in rows if row["not_learned"]],
     }
-    write_json_atomic(paths["out"], metrics)
-    write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
+    write_json_atomic(out, metrics)
+    write_json_atomic(per_class, {"abnormalities": rows, "structures": structures})
     return metrics
 
 
-def _masks(
-    params: Params,
-    cases: Sequence[Case],
-    reference: Reference,
-    paths: EvaluatePaths,
-    progress: CaseProgress | None,
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    manifests = MaskManifests(
-        paths["preprocess"], paths["label_maps"], paths["generated_masks"], paths["parts"]
-    )
-    test, validation = (scored_cases(cases, split) for split in _MASKED)
-    return mask_scores(
-        params.label_maps, test, validation, manifests, reference.resamples, progress
-    )
+def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
+    """METEOR where it is asked for and Java runs it, else why it is not computed."""
+    if not params.evaluate.meteor:
+        return {"not_computed": "evaluate.meteor is false"}
+    try:
+        return meteor_scores(reference, texts)
+    except SetupError as error:
+        return {"not_computed": why_no_meteor() or error.fact}
 
 
 def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
-    test = tuple(scored_cases(cases))
+    test = scored_cases(cases)
     if not test:
         raise DataError(index, "no case in the test split", "add test cases and force index")
-    resamples = draw_resamples(
-        [case.patient_id for case in test],
-        params.evaluate.bootstrap_samples,
-        generator(params.seed, "evaluate", "bootstrap"),
-    )
+    patients = tuple(case.patient_id for case in test)
+    draws = generator(params.seed, "evaluate", "bootstrap")
     return Reference(
         case_ids=tuple(case.case_id for case in test),
-        patient_ids=tuple(case.patient_id for case in test),
+        patient_ids=patients,
         texts=tuple(case.report.text for case in test),
         names=abnormality_names(params),
         labels=_labels(test),
-        resamples=resamples,
+        resamples=draw_resamples(patients, params.evaluate.bootstrap_samples, draws),
     )
 
 
 def _training(cases: Sequence[Case]) -> TrainingReports:
-    """Take the reports of training and validation scans, one per scan."""
+    """Take one report per scan of training and validation: reconstructions share theirs."""
     by_split = {
         split: list({case.scan_id: case for case in cases if case.split == split}.values())
         for split in ("train", "val")

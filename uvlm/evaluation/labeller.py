@@ -2,7 +2,7 @@
 
 phantom   exact, for reports of phantoms only
 rules     patterns and negation; offline, no weights; the default for reports of patients
-radbert   the classifier of CT-RATE's official scorer, with weights that the user has
+radbert   the classifier of CT-RATE's official scorer; the user has the weights
 llm       any OpenAI-compatible endpoint; the only one that opens a connection
 """
 
@@ -25,20 +25,20 @@ class Labeller(Protocol):
 
     @property
     def name(self) -> str:
-        """What the labeller is called in params.yaml and beside every number it gave."""
+        """Its name in params.yaml and beside every number that rests on it."""
         ...
 
     def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """One row a text, one column an abnormality in CT-RATE's order; 1 is present."""
+        """One row per text, one column per abnormality in CT-RATE's order; 1 is present."""
         ...
 
 
 @runtime_checkable
 class DoubtingLabeller(Labeller, Protocol):
-    """A labeller that can say that a report is uncertain, and that costs something."""
+    """A labeller that may be in doubt, and that costs something."""
 
     def answers(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Like `label`, with -1 for what the report leaves uncertain."""
+        """Like `label`, with -1 where the report is uncertain."""
         ...
 
     @property
@@ -52,7 +52,7 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
     Args:
         name: one of LABELLER_NAMES.
-        abnormalities: the columns of its labels; `phantom` and `radbert` know CT-RATE's only.
+        abnormalities: the columns of its labels; `phantom` and `radbert` know only CT-RATE's.
     """
     if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
         fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"

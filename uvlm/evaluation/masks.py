@@ -13,21 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.arrays import Floats
+from uvlm.arrays import Floats, Ids
 from uvlm.config import LabelMapsConfig
 from uvlm.data.cases import Case
 from uvlm.data.label_scheme import LabelScheme, lesion_sites, scheme
-from uvlm.evaluation.bootstrap import Resamples, with_interval
+from uvlm.evaluation import segmentation
+from uvlm.evaluation.bootstrap import Resamples, with_interval, with_intervals
 from uvlm.evaluation.detection import choose_thresholds, detection_scores, lesion_labels
 from uvlm.evaluation.native_masks import MaskManifests, NativeMasks, measure_masks
-from uvlm.evaluation.segmentation import (
-    DICE_RULE,
-    dice_of_present,
-    mean_over_classes,
-    overlap_counts,
-)
 from uvlm.store import CaseProgress, Row, load_array, resolve, rows_by_case
 
 _NATIVE: Final = ("dice", "surface_distance", "hausdorff_95")
@@ -43,13 +37,13 @@ def mask_scores(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Score masks: the numbers of the split, and one row per structure.
 
-    Cases without a reference label map do not count; cases without a predicted one score 0, lie as
-    far away as two voxels of a test CT can, and are wrong about every lesion.
+    Cases without a reference label map do not count. Cases without a predicted one score 0, are as
+    far away as two voxels of a CT can be, and are wrong about every lesion.
 
     Args:
         config: the data set and the scheme of its classes.
-        test: the N cases that are scored.
-        validation: the cases that choose the thresholds of detection.
+        test: the N cases to score.
+        validation: the cases that the thresholds of detection are chosen on.
         manifests: of references and predictions.
         resamples: of the N cases.
         progress: told how many cases are measured.
@@ -62,7 +56,7 @@ def mask_scores(
         **_means(classes, {"dice": dice}, resamples),
         "native": _means(classes, native, resamples),
         "detection": _detection(classes, (test, validation), measured, resamples),
-        "rule": DICE_RULE,
+        "rule": segmentation.DICE_RULE,
     }
     return scores, _structure_rows(classes, dice, native, resamples)
 
@@ -75,7 +69,7 @@ def _means(
     kinds = {"": classes.anatomy_ids - {0}, "lesion_": classes.lesion_ids}
     for name, table in tables.items():
         for prefix, ids in kinds.items():
-            means = mean_over_classes(table, ids)
+            means = segmentation.mean_over_classes(table, ids)
             scores |= with_interval(f"{prefix}{name}", resamples.means(means))
             count = f"{prefix}n" if name == "dice" else f"{prefix}{name}_n"
             scores[count] = int(np.isfinite(means).sum())
@@ -86,20 +80,19 @@ def _dice_by_case(
     classes: LabelScheme, case_ids: Sequence[str], manifests: MaskManifests
 ) -> Floats:
     """(N, C) Dice on the network's grid, NaN without the structure or without a reference."""
-    references = rows_by_case(manifests.label_maps)
-    predictions = rows_by_case(manifests.generated)
+    references, predictions = map(rows_by_case, (manifests.label_maps, manifests.generated))
     dice = np.full((len(case_ids), len(classes.names)), np.nan)
     for number, case_id in enumerate(case_ids):
         if case_id in references:
             reference = _load(references[case_id], "label_maps")
             row = predictions.get(case_id)
             predicted = _load(row, "generate") if row else None
-            counts = overlap_counts(case_id, reference, predicted, len(classes.names))
-            dice[number] = dice_of_present(counts)
+            counts = segmentation.overlap_counts(case_id, reference, predicted, len(classes.names))
+            dice[number] = segmentation.dice_of_present(counts)
     return dice
 
 
-def _load(row: Row, stage: str) -> npt.NDArray[np.uint8]:
+def _load(row: Row, stage: str) -> Ids:
     return np.asarray(load_array(resolve(row, stage), row.sha256), dtype=np.uint8)
 
 
@@ -112,6 +105,7 @@ def _native_table(
         if case.case_id in measured:
             for row in measured[case.case_id].structures:
                 table[number, row["id"]] = row[name]
+    # A missing mask is infinitely far; a mean needs a number that no present mask can exceed.
     furthest = max((masks.diagonal_mm for masks in measured.values()), default=np.nan)
     return np.where(np.isinf(table), furthest, table)
 
@@ -128,9 +122,9 @@ def _detection(
     if not sites or not test:
         return {}
     judges = [case for case in validation if measured[case.case_id].volumes is not None]
-    truth = lesion_labels(judges, sites).reshape(len(judges), len(sites))
-    sizes = _volumes(judges, measured, len(sites))
-    thresholds = choose_thresholds(sizes, truth)
+    truth = lesion_labels(judges, sites)
+    thresholds = choose_thresholds(_volumes(judges, measured, len(sites)), truth)
+    # Resamples are of all N test cases; keep the columns of those that have a reference.
     is_scored = np.isin([case.case_id for case in splits[0]], [case.case_id for case in test])
     scores = detection_scores(
         [site.name for site in sites],
@@ -156,20 +150,17 @@ def _volumes(
 def _structure_rows(
     classes: LabelScheme, dice: Floats, native: Mapping[str, Floats], resamples: Resamples
 ) -> list[dict[str, Any]]:
-    """One row for each class that a reference has; `n` says how many cases a mean is over."""
+    """One row per class that a reference has; `n` counts the cases that a mean is over."""
+    distances = {name: native[name] for name in ("surface_distance", "hausdorff_95")}
+    tables = {"n": {"dice": dice}, "n_native": {"native_dice": native["dice"]}}
     rows = []
     for number, name in enumerate(classes.names):
-        count = int(np.isfinite(dice[:, number]).sum())
-        count_native = int(np.isfinite(native["dice"][:, number]).sum())
-        if number == 0 or not (count or count_native):
-            continue
         kind = "lesion" if number in classes.lesion_ids else "anatomy"
-        row: dict[str, Any] = {"id": number, "name": name, "kind": kind, "n": count}
-        row |= with_interval("dice", resamples.means(dice[:, number]))
-        row |= {"n_native": count_native}
-        row |= with_interval("native_dice", resamples.means(native["dice"][:, number]))
-        row |= {"n_distance": int(np.isfinite(native["surface_distance"][:, number]).sum())}
-        for key in ("surface_distance", "hausdorff_95"):
-            row |= with_interval(key, resamples.means(native[key][:, number]))
-        rows.append(row)
+        row: dict[str, Any] = {"id": number, "name": name, "kind": kind}
+        for count, scores in (tables | {"n_distance": distances}).items():
+            by_case = {key: table[:, number] for key, table in scores.items()}
+            row[count] = int(np.isfinite(next(iter(by_case.values()))).sum())
+            row |= with_intervals({key: resamples.means(v) for key, v in by_case.items()})
+        if number and (row["n"] or row["n_native"]):
+            rows.append(row)
     return rows

@@ -2,14 +2,14 @@
 
     abnormalities  wrong in every class: a miss where one is present, a false alarm where none is
     probabilities  below all others where an abnormality is present, else above all others
-    n-grams        as many as the longest reference has, none of which matches; no word is credited
-                   to the length that the brevity penalty looks at
+    n-grams        as many as the longest reference has, none of which matches; no word counts
+                   towards the length that the brevity penalty looks at
     ROUGE-L and the like    0
 
-Counted so, leaving out a report can never pay. Read as "claims nothing", it could: deleting reports
-full of false alarms would raise precision. For abnormalities the score is exactly the worst that
-any report in the gap could have scored; for n-grams it is the worst of any report that is not
-longer than the longest reference. Average precision is the worst only where no scores are tied.
+So leaving out a report never pays. Read as "claims nothing", it could: deleting reports full of
+false alarms would raise precision. For abnormalities the score is exactly the worst that any report
+in its place could have; for n-grams it is the worst of any report no longer than the longest
+reference. Average precision is the worst only where no scores are tied.
 
 N cases, A abnormalities.
 """
@@ -39,9 +39,9 @@ def wrong_claims(labels: Flags, claimed: Flags, missing: Flags) -> Flags:
 def wrong_probabilities(labels: Flags, probabilities: Floats) -> Floats:
     """Replace NaN by the score that is most wrong; all (N, A).
 
-    That is 2 for a negative; and for positives -1, -2, ..., as tied ones would all get the
-    precision of the last of them.
+    That is 2, above every probability, for a negative, and -1, -2, ... for positives.
     """
+    # Positives differ from each other: tied, they would all get the precision of the last of them.
     places = -1.0 - np.arange(len(labels), dtype=np.float64)[:, None]
     return np.where(np.isnan(probabilities), np.where(labels, places, 2.0), probabilities)
 
@@ -49,9 +49,9 @@ def wrong_probabilities(labels: Flags, probabilities: Floats) -> Floats:
 def wrong_ngrams(counts: Floats, missing: Flags) -> Floats:
     """Charge (N, 10) counts of `bleu_counts` where a report is missing."""
     longest = counts[:, -1].max(initial=0.0)
-    written = np.maximum(longest - np.arange(MAX_ORDER), 0.0)
+    written = np.maximum(longest - np.arange(MAX_ORDER), 0.0)  # L words have L - n + 1 n-grams
     charged = counts.copy()
     charged[missing, :MAX_ORDER] = 0.0
     charged[missing, MAX_ORDER : 2 * MAX_ORDER] = written
-    charged[missing, -2] = 0.0
+    charged[missing, -2] = 0.0  # words written
     return charged

@@ -1,8 +1,8 @@
 """Masks in the CT's own grid: what distances in millimetres and detections are measured on.
 
-The reference is painted from the masks as published, before anything is sampled on the network's
+The reference is painted from the masks as published, before anything is resampled to the network's
 grid; the prediction is brought back to the voxels of the CT. Test cases are compared with their
-reference. Validation cases only tell how large their predicted lesions are.
+reference; of validation cases only the sizes of the predicted lesions are needed.
 
 C classes (0 is background), L lesions.
 """
@@ -31,9 +31,9 @@ from uvlm.store import CaseProgress, Row, load_array, map_cases, resolve, rows_b
 
 @dataclass(frozen=True)
 class MaskManifests:
-    """Where masks are: of `preprocess` (geometry), `label_maps`, `generate`, and each pseudo-label.
+    """Manifests: `preprocess` (geometry), `label_maps`, `generate`, each kind of pseudo-label.
 
-    A case is scored when `label_maps` has it, that is when everything in it is known.
+    A case is scored when `label_maps` has it, that is, when everything in it is known.
     """
 
     volumes: Path
@@ -44,10 +44,10 @@ class MaskManifests:
 
 @dataclass(frozen=True)
 class NativeMasks:
-    """What was measured of one case.
+    """What was measured in one case.
 
-    `structures` has one row of scores for each of the reference's; `volumes` are those of the L
-    lesions as predicted, in mm3, None without a prediction; no two voxels of the CT are further
+    `structures` has one row of scores for each structure of the reference; `volumes` are those of
+    the L predicted lesions in mm3, None without a prediction; no two voxels of the CT are further
     apart than `diagonal_mm`.
     """
 
@@ -71,9 +71,9 @@ def measure_masks(
     progress: CaseProgress | None = None,
 ) -> dict[str, NativeMasks]:
     """Measure every case that has a reference, on all cores; by case id."""
-    known = rows_by_case(manifests.label_maps).keys()
-    volumes, predicted = (rows_by_case(path) for path in (manifests.volumes, manifests.generated))
-    kinds = [kind for kind in config.priority if kind != "lesion"]
+    known = rows_by_case(manifests.label_maps)
+    volumes, predicted = map(rows_by_case, (manifests.volumes, manifests.generated))
+    kinds = [kind for kind in config.priority if kind != "lesion"]  # lesions come with the case
     parts = {kind: rows_by_case(manifests.parts[kind]) for kind in kinds}
     jobs = [
         _Job(
@@ -93,16 +93,14 @@ def measure_masks(
 def _measure(job: _Job, config: LabelMapsConfig, root: Path) -> NativeMasks:
     classes = scheme(config.dataset, config.scheme)
     geometry = Geometry.from_json(job.volume.extra["native"])
-    predicted = None
+    predicted = volumes = None
     if job.predicted is not None:
         ids = load_array(resolve(job.predicted, "generate"), job.predicted.sha256)
         predicted = geometry.labels_to_native(ids.astype(np.uint8))
+        volumes = detected_volumes(predicted.array, predicted.spacing, lesion_sites(classes))
     structures: list[dict[str, Any]] = []
     if job.case.split == "test":
         reference = native_label_map(job.case, job.parts, config, geometry, root)
         structures = structure_scores(reference, predicted, classes.names)
-    volumes = None
-    if predicted is not None:
-        volumes = detected_volumes(predicted.array, predicted.spacing, lesion_sites(classes))
     extent = np.asarray(geometry.shape) * spacing_of(geometry.affine)
     return NativeMasks(tuple(structures), volumes, float(np.linalg.norm(extent)))

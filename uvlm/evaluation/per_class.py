@@ -1,11 +1,10 @@
-"""One row per abnormality: how well the classifier and the reports find it.
+"""How well the classifier and the reports find each abnormality.
 
 N cases, A abnormalities.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from uvlm.arrays import Flags, Floats
@@ -22,7 +21,7 @@ LEARNED_AUROC: Final = 0.7
 def abnormality_rows(
     reference: Reference, claimed: Flags, probabilities: Floats | None, thresholds: Floats
 ) -> list[dict[str, Any]]:
-    """Support, scores and what keeps a class from counting as learned, in the reference's order.
+    """One row per class: its support, its scores, and why it does not count as learned.
 
     Args:
         reference: what is true of the N cases.
@@ -37,20 +36,16 @@ def abnormality_rows(
         columns |= _prf("cls", labels, probabilities >= DEFAULT_THRESHOLD, resamples)
         tuned = per_class_samples(labels, probabilities >= thresholds, resamples)
         auroc, auprc = ranking(labels, probabilities, resamples.weights)
+        # A threshold is the same in every sample: one row, (1, A), so it gets no interval.
         columns |= {"cls_f1_tuned": tuned["f1"], "threshold": thresholds[None]}
         columns |= {"cls_auroc": auroc, "cls_auprc": auprc}
     rows = []
     for number, name in enumerate(reference.names):
         row: dict[str, Any] = {"name": name, "support": int(labels[:, number].sum())}
         for key, samples in columns.items():
-            row |= with_interval(key, samples[:, number])
+            row |= with_interval(key, samples[:, number])  # (1 + R, A) -> (1 + R,)
         rows.append(row | {"not_learned": _shortcomings(row)})
     return rows
-
-
-def not_learned(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Names of the classes that have at least one shortcoming."""
-    return [row["name"] for row in rows if row["not_learned"]]
 
 
 def _prf(prefix: str, labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:

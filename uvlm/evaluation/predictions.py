@@ -1,7 +1,7 @@
 """Generated reports, lined up with the cases they were asked for.
 
-A case without a prediction is an empty report without probabilities, never left out: what that
-costs is in missing.py. A prediction nobody asked for, or two for one case, is refused.
+A case without a prediction is an empty report without probabilities and is never left out;
+missing.py says what that costs. A prediction nobody asked for, or two for one case, is refused.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class AlignedPredictions:
 
     @property
     def nearest(self) -> tuple[str, ...]:
-        """Ids of the training cases nearest to the cases; empty ones where none is given."""
+        """Id of the training case nearest to each case, empty where none is given."""
         return tuple(p.nearest if p else "" for p in self.predictions)
 
     def probabilities(self, abnormalities: Sequence[str]) -> npt.NDArray[np.float64] | None:
@@ -51,9 +51,8 @@ class AlignedPredictions:
             return None
         lacking = [name for name in abnormalities if name not in known]
         if lacking:
-            fact = f"no probability of {lacking[0]}" + (
-                f" and {len(lacking) - 1} more abnormalities" if len(lacking) > 1 else ""
-            )
+            more = f" and {len(lacking) - 1} more abnormalities" if len(lacking) > 1 else ""
+            fact = f"no probability of {lacking[0]}{more}"
             raise DataError(self.path, fact, "name every abnormality, or leave probabilities out")
         rows = [[row.get(name, np.nan) for name in abnormalities] for row in given]
         return np.asarray(rows, dtype=np.float64)
@@ -69,9 +68,6 @@ def read_predictions(path: Path, case_ids: Sequence[str]) -> AlignedPredictions:
     wanted = set(case_ids)
     extra = [case for case in by_case if case not in wanted]
     if extra:
-        raise DataError(
-            path,
-            f"{len(extra)} predictions for cases outside the test split, first {extra[0]}",
-            "remove them or name the references they belong to",
-        )
+        fact = f"{len(extra)} predictions for cases outside the test split, first {extra[0]}"
+        raise DataError(path, fact, "remove them or name the references that they belong to")
     return AlignedPredictions(path, tuple(by_case.get(case_id) for case_id in case_ids))

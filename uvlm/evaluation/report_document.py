@@ -1,12 +1,12 @@
-"""All that is said about N reports: what `evaluate` and `uvlm score` both gather.
+"""What `evaluate` and `uvlm score` both report about N reports.
 
-cls             the classifier, at 0.5 and at tuned thresholds; empty without probabilities
-report          the reports; above_trivial is macro-F1 minus that of the best baseline that
+cls            the classifier, at 0.5 and at tuned thresholds; empty without probabilities
+report         the reports; above_trivial is macro-F1 minus that of the best baseline that
 never looks at the image
-oracle          the reference reports through the labeller: the ceiling
-baselines       what costs nothing; empty without training reports
-collapse        whether the reports depend on the CT; empty without training reports
-abnormalities   one row a class
+oracle         the reference reports through the labeller: the ceiling
+baselines      what costs nothing; empty without training reports
+collapse       whether the reports depend on the CT; empty without training reports
+abnormalities  one row per class
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from uvlm.evaluation import scores
 from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_reports
+from uvlm.evaluation.bootstrap import with_intervals
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.reference import Reference, TextLabels
@@ -29,7 +31,7 @@ def report_document(
     meteor: dict[str, Any],
     seed: int,
 ) -> dict[str, Any]:
-    """Score N reports and whatever they are compared with.
+    """Score N reports and all that they are compared with.
 
     Args:
         reference: what they were written for.
@@ -45,22 +47,20 @@ def report_document(
     if training is not None:
         written = baseline_reports(training, reference.case_ids, label, seed, seen)
         baselines = {name: (reports, label(reports)) for name, reports in written.items()}
-        above = reference.above_trivial(claimed, [baselines[name][1] for name in TRIVIAL])
+        trivial = [baselines[name][1] for name in TRIVIAL]
+        above = scores.above_trivial(reference, claimed, trivial)
         known = (training.by_case.values(), training.labels)
         collapse = collapse_audit(reference, texts, claimed, label, known, seed)
-    rows = abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds)
     return {
-        "cls": reference.classifier_scores(seen.probabilities, seen.thresholds),
+        "cls": scores.classifier_scores(reference, seen.probabilities, seen.thresholds),
         "report": {
-            **reference.report_scores(texts, claimed),
-            "other_protocols": reference.other_protocols(texts),
+            **scores.report_scores(reference, texts, claimed),
+            "other_protocols": scores.other_protocols(reference, texts),
             "meteor": meteor,
             **above,
         },
-        "oracle": reference.oracle_scores(label),
-        "baselines": {
-            name: reference.report_scores(*of_baseline) for name, of_baseline in baselines.items()
-        },
+        "oracle": with_intervals(scores.label_samples(reference, label(reference.texts))),
+        "baselines": {k: scores.report_scores(reference, *v) for k, v in baselines.items()},
         "collapse": collapse,
-        "abnormalities": rows,
+        "abnormalities": abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds),
     }

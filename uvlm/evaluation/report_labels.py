@@ -1,7 +1,7 @@
 """`uvlm label`: a CSV of anybody's reports in, a CSV of labels out.
 
-id column, then one column an abnormality, named and ordered as the data set does
-1 present, 0 absent; with `uncertain: keep` and a labeller that knows of doubt, -1 uncertain
+Its columns are the id, then the abnormalities, named and ordered as the data set does. 1 is present
+and 0 absent; with `--keep-uncertain` and a labeller that knows doubt, -1 is uncertain.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Counts
 from uvlm.errors import ConfigError
 from uvlm.evaluation.labeller import DoubtingLabeller, Labeller
-from uvlm.files import write_bytes_atomic
+from uvlm.files import write_text_atomic
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.report_table import ReportTable
 
@@ -52,7 +52,7 @@ def label_table(
 ) -> LabelSummary:
     """Label every report and write the table whole or not at all.
 
-    Uncertain labels are counted; unless they are kept as -1, they are written as present.
+    Uncertain labels are counted; unless kept as -1, they are written as present.
 
     Raises:
         ConfigError: `out` is the table that is read, or the id column is called like a label.
@@ -66,24 +66,21 @@ def label_table(
     answers = doubting.answers(reports.texts) if doubting else labeller.label(reports.texts)
     labels = answers if keep_uncertain else np.abs(answers)
     try:
-        write_bytes_atomic(out, _as_csv(reports, abnormalities, labels).encode("utf-8"))
+        write_text_atomic(out, _as_csv(reports, abnormalities, labels))
     except OSError as error:
         raise ConfigError("--out", f"{out} cannot be written ({error.strerror})") from None
-    positives = (labels == 1).sum(axis=0)
+    positives = (labels == 1).sum(axis=0).tolist()
     return LabelSummary(
         num_reports=len(labels),
-        num_positive=dict(zip(abnormalities, map(int, positives), strict=True)),
+        num_positive=dict(zip(abnormalities, positives, strict=True)),
         num_uncertain=int((answers == -1).sum()),
         usage=doubting.usage if doubting else {},
     )
 
 
-def _as_csv(
-    reports: ReportTable, abnormalities: Sequence[str], labels: npt.NDArray[np.int64]
-) -> str:
+def _as_csv(reports: ReportTable, abnormalities: Sequence[str], labels: Counts) -> str:
+    rows = zip(reports.ids, labels.tolist(), strict=True)
+    table = [[reports.id_column, *abnormalities], *([case_id, *row] for case_id, row in rows)]
     text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([reports.id_column, *abnormalities])
-    for case_id, row in zip(reports.ids, labels.tolist(), strict=True):
-        writer.writerow([case_id, *row])
+    csv.writer(text, lineterminator="\n").writerows(table)
     return text.getvalue()

@@ -1,16 +1,16 @@
-"""`uvlm score`: every metric on anybody's reports, on the functions of the stage `evaluate`.
+"""`uvlm score`: every metric on anybody's reports, by the functions of the stage `evaluate`.
 
     n, n_patients    references and their patients
-    n_missing        references without a prediction; missing, the first of them by id
-    n_empty          predictions that are there and say nothing
+    n_missing        references without a prediction; missing, the ids of the first of them
+    n_empty          predictions that are there but say nothing
     protocol.*       how the numbers came about
     report.*         the predictions; other_protocols.*, and meteor.* or why it is not computed
     oracle.*         the reference reports through the labeller: the ceiling
-    baselines.*      constant claims; with training reports, every trivial baseline, and those that
-                     use the classifier where the predictions tell what it says
+    baselines.*      constant claims; with training reports, every trivial baseline, and those of
+                     the classifier where the predictions tell what it says
     collapse.*       with training reports only; see collapse.py
     cls.*            with probabilities only
-    abnormalities    one row a class
+    abnormalities    one row per class
     compare.*        with a second set of predictions: differences on the same resamples
 
 A missing prediction is an empty report; missing.py says what that costs.
@@ -22,30 +22,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from uvlm.errors import DataError
+from uvlm.evaluation import score_inputs
 from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import draw_resamples, paired_differences
+from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.predictions import AlignedPredictions
-from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
+from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document
-from uvlm.evaluation.score_inputs import (
-    Columns,
-    Labels,
-    Texts,
-    patients_of,
-    read_aligned,
-    read_labels,
-    read_texts,
-)
-from uvlm.evaluation.scores import label_scores, meteor_scores
+from uvlm.evaluation.score_inputs import Columns, Labels, Texts
+from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
 from uvlm.tables import read_table
@@ -66,12 +60,12 @@ class ScoreRequest:
         prediction_columns: of the predictions and of `compare`.
         patient_column: of the references.
         labels: CSV of 0/1 labels; None lets the labeller read the references.
-        names: the abnormalities, where no table of labels decides.
+        names: the abnormalities, unless a table of labels decides.
         labeller: reads abnormalities out of texts.
         thresholds: JSON of tuned thresholds for probabilities.
         compare: a second set of predictions.
-        training: CSV of training reports, for baselines and the collapse audit; where it has the
-            label columns they are used, else the labeller reads the reports.
+        training: CSV of training reports, for baselines and the collapse audit; its label columns
+            are used where it has them, else the labeller reads the reports.
         training_columns: of `training`.
         samples: bootstrap samples.
         seed: of every draw.
@@ -96,20 +90,24 @@ class ScoreRequest:
 
 
 def score(request: ScoreRequest) -> dict[str, Any]:
-    """Score predictions against references; see the module for what comes back."""
-    references = read_texts(request.references, request.columns)
-    predicted = read_aligned(request.predictions, request.prediction_columns, references)
-    compared = (
-        read_aligned(request.compare, request.prediction_columns, references)
-        if request.compare
-        else None
+    """Score predictions against references; the module says what is returned."""
+    references = score_inputs.read_texts(request.references, request.columns)
+    predicted = score_inputs.read_aligned(
+        request.predictions, request.prediction_columns, references
     )
-    ids = [*references.by_id]
-    given = read_labels(request.labels, request.columns.id, ids) if request.labels else None
+    compared = given = None
+    if request.compare:
+        compared = score_inputs.read_aligned(
+            request.compare, request.prediction_columns, references
+        )
+    if request.labels:
+        given = score_inputs.read_labels(request.labels, request.columns.id, [*references.by_id])
     names = given.names if given else request.names
     label = TextLabels(get_labeller(request.labeller, names))
     reference, patients = _reference(request, references, given, label)
-    texts, seen = predicted.reports, _seen(request, names, predicted)
+    thresholds = read_thresholds(request.thresholds, names)
+    texts = predicted.reports
+    seen = Seen(predicted.probabilities(names), thresholds, predicted.nearest)
     training = None
     if request.training is not None:
         training = read_training(request.training, request.training_columns, names, label)
@@ -132,47 +130,44 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     }
 
 
-def _seen(request: ScoreRequest, names: Sequence[str], predicted: AlignedPredictions) -> Seen:
-    thresholds = read_thresholds(request.thresholds, names)
-    return Seen(predicted.probabilities(names), thresholds, predicted.nearest)
-
-
 def _reference(
     request: ScoreRequest, references: Texts, given: Labels | None, label: TextLabels
 ) -> tuple[Reference, str]:
     """Gather the truth, and say where the patients come from."""
     texts = tuple(references.by_id.values())
-    by_case, source = patients_of(request.references, references.id_column, request.patient_column)
-    patients = tuple(by_case[case] for case in references.by_id)
-    resamples = draw_resamples(
-        patients, request.samples, generator(request.seed, "score", "bootstrap")
+    by_case, source = score_inputs.patients_of(
+        request.references, references.id_column, request.patient_column
     )
+    patients = tuple(by_case[case] for case in references.by_id)
+    draws = generator(request.seed, "score", "bootstrap")
+    resamples = draw_resamples(patients, request.samples, draws)
     labels = given.values if given else label(texts)
     names = given.names if given else request.names
     return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
 
 
 def read_reference(request: ScoreRequest, label: TextLabels) -> Reference:
-    """Read references alone, labelled by the labeller, to score other texts against them."""
-    return _reference(request, read_texts(request.references, request.columns), None, label)[0]
+    """Read references and let the labeller label them, to score other texts against them."""
+    return _reference(
+        request, score_inputs.read_texts(request.references, request.columns), None, label
+    )[0]
 
 
 def read_training(
     path: Path, columns: Columns, names: Sequence[str], label: TextLabels
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
-    texts = read_texts(path, columns)
-    table = read_table(path)
-    if set(names) <= set(table.columns):
-        labels = read_labels(path, texts.id_column, [*texts.by_id]).values
+    texts = score_inputs.read_texts(path, columns)
+    if {*names} <= {*read_table(path).columns}:
+        labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
     reports = [parse_report(text) for text in texts.by_id.values()]
     is_judge = np.arange(len(reports)) % 4 == 3
     return TrainingReports(
-        tuple(report for report, judge in zip(reports, is_judge, strict=True) if not judge),
+        (*compress(reports, ~is_judge),),
         labels[~is_judge],
-        tuple(report for report, judge in zip(reports, is_judge, strict=True) if judge),
+        (*compress(reports, is_judge),),
         {case: report.text for case, report in zip(texts.by_id, reports, strict=True)},
     )
 
@@ -198,33 +193,29 @@ def _protocol(
     return {
         "bleu": HEADLINE,
         "labeller": request.labeller,
-        "labels": f"{request.labels}"
-        if given
-        else f"read from the references by {request.labeller}",
+        "labels": str(request.labels or f"read from the references by {request.labeller}"),
         "labels_unused": given.num_unused if given else 0,
         "missing_prediction": RULE,
         "text_columns": list(references.text_columns),
         "patients": patients,
-        "thresholds": f"{request.thresholds}" if request.thresholds else "0.5",
+        "thresholds": str(request.thresholds or DEFAULT_THRESHOLD),
         "bootstrap_samples": request.samples,
         "seed": request.seed,
     }
 
 
 def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
-    """METEOR where it is asked for, else why it is not there."""
+    """METEOR where it is asked for, else why it is missing."""
     if request.with_meteor:
-        return meteor_scores(reference.texts, texts, reference.resamples)
+        return meteor_scores(reference, texts)
     return {"not_computed": why_no_meteor() or "not asked for (--meteor)"}
 
 
 def _constant_claims(reference: Reference) -> dict[str, Any]:
     """Score a report that claims nothing and one that claims everything, whatever the words."""
-    labels = reference.labels
-    constants = {"claims_nothing": np.zeros_like(labels), "claims_everything": np.ones_like(labels)}
     return {
-        name: label_scores(labels, claims, reference.resamples)
-        for name, claims in constants.items()
+        name: with_intervals(label_samples(reference, np.full_like(reference.labels, claimed)))
+        for name, claimed in (("claims_nothing", False), ("claims_everything", True))
     }
 
 
@@ -233,7 +224,7 @@ def _compared(
 ) -> dict[str, Any]:
     """Subtract the metrics of a second set from those of the first, sample by sample."""
     first, second = (
-        reference.report_samples(reports, reference.claims(reports, label))
+        report_samples(reference, reports, reference.claims(reports, label))
         for reports in (texts, other.reports)
     )
     return {"n_missing": other.num_missing, "metrics": paired_differences(first, second)}

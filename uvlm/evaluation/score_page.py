@@ -30,15 +30,11 @@ _LABELS: Final = {
 
 
 def score_page(document: Mapping[str, Any]) -> str:
-    """Write what `score` returned for a person."""
-    blocks = [_size(document), _reports(document), _protocols(document), _classes(document)]
-    if "cls" in document:
-        blocks.append(_classifier(document["cls"], document["protocol"]["thresholds"]))
-    if "collapse" in document:
-        blocks.append(_collapse(document["collapse"]))
-    if "compare" in document:
-        blocks.append(_compare(document["compare"]))
-    return "\n\n".join(blocks)
+    """Write what `score` returned, for people."""
+    optional = {"cls": _classifier, "collapse": _collapse, "compare": _compare}
+    blocks = [_size, _reports, _protocols, _classes]
+    blocks += [block for section, block in optional.items() if section in document]
+    return "\n\n".join(block(document) for block in blocks)
 
 
 def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> str:
@@ -54,13 +50,12 @@ def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> 
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Set rows of cells in columns; the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    """Set rows of cells in columns, the first flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []
-    for row in rows:
-        first = row[0].ljust(widths[0])
-        others = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("  ".join([first, *others]).rstrip())
+    for first, *others in rows:
+        cells = [first.ljust(widths[0]), *map(str.rjust, others, widths[1:])]
+        lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
 
 
@@ -89,7 +84,7 @@ def _reports(document: Mapping[str, Any]) -> str:
     sets += [(_LABELS[name], scores) for name, scores in document["baselines"].items()]
     rows = [["", *(title for _, title in _COLUMNS)]]
     for label, scores in sets:
-        cells = [number(scores, key, with_range=key in _WITH_RANGE) for key, _ in _COLUMNS]
+        cells = (number(scores, key, with_range=key in _WITH_RANGE) for key, _ in _COLUMNS)
         rows.append([label, *cells])
     lines = [aligned(rows)]
     if "above_trivial" in document["report"]:
@@ -124,17 +119,18 @@ def _classes(document: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _classifier(scores: Mapping[str, Any], thresholds: str) -> str:
-    lines = [["probabilities", ""]]
-    lines += [["macro-F1 at 0.5", number(scores, "macro_f1")]]
-    if thresholds != "0.5":
-        lines += [[f"macro-F1 at {thresholds}", number(scores, "macro_f1_tuned")]]
-    lines += [["macro-AUROC", number(scores, "macro_auroc")]]
-    lines += [["macro-AUPRC", number(scores, "macro_auprc")]]
-    return aligned(lines)
+def _classifier(document: Mapping[str, Any]) -> str:
+    scores, thresholds = document["cls"], document["protocol"]["thresholds"]
+    titles = {"macro-F1 at 0.5": "macro_f1", f"macro-F1 at {thresholds}": "macro_f1_tuned"}
+    if thresholds == "0.5":
+        titles = {"macro-F1 at 0.5": "macro_f1"}
+    titles |= {"macro-AUROC": "macro_auroc", "macro-AUPRC": "macro_auprc"}
+    rows = [[title, number(scores, name)] for title, name in titles.items()]
+    return aligned([["probabilities", ""], *rows])
 
 
-def _collapse(audit: Mapping[str, Any]) -> str:
+def _collapse(document: Mapping[str, Any]) -> str:
+    audit = document["collapse"]
     distinct, memorised, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
     rows = [["collapse audit", "predictions", "references"]]
     for title, section, key in (
@@ -152,7 +148,8 @@ def _collapse(audit: Mapping[str, Any]) -> str:
     return aligned(rows)
 
 
-def _compare(compare: Mapping[str, Any]) -> str:
+def _compare(document: Mapping[str, Any]) -> str:
+    compare = document["compare"]
     rows = [["paired comparison", "these", "other", "difference", "p"]]
     for name, scores in compare["metrics"].items():
         p = _DASH if scores["p"] is None else f"{scores['p']:.3f}"

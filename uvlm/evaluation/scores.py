@@ -1,7 +1,7 @@
-"""Numbers about one set of reports, one set of probabilities.
+"""Numbers about one set of reports, or of probabilities, against its reference.
 
-`*_samples` give a metric in every bootstrap sample, the data as they are first; `*_scores` turn
-them into a flat dictionary, every metric followed by its 95 % interval.
+`*_samples` give a metric in every bootstrap sample, (1 + R,), the data as they are first.
+`*_scores` turn them into a flat dictionary, every metric followed by its 95 % interval.
 
 N cases, A abnormalities, R bootstrap samples.
 """
@@ -15,103 +15,124 @@ from typing import Any
 import numpy as np
 
 from uvlm.arrays import Flags, Floats
-from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, bleu_counts, bleu_scores
+from uvlm.evaluation import text_metrics
+from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
 from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
-from uvlm.evaluation.missing import is_missing, wrong_ngrams
+from uvlm.evaluation.missing import is_missing, wrong_ngrams, wrong_probabilities
+from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
 from uvlm.evaluation.segmentation import mean_over_classes
-from uvlm.evaluation.text_metrics import cider, meteor, rouge_l, sacrebleu_counts, sacrebleu_score
 
 
-def label_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
-    """Macro F1, precision, recall and CRG of claimed abnormalities."""
-    counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
+def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
+    """Precision, recall and F1 of each class, each (1 + R, A)."""
+    counts = Confusion(*map(resamples.sums, Confusion.per_case(labels, claimed)))
+    return dict(zip(("precision", "recall", "f1"), precision_recall_f1(counts), strict=True))
+
+
+def label_samples(reference: Reference, claimed: Flags) -> Samples:
+    """Macro F1, precision, recall and CRG of (N, A) claims."""
+    labels, resamples = reference.labels, reference.resamples
+    counts = Confusion(*map(resamples.sums, Confusion.per_case(labels, claimed)))
     precision, recall, f1 = (values.mean(axis=-1) for values in precision_recall_f1(counts))
-    return {
-        "macro_f1": f1,
-        "macro_precision": precision,
-        "macro_recall": recall,
-        "crg": crg(counts, resamples.weights.sum(axis=1)),
-    }
+    macro = {"macro_f1": f1, "macro_precision": precision, "macro_recall": recall}
+    # Patients differ in their number of cases, so samples differ in theirs.
+    return {**macro, "crg": crg(counts, resamples.weights.sum(axis=1))}
 
 
-def text_samples(references: Sequence[str], texts: Sequence[str], resamples: Resamples) -> Samples:
-    """Overlap with the references under the headline protocol."""
+def text_samples(reference: Reference, texts: Sequence[str]) -> Samples:
+    """How much of the references N texts repeat, under the headline protocol."""
     missing = is_missing(texts)
-    rouge, consensus = rouge_l(references, texts), cider(references, texts)
-    each = {"rouge_l": rouge, "cider": consensus}
-    return {
-        **bleu_samples(references, texts, resamples),
-        **{name: resamples.means(np.where(missing, 0.0, values)) for name, values in each.items()},
-        "sacrebleu_13a": _sacrebleu(references, texts, resamples),
+    each = {
+        "rouge_l": text_metrics.rouge_l(reference.texts, texts),
+        "cider": text_metrics.cider(reference.texts, texts),
     }
+    means = {k: reference.resamples.means(np.where(missing, 0.0, v)) for k, v in each.items()}
+    sacrebleu = _sacrebleu_samples(reference, texts)
+    return {**bleu_samples(reference, texts), **means, "sacrebleu_13a": sacrebleu}
 
 
-def bleu_samples(
-    references: Sequence[str], texts: Sequence[str], resamples: Resamples, protocol: str = HEADLINE
-) -> Samples:
+def bleu_samples(reference: Reference, texts: Sequence[str], protocol: str = HEADLINE) -> Samples:
     """BLEU-1..4 and their mean under a named protocol."""
-    counts = wrong_ngrams(bleu_counts(references, texts, protocol), is_missing(texts))
-    return bleu_scores(resamples.sums(counts))
+    counts = wrong_ngrams(bleu_counts(reference.texts, texts, protocol), is_missing(texts))
+    return bleu_scores(reference.resamples.sums(counts))
 
 
-def _sacrebleu(references: Sequence[str], texts: Sequence[str], resamples: Resamples) -> Floats:
+def _sacrebleu_samples(reference: Reference, texts: Sequence[str]) -> Floats:
     """BLEU-4 by sacrebleu, 0 where no report is long enough for four words in a row.
 
-    What missing reports are charged with would otherwise count as written there, and its smoothing
-    would give it a score.
+    The n-grams that missing reports are charged with would otherwise count as written there, and
+    the smoothing would give them a score.
     """
-    counts, missing = sacrebleu_counts(references, texts), is_missing(texts)
-    present = resamples.sums(np.where(missing[:, None], 0.0, counts))
-    scores = sacrebleu_score(resamples.sums(wrong_ngrams(counts, missing)))
-    return np.where(present[..., 2 * MAX_ORDER - 1] > 0, scores, 0.0)
+    counts, missing = text_metrics.sacrebleu_counts(reference.texts, texts), is_missing(texts)
+    present = reference.resamples.sums(np.where(missing[:, None], 0.0, counts))
+    charged = reference.resamples.sums(wrong_ngrams(counts, missing))
+    has_4_grams = present[..., 2 * MAX_ORDER - 1] > 0  # the last of the columns of n-grams written
+    return np.where(has_4_grams, text_metrics.sacrebleu_score(charged), 0.0)
 
 
-def ranking_samples(labels: Flags, probabilities: Floats, resamples: Resamples) -> Samples:
-    """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
-    auroc, auprc = ranking(labels, probabilities, resamples.weights)
-    classes = range(labels.shape[1])
-    return {
-        "macro_auroc": mean_over_classes(auroc, classes),
-        "macro_auprc": mean_over_classes(auprc, classes),
-    }
+def report_samples(reference: Reference, texts: Sequence[str], claimed: Flags) -> Samples:
+    """Every metric of N reports and the (N, A) abnormalities they claim."""
+    return {**label_samples(reference, claimed), **text_samples(reference, texts)}
 
 
-def label_scores(labels: Flags, claimed: Flags, resamples: Resamples) -> dict[str, Any]:
-    """Macro F1, precision, recall and CRG of claimed abnormalities."""
-    return with_intervals(label_samples(labels, claimed, resamples))
-
-
-def text_scores(
-    references: Sequence[str], texts: Sequence[str], resamples: Resamples
-) -> dict[str, Any]:
-    """Overlap with the references, and how much the texts repeat each other."""
+def report_scores(reference: Reference, texts: Sequence[str], claimed: Flags) -> dict[str, Any]:
+    """Every number about N reports, and how much they repeat each other."""
     copies = Counter(texts)
-    return with_intervals(text_samples(references, texts, resamples)) | {
+    return {
+        **with_intervals(report_samples(reference, texts, claimed)),
         "distinct_share": round(len(copies) / len(texts), 6),
         "most_common_share": round(copies.most_common(1)[0][1] / len(texts), 6),
     }
 
 
-def meteor_scores(
-    references: Sequence[str], texts: Sequence[str], resamples: Resamples
+def ranking_samples(reference: Reference, probabilities: Floats) -> Samples:
+    """Macro AUROC and AUPRC over the classes that have both kinds of cases."""
+    per_class = ranking(reference.labels, probabilities, reference.resamples.weights)
+    classes = range(len(reference.names))
+    means = (mean_over_classes(values, classes) for values in per_class)
+    return dict(zip(("macro_auroc", "macro_auprc"), means, strict=True))
+
+
+def classifier_scores(
+    reference: Reference, probabilities: Floats | None, thresholds: Floats
 ) -> dict[str, Any]:
+    """Score (N, A) probabilities at 0.5 and at tuned thresholds, (A,).
+
+    A case without probabilities is a row of NaN and as wrong as it can be.
+    """
+    if probabilities is None:
+        return {}
+    probabilities = wrong_probabilities(reference.labels, probabilities)
+    plain = label_samples(reference, probabilities >= DEFAULT_THRESHOLD)
+    tuned = label_samples(reference, probabilities >= thresholds)["macro_f1"]
+    rankings = ranking_samples(reference, probabilities)
+    return with_intervals({**plain, "macro_f1_tuned": tuned, **rankings})
+
+
+def other_protocols(reference: Reference, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """BLEU of N reports under every protocol but the headline's."""
+    others = [protocol for protocol in PROTOCOLS if protocol != HEADLINE]
+    return {name: with_intervals(bleu_samples(reference, texts, name)) for name in others}
+
+
+def above_trivial(reference: Reference, claimed: Flags, trivial: Sequence[Flags]) -> dict[str, Any]:
+    """Macro-F1 of (N, A) claims minus that of the best that never looks at an image."""
+    own, *rivals = (label_samples(reference, claims)["macro_f1"] for claims in (claimed, *trivial))
+    best = max(rivals, key=lambda samples: float(samples[0]))
+    return with_interval("above_trivial", own - best)
+
+
+def meteor_scores(reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
     """METEOR of the corpus, and the mean over reports, which alone can be resampled.
 
-    Nothing can be charged to the corpus value for a missing report, so it is not given then.
+    The corpus value cannot be charged for a missing report, so it is left out then.
 
     Raises:
         SetupError: there is no Java, or its program fails.
     """
     missing = is_missing(texts)
-    corpus, each = meteor(references, texts)
-    return {
-        "corpus": None if missing.any() else round(corpus, 6),
-        **with_interval("mean_over_reports", resamples.means(np.where(missing, 0.0, each))),
-    }
-
-
-def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Samples:
-    """Precision, recall and F1 of each class, each (1 + R, A)."""
-    counts = Confusion(*(resamples.sums(part) for part in Confusion.per_case(labels, claimed)))
-    return dict(zip(("precision", "recall", "f1"), precision_recall_f1(counts), strict=True))
+    corpus, each = text_metrics.meteor(reference.texts, texts)
+    means = reference.resamples.means(np.where(missing, 0.0, each))
+    whole = None if missing.any() else round(corpus, 6)
+    return {"corpus": whole, **with_interval("mean_over_reports", means)}

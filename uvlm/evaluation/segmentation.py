@@ -1,7 +1,7 @@
-"""Dice per structure, and its means over anatomy and over lesions.
+"""Dice per structure, and its mean over classes.
 
-A case counts a structure only where the reference has it; a structure the model adds where the
-reference has none costs voxels of the classes it covers, nothing more. A missing mask scores 0.
+A structure counts only in cases whose reference has it; one that the model adds elsewhere costs
+voxels of the classes it covers, nothing more. A missing mask scores 0.
 
 N cases, C classes (0 is background), (D, H, W) = (z, y, x).
 """
@@ -12,24 +12,18 @@ from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.arrays import Counts, Floats
+from uvlm.arrays import Counts, Flags, Floats, Ids
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.errors import DataError
 
 DICE_RULE: Final = "mean over the classes present in the reference of a case, then over cases"
 
 
-def overlap_counts(
-    case_id: str,
-    reference: npt.NDArray[np.uint8],
-    predicted: npt.NDArray[np.uint8] | None,
-    num_classes: int,
-) -> Counts:
+def overlap_counts(case_id: str, reference: Ids, predicted: Ids | None, num_classes: int) -> Counts:
     """Voxels per class in the intersection, the reference and the prediction: (3, C).
 
-    Voxels where the reference is IGNORE_ID are not looked at.
+    Voxels where the reference is IGNORE_ID are left out.
 
     Raises:
         DataError: the two grids differ, or a label is not a class.
@@ -37,20 +31,16 @@ def overlap_counts(
     if predicted is None:
         predicted = np.zeros_like(reference)
     if predicted.shape != reference.shape:
-        raise DataError(
-            case_id,
-            f"predicted mask has grid {predicted.shape}, the label map {reference.shape}",
-            "force the stage generate",
-        )
+        fact = f"predicted mask has grid {predicted.shape}, the label map {reference.shape}"
+        raise DataError(case_id, fact, "force the stage generate")
     ignored = reference == IGNORE_ID
     if ignored.any():
         reference, predicted = reference[~ignored], predicted[~ignored]
-    parts = [
-        np.bincount(labels, minlength=num_classes)
-        for labels in (reference[reference == predicted], reference.ravel(), predicted.ravel())
-    ]
-    if max(len(part) for part in parts) > num_classes:
-        largest = max(len(part) for part in parts) - 1
+    # Where both agree, either one's ids count the intersection.
+    labels = (reference[reference == predicted], reference.ravel(), predicted.ravel())
+    parts = [np.bincount(ids, minlength=num_classes) for ids in labels]
+    largest = max(map(len, parts)) - 1  # bincount grows beyond minlength for a larger id
+    if largest >= num_classes:
         raise DataError(case_id, f"label {largest} but the scheme has {num_classes} classes")
     return np.stack(parts).astype(np.int64)
 
@@ -72,11 +62,8 @@ def mean_over_classes(dice: Floats, class_ids: Iterable[int]) -> Floats:
     return means
 
 
-def bounding_box(mask: npt.NDArray[np.bool_]) -> tuple[slice, ...]:
-    """Find the smallest part of a grid that holds all of a mask that is not empty."""
-    kept = []
-    for axis in range(mask.ndim):
-        others = tuple(other for other in range(mask.ndim) if other != axis)
-        places = np.flatnonzero(mask.any(axis=others))
-        kept.append(slice(int(places[0]), int(places[-1]) + 1))
-    return tuple(kept)
+def bounding_box(mask: Flags) -> tuple[slice, ...]:
+    """Find the smallest box that holds all of a mask, which must not be empty."""
+    axes = range(mask.ndim)
+    places = [np.flatnonzero(mask.any(axis=(*{*axes} - {axis},))) for axis in axes]
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in places)

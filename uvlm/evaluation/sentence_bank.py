@@ -1,9 +1,9 @@
 """What training reports say about each abnormality, sentence by sentence, learned by counting.
 
 A sentence claims an abnormality if the labeller reads it there. It denies one if it claims nothing
-and is all but never written where the abnormality is present. Everything else is boilerplate,
-which may still be at odds with some labels ("No active disease."). A report for any set of
-abnormalities can then be composed of the most frequent sentences.
+and is hardly ever written where the abnormality is present. Everything else is boilerplate, which
+may still be at odds with some labels ("No active disease."). From the most frequent sentences a
+report can then be composed for any set of abnormalities.
 
 S sentences, A abnormalities.
 """
@@ -12,47 +12,56 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.arrays import Flags
+from uvlm.arrays import Counts, Flags, Floats
 from uvlm.text.report import Report
 
 Label = Callable[[Sequence[str]], Flags]  # texts to (N, A)
 
 MAX_SENTENCES: Final = 3000
-MIN_SHARE: Final = 0.1  # a sentence written in fewer of the reports it fits is not typical
+MIN_SHARE: Final = 0.1  # a sentence in fewer of the reports that it fits is not typical
 RARE: Final = 0.1  # of the co-occurrences that chance would bring
-MIN_EXPECTED: Final = 5.0  # below this, never seen together may be chance
+MIN_EXPECTED: Final = 5.0  # below this, never having been seen together may be chance
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+")
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """A frequent sentence of one report section; abnormalities by their index."""
-
-    text: str
-    count: int
-    position: float
-    claims: frozenset[int]
-    denies: frozenset[int]
-    never_with: frozenset[int]
-    always_with: frozenset[int]
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SectionBank:
-    """The frequent sentences of one section, most frequent first."""
+    """The S frequent sentences of one section, most frequent first.
 
-    sentences: tuple[Sentence, ...]
-    mean_length: float
-    num_with: tuple[int, ...]
+    Args:
+        texts: the sentences.
+        counts: (S,) reports that contain each.
+        positions: (S,) mean place in the section, from 0 to 1.
+        claims: (S, A) abnormalities that the labeller reads in it.
+        denies: (S, A) abnormalities that it rules out.
+        never_with: (S, A) abnormalities beside which it is hardly ever written.
+        always_with: (S, A) abnormalities without which it is hardly ever written.
+        num_with: (A,) reports that show each abnormality.
+        num_reports: all reports.
+        mean_length: sentences in a section.
+    """
+
+    texts: tuple[str, ...]
+    counts: Counts
+    positions: Floats
+    claims: Flags
+    denies: Flags
+    never_with: Flags
+    always_with: Flags
+    num_with: Counts
     num_reports: int
+    mean_length: float
+
+    def fits(self, present: Flags) -> Flags:
+        """Tell which sentences are written beside all that is present and all that is absent."""
+        contradicts = (self.never_with & present) | (self.always_with & ~present)  # (S, A)
+        return np.asarray(~contradicts.any(axis=1))
 
     def compose(self, present: Flags, always_claim: bool) -> str:
         """Write the section for a set of abnormalities.
@@ -63,30 +72,27 @@ class SectionBank:
             present: (A,) which abnormalities to claim.
             always_claim: claim what is present even where most reports leave it out here.
         """
-        chosen: list[Sentence] = []
-        for abnormality in np.flatnonzero(present):
-            chosen += self._claim(int(abnormality), always_claim)
-        for abnormality in np.flatnonzero(~present):
-            if not any(int(abnormality) in sentence.denies for sentence in chosen):
-                chosen += self._denial(int(abnormality), present)
-        boilerplate = [s for s in self.sentences if not s.claims and not s.denies]
+        fits, chosen = self.fits(present), list[int]()
+        claims_one = self.claims.sum(axis=1) == 1
+        for number in np.flatnonzero(present):
+            least = 0.0 if always_claim else MIN_SHARE * self.num_with[number]
+            # Rows are ordered by count, so the first that qualifies is the most usual one.
+            usual = self.claims[:, number] & claims_one & (self.counts >= least)
+            chosen += [*np.flatnonzero(usual)[:1]]
+        for number in np.flatnonzero(~present):
+            # "Heart and pleura are normal." may already have denied this one, too.
+            if not self.denies[chosen, number].any():
+                least = MIN_SHARE * (self.num_reports - self.num_with[number])
+                usual = self.denies[:, number] & fits & (self.counts >= least)
+                chosen += [*np.flatnonzero(usual)[:1]]
+        boilerplate = ~(self.claims | self.denies).any(axis=1) & fits
         room = max(round(self.mean_length) - len(chosen), 0)
-        chosen += [s for s in boilerplate if _fits(s, present)][:room]
-        return _in_order(chosen)
+        return self.in_order([*chosen, *np.flatnonzero(boilerplate)[:room]])
 
-    def unclaiming(self, present: Flags) -> list[Sentence]:
-        """List the sentences that claim nothing and fit, most frequent first."""
-        return [s for s in self.sentences if not s.claims and _fits(s, present)]
-
-    def _claim(self, abnormality: int, always: bool) -> list[Sentence]:
-        least = 0.0 if always else MIN_SHARE * self.num_with[abnormality]
-        found = (s for s in self.sentences if s.claims == {abnormality} and s.count >= least)
-        return [*islice(found, 1)]
-
-    def _denial(self, abnormality: int, present: Flags) -> list[Sentence]:
-        least = MIN_SHARE * (self.num_reports - self.num_with[abnormality])
-        found = (s for s in self.sentences if abnormality in s.denies and s.count >= least)
-        return [*islice((s for s in found if _fits(s, present)), 1)]
+    def in_order(self, chosen: Iterable[int]) -> str:
+        """Join sentences in the order in which reports use them."""
+        ordered = sorted(chosen, key=lambda row: (self.positions[row], self.texts[row]))
+        return " ".join(self.texts[row] for row in ordered)
 
 
 @dataclass(frozen=True)
@@ -105,12 +111,16 @@ class SentenceBank:
 
     def most_frequent(self, present: Flags, num_sentences: int) -> str:
         """Write a report of the most frequent sentences that claim nothing and fit."""
-        sections = [part.unclaiming(present) for part in (self.findings, self.impression)]
-        ranked = sorted((s for part in sections for s in part), key=lambda s: (-s.count, s.text))
-        chosen = ranked[:num_sentences]
-        return Report(
-            *(_in_order([s for s in part if any(s is c for c in chosen)]) for part in sections)
-        ).text
+        parts = (self.findings, self.impression)
+        ranked = sorted(
+            (-part.counts[row], part.texts[row], number, row)
+            for number, part in enumerate(parts)
+            for row in np.flatnonzero(part.fits(present) & ~part.claims.any(axis=1)).tolist()
+        )
+        chosen: tuple[list[int], list[int]] = ([], [])
+        for _, _, number, row in ranked[:num_sentences]:
+            chosen[number].append(row)
+        return Report(*map(SectionBank.in_order, parts, chosen)).text
 
 
 def learn_sentences(reports: Sequence[Report], labels: Flags, label: Label) -> SentenceBank:
@@ -132,54 +142,32 @@ def _learn_section(sections: Sequence[str], labels: Flags, label: Label) -> Sect
     ranked = sorted(counts, key=lambda text: (-counts[text], text))[:MAX_SENTENCES]
     frequent = set(ranked)
     places: dict[str, list[float]] = defaultdict(list)
-    rows: dict[str, list[int]] = defaultdict(list)
+    rows: dict[str, set[int]] = defaultdict(set)
     for row, sentences in enumerate(written):
         for place, text in enumerate(sentences):
             if text in frequent:
                 places[text].append(place / len(sentences))
-                rows[text].append(row)
+                rows[text].add(row)
     claims = label(ranked) if ranked else np.zeros((0, labels.shape[1]), dtype=bool)
-    prevalence = labels.mean(axis=0)
-    known = [
-        _describe(
-            text, float(np.mean(places[text])), labels[sorted(set(rows[text]))], told, prevalence
-        )
-        for text, told in zip(ranked, claims, strict=True)
-    ]
+    # How often each sentence meets each abnormality, and how often it would by chance: (S, A).
+    seen = np.array([labels[[*rows[text]]].sum(axis=0) for text in ranked]).reshape(claims.shape)
+    times = np.array([counts[text] for text in ranked], dtype=np.int64)
+    expected = times[:, None] * labels.mean(axis=0)
+    never_with = _is_rare(seen, expected)
     return SectionBank(
-        tuple(known),
-        float(np.mean([len(sentences) for sentences in written])) if written else 0.0,
-        tuple(int(count) for count in labels.sum(axis=0)),
-        len(sections),
+        texts=tuple(ranked),
+        counts=times,
+        positions=np.array([np.mean(places[text]) for text in ranked]),
+        claims=claims,
+        # Seldom seen together is a denial only if chance would have brought it about often.
+        denies=never_with & (expected >= MIN_EXPECTED) & ~claims.any(axis=1, keepdims=True),
+        never_with=never_with,
+        always_with=_is_rare(times[:, None] - seen, times[:, None] - expected),
+        num_with=labels.sum(axis=0),
+        num_reports=len(sections),
+        mean_length=float(np.mean([len(sentences) for sentences in written])) if written else 0.0,
     )
 
 
-def _describe(
-    text: str, position: float, labels: Flags, claimed: Flags, prevalence: npt.NDArray[np.float64]
-) -> Sentence:
-    """Read one sentence from the (n, A) labels of the reports that contain it."""
-    expected = prevalence * len(labels)
-    never = _is_rare(labels.sum(axis=0), expected)
-    always = _is_rare((~labels).sum(axis=0), len(labels) - expected)
-    denied = never & (expected >= MIN_EXPECTED) & ~claimed.any()
-    sets = [_indices(flags) for flags in (claimed, denied, never, always)]
-    return Sentence(text, len(labels), position, *sets)
-
-
-def _is_rare(seen: npt.NDArray[np.int64], expected: npt.NDArray[np.float64]) -> Flags:
+def _is_rare(seen: Counts, expected: Floats) -> Flags:
     return (seen <= RARE * expected) & (expected > 0)
-
-
-def _in_order(sentences: Sequence[Sentence]) -> str:
-    """Join sentences in the order in which reports use them."""
-    return " ".join(s.text for s in sorted(sentences, key=lambda s: (s.position, s.text)))
-
-
-def _indices(flags: Flags) -> frozenset[int]:
-    return frozenset(int(index) for index in np.flatnonzero(flags))
-
-
-def _fits(sentence: Sentence, present: Flags) -> bool:
-    """Whether the sentence has been written beside all that is present and all that is absent."""
-    contradicts = any(present[index] for index in sentence.never_with)
-    return not contradicts and all(present[index] for index in sentence.always_with)

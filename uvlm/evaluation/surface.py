@@ -1,12 +1,12 @@
 """Dice and surface distances per structure in the CT's own grid, by MONAI.
 
-    dice                overlap; 0 where only one of the two masks has the structure
-    surface_distance    mean of the distances from either surface to the other, in mm
-    hausdorff_95        95th percentile of them, in mm, the larger of both directions
+    dice                0 where only one of the two masks has the structure
+    surface_distance    mean distance from either surface to the other, in mm
+    hausdorff_95        95th percentile of those distances, in mm, the larger of both directions
 
-Distances need both surfaces: they are NaN where the prediction has none, and such a structure shows
-in its Dice. Where the whole prediction is missing they are infinite, so that leaving one out never
-pays. Structures that the reference lacks are left out.
+Distances need both surfaces: they are NaN where the prediction lacks the structure, which its Dice
+shows. Where the whole prediction is missing they are infinite, so that leaving one out never pays.
+Structures that the reference lacks are left out.
 
 C classes (0 is background), (D, H, W) = (z, y, x).
 """
@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Flags
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import DataError
@@ -41,8 +41,10 @@ def structure_scores(
     Raises:
         DataError: the grids differ.
     """
-    if predicted is not None:
-        _check_same_grid(reference, predicted)
+    shape = reference.array.shape
+    if predicted is not None and not is_on_grid(predicted, shape, reference.affine):
+        fact = f"is on another grid {predicted.array.shape} than the reference {shape}"
+        raise DataError("predicted mask", fact, "compare on one grid")
     rows = []
     for number in sorted(int(n) for n in np.unique(reference.array) if n):
         scores = {"dice": 0.0, "surface_distance": np.inf, "hausdorff_95": np.inf}
@@ -53,18 +55,12 @@ def structure_scores(
     return rows
 
 
-def _check_same_grid(reference: LabelMap, predicted: LabelMap) -> None:
-    if not is_on_grid(predicted, reference.array.shape, reference.affine):
-        fact = f"lies on another grid {predicted.array.shape} than the reference"
-        raise DataError("predicted mask", f"{fact} {reference.array.shape}", "compare on one grid")
-
-
 def mask_pair_scores(
-    reference: npt.NDArray[np.bool_], predicted: npt.NDArray[np.bool_], spacing: Sequence[float]
+    reference: Flags, predicted: Flags, spacing: Sequence[float]
 ) -> dict[str, float]:
     """Dice, mean surface distance and 95 % Hausdorff distance of one structure.
 
-    MONAI has a function for each distance, and each looks for the two surfaces anew, which is what
+    MONAI has a function for each distance, and each finds the two surfaces anew, which is what
     takes the time; here both are read off the same distances.
 
     Args:
@@ -76,6 +72,7 @@ def mask_pair_scores(
     from monai.metrics.meandice import compute_dice
     from monai.metrics.utils import get_edge_surface_distance
 
+    # Outside the box of both masks there is no surface; a distance transform of it is not needed.
     place = bounding_box(reference | predicted)
     wanted, written = (torch.from_numpy(mask[place]) for mask in (reference, predicted))
     dice = float(compute_dice(written[None, None], wanted[None, None]))
@@ -84,11 +81,13 @@ def mask_pair_scores(
     with warnings.catch_warnings():
         # MONAI 1.6 warns of an argument that only its own code passes.
         warnings.filterwarnings("ignore", ".*always_return_as_numpy", FutureWarning)
+        # Two vectors of mm: from each surface voxel of one mask to the other's surface, and back.
         _, directions, _ = get_edge_surface_distance(
             written, wanted, spacing=[*spacing], symmetric=True
         )
     return {
         "dice": dice,
+        # Over the voxels of both surfaces, so the larger surface weighs more.
         "surface_distance": float(torch.cat(directions).mean()),
         "hausdorff_95": max(float(torch.quantile(d, PERCENTILE / 100)) for d in directions),
     }

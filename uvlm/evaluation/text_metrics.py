@@ -7,7 +7,7 @@
 
 ROUGE-L, CIDEr and METEOR are pycocoevalcap's, on texts cleaned under the same protocol as for BLEU;
 sacrebleu cuts words and punctuation itself and gets the texts as they are. All but METEOR's corpus
-value are means or sums over reports, so a bootstrap can weigh reports.
+value are means or sums over reports, so that a bootstrap can weight reports.
 
 N cases; `...` is any leading shape, such as bootstrap samples.
 """
@@ -25,7 +25,6 @@ from uvlm.errors import SetupError
 from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, clean_pairs
 
 ROUGE_BETA: Final = 1.2
-_NO_JAVA: Final = "no Java"
 
 
 def rouge_l(
@@ -33,8 +32,8 @@ def rouge_l(
 ) -> Floats:
     """ROUGE-L of each report, (N,), as pycocoevalcap defines it: words are split at single spaces.
 
-    Its table of lengths takes a second for five reports; here a row of the table is the bits of one
-    integer.
+    Its table of lengths takes a second for five reports; here each row of that table is the bits of
+    one integer.
     """
     scores = []
     for reference, prediction in clean_pairs(references, predictions, protocol):
@@ -49,15 +48,16 @@ def rouge_l(
 def longest_common_subsequence(first: Sequence[str], second: Sequence[str]) -> int:
     """Count the words that both have in the same order, gaps allowed.
 
-    Bit i of `row` is 0 where the subsequence with first[: i + 1] is longer than with first[:i].
+    The bit-parallel algorithm of Hyyrö (2004): bit i of `row` is 0 where the subsequence with
+    first[: i + 1] is longer than that with first[:i].
     """
     places: dict[str, int] = {}
     for place, word in enumerate(first):
         places[word] = places.get(word, 0) | 1 << place
-    everywhere = (1 << len(first)) - 1
-    row = everywhere
+    row = everywhere = (1 << len(first)) - 1
     for word in second:
         matches = row & places.get(word, 0)
+        # The carry of the sum moves each step of the lengths down to its lowest match.
         row = (row + matches | row - matches) & everywhere
     return len(first) - row.bit_count()
 
@@ -85,13 +85,13 @@ def sacrebleu_counts(references: Sequence[str], predictions: Sequence[str]) -> F
     bleu = BLEU(tokenize="13a")
     rows = bleu._extract_corpus_statistics([*predictions], [[*references]])
     counts = np.asarray(rows, dtype=np.float64).reshape(len(rows), 2 * MAX_ORDER + 2)
-    return np.concatenate([counts[:, 2:], counts[:, :2]], axis=1)
+    return np.roll(counts, -2, axis=1)  # sacrebleu puts the two lengths first
 
 
 def sacrebleu_score(counts: Floats) -> Floats:
     """BLEU-4 from summed counts, (..., 10) to (...,), in [0, 1].
 
-    The k-th order without a match counts as 1 / 2^k matches.
+    Smoothed exponentially: the k-th order without a match counts as 1 / 2^k matches.
     """
     matched, written = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]
     length, reference_length = counts[..., -2], counts[..., -1]
@@ -99,15 +99,16 @@ def sacrebleu_score(counts: Floats) -> Floats:
     smoothed = np.where(nothing, 0.5 ** np.cumsum(nothing, axis=-1), matched)
     precisions = np.divide(smoothed, written, out=np.zeros_like(smoothed), where=written > 0)
     positive = (precisions > 0).all(axis=-1) & (matched.sum(axis=-1) > 0) & (length > 0)
-    logs = np.log(np.where(precisions > 0, precisions, 1.0)).mean(axis=-1)
+    logs = np.log(np.where(precisions > 0, precisions, 1.0)).mean(axis=-1)  # geometric mean
     ratio = np.divide(reference_length, length, out=np.ones_like(length), where=length > 0)
-    scores: Floats = np.where(positive, np.exp(logs + np.minimum(1.0 - ratio, 0.0)), 0.0)
+    brevity = np.minimum(1.0 - ratio, 0.0)
+    scores: Floats = np.where(positive, np.exp(logs + brevity), 0.0)
     return scores
 
 
 def why_no_meteor() -> str:
-    """Say what METEOR, a Java program, lacks here; empty where it runs."""
-    return "" if shutil.which("java") else _NO_JAVA
+    """Say what METEOR, a Java program, lacks on this machine; empty if nothing."""
+    return "" if shutil.which("java") else "no Java"
 
 
 def meteor(
@@ -121,10 +122,11 @@ def meteor(
     if why_no_meteor():
         fact = "is a Java program, and there is no java on the PATH"
         raise SetupError("METEOR", fact, "install a Java runtime or leave METEOR out")
-    cleaned = clean_pairs(references, predictions, protocol)
-    pairs = [[" ".join(text.split()) for text in pair] for pair in cleaned]
-    wanted = {number: [reference] for number, (reference, _) in enumerate(pairs)}
-    written = {number: [prediction] for number, (_, prediction) in enumerate(pairs)}
+    # Its program reads a line per report, so no text may hold a line break.
+    wanted, written = (
+        {number: [" ".join(text.split())] for number, text in enumerate(texts)}
+        for texts in zip(*clean_pairs(references, predictions, protocol), strict=True)
+    )
     try:
         corpus, each = _meteor_program(wanted, written)
     except (OSError, ValueError) as error:
@@ -136,7 +138,7 @@ def meteor(
 def _meteor_program(
     wanted: dict[int, list[str]], written: dict[int, list[str]]
 ) -> tuple[float, list[float]]:
-    """Run METEOR, and end its process."""
+    """Run METEOR and end its process, which pycocoevalcap leaves running."""
     from pycocoevalcap.meteor.meteor import Meteor
 
     program = Meteor()

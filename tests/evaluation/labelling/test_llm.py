@@ -266,7 +266,7 @@ def test_the_environment_names_the_endpoint(
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:8000", "http://"])
 def test_only_http_addresses_are_endpoints(url: str) -> None:
-    with pytest.raises(ConfigError, match="no http"):
+    with pytest.raises(ConfigError, match="not an http"):
         Endpoint(url, "tiny")
 
 

@@ -1,8 +1,8 @@
 """The labellers themselves; uvlm/evaluation/labeller.py chooses one.
 
 phantom.py         the report grammar of the phantoms, read backwards
-rules.py           patterns/*.yaml, one file a family of abnormalities, in the notation of
+rules.py           patterns/*.yaml, one file per family of abnormalities, in the notation of
                    notation.py, matched against what sentences.py finds asserted
-radbert.py         CT-RATE's official classifier; radbert_import.py brings its weights in
-llm.py             a language model, asked through chat.py
+radbert.py         CT-RATE's official classifier; radbert_import.py converts its weights
+llm.py             a language model, asked llm_prompt.txt through chat.py
 """

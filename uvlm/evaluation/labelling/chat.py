@@ -1,7 +1,7 @@
-"""One question to an OpenAI-compatible endpoint, with patience.
+"""Patient questions to an OpenAI-compatible endpoint.
 
-Too many requests (429), errors of the server (5xx), slowness and broken connections are tried again
-after a growing pause, or after the one the server asks for. Redirects are not followed.
+After 429 (too many requests), 5xx (server errors), timeouts and broken connections it tries again,
+after a growing pause or the one that the server asks for. Redirects are not followed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class Answer(NamedTuple):
-    """What the model said, and what it counted."""
+    """What the model said, and the tokens it counted."""
 
     content: str
     tokens_in: int
@@ -35,17 +35,16 @@ class Answer(NamedTuple):
 
 
 class NotNow(Exception):
-    """One attempt failed, another may not."""
+    """An attempt failed; another may succeed."""
 
     def __init__(self, fact: str, pause_s: float | None = None) -> None:
-        self.fact = fact
-        self.pause_s = pause_s
         super().__init__(fact)
+        self.fact, self.pause_s = fact, pause_s
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where questions go; `pause_s` doubles from one attempt to the next."""
+    """Where questions go; `pause_s` doubles from attempt to attempt."""
 
     url: str
     model: str
@@ -59,9 +58,9 @@ class Endpoint:
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(LLM_URL.name, f"{self.url!r} is no http(s) address")
+            raise ConfigError(LLM_URL.name, f"{self.url!r} is not an http(s) address")
         if self.key and parts.scheme == "http" and parts.hostname not in _LOCAL:
-            fact = f"{self.url} would get the key unencrypted"
+            fact = f"{self.url} would receive the key unencrypted"
             raise ConfigError(LLM_URL.name, fact, "use https")
 
     @classmethod
@@ -76,31 +75,25 @@ def ask(endpoint: Endpoint, messages: Sequence[Message], understand: Callable[[A
     """Ask until `understand` accepts the answer; it raises NotNow for nonsense.
 
     Raises:
-        SetupError: the endpoint refuses, or no attempt gave an answer that can be understood.
+        SetupError: the endpoint refuses, or no attempt brought an answer that can be understood.
     """
-    pause_s = endpoint.pause_s
     fact = ""
     for attempt in range(endpoint.attempts):
         try:
             return understand(_post(endpoint, messages))
         except NotNow as failure:
-            fact = failure.fact
-            if attempt + 1 < endpoint.attempts:
-                wanted = pause_s if failure.pause_s is None else failure.pause_s
-                time.sleep(min(wanted, _LONGEST_PAUSE_S))
-            pause_s *= 2
-    remedy = "run it again: answers so far are kept"
+            fact, pause_s = failure.fact, failure.pause_s
+        if attempt + 1 < endpoint.attempts:
+            pause_s = endpoint.pause_s * 2**attempt if pause_s is None else pause_s
+            time.sleep(min(pause_s, _LONGEST_PAUSE_S))
+    remedy = "run it again: the answers so far are kept"
     raise SetupError(endpoint.url, f"{endpoint.attempts} attempts failed, last: {fact}", remedy)
 
 
 def _post(endpoint: Endpoint, messages: Sequence[Message]) -> Answer:
     """Send one request and read its answer."""
-    question = {
-        "model": endpoint.model,
-        "messages": list(messages),
-        "temperature": 0,
-        "response_format": {"type": "json_object"},
-    }
+    form = {"temperature": 0, "response_format": {"type": "json_object"}}
+    question = {"model": endpoint.model, "messages": list(messages), **form}
     headers = {"Content-Type": "application/json"}
     if endpoint.key:
         headers["Authorization"] = f"Bearer {endpoint.key}"
@@ -114,7 +107,8 @@ def _post(endpoint: Endpoint, messages: Sequence[Message]) -> Answer:
         with error:
             if error.code == 429 or error.code >= 500:
                 raise NotNow(f"status {error.code}", _retry_after(error)) from None
-            raise SetupError(endpoint.url, f"status {error.code}", _REMEDY) from None
+            remedy = "check UVLM_LLM_URL, UVLM_LLM_MODEL and UVLM_LLM_KEY"
+            raise SetupError(endpoint.url, f"status {error.code}", remedy) from None
     except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
         raise NotNow(str(error) or type(error).__name__) from None
     return _read_answer(body)
@@ -127,9 +121,9 @@ def _read_answer(body: bytes) -> Answer:
         usage = document.get("usage") or {}
         tokens = [int(usage.get(f"{side}_tokens") or 0) for side in ("prompt", "completion")]
     except (ValueError, TypeError, LookupError, AttributeError):
-        raise NotNow("the answer is no chat completion") from None
+        raise NotNow("the answer is not a chat completion") from None
     if not isinstance(content, str):
-        raise NotNow("the answer holds no text")
+        raise NotNow("the answer has no text")
     return Answer(content, *tokens)
 
 
@@ -142,11 +136,10 @@ def _retry_after(error: urllib.error.HTTPError) -> float | None:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would carry the key and the report elsewhere."""
+    """Refuses to follow: a redirect would carry the key and the report elsewhere."""
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
 
 
 _OPENER: Final = urllib.request.build_opener(_NoRedirect)
-_REMEDY: Final = "check UVLM_LLM_URL, UVLM_LLM_MODEL and UVLM_LLM_KEY"

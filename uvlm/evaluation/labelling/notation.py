@@ -7,7 +7,7 @@
     <artery>            a word list of the same file's `terms`
 
 Everything else is a regular expression on lower-case text with single blanks. A pattern begins and
-ends at word boundaries, and brackets only group.
+ends at word boundaries, and parentheses only group.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Condition:
-    """What must and what must not occur in one clause."""
+    """What must and what must not occur in a clause."""
 
     wanted: tuple[re.Pattern[str], ...]
     unwanted: tuple[re.Pattern[str], ...]
@@ -47,12 +47,12 @@ def any_of(patterns: Iterable[str], terms: Mapping[str, str] | None = None) -> r
 
 
 def _with_terms(pattern: str, terms: Mapping[str, str]) -> str:
-    """Put in the word lists; one may not contain another."""
+    """Insert the word lists; none may contain another."""
     return re.sub(r"<(\w+)>", lambda match: terms[match[1]], pattern)
 
 
 def _expression(pattern: str) -> str:
     """Translate a pattern into a regular expression."""
-    pattern = re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)
+    pattern = re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern)  # capturing costs time
     pattern = re.sub(r"(?<=[\w-])\*", r"\\w*", pattern)  # a word that goes on
     return re.sub(r" ~(\d+) ", r"[:)]?(?: [^\\s,]+){0,\1} \\(?", pattern)  # words between

@@ -2,8 +2,9 @@
 
     text -> tokens (512 at most) -> RoBERTa -> pooled (B, H) -> linear (B, 18) -> sigmoid >= 0.5
 
-Weights are the user's own: `uvlm import-radbert` turns the published checkpoint into the folder
+The user brings the weights: `uvlm import-radbert` turns the published checkpoint into the folder
 that UVLM_RADBERT_WEIGHTS names (model.safetensors, config.json and the tokenizer's files).
+
 B texts of a batch, H hidden size.
 """
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 WEIGHTS_FILE: Final = "model.safetensors"
-_MAX_TOKENS: Final = 512
+_TOKENS: Final = {"max_length": 512, "truncation": True, "padding": True, "return_tensors": "pt"}
 _THRESHOLD: Final = 0.5
 _BATCH_SIZE: Final = 16
 
@@ -33,7 +34,7 @@ class RadbertLabeller:
     """Labels by the official classifier.
 
     Args:
-        folder: what `uvlm import-radbert` wrote; else UVLM_RADBERT_WEIGHTS.
+        folder: written by `uvlm import-radbert`; by default UVLM_RADBERT_WEIGHTS.
     """
 
     name: Final = "radbert"
@@ -42,33 +43,25 @@ class RadbertLabeller:
         from uvlm.device import choose_device_of_published
 
         self._device = choose_device_of_published()
-        folder = folder or RADBERT_WEIGHTS.needed(
-            "name the folder that `uvlm import-radbert` wrote",
-            "no weights for the radbert labeller",
-        )
-        self._tokenizer, self._model = load_radbert(folder)
+        remedy = "set it to the folder that `uvlm import-radbert` wrote"
+        fact = "no weights for the radbert labeller"
+        self._tokenizer, self._model = load_radbert(folder or RADBERT_WEIGHTS.needed(remedy, fact))
         self._model.to(self._device).eval()
 
     def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """One row a text, one column an abnormality in CT-RATE's order; 1 is present."""
+        """One row per text, one column per abnormality in CT-RATE's order; 1 is present."""
         return (self.probabilities(texts) >= _THRESHOLD).astype(np.int64)
 
     def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """One row a text, one column an abnormality in CT-RATE's order."""
+        """One row per text, one column per abnormality in CT-RATE's order."""
         import torch
 
         rows = np.zeros((len(texts), len(ABNORMALITIES)), dtype=np.float32)
-        # Texts of about one length pad each other least; the order of the rows stays.
+        # Texts of similar length need the least padding; rows keep the order of the texts.
         order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         for start in range(0, len(order), _BATCH_SIZE):
             batch = order[start : start + _BATCH_SIZE]
-            tokens = self._tokenizer(
-                [texts[row] for row in batch],
-                max_length=_MAX_TOKENS,
-                truncation=True,
-                padding=True,
-                return_tensors="pt",
-            ).to(self._device)
+            tokens = self._tokenizer([texts[row] for row in batch], **_TOKENS).to(self._device)
             with torch.inference_mode():
                 logits = self._model(tokens["input_ids"], tokens["attention_mask"])  # (B, 18)
             rows[batch] = logits.sigmoid().float().cpu().numpy()
@@ -87,8 +80,7 @@ def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
     transformers = import_transformers()
     missing = [n for n in ("config.json", WEIGHTS_FILE) if not (folder / n).is_file()]
     if missing:
-        remedy = "run `uvlm import-radbert`"
-        raise SetupError(folder, f"{' and '.join(missing)} missing", remedy)
+        raise SetupError(folder, f"no {' and no '.join(missing)}", "run `uvlm import-radbert`")
     try:
         model = build_radbert(transformers.RobertaConfig.from_pretrained(folder))
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
@@ -96,7 +88,7 @@ def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
             folder, local_files_only=True, trust_remote_code=False, do_lower_case=True
         )
     except (RuntimeError, SafetensorError, OSError, ValueError) as error:
-        fact = f"no RadBERT classifier ({first_line(error)})"
+        fact = f"is not a RadBERT classifier ({first_line(error)})"
         raise SetupError(folder, fact, "import it again") from None
     return tokenizer, model
 
@@ -108,7 +100,7 @@ def build_radbert(config: Any) -> torch.nn.Module:
     transformers = import_transformers()
 
     class Radbert(torch.nn.Module):
-        """Called like the published checkpoint's parts, so that its names fit."""
+        """Names its parts as the published checkpoint does, so that the weights fit."""
 
         def __init__(self) -> None:
             super().__init__()
@@ -116,7 +108,7 @@ def build_radbert(config: Any) -> torch.nn.Module:
             self.classifier = torch.nn.Linear(config.hidden_size, len(ABNORMALITIES))
 
         def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-            """Give the logits (B, 18) of tokens (B, T)."""
+            """Compute the logits (B, 18) of tokens (B, T)."""
             pooled = self.model(input_ids, attention_mask=attention_mask).pooler_output  # (B, H)
             logits: torch.Tensor = self.classifier(pooled)
             return logits
@@ -129,8 +121,6 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        remedy = "pip install 'uvlm[radbert]'"
-        raise SetupError(
-            "transformers", "the radbert labeller needs this package", remedy
-        ) from None
+        fact = "the radbert labeller needs this package"
+        raise SetupError("transformers", fact, "pip install 'uvlm[radbert]'") from None
     return transformers

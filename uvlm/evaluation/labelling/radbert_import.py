@@ -2,10 +2,10 @@
 
     checkpoint.pth                           folder
       model.embeddings...    (RoBERTa)         model.safetensors   the same names
-      model....position_ids  (no weight)       config.json         of the base model
+      model....position_ids  (dropped)         config.json         of the base model
       classifier.{weight,bias}  (18, H)        tokenizer's files   of the base model
 
-The checkpoint is read with weights_only=True, which unpickles tensors and nothing else.
+The checkpoint is read with weights_only=True, which unpickles nothing but tensors.
 """
 
 from __future__ import annotations
@@ -15,25 +15,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from uvlm.errors import ConfigError, DataError, first_line
-from uvlm.evaluation.labelling.radbert import (
-    WEIGHTS_FILE,
-    build_radbert,
-    import_transformers,
-    load_radbert,
-)
+from uvlm.evaluation.labelling import radbert
 from uvlm.files import filling_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
+_BASE_FILES: Final = (
+    *("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"),
+    *("vocab.json", "merges.txt"),
 )
-_NO_WEIGHT: Final = "model.embeddings.position_ids"  # a buffer of transformers before 4.31
+_NOT_A_WEIGHT: Final = "model.embeddings.position_ids"  # a buffer of transformers before 4.31
 
 
 def import_radbert(checkpoint: Path, base: Path, out: Path) -> None:
@@ -42,36 +34,36 @@ def import_radbert(checkpoint: Path, base: Path, out: Path) -> None:
     Args:
         checkpoint: RadBertClassifier.pth as published with CT-RATE.
         base: the downloaded folder of zzxslp/RadBERT-RoBERTa-4m (config.json and tokenizer).
-        out: the folder to make; it must not exist.
+        out: the folder to make; it must not exist yet.
 
     Raises:
         ConfigError: `out` exists.
-        DataError: the checkpoint or the base folder is not what it should be.
+        DataError: the checkpoint or the base folder is something else.
     """
     from safetensors.torch import save_file
 
     if out.exists():
         raise ConfigError("--out", f"{out} exists", "name a new folder")
-    transformers = import_transformers()
+    transformers = radbert.import_transformers()
     if not (base / "config.json").is_file():
         raise DataError(base, "no config.json", "download zzxslp/RadBERT-RoBERTa-4m there")
     weights = _read_checkpoint(checkpoint)
-    model = build_radbert(transformers.RobertaConfig.from_pretrained(base))
+    model = radbert.build_radbert(transformers.RobertaConfig.from_pretrained(base))
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:300]
         raise DataError(checkpoint, f"does not fit {base / 'config.json'} ({reason})") from None
     with filling_folder(out) as folder:
-        save_file(weights, folder / WEIGHTS_FILE)
-        for file in ("config.json", *_TOKENIZER_FILES):
+        save_file(weights, folder / radbert.WEIGHTS_FILE)
+        for file in _BASE_FILES:
             if (base / file).is_file():
                 shutil.copyfile(base / file, folder / file)
-        load_radbert(folder)
+        radbert.load_radbert(folder)  # a folder that does not load is not left behind
 
 
 def _read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Read the state dict without what is no weight."""
+    """Read the state dict, weights only."""
     import pickle
 
     import torch
@@ -81,11 +73,10 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        raise DataError(path, f"no checkpoint of tensors ({first_line(error)})") from None
+        fact = f"is not a checkpoint of tensors ({first_line(error)})"
+        raise DataError(path, fact) from None
     if not isinstance(content, dict) or not all(torch.is_tensor(v) for v in content.values()):
-        raise DataError(path, "no state dict of tensors")
-    return {
-        name.removeprefix("module."): tensor.contiguous().clone()
-        for name, tensor in content.items()
-        if name.removeprefix("module.") != _NO_WEIGHT
-    }
+        raise DataError(path, "is not a state dict of tensors")
+    # DataParallel puts "module." before every name; clones, because safetensors shares no memory.
+    named = {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    return {n: tensor.contiguous().clone() for n, tensor in named.items() if n != _NOT_A_WEIGHT}

@@ -4,8 +4,8 @@ Findings and impression are read alike, and one assertion is enough. The convent
 CT-RATE's annotators (docs/report_labels.md); the patterns are data, in patterns/*.yaml:
 
     Abnormality:
-      stems     letters of which one must occur, so that most sentences are skipped fast
-      per_comma whether the parts between commas are judged alone
+      stems     strings of which one must occur, so that most sentences are skipped fast
+      per_comma whether the parts between commas are judged separately
       ignore    patterns that are erased first
       present   conditions of which one must hold
 """
@@ -13,6 +13,7 @@ CT-RATE's annotators (docs/report_labels.md); the patterns are data, in patterns
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
@@ -20,8 +21,8 @@ from importlib.resources import files
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Counts
 from uvlm.errors import ConfigError
 from uvlm.evaluation.labelling.notation import Condition, any_of, parse_condition
 from uvlm.evaluation.labelling.sentences import Denials, split_sentences, unify_spelling
@@ -40,7 +41,7 @@ class Rule:
     present: tuple[Condition, ...]
 
     def is_claimed_by(self, clause: str) -> bool:
-        """Whether a clause that asserts what it says makes the abnormality present."""
+        """Whether the abnormality is present if all that the clause says is asserted."""
         if self.ignore is not None:
             clause = self.ignore.sub(" ", clause)
         parts = clause.split(",") if self.per_comma else (clause,)
@@ -62,35 +63,28 @@ class RulesLabeller:
         if unknown:
             raise ConfigError("rules", f"there are no patterns for {', '.join(unknown)}")
         self._rules = tuple(rules[name] for name in abnormalities)
-        self._columns_by_stem: dict[str, set[int]] = {}
+        self._columns_by_stem: dict[str, set[int]] = defaultdict(set)
         for column, rule in enumerate(self._rules):
             for stem in rule.stems:
-                self._columns_by_stem.setdefault(stem, set()).add(column)
-        # Reports repeat themselves: two in three sentences of CT-RATE have been seen before.
-        self._remembered = lru_cache(_NUM_REMEMBERED_SENTENCES)(self.columns_claimed_by)
+                self._columns_by_stem[stem].add(column)
+        # Reports repeat themselves: two in three sentences of CT-RATE have occurred before.
+        self._remembered = lru_cache(_NUM_REMEMBERED_SENTENCES)(self._columns_claimed_by)
 
-    def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """One row a text, one column an abnormality; 1 is present."""
+    def label(self, texts: Sequence[str]) -> Counts:
+        """One row per text, one column per abnormality; 1 is present."""
         labels = np.zeros((len(texts), len(self._rules)), dtype=np.int64)
         for row, text in enumerate(texts):
             for sentence in split_sentences(text):
-                for column in self._remembered(sentence):
-                    labels[row, column] = 1
+                labels[row, self._remembered(sentence)] = 1
         return labels
 
-    def columns_claimed_by(self, sentence: str) -> tuple[int, ...]:
-        """Give the columns of the abnormalities that a sentence says are present."""
+    def _columns_claimed_by(self, sentence: str) -> list[int]:
+        """Find the columns of the abnormalities that a sentence says are present."""
         sentence = unify_spelling(sentence)
-        candidates = {
-            column
-            for stem, columns in self._columns_by_stem.items()
-            if stem in sentence
-            for column in columns
-        }
-        if not candidates:
-            return ()
-        clauses = self._denials.asserted(sentence)
-        return tuple(c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses)))
+        found = (columns for stem, columns in self._columns_by_stem.items() if stem in sentence)
+        candidates = set[int]().union(*found)
+        clauses = self._denials.asserted(sentence) if candidates else []
+        return [c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses))]
 
 
 @cache
@@ -98,12 +92,9 @@ def read_patterns() -> tuple[Denials, Mapping[str, Rule]]:
     """Read every file of patterns/: how reports deny, and the rule of each abnormality."""
     from ruamel.yaml import YAML
 
-    folder = files(__package__) / "patterns"
-    documents = {
-        file.name: YAML(typ="safe").load(file.read_text(encoding="utf-8"))
-        for file in folder.iterdir()
-        if file.name.endswith(".yaml")
-    }
+    folder, yaml = files(__package__) / "patterns", YAML(typ="safe")
+    found = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
+    documents = {file.name: yaml.load(file.read_text(encoding="utf-8")) for file in found}
     denials = Denials(documents.pop("negation.yaml"))
     rules: dict[str, Rule] = {}
     for document in documents.values():

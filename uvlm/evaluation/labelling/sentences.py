@@ -1,4 +1,4 @@
-"""What a report asserts: sentences, clauses, and the denied part of each left out.
+"""What a report asserts: its clauses, without what they deny.
 
     "No pleural effusion was observed, but there are nodules in both lungs."
       clauses   no pleural effusion was observed, | there are nodules in both lungs
@@ -6,8 +6,8 @@
 
 Denials follow the verbs. "no X was observed" denies up to the verb, "X was not observed" denies
 back to the verb before, and neither crosses words like "but". Questions and guesses ("nodule?",
-"may be compatible with emphysema") count as asserted, as the annotators of CT-RATE count them. The
-words themselves are in patterns/negation.yaml.
+"may be compatible with emphysema") count as asserted, as CT-RATE's annotators count them. The words
+themselves are in patterns/negation.yaml.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _SPELLINGS: Final = (
     (re.compile(r"\b(can|could|do|does|did|is|are|was|were|has|have|had)n't\b"), r"\1 not"),
     (re.compile(r"\bcannot\b"), "can not"),
 )
-# A full stop inside a number or a date ends nothing, nor does a question mark inside brackets.
+# A full stop inside a number or a date ends no sentence, nor does a question mark in parentheses.
 _BREAK: Final = re.compile(
     r"\.+(?!\d)|(?<!\d)\.(?=\d)"
     r"|[;!\"]+|'{2,}"
     r"|\?(?!\s*[),?])"
     r"|\n\s*\n|\n(?=\s*(?:[-*>A-Z]|\d+[.)]\s))"
 )
-_MAX_SENTENCE: Final = 2000  # characters; what a model writes without full stops is cut
+_MAX_SENTENCE: Final = 2000  # characters; a model may write on without a full stop
 _JOINT: Final = re.compile(r",| and (?!the same)")
 _RELATIVE: Final = re.compile(r"\b(?:which|that|who|whose)(?: \w+){0,2} ?$")
 _VERB_AT_END: Final = re.compile(
@@ -45,11 +45,11 @@ _VERB_AT_END: Final = re.compile(
 
 
 def split_sentences(text: str) -> Iterator[str]:
-    """Give sentences in lower case with single blanks.
+    """Yield sentences in lower case with single blanks.
 
-    A line break ends a sentence where the next line begins like one; elsewhere it is a blank.
+    A line break ends a sentence if the next line begins like one; otherwise it is a blank.
     """
-    if text.isupper():
+    if text.isupper():  # a capital at the start of a line would end a sentence
         text = text.lower()
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_CHARACTERS)
     for part in _BREAK.split(text):
@@ -61,7 +61,7 @@ def split_sentences(text: str) -> Iterator[str]:
 
 
 def unify_spelling(sentence: str) -> str:
-    """Write a lower-case sentence with one spelling for each term that has several."""
+    """Rewrite a lower-case sentence with one spelling for each term that has several."""
     for pattern, spelling in _SPELLINGS:
         sentence = pattern.sub(spelling, sentence)
     return sentence
@@ -76,43 +76,38 @@ class Denials:
 
     def __init__(self, patterns: Mapping[str, Any]) -> None:
         terms: Mapping[str, str] = patterns["terms"]
-        self._harmless = any_of(patterns["harmless"], terms)
-        self._gone = any_of(patterns["gone"], terms)
-        self._denies_after = any_of(patterns["denies_after"], terms)
-        self._denies_before = any_of(patterns["denies_before"], terms)
-        self._calls_normal = any_of(patterns["calls_normal"], terms)
-        self._asserts = any_of(patterns["asserts"], terms)
-        self._splits_clauses = any_of(patterns["splits_clauses"], terms)
+        lists = {name: lines for name, lines in patterns.items() if name != "terms"}
+        self._pattern = {name: any_of(lines, terms) for name, lines in lists.items()}
 
     def asserted(self, sentence: str) -> list[str]:
-        """Give the clauses of a sentence without what they deny."""
-        clauses = self._splits_clauses.split(self._harmless.sub(" ", sentence))
+        """Return the clauses of a sentence without what they deny."""
+        clauses = self._pattern["splits_clauses"].split(
+            self._pattern["harmless"].sub(" ", sentence)
+        )
         asserted = map(self._without_denials, map(self._without_normal, clauses))
         return [clause for clause in asserted if clause.strip(" ,.-")]
 
     def _without_normal(self, clause: str) -> str:
         """Cut what is called normal, back to the comma before; the next word may be a verb."""
-        while normal := self._calls_normal.search(clause):
+        while normal := self._pattern["calls_normal"].search(clause):
             subject = clause.rfind(",", 0, normal.start()) + 1
             joint = clause.rfind(" and ", subject, normal.start())
             clause = clause[: max(subject, joint)] + clause[normal.end() :]
         return clause
 
     def _without_denials(self, clause: str) -> str:
-        """Go from denial to denial; what is kept of a clause is joined by bars."""
-        if self._gone.search(clause):
+        """Go from denial to denial; the parts of a clause that are kept are joined by bars."""
+        if self._pattern["gone"].search(clause):
             return ""
         kept: list[str] = []
-        start = 0  # of what is not yet judged
+        start = 0  # of the rest that is not judged yet
         while start < len(clause):
-            before = self._denies_before.search(clause, start)
-            after = self._denies_after.search(clause, start)
+            before = self._pattern["denies_before"].search(clause, start)
+            after = self._pattern["denies_after"].search(clause, start)
             if before and (after is None or before.start() <= after.start()):
                 ahead = self._ahead_of_subject(clause[start : before.start()])
-                if ahead is None:
-                    kept.clear()
-                else:
-                    kept.append(ahead)
+                # Without a subject of its own, the verb denies what was said of the earlier one.
+                kept = [] if ahead is None else [*kept, ahead]
                 start = before.end()
             elif after:
                 kept.append(clause[start : after.start()])
@@ -125,9 +120,13 @@ class Denials:
     def _ahead_of_subject(self, text: str) -> str | None:
         """Keep what stands before the subject of "... was not observed".
 
-        None when its subject is that of an earlier verb ("X was seen before and was not observed").
+        None if its subject is that of an earlier verb ("X was seen before and was not observed").
         """
-        verbs = [v for v in self._asserts.finditer(text) if not _RELATIVE.search(text[: v.start()])]
+        verbs = [
+            v
+            for v in self._pattern["asserts"].finditer(text)
+            if not _RELATIVE.search(text[: v.start()])
+        ]
         if not verbs:
             return ""
         rest = text[verbs[-1].end() :]
@@ -138,8 +137,8 @@ class Denials:
 
     def _end_of_denial(self, clause: str, start: int, ahead: str) -> int:
         """Find where "no ..." stops denying."""
-        verb = self._asserts.search(clause, start)
-        denial = self._denies_before.search(clause, start)
+        verb = self._pattern["asserts"].search(clause, start)
+        denial = self._pattern["denies_before"].search(clause, start)
         if denial and (verb is None or denial.start() < verb.start()):
             return denial.end()
         if verb is None:
