@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_reports
+from uvlm.config import TRIVIAL
+from uvlm.evaluation.baselines import Seen, TrainingReports, baseline_reports
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.reference import Reference, TextLabels

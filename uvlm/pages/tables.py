@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from uvlm.config import TRIVIAL
 from uvlm.data.cases import SPLITS, Case
 
 _DASH: Final = "\u2013"
@@ -55,7 +56,6 @@ _BASELINE_LABELS: Final = {
     "nearest": "Report of the nearest training case",
     "classifier_sentences": "Classifier decisions as sentences",
 }
-TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 _HEADLINES: Final = (
     ("report.macro_f1", "Report macro-F1"),
     ("report.above_trivial", "Above best trivial baseline"),
