@@ -73,7 +73,7 @@ BAD = {
     "nan as id": (HEADER + b"nan,ok\n", r"row 1 \(line 2\), column id: the id is 'nan'"),
     "blank in id": (HEADER + b"a ,ok\n", "the id 'a ' has blanks around it"),
     "no text": (HEADER + b"a,ok\nb, \n", r"row 2 \(line 3\), column report: there is no text"),
-    "nan as text": (HEADER + b"a,NaN\n", r"row 1 \(line 2\), column report: 'NaN' in place of"),
+    "nan as text": (HEADER + b"a,NaN\n", r"row 1 \(line 2\), column report: 'NaN' instead of"),
     "git lfs pointer": (b"version https://git-lfs\noid sha256:0\n", "column report is missing"),
 }
 

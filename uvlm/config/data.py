@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Fraction, Grid, Section, refuse
+from uvlm.config.section import Fraction, Grid, Section, forbid
 
 
 class PhantomConfig(Section):
@@ -42,7 +42,7 @@ class HubConfig(Section):
     def _both_parts_have_patients(self) -> Self:
         for name, choice in (("train", self.train), ("test", self.test)):
             is_empty = choice < 1 if isinstance(choice, int) else choice == ()
-            refuse((is_empty, f"{name} chooses no patient"))
+            forbid((is_empty, f"{name} chooses no patient"))
         return self
 
 
@@ -108,7 +108,7 @@ class DownloadConfig(Section):
 
     @model_validator(mode="after")
     def _the_source_has_its_section(self) -> Self:
-        refuse(
+        forbid(
             (self.section is None,
              f"source is {self.source} but the section {self.source} is missing"),
             (self.other is not None and self.section is not self.other,
@@ -138,7 +138,7 @@ class PreprocessConfig(Section):
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:
         ranges = ("clip_hu", *self.clip_hu), ("window_hu", *self.window_hu)
-        refuse(
+        forbid(
             *((low >= high, f"{name} goes from {low} to {high}") for name, low, high in ranges),
             (self.resize == "resample_pad" and self.spacing_mm is None,
              "resize is resample_pad but spacing_mm is missing"),

@@ -6,7 +6,7 @@ from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Section, refuse
+from uvlm.config.section import Section, forbid
 
 
 class EncodeConfig(Section):
@@ -39,7 +39,7 @@ class GenerateConfig(Section):
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:
         least, most = self.min_tokens, self.max_tokens
-        refuse(
+        forbid(
             (self.temperature == 0 and self.top_p < 1,
              f"top_p {self.top_p} has no effect at temperature 0; raise one of them"),
             (self.temperature > 0 and self.num_beams > 1,

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Fraction, Section, refuse
+from uvlm.config.section import Fraction, Section, forbid
 
 
 class TokenizerConfig(Section):
@@ -28,7 +28,7 @@ class EncoderConfig(Section):
     def _one_entry_per_stage(self) -> Self:
         lengths = len(self.channels), len(self.strides), len(self.blocks)
         fact = "{} channels, {} strides, {} blocks: one of each per stage".format(*lengths)
-        refuse((len({*lengths}) != 1, fact))
+        forbid((len({*lengths}) != 1, fact))
         return self
 
 
@@ -62,7 +62,7 @@ class DecoderConfig(Section):
     def _heads_divide_width(self) -> Self:
         # Rotary positions turn pairs of numbers, so the width of a head is even.
         fact = f"width {self.width} is not a multiple of 2 x {self.heads} heads"
-        refuse((self.width % (2 * self.heads), fact))
+        forbid((self.width % (2 * self.heads), fact))
         return self
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError, model_validator
 
 from uvlm.config import data, model
 from uvlm.config.evaluate import EncodeConfig, EvaluateConfig, GenerateConfig, SummarizeConfig
-from uvlm.config.section import Section, refuse
+from uvlm.config.section import Section, forbid
 from uvlm.config.train import TrainClsConfig, TrainReportConfig, TrainSegConfig
 from uvlm.errors import ConfigError
 
@@ -46,7 +46,7 @@ class Params(Section):
         cls, report, injection = self.train_cls, self.train_report, self.injection
         frozen = "does nothing while encoder_lr_scale is 0"
         input_only = "does nothing while injection.kind is input_only"
-        refuse(
+        forbid(
             (report.gradient_checkpointing and not report.encoder_lr_scale,
              f"train_report.gradient_checkpointing {frozen}"),
             (report.frozen_stages and not report.encoder_lr_scale,
@@ -67,7 +67,7 @@ class Params(Section):
         num_weights = len(self.train_seg.deep_supervision)
         longest = max(self.generate.max_tokens or 0, self.generate.min_tokens)
         limit, reference = self.decoder.max_report_tokens, self.injection.reference_stage
-        refuse(
+        forbid(
             (num_weights >= stages,
              f"train_seg.deep_supervision has {num_weights} weights but a U-Net of {stages} stages "
              f"has {stages - 1} outputs"),
@@ -90,7 +90,7 @@ class Params(Section):
     def _qwen_reads_its_own_vocabulary(self) -> Self:
         kind, words = self.decoder.kind, self.tokenizer.kind
         needs = f"decoder.kind {kind} needs tokenizer.kind qwen3, not {words}"
-        refuse((kind != "scratch" and words != "qwen3", needs))
+        forbid((kind != "scratch" and words != "qwen3", needs))
         return self
 
 

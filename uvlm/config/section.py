@@ -14,7 +14,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-def refuse(*checks: tuple[object, str]) -> None:
+def forbid(*checks: tuple[object, str]) -> None:
     """Raise one ValueError that lists the facts of all checks whose condition holds."""
     if facts := [fact for is_wrong, fact in checks if is_wrong]:
         raise ValueError("; ".join(facts))

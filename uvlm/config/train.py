@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from uvlm.config.section import Fraction, Grid, Section, refuse
+from uvlm.config.section import Fraction, Grid, Section, forbid
 
 
 class OptimConfig(Section):
@@ -30,7 +30,7 @@ class Chance(Section):
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         low, high = self.between
-        refuse((low > high, f"between: {low:g} is above {high:g}"))
+        forbid((low > high, f"between: {low:g} is above {high:g}"))
         return self
 
 
@@ -44,7 +44,7 @@ class SpatialConfig(Section):
     @classmethod
     def _never_mirrors(cls, scaling: Chance) -> Chance:
         low = scaling.between[0]
-        refuse((low <= 0, f"{low:g} would mirror the image or shrink it to nothing; use above 0"))
+        forbid((low <= 0, f"{low:g} would mirror the image or shrink it to nothing; use above 0"))
         return scaling
 
 
