@@ -64,7 +64,7 @@ BAD = {
     "missing column": (b"id,text\na,ok\n", "column report is missing; the columns are id, text"),
     "semicolons": (b"id;report\na;ok\n", "column report is missing; fields are separated by ';'"),
     "tabs": (b"id\treport\na\tok\n", r"fields are separated by '\\t'"),
-    "column twice": (b"id,report,report\na,b,c\n", "column report comes twice"),
+    "column twice": (b"id,report,report\na,b,c\n", "column report occurs twice"),
     "id twice": (
         HEADER + b'a,"one\ntwo"\nb,ok\na,ok\n',
         r"row 3 \(line 5\), column id: the id 'a' is already in row 1 \(line 2\)",
