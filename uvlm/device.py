@@ -33,9 +33,8 @@ def choose_device(*, avoid: str = "") -> torch.device:
         return torch.device(next(kind for kind, found in count.items() if found and kind != avoid))
     kind, _, index = name.partition(":")
     if int(index or 0) >= count[kind]:  # checked here because torch takes cuda:256 for cuda:0
-        raise SetupError(
-            environment.DEVICE.name, f"{name} is not available here", "use auto or cpu"
-        )
+        fact = f"{name} is not available here"
+        raise SetupError(environment.DEVICE.name, fact, "use auto or cpu")
     return torch.device(name)
 
 

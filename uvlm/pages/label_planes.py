@@ -1,7 +1,8 @@
 """A CT in three planes with the outlines of its labels; structures in question are drawn boldly.
 
-The planes cut most of the structures in question, else the middle. They are oriented as radiologists
-view them, the patient's right on the left; a millimetre is equally long down and across.
+The planes run where most of the structures in question are, else through the middle. They are
+oriented as radiologists view them, the patient's right on the left; a millimetre is equally long
+down and across.
 """
 
 from __future__ import annotations
