@@ -6,6 +6,7 @@ Device, workers, paths and tracking are environment variables, never parameters:
 must not invalidate a stage.
 """
 
+# `X as X` exports a name, for mypy and ruff; no list of names beside the imports is needed.
 from uvlm.config.data import LABEL_KINDS as LABEL_KINDS
 from uvlm.config.data import AbdomenAtlasConfig as AbdomenAtlasConfig
 from uvlm.config.data import AirwayConfig as AirwayConfig

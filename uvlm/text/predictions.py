@@ -49,7 +49,7 @@ def load_predictions(path: Path) -> list[CasePrediction]:
     """Read JSON lines in the order of the file.
 
     Raises:
-        DataError: the file is damaged, a case occurs twice, or a probability is not one.
+        DataError: the file is damaged, a case occurs twice, or a probability is outside 0 to 1.
     """
     loaded: dict[str, CasePrediction] = {}
     problems: list[str] = []
