@@ -55,7 +55,7 @@ def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> Non
     [
         ("chest", 4, "download: ibrahimhamamci/CT-RATE: HF_HUB_OFFLINE forbids the network; unset"),
         ("abdomen", 4, "download: AbdomenAtlas/AbdomenAtlas3.0Mini: HF_HUB_OFFLINE forbids"),
-        ("folder", 2, "download: UVLM_OWN_DATA: is not set; let it name the folder of your CTs"),
+        ("folder", 2, "download: UVLM_OWN_DATA: is not set; set it to the folder of your CTs"),
     ],
 )
 def test_a_profile_without_its_data_stops_at_download_with_one_line(

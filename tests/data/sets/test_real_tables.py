@@ -14,7 +14,8 @@ from tests.data.sets.hub.server import FakeHub
 from uvlm.config import CtRateConfig, FolderConfig, Params
 from uvlm.data import index
 from uvlm.data.cases import read_index
-from uvlm.data.sets.abdomen_atlas.tables import read_atlas, read_marks
+from uvlm.data.sets.abdomen_atlas.layout import is_id
+from uvlm.data.sets.abdomen_atlas.tables import read_atlas
 from uvlm.data.sets.ct_rate.dataset import CtRate
 from uvlm.data.sets.ct_rate.layout import parse_id
 from uvlm.data.sets.ct_rate.tables import read_labels, read_metadata, read_reports
@@ -22,6 +23,7 @@ from uvlm.data.sets.hub import Hub
 from uvlm.data.sets.own.table import read_own_table
 from uvlm.data.sets.selection import documented
 from uvlm.errors import DataError
+from uvlm.tables import read_table
 from uvlm.text.report import Report
 
 if TYPE_CHECKING:
@@ -109,22 +111,23 @@ def test_the_real_validation_part_is_fetched_by_name_and_every_row_accounted_for
 def test_every_one_of_the_3623_marked_rows_of_abdomenatlas_is_accounted_for(
     real_data: Path,
 ) -> None:
-    rows, bad = read_marks(real_data / "reports/abdomenatlas_radiologist_labels.csv")
-    assert (len(rows), bad) == (3623, [])
-    assert len({row.case_id for row in rows}) == 3623
-    marked = [row for row in rows if row.is_marked]
-    unmarked = [row for row in rows if not row.is_marked]
-    assert (len(marked), len(unmarked)) == (2800, 823)
-    assert {row.lesions for row in unmarked} == {(None, None, None)}
-    by_organ = [Counter(row.lesions[organ] for row in rows) for organ in range(3)]
-    assert by_organ == [
-        {True: 1222, False: 1578, None: 823},  # liver
-        {True: 1548, False: 1252, None: 823},  # kidney: 1,545 "Y" and 3 "Y "
-        {True: 69, False: 2731, None: 823},  # pancreas
+    organs = ("liver", "kidney", "pancreas")
+    path = real_data / "reports/abdomenatlas_radiologist_labels.csv"
+    rows = [row.values for row in read_table(path, ("BDMAP ID", *organs)).rows]
+    assert len(rows) == 3623
+    assert len({row["BDMAP ID"] for row in rows}) == 3623
+    assert all(is_id(row["BDMAP ID"].strip()) for row in rows)
+    unmarked = [row for row in rows if not all(row[organ].strip() for organ in organs)]
+    assert len(unmarked) == 823
+    assert all(not row[organ].strip() for row in unmarked for organ in organs)
+    assert [Counter(row[organ] for row in rows) for organ in organs] == [
+        {"Y": 1222, "N": 1578, "": 823},
+        {"Y": 1545, "Y ": 3, "N": 1252, "": 823},
+        {"Y": 69, "N": 2731, "": 823},
     ]
-    phases = {"Venous": 1066, "Arterial": 652, "Plain": 322, "Delay": 51, None: 1532}
-    assert Counter(row.phase for row in rows) == phases
-    assert sum(bool(row.note) for row in rows) == 22
+    phases = {"Venous": 1066, "Arterial": 652, "Plain": 322, "Delay": 51, "": 1532}
+    assert Counter(row["CT Phase"].strip() for row in rows) == phases
+    assert sum(bool(row["Description"].strip()) for row in rows) == 22
 
 
 def test_a_published_table_with_paths_among_its_labels_is_refused_with_row_and_column(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.data.sets.conftest import METADATA, metadata_row
-from uvlm.data.sets.abdomen_atlas.tables import read_ids, read_marks
+from uvlm.data.sets.abdomen_atlas.tables import read_ids
 from uvlm.data.sets.ct_rate.layout import id_of, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
 from uvlm.data.sets.ct_rate.tables import read_labels, read_metadata, read_no_chest
@@ -133,17 +133,7 @@ def test_another_form_of_rexgroundingct_is_refused_whole(
         read_grounding(grounding(tmp_path, train=entries))
 
 
-def test_marks_with_blanks_are_marks_and_blank_marks_are_unknown(tmp_path: Path) -> None:
-    text = "BDMAP ID,liver,pancreas,kidney,CT Phase,Description\n"
-    text += "BDMAP_00000001,Y,N,Y ,Venous,\nBDMAP_00000002,,,,,\nBDMAP_00000003,N,?,N,,\n"
-    good, bad = read_marks(write(tmp_path, text))
-    assert [row.lesions for row in good] == [(True, True, False), (None, None, None)]
-    assert [row.case_id for row in bad] == ["BDMAP_00000003"]
-    with pytest.raises(DataError, match=r"column liver holds no Y or N: row 1 \(line 2\)"):
-        read_marks(write(tmp_path, text.replace("Y,N,Y ", "1,0,1").replace("N,?,N", "0,0,0")))
-
-
 def test_a_list_of_the_split_with_another_id_is_refused(tmp_path: Path) -> None:
     assert read_ids(write(tmp_path, "BDMAP ID\nBDMAP_00000007\n")) == ["BDMAP_00000007"]
-    with pytest.raises(DataError, match="'BDMAP_7' is no BDMAP id; 'BDMAP_00009263' is no"):
+    with pytest.raises(DataError, match="'BDMAP_7' is not a BDMAP id; 'BDMAP_00009263' is no"):
         read_ids(write(tmp_path, "BDMAP ID\nBDMAP_7\nBDMAP_00009263\n"))

@@ -1,6 +1,6 @@
 """Whether a CT would be accepted, and what will be done to it.
 
-The same reader and the same preparation as training and `predict`; nothing is written.
+This runs the reader and the preparation of training and `predict`; nothing is written.
 """
 
 from __future__ import annotations
@@ -10,31 +10,32 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
+from uvlm.arrays import Voxels
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import contract_sha256, normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.hounsfield import sample
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import ReadError, Volume
+from uvlm.data.ct.volume import ReadError, Spacing, Volume, spacing_of
 
 _NO_CONTRACT: Final = "unknown: no params.yaml here and no --model"
+_FACTS: Final = ("shape", "spacing_mm", "orientation", "hu_percentiles", "preprocessing", "source")
 PERCENTILES: Final = (0.5, 5, 25, 50, 75, 95, 99.5)
 
 
 @dataclass(frozen=True, eq=False)
 class CtCheck:
-    """What is known about one CT; the facts of a refused one are empty.
+    """What is known about one CT; the facts of a refused one are None.
 
     `voxels` is what the network gets, normalised, (z, y, x) on `spacing_seen`.
     """
 
     path: Path
     refusal: ReadError | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    voxels: npt.NDArray[np.float32] | None = None
-    spacing_seen: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    facts: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(_FACTS))
+    voxels: Voxels | None = None
+    spacing_seen: Spacing = (1.0, 1.0, 1.0)
 
     @property
     def accepted(self) -> bool:
@@ -42,28 +43,16 @@ class CtCheck:
         return self.refusal is None
 
     def to_json(self) -> dict[str, Any]:
-        """Give the same keys for every CT."""
-        reasons = []
-        if self.refusal is not None:
-            error = self.refusal
-            reasons = [
-                {
-                    "file": error.subject,
-                    "reason": error.reason,
-                    "fact": error.fact,
-                    "remedy": error.remedy,
-                }
-            ]
-        names = ("shape", "spacing_mm", "orientation", "hu_percentiles", "preprocessing", "source")
-        return {
-            "path": str(self.path),
-            "accepted": self.accepted,
-            "reasons": reasons,
-            **{name: self.facts.get(name) for name in names},
-        }
+        """Return the same keys for every CT."""
+        reasons, error = [], self.refusal
+        if error is not None:
+            why = {"reason": error.reason, "fact": error.fact, "remedy": error.remedy}
+            reasons = [{"file": error.subject, **why}]
+        head = {"path": str(self.path), "accepted": self.accepted, "reasons": reasons}
+        return {**head, **self.facts}
 
     def to_text(self) -> str:
-        """Give a few lines for the terminal."""
+        """Describe the CT in a few lines for the terminal."""
         if self.refusal is not None:
             error = self.refusal
             what = f"  {error.fact}\n  -> {error.remedy}"
@@ -71,41 +60,37 @@ class CtCheck:
                 what = f"  {error.subject}:\n{what}"
             return f"{self.path}: REFUSED ({error.reason})\n{what}"
         facts = self.facts
+        size = f"{_by(facts['shape'])} voxels of {_by(facts['spacing_mm'])} mm (z, y, x)"
         hu = ", ".join(f"{p} % {value:g}" for p, value in facts["hu_percentiles"].items())
         lines = [
             f"{self.path}: accepted",
-            f"  shape    {_by(facts['shape'])} voxels of {_by(facts['spacing_mm'])} mm (z, y, x), "
-            f"axes {facts['orientation']}",
+            f"  shape    {size}, axes {facts['orientation']}",
             f"  HU       {hu}",
         ]
-        if facts["source"]:
-            lines.append(f"  read     {facts['source']}")
+        lines += [f"  read     {facts['source']}"] if facts["source"] else []
         plan = facts["preprocessing"] or {"steps": [_NO_CONTRACT]}
-        lines += [f"  then     {step}" for step in plan["steps"]]
-        return "\n".join(lines)
+        return "\n".join(lines + [f"  then     {step}" for step in plan["steps"]])
 
 
 def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
-    """Read one CT strictly and prepare it as `config` says; None leaves the preparation out."""
+    """Read one CT strictly and prepare it as `config` says; with None it is only read."""
     try:
         volume = read_volume(path)
     except ReadError as error:
         return CtCheck(path, error)
-    values = np.percentile(sample(volume.array), PERCENTILES)
+    values = np.percentile(sample(volume.array), PERCENTILES).tolist()
     facts: dict[str, Any] = {
         "shape": list(volume.array.shape),
         "spacing_mm": [round(v, 6) for v in volume.spacing],
         "orientation": volume.orientation(),
-        "hu_percentiles": {
-            f"{p:g}": round(float(v), 1) for p, v in zip(PERCENTILES, values, strict=True)
-        },
-        "source": volume.series or None,
+        "hu_percentiles": {f"{p:g}": round(v, 1) for p, v in zip(PERCENTILES, values, strict=True)},
         "preprocessing": None,
+        "source": volume.series or None,
     }
     if config is None:
         return CtCheck(path, facts=facts)
     array, geometry = preprocess_volume(volume, config)
-    seen = _spacing_seen(geometry)
+    seen = spacing_of(geometry.grid_affine)
     facts["preprocessing"] = {
         "steps": _steps(volume, geometry, config, seen),
         "grid": list(config.grid),
@@ -116,27 +101,22 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
 
 
 def _steps(
-    volume: Volume,
-    geometry: Geometry,
-    config: PreprocessConfig,
-    seen: tuple[float, float, float],
+    volume: Volume, geometry: Geometry, config: PreprocessConfig, seen: Spacing
 ) -> list[str]:
     """Say in words what `preprocess_volume` and `normalise` do to this CT."""
     stored, wanted = volume.orientation(), config.orientation
     turn = "axes stay" if stored == wanted else f"axes turned from {stored} to {wanted}"
     steps = [f"{turn}: {_by(geometry.order.canonical_shape(geometry.shape))} voxels (z, y, x)"]
-    low, high = config.clip_hu
-    changed = float(np.mean((sample(volume.array) < low) | (sample(volume.array) > high)))
+    (low, high), values = config.clip_hu, sample(volume.array)
+    changed = float(np.mean((values < low) | (values > high)))
     steps.append(f"clipped to {low}..{high} HU, which changes {changed:.1%} of the voxels")
     how = "stretched" if config.resize == "stretch" else "resampled, then cut or padded,"
     steps.append(f"{how} to {_by(config.grid)} voxels of {_by(seen)} mm")
     steps += _warnings(geometry, config)
     if config.normalise == "window":
         low, high = config.window_hu
-        steps.append(f"{low}..{high} HU scaled to -1..1")
-    else:
-        steps.append("scaled to mean 0 and standard deviation 1 of the volume")
-    return steps
+        return [*steps, f"{low}..{high} HU scaled to -1..1"]
+    return [*steps, "scaled to mean 0 and standard deviation 1 of the volume"]
 
 
 def _warnings(geometry: Geometry, config: PreprocessConfig) -> list[str]:
@@ -147,18 +127,10 @@ def _warnings(geometry: Geometry, config: PreprocessConfig) -> list[str]:
         if config.resize == "resample_pad" and covered < 0.999:
             notes.append(f"  {1 - covered:.0%} of the CT along {name} lies outside the grid")
         elif config.resize == "stretch" and axis.scale < 0.5:
-            notes.append(
-                f"  {1 / axis.scale:.1f} grid voxels along {name} come from each of the CT's"
-            )
+            ratio = f"{1 / axis.scale:.1f} grid voxels along {name}"
+            notes.append(f"  {ratio} come from each of the CT's")
     return notes
 
 
-def _spacing_seen(geometry: Geometry) -> tuple[float, float, float]:
-    z, y, x = (float(v) for v in np.linalg.norm(geometry.grid_affine[:3, :3], axis=0))
-    return z, y, x
-
-
 def _by(values: Any) -> str:
-    return " x ".join(
-        f"{value:.4g}" if isinstance(value, float) else f"{value}" for value in values
-    )
+    return " x ".join(f"{v:.4g}" if isinstance(v, float) else f"{v}" for v in values)

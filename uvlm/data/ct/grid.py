@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Ids
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.ct.resample import Axis, resample_image, resample_labels
 from uvlm.data.ct.volume import Affine, AxisOrder, LabelMap, Volume, axis_order, spacing_of
@@ -32,6 +33,7 @@ class Geometry:
         """Place the grid that `config` asks for in a volume."""
         order = axis_order(volume.affine)
         native = order.canonical_shape(volume.array.shape)
+        # Stretching fits the whole CT to the grid; otherwise voxels get the size that is asked for.
         if config.resize == "stretch" or config.spacing_mm is None:
             ratios = [n / size for n, size in zip(native, config.grid, strict=True)]
         else:
@@ -42,18 +44,14 @@ class Geometry:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_json`."""
+        """Read what `to_json` returned."""
         shape, grid, scale = (tuple(values[name]) for name in ("shape", "grid", "scale"))
         return cls(shape, np.array(values["affine"], float), grid, scale)
 
     def to_json(self) -> dict[str, Any]:
-        """Give the geometry as JSON values."""
-        return {
-            "shape": list(self.shape),
-            "affine": self.affine.tolist(),
-            "grid": list(self.grid),
-            "scale": list(self.scale),
-        }
+        """Return the geometry as JSON values."""
+        names = ("shape", "affine", "grid", "scale")
+        return {name: np.asarray(getattr(self, name)).tolist() for name in names}
 
     @cached_property
     def order(self) -> AxisOrder:
@@ -72,16 +70,18 @@ class Geometry:
         """Grid index (z, y, x, 1) to LPS millimetres."""
         affine = self.order.canonical_affine(self.affine, self.shape)
         for number, axis in enumerate(self.axes):
+            # Half a voxel less: an axis counts from the edge of a voxel, an affine from its centre.
             affine[:, 3] += affine[:, number] * (0.5 * axis.scale + axis.offset - 0.5)
             affine[:, number] *= axis.scale
         return affine
 
-    def labels_to_grid(self, canonical: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    def labels_to_grid(self, canonical: Ids) -> Ids:
         """Bring canonical class ids onto the grid, at the centres that the image has there."""
         return resample_labels(canonical, self.axes)
 
-    def labels_to_native(self, array: npt.NDArray[np.uint8]) -> LabelMap:
+    def labels_to_native(self, array: Ids) -> LabelMap:
         """Bring class ids from the grid back to the CT's own voxels and axes."""
+        # What the grid left out of the CT comes back as background.
         canonical = resample_labels(array, [axis.inverse() for axis in self.axes])
         return LabelMap(self.order.backward(canonical), self.affine)
 

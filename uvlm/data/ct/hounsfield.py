@@ -1,22 +1,21 @@
 """Stored values to Hounsfield units, and whether they are any.
 
 A CT shows air, whose peak is near -1000, and soft tissue between fat (-100) and contrast (+200).
-MR, 0 to 255, values that were never or twice rescaled and clipped windows miss one of the two.
-Padding around the field of view may have any value below air.
+MR, 0 to 255, values rescaled never or twice, and clipped windows lack one of the two. Padding
+around the field of view may have any value below air.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Array
 from uvlm.data.ct.formats.stored import StoredImage
 from uvlm.data.ct.volume import ReadError
-
-HuArray = npt.NDArray[np.int16] | npt.NDArray[np.float32]
 
 _INT16: Final = np.iinfo(np.int16)
 _SAMPLE_VOXELS: Final = 2_000_000
@@ -26,23 +25,18 @@ _AIR_HU: Final = (-1100, -700)
 _DENSE_HU: Final = 500
 _SOFT_HU: Final = (-200, 300)
 _SOFT_PEAK_HU: Final = (-150, 150)
+# Shares of the sampled voxels.
 _MIN_AIR, _MIN_SOFT, _MAX_BELOW_AIR, _MAX_DENSE = 0.002, 0.02, 0.05, 0.30
 _NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
-def hounsfield(image: StoredImage, path: Path) -> HuArray:
-    """Scale stored values and refuse what cannot be Hounsfield units."""
-    array = scaled(image, path)
-    check_hounsfield(array, path)
-    return array
-
-
-def scaled(image: StoredImage, path: Path) -> HuArray:
-    """Turn stored values into int16 where that loses nothing, else into float32."""
+def scaled(image: StoredImage, path: Path) -> npt.NDArray[np.int16] | npt.NDArray[np.float32]:
+    """Turn stored values into int16 where that loses nothing, otherwise into float32."""
     slope, inter = _scale(image, path)
     stored = image.values
     whole = float(slope).is_integer() and float(inter).is_integer()
     if whole and stored.dtype.kind in "iu":
+        # In Python's integers, which cannot overflow as those of the file could.
         low, high = (int(v) * int(slope) + int(inter) for v in (stored.min(), stored.max()))
         if _INT16.min <= min(low, high) and max(low, high) <= _INT16.max:
             if (slope, inter) == (1.0, 0.0):
@@ -54,42 +48,33 @@ def scaled(image: StoredImage, path: Path) -> HuArray:
     return _finite_float32(stored, slope, inter, path)
 
 
-def check_hounsfield(array: npt.NDArray[Any], path: Path) -> None:
+def check_hounsfield(array: Array, path: Path) -> None:
     """Refuse values that cannot be Hounsfield units."""
-    fact = _implausible(array)
-    if fact:
-        raise ReadError(
-            path,
-            f"not a CT in Hounsfield units: {fact}",
-            "give a CT in HU, rescaled once",
-            reason="not_hounsfield",
-        )
+    if missing := _implausible(array):
+        fact = f"not a CT in Hounsfield units: {missing}"
+        raise ReadError(path, fact, "pass a CT in HU, rescaled once", reason="not_hounsfield")
 
 
-def sample(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def sample(array: Array) -> Array:
     """Every n-th voxel, at most two million; n is odd, so that it meets every column."""
     flat = array.reshape(-1)
-    step = max(1, flat.size // _SAMPLE_VOXELS) | 1
-    return flat[::step]
+    return flat[:: max(1, flat.size // _SAMPLE_VOXELS) | 1]
 
 
-def _implausible(array: npt.NDArray[Any]) -> str:
-    """Say what these values miss; empty for a CT."""
+def _implausible(array: Array) -> str:
+    """Say what these values lack; empty for a CT."""
     lowest = array.min()
     values = sample(array)
     if lowest < _BELOW_AIR_HU:  # one value may be padding
         values = values[values != lowest]
     if values.size == 0:
         return f"every voxel is {lowest:g}"
-    low, high = values.min(), values.max()
-    below = float(np.mean(values < _BELOW_AIR_HU))
-    air = _share(values, _AIR_HU)
+    below, dense = float(np.mean(values < _BELOW_AIR_HU)), float(np.mean(values > _DENSE_HU))
     soft = _share(values, _SOFT_HU)
-    dense = float(np.mean(values > _DENSE_HU))
     if below > _MAX_BELOW_AIR:
         return f"{below:.0%} of its voxels are below {_BELOW_AIR_HU} HU (rescaled twice?)"
-    if air < _MIN_AIR:
-        return f"it shows no air near -1000 HU (values {low:g} to {high:g})"
+    if _share(values, _AIR_HU) < _MIN_AIR:
+        return f"it shows no air near -1000 HU (values {values.min():g} to {values.max():g})"
     if soft < _MIN_SOFT:
         return f"only {soft:.1%} of its voxels lie in {_SOFT_HU[0]} to {_SOFT_HU[1]} HU"
     if dense > _MAX_DENSE:
@@ -100,59 +85,50 @@ def _implausible(array: npt.NDArray[Any]) -> str:
     return ""
 
 
-def _soft_peak(values: npt.NDArray[Any]) -> int:
+def _soft_peak(values: Array) -> int:
     """Find the commonest value of tissue, smoothed over three bins."""
     low, high = _SOFT_HU
     counts, _ = np.histogram(values, bins=(high - low) // _BIN_HU, range=(low, high))
     smooth = np.convolve(counts, np.ones(3, int), mode="same")
-    return low + int(smooth.argmax()) * _BIN_HU + _BIN_HU // 2
+    return low + int(smooth.argmax()) * _BIN_HU + _BIN_HU // 2  # the middle of the bin
 
 
-def _share(values: npt.NDArray[Any], limits: tuple[int, int]) -> float:
+def _share(values: Array, limits: tuple[int, int]) -> float:
     low, high = limits
     return float(np.mean((values >= low) & (values <= high)))
 
 
 def _scale(image: StoredImage, path: Path) -> tuple[float, float]:
-    """Give slope and intercept; what differs from whole numbers by rounding is made whole.
-
-    A slope near 1 that is not 1 is a damaged 1: no scanner and no tool writes one.
-    """
+    """Check slope and intercept, and round them if they are whole but for rounding."""
+    # NIfTI writes a slope of 0 for "not scaled".
     slope, inter = (image.slope, image.inter) if image.slope else (1.0, 0.0)
     if not np.isfinite([slope, inter]).all():
         fact = f"scales its values by {slope:g} and {inter:g}"
         raise ReadError(path, fact, "convert it again", reason="scaling")
-    if _ROUNDING < abs(slope - 1.0) < _NEAR_ONE:
-        fact = f"scales its values by {slope:.9g}, near 1 but not 1"
-        raise ReadError(path, fact, "write HU with a slope of 1", reason="scaling")
     if abs(slope - 1.0) <= _ROUNDING:
         slope = 1.0
         inter = float(round(inter)) if abs(inter - round(inter)) < _ROUNDING_HU else inter
+    elif abs(slope - 1.0) < _NEAR_ONE:  # a damaged 1: no scanner and no tool writes such a slope
+        fact = f"scales its values by {slope:.9g}, near 1 but not 1"
+        raise ReadError(path, fact, "write HU with a slope of 1", reason="scaling")
     return slope, inter
 
 
 def _finite_float32(
-    stored: npt.NDArray[Any], slope: float, inter: float, path: Path
+    stored: Array, slope: float, inter: float, path: Path
 ) -> npt.NDArray[np.float32]:
     out = np.empty(stored.shape, np.float32)
     damaged, largest = 0, 0.0
-    for plane, values in zip(out, stored, strict=True):
-        plane[...] = scaled_plane = values.astype(np.float64) * slope + inter
-        finite = np.isfinite(scaled_plane)
-        damaged += scaled_plane.size - int(np.count_nonzero(finite))
-        largest = max(largest, float(np.abs(scaled_plane, where=finite, out=finite * 0.0).max()))
+    for plane, values in zip(out, stored, strict=True):  # a whole float64 copy is large
+        plane[...] = exact = values.astype(np.float64) * slope + inter
+        finite = np.isfinite(exact)
+        damaged += exact.size - int(np.count_nonzero(finite))
+        # `out` is 0 where a value is not finite, so that such a value is never the largest.
+        largest = max(largest, float(np.abs(exact, where=finite, out=finite * 0.0).max()))
     if damaged:
-        raise ReadError(
-            path,
-            f"{damaged} of {stored.size} voxels are not finite",
-            "reconstruct or convert it again",
-            reason="non_finite",
-        )
+        fact = f"{damaged} of {stored.size} voxels are not finite"
+        raise ReadError(path, fact, "reconstruct or convert it again", reason="non_finite")
     if largest > _INT16.max:
-        raise ReadError(
-            path,
-            f"not a CT in Hounsfield units: values reach {largest:g}",
-            "give a CT in HU",
-            reason="not_hounsfield",
-        )
+        fact = f"not a CT in Hounsfield units: values reach {largest:g}"
+        raise ReadError(path, fact, "pass a CT in HU", reason="not_hounsfield")
     return out

@@ -1,26 +1,28 @@
-"""Reading and writing volumes, label maps and findings masks: the one border of the data.
+"""Reading and writing volumes, label maps and findings masks: the only way files come in and out.
 
-Every file is read strictly (see `formats`) and whole; what is refused names the file, the fact
-and a reason slug. Arrays are (z, y, x) in the file's own axis order; F findings.
+Every file is read strictly (see `formats`) and whole; a refusal names the file, the fact and a
+reason slug. Arrays are (z, y, x) in the file's own axis order; F findings.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.data.ct.formats.nifti import read_nifti, read_nifti_header, write_nifti
+from uvlm.arrays import Array, Ids
+from uvlm.data.ct import hounsfield
+from uvlm.data.ct.formats import metaimage, nifti, nrrd
 from uvlm.data.ct.formats.nifti_affine import affine_of
-from uvlm.data.ct.formats.reader import read_image
-from uvlm.data.ct.formats.stored import volume_shape
-from uvlm.data.ct.hounsfield import hounsfield
+from uvlm.data.ct.formats.stored import CONVERT, StoredImage, volume_shape
+from uvlm.data.ct.formats.verified import opened
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError, Volume
 from uvlm.files import write_bytes_atomic
 
+_NIFTI: Final = (".nii", ".nii.gz")
+_DICOM_MAGIC_AT: Final = 128
 _IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -30,13 +32,16 @@ def read_volume(path: Path) -> Volume:
     Raises:
         ReadError: the bytes, the geometry or the values are not those of one CT.
     """
-    image = read_image(path)
-    return Volume(hounsfield(image, path), image.affine, image.series)
+    image = _read_image(path)
+    array = hounsfield.scaled(image, path)
+    hounsfield.check_hounsfield(array, path)
+    return Volume(array, image.affine, image.series)
 
 
 def read_label_map(path: Path) -> LabelMap:
     """Read one class id per voxel, 0 to 255."""
-    image = read_image(path)
+    image = _read_image(path)
+    # NIfTI writes a slope of 0 for "not scaled".
     if image.slope not in (0.0, 1.0) or image.inter != 0.0:
         fact = f"scales its class ids by {image.slope:g} and {image.inter:g}"
         raise ReadError(path, fact, "write the ids themselves", reason="scaling")
@@ -45,10 +50,10 @@ def read_label_map(path: Path) -> LabelMap:
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
     """Read shape (z, y, x) and affine of a volume; of a NIfTI file, from its header alone."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
-        header = read_nifti_header(path)
-        return volume_shape(header.shape, path)[::-1], affine_of(header, path)
-    image = read_image(path)
+    if path.name.lower().endswith(_NIFTI):
+        header = nifti.read_nifti_header(path)
+        return volume_shape(header.layout.shape, path)[::-1], affine_of(header, path)
+    image = _read_image(path)
     return image.values.shape, image.affine
 
 
@@ -56,24 +61,24 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
 class FindingsMask:
     """Findings (F, z, y, x): value k marks the k-th instance of a finding.
 
-    `affine` is None where the file gives none, or the identity: its voxels are then those of the
-    CT it belongs to.
+    `affine` is None if the file has none, or the identity: its voxels are then those of the CT it
+    belongs to.
     """
 
-    array: npt.NDArray[np.uint8]
+    array: Ids
     affine: Affine | None
 
 
 def read_findings(path: Path) -> FindingsMask:
     """Read a ReXGroundingCT mask; the file's first axis is the finding.
 
-    As published, its affine is the identity. Another one belongs to the last three axes.
+    As published, its affine is the identity. Any other affine belongs to the last three axes.
     """
-    header, stored = read_nifti(path)
-    if len(header.shape) != 4:
-        raise ReadError(
-            path, f"has the shape {header.shape}, not (F, x, y, z)", reason="dimensions"
-        )
+    header, stored = nifti.read_nifti(path)
+    shape = header.layout.shape
+    if len(shape) != 4:
+        raise ReadError(path, f"has the shape {shape}, not (F, x, y, z)", reason="dimensions")
+    # (z, y, x, F), as the axis that a file lists first comes last here.
     array = np.ascontiguousarray(np.moveaxis(_class_ids(stored, path), -1, 0))
     has_none = header.sform_code <= 0 and header.qform_code <= 0
     is_identity = header.sform_code > 0 and header.srow == _IDENTITY_ROWS
@@ -82,22 +87,50 @@ def read_findings(path: Path) -> FindingsMask:
 
 def write_volume(path: Path, volume: Volume) -> None:
     """Write .nii.gz, int16 or float32."""
-    write_bytes_atomic(path, write_nifti(volume.array, volume.affine), durable=False)
+    _write(path, volume.array, volume.affine)
 
 
 def write_label_map(path: Path, label_map: LabelMap) -> None:
     """Write .nii.gz, uint8, in the label map's own grid."""
-    write_bytes_atomic(path, write_nifti(label_map.array, label_map.affine), durable=False)
+    _write(path, label_map.array, label_map.affine)
 
 
-def write_findings_mask(path: Path, mask: npt.NDArray[np.uint8]) -> None:
+def write_findings_mask(path: Path, mask: Ids) -> None:
     """Write (F, z, y, x) as ReXGroundingCT does: (F, x, y, z) with the identity as affine."""
-    identity = np.diag([-1.0, -1.0, 1.0, 1.0])[:, [2, 1, 0, 3]]
-    write_bytes_atomic(path, write_nifti(mask, identity), durable=False)
+    _write(path, mask, nifti.swap_convention(np.eye(4)))
 
 
-def _class_ids(stored: npt.NDArray[Any], path: Path) -> npt.NDArray[np.uint8]:
-    """Whole numbers 0 to 255 as uint8."""
+def _read_image(path: Path) -> StoredImage:
+    """Hand a file, or a folder of DICOM files, to the module that knows its format."""
+    if path.is_dir():
+        from uvlm.data.ct.formats.dicom import read_series  # pydicom takes long to import
+
+        return read_series(path)
+    name = path.name.lower()
+    if name.endswith(_NIFTI):
+        header, stored = nifti.read_nifti(path)
+        shape = volume_shape(header.layout.shape, path)
+        affine = affine_of(header, path)
+        return StoredImage(stored.reshape(shape[::-1]), affine, header.slope, header.inter)
+    if name.endswith((".nrrd", ".nhdr")):
+        return nrrd.read_nrrd(path)
+    if name.endswith((".mha", ".mhd")):
+        return metaimage.read_metaimage(path)
+    with opened(path) as file:
+        file.seek(_DICOM_MAGIC_AT)
+        if file.read(4) == b"DICM":
+            fact, remedy = "is one DICOM file", "pass the folder of its whole series"
+            raise ReadError(path, fact, remedy, reason="single_slice")
+    fact = "is not a .nii, .nii.gz, .nrrd or .mha file, nor a folder of DICOM files"
+    raise ReadError(path, fact, CONVERT, reason="unsupported_format")
+
+
+def _write(path: Path, array: Array, affine: Affine) -> None:
+    write_bytes_atomic(path, nifti.write_nifti(array, affine), durable=False)
+
+
+def _class_ids(stored: Array, path: Path) -> Ids:
+    """Convert whole numbers from 0 to 255 to uint8."""
     ids = stored if stored.dtype == np.uint8 else stored.astype(np.uint8)
     if ids is not stored and not np.array_equal(ids, stored):
         raise ReadError(path, "holds values that are not class ids 0 to 255", reason="class_ids")

@@ -15,8 +15,11 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Array, Flags, Floats, Voxels
+
 _SLAB_VOXELS: Final = 2**18  # a slab and its products stay in the processor's cache
 Element = TypeVar("Element", bound=np.generic)
+Taps = tuple[npt.NDArray[np.intp], Voxels]  # inputs of every output and their weights: (taps, size)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,14 @@ class Axis:
     @property
     def offset(self) -> float:
         """Where the first output voxel begins; both grids have the same middle."""
+        # Rounded, so that a centre on the edge of a voxel does not depend on the last bits.
         return round((self.native - self.size * self.scale) / 2, 9)
 
-    def centres(self) -> npt.NDArray[np.float64]:
-        """Give the position of every output voxel's centre in input voxels."""
+    def centres(self) -> Floats:
+        """Position of every output voxel's centre in input voxels."""
         return (np.arange(self.size, dtype=np.float64) + 0.5) * self.scale + self.offset
 
-    def outside(self) -> npt.NDArray[np.bool_]:
+    def outside(self) -> Flags:
         """Mark the output voxels whose centre lies outside the input."""
         centres = self.centres()
         return (centres < 0) | (centres > self.native)
@@ -45,13 +49,14 @@ class Axis:
         """Find the input voxel that holds the centre of every output voxel."""
         return np.clip(np.floor(self.centres()).astype(np.intp), 0, self.native - 1)
 
-    def taps(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-        """Find the inputs of every output and their weights, each (taps, size)."""
-        support = max(1.0, self.scale)
-        centres = self.centres() - 0.5
+    def taps(self) -> Taps:
+        """Find the inputs of every output and their weights."""
+        support = max(1.0, self.scale)  # half the triangle's width: never less than one input voxel
+        centres = self.centres() - 0.5  # in indices of inputs, which count from their centres
         first = np.floor(centres - support).astype(np.intp) + 1
         index = first + np.arange(int(np.ceil(2 * support)))[:, None]
         weight = np.maximum(0.0, 1.0 - np.abs(index - centres) / support)
+        # At the border the inputs that exist share the whole weight, so that it does not darken.
         weight[(index < 0) | (index >= self.native)] = 0.0
         total = weight.sum(axis=0)
         weight /= np.where(total > 0, total, 1.0)
@@ -63,18 +68,20 @@ class Axis:
 
 
 def resample_image(
-    array: npt.NDArray[Any], axes: Sequence[Axis], clip: tuple[int, int]
+    array: Array, axes: Sequence[Axis], clip: tuple[int, int]
 ) -> npt.NDArray[np.int16]:
     """Resample (z, y, x) Hounsfield units, clipped before they are mixed.
 
     Args:
         array: int16 or float32.
         axes: one for each of z, y, x.
-        clip: lowest and highest value; outside the input the lowest is taken.
+        clip: lowest and highest value; the grid has the lowest outside the input.
     """
     z, y, x = axes
+    # In the plane first and slice by slice: z comes last, on what is usually far fewer voxels.
     taps_y, taps_x = y.taps(), x.taps()
     plane = np.empty((z.native, y.size, x.size), np.float32)
+    # The size of a slab changes the speed, never a sum.
     thickness = max(1, _SLAB_VOXELS // max(1, array[0].size))
     for start in range(0, z.native, thickness):
         slab = np.clip(array[start : start + thickness], *clip).astype(np.float32)
@@ -95,20 +102,14 @@ def resample_labels(array: npt.NDArray[Element], axes: Sequence[Axis]) -> npt.ND
     return _fill_outside(out, axes, 0)
 
 
-def _mix(
-    array: npt.NDArray[np.float32],
-    taps: tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]],
-    axis: int,
-) -> npt.NDArray[np.float32]:
+def _mix(array: Voxels, taps: Taps, axis: int) -> Voxels:
     """Sum the weighted inputs of every output along one axis, tap by tap."""
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    total: npt.NDArray[np.float32] | None = None
-    for index, weight in zip(*taps, strict=True):
-        term = array.take(index, axis=axis)
-        term *= weight.reshape(shape)
-        total = term if total is None else np.add(total, term, out=total)
-    assert total is not None
+    along = [-1 if number == axis else 1 for number in range(3)]  # a weight is the same across
+    terms = (array.take(i, axis=axis) * w.reshape(along) for i, w in zip(*taps, strict=True))
+    # A loop and no product of matrices: BLAS adds in an order that depends on the machine.
+    total: Voxels = next(terms)
+    for term in terms:
+        total += term
     return total
 
 

@@ -13,19 +13,21 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from uvlm.arrays import Array, Floats, Ids
 from uvlm.errors import ReadError as ReadError  # what readers of volumes raise
 
-Affine = npt.NDArray[np.float64]
+Affine = Floats
 Spacing = tuple[float, float, float]
 
 # Row of the affine that the canonical axes z, y, x follow: +S, +P, +L.
 _CANONICAL_ROWS: Final = (2, 1, 0)
 _LETTERS: Final = (("R", "L"), ("A", "P"), ("I", "S"))
+_LAST_THREE: Final = (-3, -2, -1)
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a grid; `series` names the one that was read from a folder."""
+    """Hounsfield units on a grid; `series` says which series of a folder was read."""
 
     array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     affine: Affine
@@ -45,7 +47,7 @@ class Volume:
 class LabelMap:
     """One class id per voxel on the grid of a volume."""
 
-    array: npt.NDArray[np.uint8]
+    array: Ids
     affine: Affine
 
     @property
@@ -61,47 +63,46 @@ class AxisOrder:
     file_axes: tuple[int, int, int]
     reverse: tuple[bool, bool, bool]
 
-    def forward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def forward(self, array: Array) -> Array:
         """Bring stored order into canonical order; axes before the last three are kept."""
         return np.ascontiguousarray(self.view(array))
 
-    def view(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def view(self, array: Array) -> Array:
         """`forward` without a copy, for what reads the voxels only once."""
-        lead = array.ndim - 3
-        axes = (*range(lead), *(lead + axis for axis in self.file_axes))
-        viewed: npt.NDArray[Any] = array.transpose(axes)[self._flips()]
+        viewed: Array = np.moveaxis(array, self._from_end(), _LAST_THREE)[self._flips()]
         return viewed
 
-    def backward(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def backward(self, array: Array) -> Array:
         """Bring canonical order back into stored order: the exact inverse of `forward`."""
-        lead = array.ndim - 3
-        inverse = np.argsort(self.file_axes)
-        axes = (*range(lead), *(lead + int(axis) for axis in inverse))
-        return np.ascontiguousarray(array[self._flips()].transpose(axes))
+        return np.ascontiguousarray(
+            np.moveaxis(array[self._flips()], _LAST_THREE, self._from_end())
+        )
 
     def canonical_shape(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
-        """Give the shape of an array after `forward`."""
+        """Shape of an array after `forward`."""
         z, y, x = (shape[axis] for axis in self.file_axes)
         return z, y, x
 
     def canonical_affine(self, affine: Affine, shape: tuple[int, ...]) -> Affine:
-        """Give the affine of an array after `forward`."""
+        """Affine of an array after `forward`."""
         canonical = affine[:, [*self.file_axes, 3]].copy()
-        for axis, reverse in enumerate(self.reverse):
-            if reverse:
-                last = shape[self.file_axes[axis]] - 1
-                canonical[:, 3] += last * canonical[:, axis]
-                canonical[:, axis] *= -1
+        for axis in np.flatnonzero(self.reverse):
+            # The origin moves to what was the last voxel of the axis.
+            canonical[:, 3] += (self.canonical_shape(shape)[axis] - 1) * canonical[:, axis]
+            canonical[:, axis] *= -1
         return canonical
 
     def stored_affine(self, canonical: Affine, shape: tuple[int, ...]) -> Affine:
-        """Give the affine of an array after `backward`; `shape` is that of the canonical array."""
+        """Affine of an array after `backward`; `shape` is that of the canonical array."""
         affine = canonical.copy()
-        for axis, (file_axis, reverse) in enumerate(zip(self.file_axes, self.reverse, strict=True)):
-            affine[:, file_axis] = -canonical[:, axis] if reverse else canonical[:, axis]
-            if reverse:
-                affine[:, 3] += (shape[axis] - 1) * canonical[:, axis]
+        affine[:, self.file_axes] = canonical[:, :3] * np.where(self.reverse, -1.0, 1.0)
+        for axis in np.flatnonzero(self.reverse):
+            affine[:, 3] += (shape[axis] - 1) * canonical[:, axis]
         return affine
+
+    def _from_end(self) -> list[int]:
+        # Counted from the end, as axes such as that of findings may come first.
+        return [axis - 3 for axis in self.file_axes]
 
     def _flips(self) -> tuple[Any, ...]:
         return (..., *(slice(None, None, -1 if reverse else 1) for reverse in self.reverse))
@@ -110,6 +111,7 @@ class AxisOrder:
 def axis_order(affine: Affine) -> AxisOrder:
     """Find the axis permutation and flips that bring this grid closest to LPS."""
     cosines = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    # All six permutations: for an oblique grid, two axes may each be nearest to the same direction.
     file_axes = max(
         permutations(range(3)),
         key=lambda axes: sum(abs(cosines[row, axes[i]]) for i, row in enumerate(_CANONICAL_ROWS)),

@@ -3,9 +3,9 @@
 dataset        the protocol: fetch, cases, rows by table, masks
 catalogue      which sets there are
 selection      what is left out by design or by choice, and the record of it
-lesion_set     which findings masks may teach
+lesion_set     which findings masks may be trained on
 hub            files of the Hugging Face hub, verified and resumable
 
-In the folder of a set: dataset (the set), layout (names and paths), tables (typed rows), cases
-(rows and CTs, joined).
+The folder of a set holds dataset (the set), layout (names and paths), tables (typed rows) and cases
+(rows joined with CTs).
 """

@@ -1,4 +1,4 @@
-"""The data sets that `download.source` can name; a new one adds its import and its line here."""
+"""The data sets that `download.source` can name; a new one adds its import and one line here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SETS: Final[Mapping[str, Callable[[Any, int], DataSet]]] = {
 
 
 def choose_set(params: Params) -> DataSet:
-    """Make the data set that `download.source` names."""
+    """Make the data set named by `download.source`."""
     source = params.download.source
     if source not in SETS:
         known = ", ".join(SETS)

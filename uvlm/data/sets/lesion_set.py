@@ -1,9 +1,9 @@
-"""Which findings masks may teach segmentation.
+"""Which findings masks segmentation may be trained on.
 
-ReXGroundingCT draws on both parts of CT-RATE and has parts of its own. A mask teaches when it is
-of ReXGroundingCT's training part and its patient is not a test patient of this project; the masks
-of test patients stay as references. Masks of ReXGroundingCT's own val and test parts are withheld,
-so that a model can still be scored on them.
+ReXGroundingCT takes volumes from both parts of CT-RATE and has parts of its own. A mask is trained
+on if it belongs to ReXGroundingCT's training part and its patient is not a test patient here; the
+masks of test patients stay as references. Masks of ReXGroundingCT's own val and test parts are
+withheld, so that a model can still be scored on them.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ _NAME: Final = "findings masks that teach"
 def withhold_masks(
     cases: Sequence[Case], parts: Mapping[str, str], refused: Mapping[str, str]
 ) -> tuple[list[Case], Account]:
-    """Take the masks that must not teach away from the training cases.
+    """Remove the masks that must not be trained on from the training cases.
 
     Args:
         cases: the index, already split.
-        parts: the lesion set's own part by case id.
-        refused: the reason by case id of what the index refused.
+        parts: the lesion set's own part, by case id.
+        refused: the reason for each case that the index refused, by case id.
 
     Returns:
-        The cases, and where every entry of the lesion set went.
+        The cases, and an account of every entry of the lesion set.
     """
     by_id = {case.case_id: case for case in cases}
     fate = {name: _fate(by_id.get(name), part, refused.get(name)) for name, part in parts.items()}
@@ -39,7 +39,7 @@ def withhold_masks(
 
 
 def _fate(case: Case | None, part: str, refused: str | None) -> str | None:
-    """Say why a mask does not teach; None when it does."""
+    """Say why a mask is not trained on; None if it is."""
     if case is None:
         return refused or "no_such_volume"
     if case.findings_mask is None:

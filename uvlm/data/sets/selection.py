@@ -1,6 +1,6 @@
-"""Which patients are fetched, and the record by which the index knows what was not.
+"""Which patients are fetched, and the record that tells the index what was left out.
 
-Fewer patients are always the first of more: a larger number adds to what is there.
+A smaller number of patients is always a prefix of a larger one, so raising it only adds files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from uvlm.store import Row, resolve
 NO_CHEST: Final = "no_chest"
 NOT_SELECTED: Final = "not_selected"
 EXCLUDED: Final = "excluded"
-# Every reason, and what it says about a volume.
+# Every reason, and the fact that it states about a volume; both are stored.
 EXCLUSIONS: Final[Mapping[str, str]] = {
     NO_CHEST: "is on the data set's own list of volumes that show no chest",
     "nan_spacing": "has a z spacing that is not a number, and no anatomy masks",
@@ -34,19 +34,19 @@ RECORD: Final = "selection.json"
 
 @dataclass(frozen=True)
 class Selection:
-    """The wanted cases, None for all, and the reason why others are left out, by case."""
+    """The wanted cases (None: all), and the reason for leaving out others, by case."""
 
     wanted: frozenset[str] | None = None
     excluded: Mapping[str, str] = field(default_factory=dict)
 
     def reason(self, case_id: str) -> str:
-        """Say why a case is left out by design; empty when it is not."""
+        """Say why a case is left out by design; empty if it is not."""
         if case_id in self.excluded:
             return self.excluded[case_id]
         return "" if self.wanted is None or case_id in self.wanted else NOT_SELECTED
 
     def keep(self) -> Row:
-        """Write the record by which the index knows it, and name that in the manifest."""
+        """Write the record for the index; returns its manifest row."""
         wanted = sorted(self.wanted or [])
         record = {"wanted": wanted, "excluded": dict(sorted(self.excluded.items()))}
         path = store_root() / "raw" / "selections" / f"{key_of('selection', record)}.json"
@@ -55,7 +55,7 @@ class Selection:
 
 
 def read_selection(files: Files) -> Selection:
-    """Read the record of a download; sets without one (phantoms) are wanted whole."""
+    """Read the record of a download; without one (phantoms), the whole set is wanted."""
     if RECORD not in files:
         return Selection()
     path = resolve(files[RECORD], "download")
@@ -68,7 +68,7 @@ def read_selection(files: Files) -> Selection:
 
 
 def choose(patients: Sequence[str], choice: Patients, name: str) -> set[str]:
-    """Choose patients: all, the first so many in the order given, or these.
+    """Choose patients: all, the first few in the given order, or those listed.
 
     Raises:
         ConfigError: a chosen patient is not in the data set.
@@ -79,7 +79,7 @@ def choose(patients: Sequence[str], choice: Patients, name: str) -> set[str]:
         return set(patients[:choice])
     unknown = sorted(set(choice) - set(patients))
     if unknown:
-        raise ConfigError(name, f"{unknown[0]} is no patient of this part", "correct the list")
+        raise ConfigError(name, f"{unknown[0]} is not a patient of this part", "correct the list")
     return set(choice)
 
 
@@ -89,23 +89,23 @@ def excluded_by_user(
     """Find the cases that `exclude` names, by any of their names.
 
     Args:
-        config: reads `exclude`.
-        names_by_case: all that each case is called: volume, scan, patient, files.
+        config: its `exclude` counts.
+        names_by_case: every name of each case: volume, scan, patient, files.
 
     Raises:
-        ConfigError: a name fits no case, so it would exclude nothing.
+        ConfigError: a name matches no case and would exclude nothing.
     """
     listed = set(config.exclude)
     found = {case: listed & set(names) for case, names in names_by_case.items()}
-    unknown = sorted(listed.difference(*found.values())) if found else sorted(listed)
-    if unknown:
-        raise ConfigError("download.*.exclude", f"{unknown[0]} fits no volume", "correct the name")
+    if unknown := sorted(listed.difference(*found.values())):
+        fact = f"{unknown[0]} matches no volume"
+        raise ConfigError("download.*.exclude", fact, "correct the name")
     return {case: EXCLUDED for case, names in found.items() if names}
 
 
 @cache
 def documented(dataset: str) -> Mapping[str, str]:
-    """Look up the volumes known to be unusable: reason by case id."""
+    """List the volumes known to be unusable: reason by case id."""
     path = files("uvlm.data.sets").joinpath(dataset, "exclusions.json")
     lists: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
     return {case: reason for reason, cases in lists.items() for case in cases}

@@ -170,7 +170,7 @@ def test_a_member_that_an_archive_lacks_is_named(fetch: Fetch, fake: FakeHub) ->
 def test_an_archive_that_is_published_broken_is_refused(fetch: Fetch, fake: FakeHub) -> None:
     name = archive("images", IDS[0])
     fake.others[REPO][name] = b"an archive? " * 100
-    with pytest.raises(DataError, match="is no readable archive"):
+    with pytest.raises(DataError, match="is not a readable archive"):
         fetch()
     assert not list(store_root().rglob("ct.nii.gz"))
 

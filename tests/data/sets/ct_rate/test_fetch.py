@@ -124,9 +124,9 @@ def test_fewer_patients_are_the_first_of_more_and_the_rest_is_counted(
 def test_patients_can_be_named(dataset: Dataset, fetch: Fetch, fake: FakeHub) -> None:
     fetch(train=("train_3", "train_5"), test=("valid_2",))
     assert fetched(fake) == {"train_3_a_1", "train_5_a_1", "valid_2_a_1"}
-    with pytest.raises(ConfigError, match=r"download.ct_rate.train: train_99 is no patient"):
+    with pytest.raises(ConfigError, match=r"download.ct_rate.train: train_99 is not a patient"):
         fetch(train=("train_99",))
-    with pytest.raises(ConfigError, match="exclude: trian_3 fits no volume"):
+    with pytest.raises(ConfigError, match="exclude: trian_3 matches no volume"):
         fetch(exclude=("trian_3",))
 
 

@@ -88,7 +88,7 @@ def test_a_folder_that_is_not_named_or_holds_no_ct_is_one_line(
     with pytest.raises(DataError, match=r"none of the 8 CTs that reports\.csv names is there"):
         own.fetch()
     monkeypatch.setenv("UVLM_OWN_DATA", os.fspath(tmp_path / "nowhere"))
-    with pytest.raises(ConfigError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is not a folder"):
         own.fetch()
     monkeypatch.delenv("UVLM_OWN_DATA")
     with pytest.raises(ConfigError, match="UVLM_OWN_DATA: is not set"):

@@ -111,7 +111,7 @@ def test_masks_of_totalsegmentator_keep_the_liver_on_the_right(dataset: tuple[Pa
 
 
 def test_the_planted_defects_are_what_they_say(dataset: tuple[Path, Path]) -> None:
-    by_defect = {m.defect: m.patient for m in members(CONFIG) if m.defect}
+    by_defect = {m.defect: m.case_id for m in members(CONFIG) if m.defect}
     train = dataset[0] / "ct_rate/dataset/train_fixed"
     cut = next((train / by_defect["truncated_gzip"]).rglob("*.nii.gz"))
     with pytest.raises(EOFError):

@@ -122,7 +122,7 @@ def test_two_findings_of_one_abnormality_get_a_sentence_each() -> None:
 
 
 def test_an_unknown_abnormality_is_refused() -> None:
-    with pytest.raises(ValueError, match="'Pneumonia' is none of the 18"):
+    with pytest.raises(ValueError, match="'Pneumonia' is not one of the 18"):
         PlantedFinding("Pneumonia")
 
 

@@ -6,23 +6,22 @@ Positions and directions are in LPS millimetres, as DICOM has them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
+
+from pydicom import dcmread, uid
+from pydicom.dataset import FileDataset
+from pydicom.errors import InvalidDicomError
 
 from uvlm.data.ct.formats.stored import AGAIN, refuse_voxel_type
 from uvlm.data.ct.grid_rules import MAX_MM
 from uvlm.data.ct.volume import ReadError
 
-if TYPE_CHECKING:
-    from pydicom.dataset import FileDataset
-    from pydicom.uid import UID
-
 Numbers = tuple[float, ...]
-CT: Final = "1.2.840.10008.5.1.4.1.1.2"
-_ENHANCED_CT: Final = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+_ENHANCED_CT: Final = (uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 _HU_TYPES: Final = ("", "HU", "US")
 
 
@@ -35,7 +34,7 @@ class CtFile:
     series: str  # SeriesInstanceUID
     number: str  # SeriesNumber
     description: str
-    image_type: tuple[str, ...]
+    is_original: bool
 
 
 @dataclass(frozen=True)
@@ -62,30 +61,34 @@ def read_header(path: Path) -> CtFile | str:
         A CT image, or what else the file is.
     """
     with parsing(path):
-        dataset = read_dataset(path, pixels=False)
-        kind = _class_of(dataset)
-        modality = str(dataset.get("Modality") or "")
+        dataset = dcmread(path, stop_before_pixels=True)
         if path.name.upper() == "DICOMDIR":
             return "DICOMDIR"
-        if kind in _ENHANCED_CT or (kind == CT and int(dataset.get("NumberOfFrames") or 1) > 1):
+        # De-identification may blank the class in the dataset, but not in the file's own header.
+        meta = dataset.file_meta
+        kind = uid.UID(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID", ""))
+        modality = str(dataset.get("Modality") or "")
+        is_ct = kind == uid.CTImageStorage
+        if kind in _ENHANCED_CT or (is_ct and int(dataset.get("NumberOfFrames") or 1) > 1):
             return "Enhanced CT, which has to be split into slices"
-        if kind != CT or modality != "CT":
+        if not is_ct or modality != "CT":
             return f"{kind.name} ({modality})"
-        return CtFile(
-            path=path,
-            dataset=dataset,
-            series=str(dataset.get("SeriesInstanceUID") or f"no UID, in {path.parent.name}"),
-            number=str(dataset.get("SeriesNumber") or ""),
-            description=str(dataset.get("SeriesDescription") or ""),
-            image_type=_words(dataset.get("ImageType")),
-        )
+        words = dataset.get("ImageType") or ()
+        image_type = [str(word).upper() for word in ([words] if isinstance(words, str) else words)]
+        if "LOCALIZER" in image_type:
+            return "localizer"
+        series = str(dataset.get("SeriesInstanceUID") or f"no UID, in {path.parent.name}")
+        number = str(dataset.get("SeriesNumber") or "")
+        description = str(dataset.get("SeriesDescription") or "")
+        return CtFile(path, dataset, series, number, description, "ORIGINAL" in image_type)
 
 
 def slice_header(file: CtFile) -> SliceHeader:
-    """Read what a slice needs to have."""
+    """Read and check what every slice must have."""
     path, dataset = file.path, file.dataset
     with parsing(path):
         _check_pixels(path, dataset)
+        has_gap = dataset.get("SpacingBetweenSlices") not in (None, "")
         return SliceHeader(
             path=path,
             patient=str(dataset.get("PatientID") or ""),
@@ -95,24 +98,15 @@ def slice_header(file: CtFile) -> SliceHeader:
             position=_numbers(path, dataset, "ImagePositionPatient", 3),
             orientation=_numbers(path, dataset, "ImageOrientationPatient", 6),
             pixel_spacing=_numbers(path, dataset, "PixelSpacing", 2),
-            slice_spacing=_optional(path, dataset, "SpacingBetweenSlices"),
-            slope=_numbers(path, dataset, "RescaleSlope", 1)[0],
-            inter=_numbers(path, dataset, "RescaleIntercept", 1)[0],
+            slice_spacing=_number(path, dataset, "SpacingBetweenSlices") if has_gap else None,
+            slope=_number(path, dataset, "RescaleSlope"),
+            inter=_number(path, dataset, "RescaleIntercept"),
         )
-
-
-def read_dataset(path: Path, *, pixels: bool) -> FileDataset:
-    """Parse a file; the caller stands inside `parsing`."""
-    from pydicom import dcmread
-
-    return dcmread(path, stop_before_pixels=not pixels)
 
 
 @contextmanager
 def parsing(path: Path) -> Iterator[None]:
-    """Turn whatever pydicom raises on a damaged file into a refusal; it names no base class."""
-    from pydicom.errors import InvalidDicomError
-
+    """Turn whatever pydicom raises on a damaged file into a refusal."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -121,26 +115,18 @@ def parsing(path: Path) -> Iterator[None]:
         raise
     except InvalidDicomError:
         fact = "is not DICOM, in a folder of DICOM files"
-        raise ReadError(
-            path, fact, "move it elsewhere, or copy it again", reason="not_dicom"
-        ) from None
+        remedy = "move it elsewhere, or copy it again"
+        raise ReadError(path, fact, remedy, reason="not_dicom") from None
     except OSError as error:
         fact = f"cannot be read ({error.strerror or error})"
         raise ReadError(path, fact, AGAIN, reason="unreadable") from None
-    except Exception as error:
+    except Exception as error:  # pydicom's errors have no common base class
         fact = f"has a damaged DICOM header ({type(error).__name__}: {error})"
         raise ReadError(path, fact[:300], AGAIN, reason="dicom_header") from None
 
 
-def _class_of(dataset: FileDataset) -> UID:
-    """Take the SOP class from the dataset, or from the file where de-identification blanked it."""
-    from pydicom.uid import UID
-
-    return UID(dataset.get("SOPClassUID") or dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-
-
 def _check_pixels(path: Path, dataset: FileDataset) -> None:
-    """One signed or unsigned 16-bit number a voxel, which scales to HU."""
+    """Check for one signed or unsigned 16-bit number a voxel that scales to HU."""
     samples = int(dataset.get("SamplesPerPixel") or 1)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
     bits = int(_needed(path, dataset, "BitsAllocated"))
@@ -152,18 +138,15 @@ def _check_pixels(path: Path, dataset: FileDataset) -> None:
     rescaled = str(dataset.get("RescaleType") or "")
     if rescaled not in _HU_TYPES:
         fact = f"rescales to {rescaled}, not to HU"
-        raise ReadError(path, fact, "give the series in HU", reason="not_hounsfield")
+        raise ReadError(path, fact, "pass the series in HU", reason="not_hounsfield")
 
 
 def _needed(path: Path, dataset: FileDataset, name: str) -> Any:
     value = dataset.get(name)
     if value is None or value == "":
-        raise ReadError(
-            path,
-            f"has no {name} in its DICOM header",
-            "export the series again from the archive",
-            reason="dicom_header",
-        )
+        fact = f"has no {name} in its DICOM header"
+        remedy = "export the series again from the archive"
+        raise ReadError(path, fact, remedy, reason="dicom_header")
     return value
 
 
@@ -176,10 +159,5 @@ def _numbers(path: Path, dataset: FileDataset, name: str, count: int) -> Numbers
     return numbers
 
 
-def _optional(path: Path, dataset: FileDataset, name: str) -> float | None:
-    return None if dataset.get(name) in (None, "") else _numbers(path, dataset, name, 1)[0]
-
-
-def _words(value: str | Sequence[str] | None) -> tuple[str, ...]:
-    words = [value] if isinstance(value, str) else value or ()
-    return tuple(str(word).upper() for word in words)
+def _number(path: Path, dataset: FileDataset, name: str) -> float:
+    return _numbers(path, dataset, name, 1)[0]

@@ -11,17 +11,9 @@ from typing import Any, BinaryIO, Final
 
 import numpy as np
 
-from uvlm.data.ct.formats.stored import (
-    CONVERT,
-    Layout,
-    StoredImage,
-    check_layout,
-    refuse_voxel_type,
-    volume_shape,
-)
-from uvlm.data.ct.formats.text_header import Fields, add_field, header_lines, refuse_detached
+from uvlm.data.ct.formats import stored, text_header
 from uvlm.data.ct.formats.verified import inflate, opened, read_exactly
-from uvlm.data.ct.grid_rules import check_grid, geometry_error
+from uvlm.data.ct.grid_rules import check_grid
 from uvlm.data.ct.volume import Affine, ReadError
 
 _TYPES: Final = {
@@ -38,92 +30,82 @@ _TYPES: Final = {
 }
 _CODE_BY_NAME: Final = {name: code for code, names in _TYPES.items() for name in names}
 _SIGNS_TO_LPS: Final = {
-    "left-posterior-superior": (1, 1, 1),
-    "lps": (1, 1, 1),
-    "right-anterior-superior": (-1, -1, 1),
-    "ras": (-1, -1, 1),
-    "left-anterior-superior": (1, -1, 1),
-    "las": (1, -1, 1),
-}
+    "left-posterior-superior": (1, 1, 1), "lps": (1, 1, 1),
+    "right-anterior-superior": (-1, -1, 1), "ras": (-1, -1, 1),
+    "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
+}  # fmt: skip
 _NUMBER: Final = r"[^(),\s]+"
 _VECTOR: Final = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
+_KINDS: Final = ("domain", "space", "none", "???", "list", "time")
+_SKIPS: Final = ("line skip", "lineskip", "byte skip", "byteskip")
 
 
-def read_nrrd(path: Path) -> StoredImage:
+def read_nrrd(path: Path) -> stored.StoredImage:
     """Read a volume."""
     with opened(path) as file:
         fields = _header(file, path)
         layout = _layout(fields)
-        shape = volume_shape(layout.shape, path)
+        shape = stored.volume_shape(layout.shape, path)
         affine = _affine(fields)
         check_grid(affine, path)
-        if fields.choice("encoding", "", "raw", "gzip", "gz") == "raw":
-            payload = read_exactly(file, layout.num_bytes, path)
-        else:
-            payload = inflate(file, layout.num_bytes, path)
-    return StoredImage(layout.array(payload).reshape(shape[::-1]), affine)
+        is_raw = fields.choice("encoding", "", "raw", "gzip", "gz") == "raw"
+        payload = (read_exactly if is_raw else inflate)(file, layout.num_bytes, path)
+    return stored.StoredImage(layout.array(payload).reshape(shape[::-1]), affine)
 
 
-def _header(file: BinaryIO, path: Path) -> Fields:
+def _header(file: BinaryIO, path: Path) -> text_header.Fields:
     """Read up to the empty line; comments and key/value pairs say nothing about the voxels."""
     values: dict[str, str] = {}
-    for number, line in enumerate(header_lines(file, path)):
+    for number, line in enumerate(text_header.header_lines(file, path)):
         if number == 0 and not re.fullmatch(r"NRRD000[1-5]", line):
-            raise ReadError(path, "has no NRRD header", CONVERT, reason="not_nrrd")
+            raise ReadError(path, "has no NRRD header", stored.CONVERT, reason="not_nrrd")
         if not line:
             break
         name, colon, text = line.partition(": ")
         if number and colon and not line.startswith("#"):
             if name.lower() in ("data file", "datafile"):
-                refuse_detached(path)
-            add_field(values, name, text, path)
-    fields = Fields(path, values)
-    for name in ("line skip", "lineskip", "byte skip", "byteskip"):
+                text_header.refuse_detached(path)
+            text_header.add_field(values, name, text, path)
+    fields = text_header.Fields(path, values)
+    for name in _SKIPS:
         fields.choice(name, "0", "0")
     return fields
 
 
-def _layout(fields: Fields) -> Layout:
+def _layout(fields: text_header.Fields) -> stored.Layout:
     name = fields.text("type").lower()
     if name not in _CODE_BY_NAME:
-        refuse_voxel_type(fields.path, f"has voxel type {name!r}, not one number a voxel")
+        fact = f"has voxel type {name!r}, not one number a voxel"
+        stored.refuse_voxel_type(fields.path, fact)
     dtype: np.dtype[Any] = np.dtype(_CODE_BY_NAME[name])
     if dtype.itemsize > 1:
         fields.text("endian")
         order = fields.choice("endian", "", "little", "big")
         dtype = dtype.newbyteorder("<" if order == "little" else ">")
-    (dimension,) = fields.integers("dimension", 1)
-    layout = Layout(tuple(fields.integers("sizes", min(dimension, 16))), dtype)
-    check_layout(layout, fields.path)
-    _check_kinds(fields, layout.shape)
+    layout = fields.layout("dimension", "sizes", dtype)
+    # Colours and vectors are only told from space by the kind of their axis.
+    for kind, length in zip(fields.values.get("kinds", "").split(), layout.shape, strict=False):
+        if kind.lower() not in _KINDS:
+            fact = f"has an axis of {length} values of kind {kind!r}"
+            stored.refuse_voxel_type(fields.path, fact)
     return layout
 
 
-def _check_kinds(fields: Fields, shape: tuple[int, ...]) -> None:
-    """Refuse colours, vectors and lists of volumes by the kind of their axis."""
-    for kind, length in zip(fields.values.get("kinds", "").split(), shape, strict=False):
-        if kind.lower() not in ("domain", "space", "none", "???", "list", "time"):
-            refuse_voxel_type(fields.path, f"has an axis of {length} values of kind {kind!r}")
-
-
-def _affine(fields: Fields) -> Affine:
+def _affine(fields: text_header.Fields) -> Affine:
     """Build the affine from the space, its directions and its origin."""
     if "space" not in fields.values or "space directions" not in fields.values:
-        raise geometry_error(
-            fields.path,
-            "does not say in which space it lies, so left and right are unknown",
-            "convert it again from the original DICOM",
-            reason="no_orientation",
-        )
+        fact = "does not name its space, so left and right are unknown"
+        raise ReadError(fields.path, fact, stored.FROM_DICOM, reason="no_orientation")
     signs = np.array(_SIGNS_TO_LPS[fields.choice("space", "", *_SIGNS_TO_LPS)], float)
+    # In the order x, y, z; reversed below, as our columns are z, y, x.
     directions = _vectors(fields, "space directions", 3)
     origin = _vectors(fields, "space origin", 1)
-    columns = np.array([*directions[::-1], *origin]).T * signs[:, None]
+    columns = np.array([*directions[::-1], *origin]).T * signs[:, None]  # (3, 4): z, y, x, origin
     return np.vstack([columns, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _vectors(fields: Fields, name: str, count: int) -> list[tuple[float, ...]]:
-    """Give a field of `count` vectors (x,y,z); axes without direction come last, as `none`."""
+def _vectors(fields: text_header.Fields, name: str, count: int) -> list[tuple[float, ...]]:
+    """Read a field of `count` vectors (x,y,z); axes without direction come last, as `none`."""
     text = fields.text(name)
     found = _VECTOR.findall(text)
     rest = _VECTOR.sub("", text).split()

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
-from uvlm.data.ct.formats.stored import AGAIN, CONVERT
+import numpy as np
+
+from uvlm.data.ct.formats.stored import AGAIN, CONVERT, Layout
 from uvlm.data.ct.volume import ReadError
 
 _MAX_LINE_BYTES: Final = 65_536
 _MAX_LINES: Final = 1_000
+_MAX_AXES: Final = 16
+_MAX_DIGITS: Final = 18  # more would take long to convert and is refused as a size anyway
 
 
 @dataclass(frozen=True)
@@ -22,14 +26,14 @@ class Fields:
     values: Mapping[str, str]
 
     def text(self, name: str) -> str:
-        """Give a field that has to be there."""
+        """Read a required field."""
         if name not in self.values:
             fact = f"has no field {name!r} in its header"
             raise ReadError(self.path, fact, CONVERT, reason="header")
         return self.values[name]
 
     def floats(self, name: str, count: int) -> list[float]:
-        """Give a field of `count` numbers divided by blanks."""
+        """Read a field of `count` numbers separated by blanks."""
         try:
             numbers = [float(part) for part in self.text(name).split()]
         except ValueError:
@@ -39,27 +43,33 @@ class Fields:
         return numbers
 
     def integers(self, name: str, count: int) -> list[int]:
-        """Give a field of `count` whole numbers divided by blanks."""
+        """Read a field of `count` whole numbers separated by blanks."""
         parts = self.text(name).split()
         if len(parts) != count or not all(part.isascii() and part.isdigit() for part in parts):
             self.refuse(name)
-        return [int(part[:18]) for part in parts]
+        return [int(part[:_MAX_DIGITS]) for part in parts]
 
     def choice(self, name: str, default: str, *choices: str) -> str:
-        """Give a field that holds one of a few words, in lower case."""
+        """Read a field that holds one of a few words, in lower case."""
         word = self.values.get(name, default).lower()
         if word not in choices:
             self.refuse(name)
         return word
 
+    def layout(self, dimension: str, lengths: str, dtype: np.dtype[Any]) -> Layout:
+        """Read the shape from the fields of these names."""
+        (count,) = self.integers(dimension, 1)
+        shape = tuple(self.integers(lengths, min(count, _MAX_AXES)))
+        return Layout.checked(shape, dtype, self.path)
+
     def refuse(self, name: str) -> NoReturn:
-        """Say that a field does not hold what it should."""
+        """Refuse a field that does not hold what it should."""
         fact = f"has the field {name!r} with {self.text(name)[:60]!r}"
         raise ReadError(self.path, fact, AGAIN, reason="header")
 
 
 def header_lines(file: BinaryIO, path: Path) -> Iterator[str]:
-    """Read lines until the caller has enough; the position is then right behind the last one."""
+    """Read lines until the caller has enough; the file is then positioned behind the last one."""
     for _ in range(_MAX_LINES):
         line = file.readline(_MAX_LINE_BYTES)
         if not line.endswith(b"\n"):
@@ -69,7 +79,7 @@ def header_lines(file: BinaryIO, path: Path) -> Iterator[str]:
 
 
 def add_field(values: dict[str, str], name: str, text: str, path: Path) -> None:
-    """Note a field; two of one name would be a choice."""
+    """Add a field; with two of one name we would have to choose."""
     name = name.strip().lower()
     if name in values:
         fact = f"has the field {name!r} twice in its header"
@@ -78,10 +88,7 @@ def add_field(values: dict[str, str], name: str, text: str, path: Path) -> None:
 
 
 def refuse_detached(path: Path) -> NoReturn:
-    """Say that the voxels lie in another file, which nothing ties to this one."""
-    raise ReadError(
-        path,
-        "holds only a header; its voxels lie in another file",
-        "convert the pair to one file, .nii.gz, .nrrd or .mha",
-        reason="detached",
-    )
+    """Refuse a header whose voxels are in another file: nothing ties the two together."""
+    fact = "holds only a header; its voxels are in another file"
+    remedy = "convert the pair to one file, .nii.gz, .nrrd or .mha"
+    raise ReadError(path, fact, remedy, reason="detached")

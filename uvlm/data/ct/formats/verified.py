@@ -1,12 +1,13 @@
 """Bytes of a file, whole or not at all.
 
-A compressed stream is decompressed once, into memory of the declared size, and counts only when
-its checksum, its length and its end are right and nothing follows. Only the file that was named is
+A compressed stream is decompressed once, into memory of the declared size, and is accepted only if
+its checksum, its length and its end are right and nothing follows. No file but the one named is
 ever opened.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from isal import igzip_lib
 from uvlm.data.ct.formats.stored import AGAIN, refuse_size
 from uvlm.data.ct.volume import ReadError
 
-GZIP_MAGIC: Final = b"\x1f\x8b"
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 _PIECE: Final = 2**20
 _MAX_DEFLATE_RATIO: Final = 1032  # no deflate stream expands further
 _IsalError: Any = igzip_lib.IsalError  # typed as an instance by its stub
@@ -32,7 +33,7 @@ Kind = Literal["gzip", "zlib"]
 
 @contextmanager
 def opened(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that at least may be an image; what it plainly is instead is said by name."""
+    """Open a file that may be an image; one that is plainly something else is called by name."""
     try:
         with path.open("rb") as file:
             start = file.read(32)
@@ -50,16 +51,24 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise ReadError(path, fact, "check its permissions", reason="unreadable") from None
 
 
-def rest_of(file: BinaryIO) -> int:
-    """How many bytes lie between the position and the end of a file."""
-    here = file.tell()
-    end = file.seek(0, 2)
-    file.seek(here)
-    return end - here
+def peek(file: BinaryIO, size: int, path: Path) -> tuple[bytes, bool]:
+    """Read the first bytes, decompressed if it is gzip, and whether it is; go back to the start."""
+    start = file.read(_PIECE)
+    file.seek(0)
+    if not start.startswith(_GZIP_MAGIC):
+        return start[:size], False
+    try:
+        member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+        inflated: bytes = member.decompress(start, size)
+    except _IsalError as error:
+        raise _stream_error(path, "gzip", "damaged", f"is damaged ({error})") from None
+    if len(inflated) < size and not member.eof:
+        raise _stream_error(path, "gzip", "truncated", "is cut off inside the image header")
+    return inflated, True
 
 
 def read_exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
-    """Read the rest of a file, which has to have `size` bytes."""
+    """Read the rest of a file, which must have `size` bytes."""
     real = rest_of(file)
     if real != size:
         refuse_size(path, size, f"{real} bytes")
@@ -69,34 +78,17 @@ def read_exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
     return payload
 
 
-def peek_gzip(file: BinaryIO, size: int, path: Path) -> bytes:
-    """Decompress the first bytes of a gzip file and go back to its start."""
-    try:
-        member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
-        start: bytes = member.decompress(file.read(_PIECE), size)
-    except _IsalError as error:
-        raise _stream_error(path, "gzip", "damaged", f"is damaged ({error})") from None
-    if len(start) < size and not member.eof:
-        raise _stream_error(path, "gzip", "truncated", "is cut off inside the image header")
-    file.seek(0)
-    return start
-
-
 def inflate(file: BinaryIO, size: int, path: Path, kind: Kind = "gzip") -> bytearray:
-    """Decompress the rest of a file, which has to hold exactly `size` bytes.
-
-    A gzip file may have several members, each with a checksum and a length of its own.
-    """
+    """Decompress the rest of a file, which must hold exactly `size` bytes."""
     compressed = rest_of(file)
-    if size > _MAX_DEFLATE_RATIO * compressed:
+    if size > _MAX_DEFLATE_RATIO * compressed:  # refused before the memory is asked for
         refuse_size(path, size, f"{compressed} compressed bytes")
     payload = bytearray(size)
     filled = 0
-    stream = _Stream(file, kind, path)
-    for part in stream.parts(size):
+    for part in _inflated(file, size, path, kind):
         if filled + len(part) > size:
-            fact = f"holds more than the declared {size} bytes"
-            raise ReadError(path, f"the {kind} stream {fact}", AGAIN, reason="size_mismatch")
+            fact = f"the {kind} stream holds more than the declared {size} bytes"
+            raise ReadError(path, fact, AGAIN, reason="size_mismatch")
         payload[filled : filled + len(part)] = part
         filled += len(part)
     if filled != size:
@@ -104,45 +96,36 @@ def inflate(file: BinaryIO, size: int, path: Path, kind: Kind = "gzip") -> bytea
     return payload
 
 
-class _Stream:
-    """The members of a compressed stream, each checked at its end."""
+def rest_of(file: BinaryIO) -> int:
+    """How many bytes lie between the position and the end of a file."""
+    return os.fstat(file.fileno()).st_size - file.tell()
 
-    def __init__(self, file: BinaryIO, kind: Kind, path: Path) -> None:
-        self._file, self._kind, self._path = file, kind, path
-        self._pending = file.read(_PIECE)
 
-    def parts(self, size: int) -> Iterator[bytes]:
-        """Decompress piece by piece; no more than one byte past `size` in all."""
-        done = 0
-        first = True
-        while self._pending:
-            if not first and (self._kind == "zlib" or self._pending[:2] != GZIP_MAGIC):
-                count = len(self._pending) + rest_of(self._file)
-                fact = f"the {self._kind} stream has {count} bytes after its end"
-                raise ReadError(self._path, fact, AGAIN, reason="trailing_bytes")
-            first = False
-            for part in self._member(size + 1 - done, done, size):
-                done += len(part)
-                yield part
+def _inflated(file: BinaryIO, size: int, path: Path, kind: Kind) -> Iterator[bytes]:
+    """Decompress piece by piece, at most one byte past `size`: enough to see that it goes on.
 
-    def _member(self, limit: int, before: int, size: int) -> Iterator[bytes]:
-        member = igzip_lib.IgzipDecompressor(flag=_FLAGS[self._kind])
-        done = 0
+    A gzip file may have several members; igzip checks the checksum and the length of each one.
+    """
+    pending, done = file.read(_PIECE), 0
+    while pending:
+        member = igzip_lib.IgzipDecompressor(flag=_FLAGS[kind])
         while not member.eof:
-            if not self._pending:
-                fact = f"is cut off after {before + done} of {size} bytes"
-                raise _stream_error(self._path, self._kind, "truncated", fact)
+            if not pending:
+                fact = f"is cut off after {done} of {size} bytes"
+                raise _stream_error(path, kind, "truncated", fact)
             try:
-                part = member.decompress(self._pending, max(limit - done, 0))
+                part = member.decompress(pending, size + 1 - done)
             except _IsalError as error:
-                fact = f"is damaged ({error})"
-                raise _stream_error(self._path, self._kind, "damaged", fact) from None
-            self._pending = b"" if member.eof else self._file.read(_PIECE)
+                raise _stream_error(path, kind, "damaged", f"is damaged ({error})") from None
+            pending = b"" if member.eof else file.read(_PIECE)
             done += len(part)
             yield part
-        self._pending = member.unused_data
-        if len(self._pending) < len(GZIP_MAGIC):
-            self._pending += self._file.read(_PIECE)
+        pending = member.unused_data
+        if len(pending) < len(_GZIP_MAGIC):  # the next member may begin in the next piece
+            pending += file.read(_PIECE)
+        if pending and (kind == "zlib" or not pending.startswith(_GZIP_MAGIC)):
+            fact = f"the {kind} stream has {len(pending) + rest_of(file)} bytes after its end"
+            raise ReadError(path, fact, AGAIN, reason="trailing_bytes")
 
 
 def _stream_error(path: Path, kind: Kind, how: str, fact: str) -> ReadError:

@@ -1,8 +1,8 @@
 """AbdomenAtlas 3.0 Mini as cases: tables, official split and CTs, joined by id.
 
-A case has three flags (liver, kidney, pancreas): whether the table counts a lesion there. One CT is
-one patient, because the set names no patients; some CTs of older sets come twice under different
-ids, which only a comparison of the images can show.
+A case has three flags (liver, kidney, pancreas): whether the table counts a lesion there. Each CT
+is its own patient, because the set names no patients; some CTs of older sets occur twice under
+different ids, which only a comparison of the images can reveal.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from uvlm.text.report import Report
 
 
 def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:
-    """Join the tables with the CTs; every id of either ends as a case or as one refusal.
+    """Join the tables with the CTs; every id ends as a case or as one refusal.
 
     Args:
         files: the download manifest, by path inside the data set's root.
-        report: which of the four reports is learned.
+        report: which of the four reports to learn.
     """
     table, *lists = (table_path(files, f"{PREFIX}/{name}") for name in (TABLE, TRAIN_IDS, TEST_IDS))
     good, bad = read_atlas(table, report)
@@ -51,7 +51,7 @@ def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:
 
 
 def masks_of(case: Case, _: str) -> dict[int, str]:
-    """Name one file a structure or lesion, by its id in abdomen.json."""
+    """Find one file per structure or lesion, by its id in abdomen.json."""
     above = case.volume.removesuffix(image(case.case_id))
     names = enumerate(fine_classes("abdomen").names[1:], start=1)
     return {number: above + mask(case.case_id, name) for number, name in names}
@@ -63,6 +63,7 @@ MASKS: Final = Masks("abdomen_atlas_masks", "3.0 Mini", "CC-BY-NC-SA-4.0", masks
 def _problem(
     case_id: str, rows: list[AtlasRow], train: set[str], test: set[str], volumes: set[str]
 ) -> tuple[str, str] | None:
+    """Find the reason and the fact for refusing a CT, if there are any."""
     if not rows:
         return "no_reports", "has no row in the table"
     if len(rows) > 1:

@@ -1,4 +1,4 @@
-"""AbdomenAtlas 3.0 Mini from the hub: its tables first, then the archives that hold wanted CTs."""
+"""AbdomenAtlas 3.0 Mini from the hub: first its tables, then the archives with wanted CTs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from uvlm.store import CaseProgress, Refusal
 
 @dataclass(frozen=True)
 class AbdomenAtlas(DataSet):
-    """The abdominal data set; its order of patients is that of their ids, whatever the seed."""
+    """The abdominal data set; patients are ordered by id, whatever the seed."""
 
     config: AbdomenAtlasConfig
     seed: int

@@ -1,6 +1,6 @@
 """Names and paths of AbdomenAtlas 3.0 Mini, as published.
 
-    abdomen_atlas/AbdomenAtlas3.0MiniWithMeta.csv                           one row a CT
+    abdomen_atlas/AbdomenAtlas3.0MiniWithMeta.csv                           one row per CT
     abdomen_atlas/TrainTestIDS/{IID_train,IID_test}.csv                     the official split
     abdomen_atlas/image_only/BDMAP_00000001/ct.nii.gz                       from 40 archives
     abdomen_atlas/mask_only/BDMAP_00000001/segmentations/liver.nii.gz       from 40 archives
@@ -30,7 +30,7 @@ _MEMBER: Final = {
 
 
 def is_id(case_id: str) -> bool:
-    """Whether this is the name of a CT of the set."""
+    """Whether this is the id of a CT of the set."""
     match = _ID.fullmatch(case_id)
     return match is not None and 1 <= int(match[1]) <= _LAST
 
@@ -44,16 +44,16 @@ def archive(kind: Kind, case_id: str) -> str:
 
 
 def member(kind: Kind, name: str) -> tuple[str, str] | None:
-    """Take the name of an archive's member apart: CT and structure; None for anything else."""
+    """Parse the name of an archive member into CT and structure; None for anything else."""
     match = _MEMBER[kind].fullmatch(name)
     return (match[1], match[2]) if match and is_id(match[1]) else None
 
 
 def image(case_id: str) -> str:
-    """Say where a CT lies."""
+    """Return the path of a CT."""
     return f"{_FOLDER['images']}/{case_id}/ct.nii.gz"
 
 
 def mask(case_id: str, structure: str) -> str:
-    """Say where the mask of one structure lies."""
+    """Return the path of the mask of one structure."""
     return f"{_FOLDER['masks']}/{case_id}/segmentations/{structure}.nii.gz"

@@ -1,6 +1,6 @@
-"""CT-RATE and ReXGroundingCT: tables, paths and names to cases.
+"""CT-RATE and ReXGroundingCT as cases: tables, masks and volumes, joined by name.
 
-Phantoms come in the same layout, with airway and vessel masks beside it:
+Phantoms use the same layout, with airway and vessel masks beside it:
 phantom_masks/{airway,vessel}/train_1_a_1.nii.gz.
 """
 
@@ -12,17 +12,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from uvlm.data.cases import Case
-from uvlm.data.sets.ct_rate import layout
+from uvlm.data.sets.ct_rate import layout, tables
 from uvlm.data.sets.ct_rate.layout import PARTS, id_of, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
-from uvlm.data.sets.ct_rate.tables import (
-    LabelRow,
-    ReportRow,
-    read_labels,
-    read_metadata,
-    read_no_chest,
-    read_reports,
-)
 from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
 from uvlm.store import Refusal, Row
@@ -32,10 +24,10 @@ from uvlm.text.report import Report
 
 @dataclass
 class _Tables:
-    """What the tables say about each volume id; lists, because ids may come more than once."""
+    """What the tables say about each volume id; in lists, because an id may be repeated."""
 
-    reports: dict[str, list[ReportRow]] = field(default_factory=lambda: defaultdict(list))
-    labels: dict[str, list[LabelRow]] = field(default_factory=lambda: defaultdict(list))
+    reports: dict[str, list[tables.ReportRow]] = field(default_factory=lambda: defaultdict(list))
+    labels: dict[str, list[tables.LabelRow]] = field(default_factory=lambda: defaultdict(list))
     bad: dict[str, BadRow] = field(default_factory=dict)
     metadata: set[str] = field(default_factory=set)
     no_chest: set[str] = field(default_factory=set)
@@ -44,28 +36,28 @@ class _Tables:
 
 
 class CtRateLayout(DataSet):
-    """What a set in CT-RATE's layout has to say, however it was got."""
+    """A data set in CT-RATE's layout, wherever it came from."""
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
-        """Join the tables with the volumes; every volume id of any table has one end.
+        """Join the tables with the volumes; every volume id of any table ends up in one place.
 
         CT-RATE's training part is the split "train", its validation part the split "test".
         """
-        tables = _read_tables(files)
+        known = _read_tables(files)
         volumes = {id_of(path): row for path, row in files.items() if layout.is_volume(path)}
-        named = {*volumes, *tables.reports, *tables.labels, *tables.bad, *tables.metadata}
-        ends = [_join(case_id, volumes.get(case_id), tables, files) for case_id in sorted(named)]
+        named = {*volumes, *known.reports, *known.labels, *known.bad, *known.metadata}
+        ends = [_join(case_id, volumes.get(case_id), known, files) for case_id in sorted(named)]
         cases = [end for end in ends if isinstance(end, Case)]
         return cases, [end for end in ends if isinstance(end, Refusal)]
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
-        """List what every row of every table and every volume file is called."""
+        """List the case of every row of every table, and of every volume file."""
         volumes = [path for path in files if "_fixed/" in path and "/ts_seg/" not in path]
-        tables = {"volume files": volumes} | column_by_table(files, "VolumeName")
-        return {table: [id_of(name) for name in names] for table, names in tables.items()}
+        named = {"volume files": volumes} | column_by_table(files, "VolumeName")
+        return {table: [id_of(name) for name in names] for table, names in named.items()}
 
     def lesion_parts(self, files: Files) -> dict[str, str]:
-        """Say which part of ReXGroundingCT each of its volumes belongs to."""
+        """Map each volume of ReXGroundingCT to its part."""
         if layout.GROUNDING not in files:
             return {}
         parts = json.loads(read_text(table_path(files, layout.GROUNDING)))
@@ -73,14 +65,14 @@ class CtRateLayout(DataSet):
 
 
 def masks_of(case: Case, kind: str) -> dict[int, str]:
-    """Name the one file that holds all ids of a kind."""
+    """Find the one file that holds all ids of a kind."""
     return {0: mask_path(case, dict(MASKS.names)[kind])}
 
 
 def mask_path(case: Case, kind: str) -> str:
-    """Say where the published mask of a case (total, airway, vessel) lies, below the store."""
+    """Find the published mask of a case (total, airway, vessel), relative to the store."""
     name = parse_id(case.case_id)
-    assert name is not None  # another name makes no case
+    assert name is not None  # any other name is refused by `_join`
     return case.volume.partition(layout.DATASET)[0] + name.masks[kind]
 
 
@@ -93,14 +85,14 @@ MASKS: Final = Masks(
 )
 
 
-def _join(case_id: str, volume: Row | None, tables: _Tables, files: Files) -> Case | Refusal:
+def _join(case_id: str, volume: Row | None, known: _Tables, files: Files) -> Case | Refusal:
     name = parse_id(case_id)
     if name is None:
         return _refuse(case_id, "bad_id", "is not named split_patient_scan_reconstruction")
-    excluded = NO_CHEST if case_id in tables.no_chest else tables.selection.reason(case_id)
+    excluded = NO_CHEST if case_id in known.no_chest else known.selection.reason(case_id)
     if excluded:
         return _refuse(case_id, excluded, EXCLUSIONS[excluded])
-    rows = _only_rows(case_id, tables)
+    rows = _only_rows(case_id, known)
     if isinstance(rows, Refusal):
         return rows
     if volume is None:
@@ -116,7 +108,7 @@ def _join(case_id: str, volume: Row | None, tables: _Tables, files: Files) -> Ca
         split="train" if name.part == "train" else "test",
         volume=volume.path,
         findings_mask=findings_mask.path if findings_mask else None,
-        finding_categories=tables.grounding.get(case_id, {}) if findings_mask else {},
+        finding_categories=known.grounding.get(case_id, {}) if findings_mask else {},
         abnormalities=rows[1].flags,
         findings=report.findings,
         impression=report.impression,
@@ -126,16 +118,12 @@ def _join(case_id: str, volume: Row | None, tables: _Tables, files: Files) -> Ca
     )
 
 
-def _only_rows(case_id: str, tables: _Tables) -> tuple[ReportRow, LabelRow] | Refusal:
+def _only_rows(case_id: str, known: _Tables) -> tuple[tables.ReportRow, tables.LabelRow] | Refusal:
     """Find the one report and the one row of labels of a volume."""
-    bad = tables.bad.get(case_id)
-    reports, labels = tables.reports.get(case_id, []), tables.labels.get(case_id, [])
-    if bad:
+    if bad := known.bad.get(case_id):
         return _refuse(case_id, bad.reason, bad.fact)
-    places_by_table = {
-        "reports": [row.place for row in reports],
-        "labels": [row.place for row in labels],
-    }
+    reports, labels = known.reports.get(case_id, []), known.labels.get(case_id, [])
+    places_by_table = {"reports": [r.place for r in reports], "labels": [r.place for r in labels]}
     for table, places in places_by_table.items():
         if len(places) != 1:
             fact = f"has {len(places)} rows in the {table} table"
@@ -150,20 +138,21 @@ def _refuse(case_id: str, reason: str, fact: str) -> Refusal:
 
 
 def _read_tables(files: Files) -> _Tables:
-    tables = _Tables(selection=read_selection(files))
+    found = _Tables(selection=read_selection(files))
     for part in PARTS:
-        for report in read_reports(table_path(files, part.reports)):
-            tables.reports[report.case_id].append(report)
-        labels, bad = read_labels(table_path(files, part.labels))
+        for report in tables.read_reports(table_path(files, part.reports)):
+            found.reports[report.case_id].append(report)
+        labels, bad = tables.read_labels(table_path(files, part.labels))
         for flags in labels:
-            tables.labels[flags.case_id].append(flags)
-        tables.bad |= {row.case_id: row for row in bad}
+            found.labels[flags.case_id].append(flags)
+        found.bad |= {row.case_id: row for row in bad}
         if part.metadata in files:
-            known, unusable = read_metadata(table_path(files, part.metadata))
-            tables.metadata |= {row.case_id for row in known} | {row.case_id for row in unusable}
+            known, unusable = tables.read_metadata(table_path(files, part.metadata))
+            # Only the names count: the geometry is read from the volumes themselves.
+            found.metadata |= {row.case_id for row in known} | {row.case_id for row in unusable}
         if part.no_chest in files:
-            tables.no_chest |= read_no_chest(table_path(files, part.no_chest))
+            found.no_chest |= tables.read_no_chest(table_path(files, part.no_chest))
     if layout.GROUNDING in files:
         volumes = read_grounding(table_path(files, layout.GROUNDING))
-        tables.grounding = {volume.case_id: volume.categories for volume in volumes}
-    return tables
+        found.grounding = {volume.case_id: volume.categories for volume in volumes}
+    return found

@@ -1,4 +1,4 @@
-"""CT-RATE v2 and ReXGroundingCT from the hub: the tables first, then exactly the volumes they name.
+"""CT-RATE v2 and ReXGroundingCT from the hub: first the tables, then only the volumes they name.
 
 The repository has more than 150,000 files and is never listed. Volumes on the lists of head and
 neck CTs, and those documented as broken or missing, are not fetched.
@@ -6,7 +6,6 @@ neck CTs, and those documented as broken or missing, are not fetched.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +32,7 @@ class CtRate(CtRateLayout):
     config: CtRateConfig
     seed: int
     hub: Hub = field(default_factory=Hub)
-    # Of the 2,992 training volumes, says the paper.
+    # Of 2,992 training volumes, according to the paper.
     facts: ClassVar = {"findings_masks_that_teach_in_the_paper": 2628}
     masks: ClassVar = MASKS
 
@@ -54,7 +53,7 @@ class CtRate(CtRateLayout):
         store.write_manifest(manifest, [*rows, selection.keep()])
 
     def _lesions(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
-        """Fetch ReXGroundingCT's table and the masks of wanted volumes."""
+        """Fetch ReXGroundingCT's table and the masks of the wanted volumes."""
         revision = self.config.rexgrounding_revision
         lesions = Snapshot.of(self.hub, layout.REX_REPO, revision, layout.REX)
         table = _rows(lesions, [layout.GROUNDING], "ReXGroundingCT table", progress)
@@ -64,27 +63,27 @@ class CtRate(CtRateLayout):
         return table + _rows(lesions, masks, "ReXGroundingCT masks", progress)
 
     def _select(self, chest: Snapshot) -> tuple[list[VolumeId], Selection]:
-        """Choose volumes of the tables, by patient."""
+        """Choose volumes from the tables, by patient."""
         excluded = dict(documented("ct_rate"))
         volumes: list[VolumeId] = []
         for part in PARTS:
-            no_chest = read_no_chest(_path(chest, part.no_chest))
-            excluded |= dict.fromkeys(no_chest, NO_CHEST)
+            excluded |= dict.fromkeys(read_no_chest(_path(chest, part.no_chest)), NO_CHEST)
             volumes += _volumes(chest, part)
         excluded |= excluded_by_user(self.config, {v.case_id: _names(v) for v in volumes})
         patients = self._patients(volumes)
         wanted = [v for v in volumes if v.patient_id in patients and v.case_id not in excluded]
         if self.config.reconstructions == "first":
-            wanted = _first_reconstructions(wanted)
+            # Volumes are sorted: read backwards, the first reconstruction of a scan is kept last.
+            wanted = list({v.scan_id: v for v in reversed(wanted)}.values())
         return wanted, Selection(frozenset(v.case_id for v in wanted), excluded)
 
     def _patients(self, volumes: Sequence[VolumeId]) -> set[str]:
-        """Choose patients of each part in an order that only the seed decides."""
+        """Choose the patients of each part, in an order that depends only on the seed."""
         chosen: set[str] = set()
-        for part, choice in ((PARTS[0], self.config.train), (PARTS[1], self.config.test)):
-            names = {v.patient_id for v in volumes if v.part == part.prefix}
-            order = sorted(names, key=lambda name: unit_interval(self.seed, "download", name))
-            name = "train" if part is PARTS[0] else "test"
+        choices = {"train": self.config.train, "test": self.config.test}
+        for part, (name, choice) in zip(PARTS, choices.items(), strict=True):
+            patients = {v.patient_id for v in volumes if v.part == part.prefix}
+            order = sorted(patients, key=lambda p: unit_interval(self.seed, "download", p))
             chosen |= choose(order, choice, f"download.ct_rate.{name}")
         return chosen
 
@@ -92,28 +91,21 @@ class CtRate(CtRateLayout):
 def _rows(
     snapshot: Snapshot, paths: Sequence[str], description: str, progress: CaseProgress | None
 ) -> list[Row]:
-    """Fetch paths of the data set, whose first folder is the repository's name here."""
+    """Fetch paths of the data set; their first folder is not part of the repository."""
     inside = [path.removeprefix(f"{snapshot.folder.name}/") for path in paths]
     return snapshot.rows(inside, description, progress)
 
 
 def _volumes(chest: Snapshot, part: Part) -> list[VolumeId]:
-    """List the volumes that the reports table of a part names, each once; others have no report."""
+    """List the volumes named by a part's reports table, each once; no others have a report."""
     names = {row.case_id for row in read_reports(_path(chest, part.reports))}
     found = (parse_id(name) for name in names)
     wanted = [v for v in found if v is not None and v.part == part.prefix]
     return sorted(wanted, key=lambda v: (v.patient, v.scan, v.reconstruction))
 
 
-def _first_reconstructions(volumes: Sequence[VolumeId]) -> list[VolumeId]:
-    by_scan: dict[str, list[VolumeId]] = defaultdict(list)
-    for volume in volumes:
-        by_scan[volume.scan_id].append(volume)
-    return [min(scan, key=lambda volume: volume.reconstruction) for scan in by_scan.values()]
-
-
 def _names(volume: VolumeId) -> list[str]:
-    """List all that a person may call a volume in `exclude`."""
+    """List every name that `exclude` may use for a volume."""
     paths = (volume.volume, volume.anatomy_mask, volume.findings_mask)
     inside = [path.partition("/")[2] for path in paths]
     return [volume.case_id, volume.scan_id, volume.patient_id, *inside]

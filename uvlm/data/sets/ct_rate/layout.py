@@ -5,7 +5,7 @@
     ct_rate/dataset/radiology_text_reports/{train,validation}_reports.csv
     ct_rate/dataset/multi_abnormality_labels/{train,valid}_predicted_labels.csv
     ct_rate/dataset/metadata/{train,validation}_metadata.csv
-    ct_rate/dataset/metadata/no_chest_{train,valid}.txt                         volumes to leave out
+    ct_rate/dataset/metadata/no_chest_{train,valid}.txt                         volumes to exclude
     rexgroundingct/dataset.json, segmentations/train_1_a_1.nii.gz               findings masks
 
 Below `ct_rate/` and `rexgroundingct/` the paths are those of the two repositories.
@@ -29,7 +29,7 @@ _NAME: Final = re.compile(r"(train|valid)_(\d+)_([a-z])_(\d+)")
 
 
 class Part(NamedTuple):
-    """The tables of one official part, which names itself differently from table to table."""
+    """The tables of one official part, whose name varies from table to table."""
 
     prefix: str
     reports: str
@@ -53,7 +53,7 @@ PARTS: Final = (_part("train", "train"), _part("valid", "validation"))
 
 @dataclass(frozen=True)
 class VolumeId:
-    """A volume's name taken apart: part, patient, scan, reconstruction."""
+    """A volume's name, parsed: part, patient, scan, reconstruction."""
 
     part: str
     patient: int
@@ -62,37 +62,37 @@ class VolumeId:
 
     @property
     def patient_id(self) -> str:
-        """Name the patient: train_1."""
+        """The patient: train_1."""
         return f"{self.part}_{self.patient}"
 
     @property
     def scan_id(self) -> str:
-        """Name the scan: train_1_a."""
+        """The scan: train_1_a."""
         return f"{self.patient_id}_{self.scan}"
 
     @property
     def case_id(self) -> str:
-        """Name the volume: train_1_a_1."""
+        """The volume: train_1_a_1."""
         return f"{self.scan_id}_{self.reconstruction}"
 
     @property
     def volume(self) -> str:
-        """Say where the volume lies."""
+        """The path of the volume."""
         return f"{DATASET}/{self._inside}"
 
     @property
     def anatomy_mask(self) -> str:
-        """Say where TotalSegmentator's labels of it lie."""
+        """The path of TotalSegmentator's labels."""
         return f"{DATASET}/ts_seg/ts_total/{self._inside}"
 
     @property
     def findings_mask(self) -> str:
-        """Say where ReXGroundingCT's mask of it lies, if there is one."""
+        """The path of ReXGroundingCT's mask, if there is one."""
         return f"{REX}/segmentations/{self.case_id}{SUFFIX}"
 
     @property
     def masks(self) -> dict[str, str]:
-        """Say where each kind of mask lies; airways and vessels come with phantoms only."""
+        """The path of each kind of mask; airways and vessels come with phantoms only."""
         drawn = {k: f"phantom_masks/{k}/{self.case_id}{SUFFIX}" for k in ("airway", "vessel")}
         return {"total": self.anatomy_mask, **drawn, "findings": self.findings_mask}
 
@@ -102,18 +102,19 @@ class VolumeId:
 
 
 def parse_id(case_id: str) -> VolumeId | None:
-    """Take a case id apart; None when it is not named like a volume of CT-RATE."""
+    """Parse a case id; None if it is not the name of a CT-RATE volume."""
     match = _NAME.fullmatch(case_id)
+    # A leading zero would give one volume two names.
     if match is None or any(n != str(int(n)) for n in (match[2], match[4])):
         return None
     return VolumeId(match[1], int(match[2]), match[3], int(match[4]))
 
 
 def id_of(name: str) -> str:
-    """Cut folders and suffix off a volume's name."""
+    """Strip folders and suffix from a volume's name."""
     return PurePosixPath(name).name.removesuffix(SUFFIX)
 
 
 def is_volume(path: str) -> bool:
-    """Whether a path of the data set is that of a volume."""
+    """Whether a path of the data set is a volume."""
     return path.startswith((f"{DATASET}/train_fixed/", f"{DATASET}/valid_fixed/"))

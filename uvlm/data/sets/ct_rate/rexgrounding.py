@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,22 +18,21 @@ from uvlm.errors import DataError
 from uvlm.tables import read_text, refuse
 
 _SPLITS: Final = ("train", "val", "test")
-_REMEDY: Final = "get it again"
+_REMEDY: Final = "download it again"
 
 
 @dataclass(frozen=True)
 class GroundedVolume:
-    """A volume with drawn findings; dictionaries are by channel of the mask, "0" first."""
+    """A volume with drawn findings; `categories` is by channel of the mask, "0" first."""
 
     case_id: str
     split: str
     categories: dict[str, str]
-    findings: dict[str, str] = field(default_factory=dict)
     shape: tuple[int, ...] = ()  # (x, y, z), as the file stores it
 
 
 def read_grounding(path: Path) -> list[GroundedVolume]:
-    """Read all splits; a document of another form is refused with all its errors."""
+    """Read all splits; a malformed document is refused with all its errors."""
     try:
         document = json.loads(read_text(path))
         entries = [(split, n, e) for split in _SPLITS for n, e in enumerate(document[split])]
@@ -42,7 +41,12 @@ def read_grounding(path: Path) -> list[GroundedVolume]:
     known = fine_classes("chest").lesion_id_by_category
     problems = [p for split, n, e in entries if (p := _problem(e, f"{split}[{n}]"))]
     refuse(path, problems, _REMEDY)
-    volumes = [_volume(split, entry) for split, _, entry in entries]
+    volumes = [
+        GroundedVolume(
+            id_of(e["name"]), split, dict(e.get("categories", {})), tuple(e.get("shape", ()))
+        )
+        for split, _, e in entries
+    ]
     unknown = sorted({c for v in volumes for c in v.categories.values()} - set(known))
     if unknown:
         problems.append(f"has unknown categories {', '.join(unknown)}")
@@ -56,21 +60,12 @@ def _problem(entry: Any, place: str) -> str:
     """Say what is wrong with the form of one entry."""
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         return f"{place} has no name"
+    # Outside the training split the categories may be private.
     categories = entry.get("categories", None if place.startswith("train") else {})
-    if not isinstance(categories, dict):  # only those of the test split may be private
+    if not isinstance(categories, dict):
         return f"{place} ({entry['name']}) has no categories"
     channels = {str(channel) for channel in range(len(categories))}
     for name in ("categories", "findings"):
         if name in entry and set(entry[name]) != channels:
             return f"{place} ({entry['name']}): {name} has the channels {sorted(entry[name])}"
     return ""
-
-
-def _volume(split: str, entry: dict[str, Any]) -> GroundedVolume:
-    return GroundedVolume(
-        case_id=id_of(entry["name"]),
-        split=split,
-        categories=dict(entry.get("categories", {})),
-        findings=dict(entry.get("findings", {})),
-        shape=tuple(entry.get("shape", ())),
-    )

@@ -1,14 +1,17 @@
 """CT-RATE's tables as typed rows: reports, labels, metadata, and the lists of head and neck CTs.
 
-The reports and labels tables have one row a reconstruction and repeat themselves within a scan.
-RescaleSlope and RescaleIntercept are read as facts about the scanner only: the volumes of v2 are in
-Hounsfield units already, and applying the two again is the best known mistake with this data set.
+The reports and labels tables have one row per reconstruction and repeat themselves within a scan.
+RescaleIntercept is read only as a fact about the scanner: the volumes of v2 are in Hounsfield units
+already, and rescaling them again is the best-known mistake with this data set.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,7 +29,7 @@ _METADATA_COLUMNS: Final = (
 
 @dataclass(frozen=True)
 class ReportRow:
-    """The two sections that are learned, as written; `case_id` is a scan in scan-level tables."""
+    """The two sections to be learned, as written; in scan-level tables `case_id` is a scan."""
 
     case_id: str
     place: str
@@ -45,7 +48,7 @@ class LabelRow:
 
 @dataclass(frozen=True)
 class MetadataRow:
-    """What the scanner said; shape and spacing (mm) are (z, y, x), what is empty is None."""
+    """What the scanner recorded; shape and spacing (mm) are (z, y, x), empty cells are None."""
 
     case_id: str
     place: str
@@ -60,20 +63,16 @@ class MetadataRow:
 
 
 def read_reports(path: Path) -> list[ReportRow]:
-    """Read a reports table; every row is a row, also an empty one."""
-    return [
-        ReportRow(
-            id_of(row.values["VolumeName"]),
-            row.place,
-            row.values["Findings_EN"],
-            row.values["Impressions_EN"],
-        )
-        for row in read_table(path, _REPORT_COLUMNS).rows
-    ]
+    """Read a reports table; every row counts, even an empty one."""
+    reports = []
+    for row in read_table(path, _REPORT_COLUMNS).rows:
+        name, findings, impression = (row.values[column] for column in _REPORT_COLUMNS)
+        reports.append(ReportRow(id_of(name), row.place, findings, impression))
+    return reports
 
 
 def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
-    """Read a labels table; a column without a single flag breaks the table, a cell only its row."""
+    """Read a labels table; a bad cell breaks its row, a column without any flag the whole table."""
     rows = read_table(path, ("VolumeName", *ABNORMALITIES)).rows
     check_flags(path, rows, ABNORMALITIES)
     good, bad = [], []
@@ -84,6 +83,19 @@ def read_labels(path: Path) -> tuple[list[LabelRow], list[BadRow]]:
         else:
             good.append(LabelRow(case_id, row.place, flags))
     return good, bad
+
+
+def labels_text(flags_by_name: Iterable[tuple[str, Iterable[int]]]) -> str:
+    """Write a labels table."""
+    rows = ([name, *flags] for name, flags in flags_by_name)
+    return csv_text(("VolumeName", *ABNORMALITIES), rows)
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Write a table as CT-RATE does: commas, and quotes only where they are needed."""
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([columns, *rows])
+    return buffer.getvalue()
 
 
 def read_metadata(path: Path) -> tuple[list[MetadataRow], list[BadRow]]:
@@ -99,21 +111,22 @@ def read_metadata(path: Path) -> tuple[list[MetadataRow], list[BadRow]]:
 
 
 def read_no_chest(path: Path) -> frozenset[str]:
-    """Read a list of volumes that show no chest, one path a line."""
+    """Read a list of volumes that show no chest, one path per line."""
     return frozenset(map(id_of, read_text(path).split()))
 
 
 def _metadata_row(row: TableRow) -> MetadataRow:
     values = row.values
-    pair = _pair(values["XYSpacing"])
-    spacing = (_positive(values, "ZSpacing"), pair[1], pair[0])
-    shape = tuple(int(_positive(values, name)) for name in ("NumberofSlices", "Rows", "Columns"))
+    x, y = _pair(values["XYSpacing"])
+    z = _positive(values, "ZSpacing")
+    counts = (_positive(values, name) for name in ("NumberofSlices", "Rows", "Columns"))
+    depth, height, width = map(int, counts)
     age = values["PatientAge"]
     return MetadataRow(
         case_id=id_of(values["VolumeName"]),
         place=row.place,
-        shape=(shape[0], shape[1], shape[2]),
-        spacing=spacing,
+        shape=(depth, height, width),
+        spacing=(z, y, x),
         rescale_intercept=float(values["RescaleIntercept"]),
         manufacturer=values["Manufacturer"],
         model=values["ManufacturerModelName"],
@@ -134,7 +147,7 @@ def _positive(values: dict[str, str], name: str) -> float:
 
 
 def _pair(text: str) -> tuple[float, float]:
-    """Read "[0.34, 0.34]": spacing along x, then along y."""
+    """Parse "[0.34, 0.34]": the spacing along x, then along y."""
     try:
         x, y = map(float, json.loads(text))
     except (ValueError, TypeError):

@@ -1,8 +1,8 @@
 """Files of a data set on the Hugging Face hub: by exact name, of one commit, verified.
 
-client.py    requests that are repeated with patience, and errors that say what to do
-listing.py   the commit, and size and digest of every wanted file, as the hub publishes them
-fetch.py     bytes into place: resumed, verified, renamed
+client.py    requests with patient retries, and errors that say what to do
+listing.py   the commit, and the size and digest of every wanted file, as the hub publishes them
+fetch.py     downloads: resumed, verified, renamed
 snapshot.py  the three together, for one folder of the store
 """
 

@@ -1,8 +1,8 @@
-"""Requests to the Hugging Face hub, repeated with patience, and errors that say what to do.
+"""Requests to the Hugging Face hub with patient retries, and errors that say what to do.
 
 A request is repeated after 429 (not before Retry-After has passed), 408, 5xx, a timeout or a broken
-connection; every other answer ends it at once. The token is the one huggingface_hub finds
-(`$HF_TOKEN`, or the login of its command line), the server `$HF_ENDPOINT`.
+connection; any other answer is final. The token is the one that huggingface_hub finds (`$HF_TOKEN`,
+or its command line's login), the server `$HF_ENDPOINT`.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 _WORTH_REPEATING: Final = frozenset({408, 429, 500, 502, 503, 504})
-_NO_TELEMETRY: Final = "HF_HUB_DISABLE_TELEMETRY"
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait before each repetition of a request, and for an answer (seconds)."""
+    """How long to wait before each retry, and for an answer (seconds)."""
 
     waits: tuple[float, ...] = (1.0, 3.0, 10.0, 30.0, 60.0, 120.0)
     longest_wait: float = 600.0
@@ -45,12 +44,12 @@ class Repo:
 
 
 class UnverifiedError(Exception):
-    """An answer that is not the file that the listing promises; asking again may help."""
+    """An answer that is not what the listing promises; asking again may help."""
 
 
 @dataclass
 class Hub:
-    """A server, and the patience to have with it."""
+    """A server, and how patient to be with it."""
 
     endpoint: str = ""
     patience: Patience = field(default_factory=Patience)
@@ -58,49 +57,49 @@ class Hub:
     sleep: Callable[[float], object] | None = None
 
     def __post_init__(self) -> None:
-        os.environ.setdefault(_NO_TELEMETRY, "1")
+        os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
         self.endpoint = self.endpoint or HF_ENDPOINT.read()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but wake up when the whole download is stopped."""
+        """Sleep, but wake up as soon as the whole download is stopped."""
         (self.sleep or self.stop.wait)(seconds)
 
     def commit_of(self, name: str, revision: str) -> str:
-        """Ask which commit a branch or tag stands for; of all the hub knows, only that."""
+        """Ask which commit a branch or tag points to."""
         from urllib.parse import quote
 
         url = f"{self.endpoint}/api/datasets/{name}/revision/{quote(revision, safe='')}"
+        # Unless told what to expand, the hub lists every file of the repository.
         answer = self.patiently(name, lambda: self._json("GET", url, params={"expand": ["sha"]}))
         return str(answer.get("sha"))
 
     def paths_info(self, repo: Repo, paths: list[str]) -> list[dict[str, Any]]:
-        """Ask for size and digests of these paths; the answer leaves out what does not exist."""
+        """Ask for size and digests of these paths; the answer omits those that do not exist."""
         url = f"{self.endpoint}/api/datasets/{repo.name}/paths-info/{repo.commit}"
-        answer = self.patiently(
-            repo.name, lambda: self._json("POST", url, data={"paths": paths, "expand": False})
-        )
-        return [dict(entry) for entry in answer]
+        data = {"paths": paths, "expand": False}
+        answer = self.patiently(repo.name, lambda: self._json("POST", url, data=data))
+        return list(map(dict, answer))
 
     @contextmanager
     def stream(self, repo: Repo, path: str, offset: int) -> Iterator[httpx2.Response]:
-        """Open a file of the repository from a byte on; not repeated, the caller resumes."""
+        """Open a file of the repository at an offset, without retries: the caller resumes."""
         from huggingface_hub import get_session, hf_hub_url, hf_raise_for_status
         from huggingface_hub.utils import build_hf_headers
 
-        url = hf_hub_url(
-            repo.name, path, repo_type="dataset", revision=repo.commit, endpoint=self.endpoint
-        )
+        where = {"revision": repo.commit, "endpoint": self.endpoint}
+        url = hf_hub_url(repo.name, path, repo_type="dataset", **where)
+        # Compressed on the way, the bytes would have other offsets than the file.
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
         timeout = self.patience.timeout
         with get_session().stream("GET", url, headers=headers, timeout=timeout) as response:
-            if response.status_code != 416:  # the caller has more bytes than there are
+            if response.status_code != 416:  # the caller has as many bytes as there are, or more
                 hf_raise_for_status(response)
             yield response
 
     def patiently(self, subject: str, request: Callable[[], Answer]) -> Answer:
-        """Make a request until it is answered or patience ends; `subject` names it in the error."""
+        """Repeat a request until it is answered or patience ends; errors name the `subject`."""
         waits = iter(self.patience.waits)
         while True:
             try:
@@ -110,14 +109,15 @@ class Hub:
             self.wait(pause)
 
     def pause_after(self, error: Exception, subject: str, wait: float | None) -> float:
-        """Say how long to wait before asking again, or raise what the user should read.
+        """Decide how long to wait before asking again, or raise what the user should read.
 
         Args:
             error: what a request raised.
             subject: the file or repository.
-            wait: what patience plans next; None when it has ended.
+            wait: what patience allows next; None if it has ended.
         """
         asked_for = _pause_asked_for(error)
+        # The order matters: what cannot succeed is explained even when the download is stopping.
         if asked_for is None:
             raise explain(error, subject, self.endpoint) from error
         if self.stop.is_set():
@@ -144,15 +144,16 @@ class Hub:
 
 
 def explain(error: Exception, subject: str, endpoint: str) -> Exception:
-    """Say in one line why a request cannot succeed, and what would help; bugs stay as they are."""
+    """Say in one line why a request cannot succeed and what would help; bugs are passed through."""
     from huggingface_hub import errors
 
     if isinstance(error, errors.OfflineModeIsEnabled):
         return SetupError(subject, "HF_HUB_OFFLINE forbids the network", "unset it to download")
+    # These are subclasses of HTTP errors with a status: they have to come before it.
     if isinstance(error, errors.RevisionNotFoundError):
         return DataError(subject, "has no such revision", "correct download.*.revisions")
     if isinstance(error, errors.EntryNotFoundError):
-        return DataError(subject, "is not on the hub", "name it in download.*.exclude")
+        return DataError(subject, "is not on the hub", "list it in download.*.exclude")
     status = _status(error)
     if status in (401, 403) or isinstance(error, errors.RepositoryNotFoundError):
         fact = f"the hub refuses access (HTTP {status})"
@@ -162,7 +163,7 @@ def explain(error: Exception, subject: str, endpoint: str) -> Exception:
         return SetupError(subject, f"the hub answered: {first_line(error)}", "see docs/datasets.md")
     if isinstance(error, OSError):
         fact = f"cannot be written ({error.strerror})"
-        return SetupError(subject, fact, "make room or mend the disk, then run it again")
+        return SetupError(subject, fact, "free space or repair the disk, then run it again")
     return error
 
 
@@ -171,15 +172,15 @@ def interrupted(subject: str) -> Interrupted:
     return Interrupted(subject, "the download was stopped", "run the same command to continue")
 
 
-def _gave_up(error: Exception, subject: str, repetitions: int) -> UvlmError:
-    fact = f"gave up after {repetitions} repetitions: {first_line(error)}"
+def _gave_up(error: Exception, subject: str, retries: int) -> UvlmError:
+    fact = f"gave up after {retries} retries: {first_line(error)}"
     if isinstance(error, UnverifiedError):
         return DataError(subject, fact, "nothing was kept; run the same command to try again")
     return SetupError(subject, fact, "run the same command to continue where it stopped")
 
 
 def _pause_asked_for(error: Exception) -> float | None:
-    """Seconds that the server asks for (0: it does not say); None when repeating cannot help."""
+    """Find how long the server asks to wait (0: it does not say); None if retrying cannot help."""
     import httpx2
 
     if isinstance(error, (UnverifiedError, httpx2.TransportError)):
@@ -192,7 +193,7 @@ def _pause_asked_for(error: Exception) -> float | None:
 
 
 def _retry_after(headers: Any) -> float:
-    """Read Retry-After (seconds or a date) or the hub's own rate-limit header."""
+    """Read Retry-After (seconds or a date), or else the hub's own rate-limit header."""
     from huggingface_hub.utils import parse_ratelimit_headers
 
     text = headers.get("Retry-After", "").strip()

@@ -1,9 +1,9 @@
-"""Bytes of the hub into place: resumed, verified against the listing, renamed.
+"""Downloads from the hub: resumed, verified against the listing, renamed.
 
     .train_1_a_1.nii.gz.part     grows, survives a kill, is continued by the next run
-    train_1_a_1.nii.gz           exists only when its size and digest are what the hub published
+    train_1_a_1.nii.gz           exists only if its size and digest are as the hub published them
 
-One process at a time writes a part; a second one waits and finds the file finished.
+Only one process at a time writes a part; a second one waits and finds the file finished.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -26,7 +27,6 @@ from uvlm.environment import WORKERS
 from uvlm.errors import Interrupted, SetupError
 from uvlm.store import CaseProgress
 
-_CHUNK: Final = 1 << 20
 _AT_A_TIME: Final = 4
 
 
@@ -45,20 +45,20 @@ def fetch_all(
     description: str,
     progress: CaseProgress | None = None,
 ) -> None:
-    """Bring all files into place, or raise: there is no partial success.
+    """Download all files, or raise: there is no partial success.
 
-    The first failure stops the others; what is verified stays, and the next run continues.
+    The first failure stops the others; verified files stay, and the next run continues.
 
     Args:
-        hub: the server; `$UVLM_WORKERS` files at a time are asked for, 4 without it.
-        repo: the commit that all files are of.
-        wanted: what is already in place, with the right size, costs nothing.
+        hub: the server; `$UVLM_WORKERS` files are fetched at a time, 4 if it is not set.
+        repo: the commit of all files.
+        wanted: the files; those already in place, with the right size, cost nothing.
         description: for `progress`.
-        progress: told after every file.
+        progress: called after every file.
 
     Raises:
-        DataError: the hub does not have what its listing says.
-        SetupError: no access, or no network for longer than patience lasts.
+        DataError: a file is not what the hub's listing says.
+        SetupError: there is no access, or no network for longer than patience lasts.
     """
     missing = [item for item in wanted if not is_in_place(item)]
     _refuse_without_space(missing)
@@ -78,6 +78,7 @@ def fetch_all(
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         finally:
+            # Also after Ctrl-C: wakes the threads that sleep, ends the streams, drops the queue.
             hub.stop.set()
             pool.shutdown(cancel_futures=True)
             hub.stop.clear()
@@ -85,7 +86,7 @@ def fetch_all(
 
 
 def is_in_place(item: Wanted) -> bool:
-    """Whether the file is there: only verified bytes ever get this name."""
+    """Whether the file is there; only verified bytes ever get this name."""
     try:
         return item.target.stat().st_size == item.file.size
     except FileNotFoundError:
@@ -93,7 +94,7 @@ def is_in_place(item: Wanted) -> bool:
 
 
 def fetch(hub: Hub, repo: Repo, item: Wanted) -> None:
-    """Bring one file into place; waits are counted anew whenever bytes have arrived."""
+    """Download one file; the retries start over whenever bytes have arrived."""
     subject = f"{repo.name}/{item.file.path}"
     with _own_part(item.target) as part:
         if is_in_place(item):
@@ -104,17 +105,19 @@ def fetch(hub: Hub, repo: Repo, item: Wanted) -> None:
                 _continue(hub, repo, item.file, part)
                 _verify(part, item.file)
             except Exception as error:
+                # Only a new longest length is progress: a part with wrong bytes starts from zero.
                 if longest < _length(part):
                     waits, longest = iter(hub.patience.waits), _length(part)
                 hub.wait(hub.pause_after(error, subject, next(waits, None)))
                 continue
+            # Onto the disk before the rename: the name promises verified bytes, also after a crash.
             os.fsync(part.fileno())
             _part_of(item.target).replace(item.target)
             return
 
 
 def _continue(hub: Hub, repo: Repo, file: HubFile, part: BufferedRandom) -> None:
-    """Append what is missing of the part; never more than the listing says."""
+    """Append what the part is missing; never more than the listing says."""
     have = _length(part)
     if have > file.size:
         have = _restart(part)
@@ -123,12 +126,13 @@ def _continue(hub: Hub, repo: Repo, file: HubFile, part: BufferedRandom) -> None
     with hub.stream(repo, file.path, have) as response:
         if response.headers.get("Content-Type", "").startswith("text/html"):
             raise UnverifiedError("answered a web page instead of the file")
+        # A server may ignore the range and send the file from its start.
         if have and not _continues_at(response.headers.get("Content-Range", ""), have):
             have = _restart(part)
             if response.status_code in (206, 416):
                 raise UnverifiedError("answered another part of the file than was asked for")
         part.seek(have)
-        for chunk in response.iter_raw():  # as it arrives: nothing is lost when it breaks off
+        for chunk in response.iter_raw():  # as they arrive, so that a break loses nothing
             if hub.stop.is_set():
                 raise interrupted(file.path)
             have += len(chunk)
@@ -140,20 +144,16 @@ def _continue(hub: Hub, repo: Repo, file: HubFile, part: BufferedRandom) -> None
 
 
 def _verify(part: BufferedRandom, file: HubFile) -> None:
-    """Compare size and digest with the listing; a part with wrong bytes is emptied."""
+    """Compare size and digest with the listing; empty a part with wrong bytes."""
     length = _length(part)
     if length < file.size:
         raise UnverifiedError(f"sent {length} of {file.size} bytes")
     part.seek(0)
-    name, expected, found = "sha256", file.sha256, ""
-    if expected is None:  # not LFS: git's own digest of the content
+    name, expected, digest = "sha256", file.sha256, hashlib.sha256()
+    if expected is None:  # not in LFS: git's own digest, of a header and the content
         name, expected = "git sha1", file.blob_id
         digest = hashlib.sha1(f"blob {length}\0".encode(), usedforsecurity=False)
-        while chunk := part.read(_CHUNK):
-            digest.update(chunk)
-        found = digest.hexdigest()
-    else:
-        found = hashlib.file_digest(part, "sha256").hexdigest()
+    found = hashlib.file_digest(part, lambda: digest).hexdigest()
     if found != expected:
         _restart(part)
         raise UnverifiedError(f"its {name} is {found[:12]}, the listing says {expected[:12]}")
@@ -169,7 +169,8 @@ def _own_part(target: Path) -> Iterator[BufferedRandom]:
         fcntl.flock(part, fcntl.LOCK_EX)
         if _is_same_file(part, path):
             break
-        part.close()  # another process has just finished it under its final name
+        # While this process waited for the lock, another one renamed the part or removed it.
+        part.close()
     with part:
         try:
             yield part
@@ -205,22 +206,20 @@ def _continues_at(content_range: str, offset: int) -> bool:
 
 
 def _refuse_without_space(missing: Sequence[Wanted]) -> None:
-    """Stop before the first byte when the disk cannot hold the last one."""
+    """Stop before the first byte if the disk cannot hold them all."""
     if not missing:
         return
     needed = sum(item.file.size for item in missing)
     folder = next(path for path in missing[0].target.parents if path.exists())
-    status = os.statvfs(folder)
-    free = status.f_bavail * status.f_frsize
+    free = shutil.disk_usage(folder).free
     if free < needed:
         fact = f"{needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
-        remedy = "make room, set UVLM_DATA_ROOT to a larger disk, or choose fewer patients"
+        remedy = "free space, set UVLM_DATA_ROOT to a larger disk, or choose fewer patients"
         raise SetupError(folder, fact, remedy)
 
 
 def _raise_the_cause(futures: Sequence[Future[None]]) -> None:
-    """Raise the first failure that is not only the echo of another one."""
+    """Raise the first failure that is not just the echo of another one."""
     errors = [e for f in futures if not f.cancelled() and (e := f.exception()) is not None]
-    errors.sort(key=lambda error: isinstance(error, Interrupted))
     if errors:
-        raise errors[0]
+        raise min(errors, key=lambda error: isinstance(error, Interrupted))

@@ -1,14 +1,14 @@
 """Size and digest of every wanted file, as the hub publishes them for one commit.
 
-A commit never changes, so what the hub has said about it is kept beside the files: a second run
-asks nothing, and works without a network once everything is there.
+A commit never changes, so the hub's answers about it are kept beside the files: a second run asks
+nothing, and works offline once everything is there.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +26,7 @@ _SHA1: Final = _COMMIT
 
 @dataclass(frozen=True)
 class HubFile:
-    """One file of a commit: large ones (LFS) have a sha256, small ones git's own sha1."""
+    """One file of a commit; large ones (LFS) have a sha256, small ones only git's own sha1."""
 
     path: str
     size: int
@@ -35,7 +35,7 @@ class HubFile:
 
 
 def pin(hub: Hub, name: str, revision: str, record: Path) -> Repo:
-    """Turn a revision into a commit; a branch or tag keeps the commit it had the first time.
+    """Resolve a revision to a commit; a branch or tag stays at the commit of its first use.
 
     Args:
         hub: where to ask.
@@ -57,11 +57,7 @@ def pin(hub: Hub, name: str, revision: str, record: Path) -> Repo:
 
 
 def describe(
-    hub: Hub,
-    repo: Repo,
-    paths: Iterable[str],
-    record: Path,
-    progress: CaseProgress | None = None,
+    hub: Hub, repo: Repo, paths: Iterable[str], record: Path, progress: CaseProgress | None = None
 ) -> dict[str, HubFile]:
     """Look up every path of a commit.
 
@@ -69,11 +65,11 @@ def describe(
         hub: where to ask what `record` does not say.
         repo: the commit.
         paths: exact names of files.
-        record: what is known about this commit already.
-        progress: told after every request.
+        record: what is already known about this commit.
+        progress: called after every request.
 
     Raises:
-        DataError: paths are not in the repository; all are counted, the first ones named.
+        DataError: paths are not in the repository; all are counted, the first few named.
     """
     wanted = sorted(set(paths))
     known = {path: HubFile(**values) for path, values in _read_json(record).items()}
@@ -81,27 +77,27 @@ def describe(
     try:
         for start in range(0, len(unknown), _PATHS_PER_REQUEST):
             batch = unknown[start : start + _PATHS_PER_REQUEST]
-            known |= {file.path: file for file in _ask(hub, repo, batch)}
+            entries = (e for e in hub.paths_info(repo, batch) if e.get("type") == "file")
+            known |= {file.path: file for file in (_parse(repo, entry) for entry in entries)}
             if progress is not None:
                 progress("asking for sizes and digests", start + len(batch), len(unknown))
-    finally:
+    finally:  # keep what has been answered when a later request fails
         if unknown:
             _write(record, known)
-    _refuse_missing(repo, [path for path in wanted if path not in known])
+    if missing := [path for path in wanted if path not in known]:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        fact = f"{len(missing)} wanted files are not on the hub: {named}"
+        remedy = "list them in download.*.exclude to go on without them"
+        raise DataError(f"{repo.name}@{repo.commit[:12]}", fact, remedy)
     return {path: known[path] for path in wanted}
 
 
 def forget(record: Path, paths: Iterable[str]) -> None:
-    """Drop what is known about files that did not match it: the hub is asked again."""
+    """Drop what is known about these files, so that the hub is asked again."""
     gone = set(paths)
     known = _read_json(record)
     if gone & known.keys():
         _write(record, {path: HubFile(**v) for path, v in known.items() if path not in gone})
-
-
-def _ask(hub: Hub, repo: Repo, paths: Sequence[str]) -> list[HubFile]:
-    entries = hub.paths_info(repo, list(paths))
-    return [_parse(repo, entry) for entry in entries if entry.get("type") == "file"]
 
 
 def _parse(repo: Repo, entry: dict[str, Any]) -> HubFile:
@@ -115,22 +111,8 @@ def _parse(repo: Repo, entry: dict[str, Any]) -> HubFile:
     return HubFile(path, size, blob_id, sha256)
 
 
-def _refuse_missing(repo: Repo, missing: Sequence[str]) -> None:
-    if missing:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        raise DataError(
-            f"{repo.name}@{repo.commit[:12]}",
-            f"{len(missing)} wanted files are not on the hub: {named}",
-            "name them in download.*.exclude to go on without them",
-        )
-
-
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return document
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def _write(record: Path, known: dict[str, HubFile]) -> None:

@@ -17,7 +17,7 @@ from uvlm.store import CaseProgress, Row
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A commit of a data set and where its files belong."""
+    """A commit of a data set, and the folder for its files."""
 
     hub: Hub
     repo: Repo
@@ -25,7 +25,7 @@ class Snapshot:
 
     @classmethod
     def of(cls, hub: Hub, name: str, revision: str, prefix: str) -> Self:
-        """Pin a repository to a commit and give its files a folder of the store.
+        """Pin a repository to a commit, with a folder of the store for its files.
 
         <store>/raw/<first 12 digits of the commit>/<prefix>/<path in the repository>
         """
@@ -36,18 +36,18 @@ class Snapshot:
     def fetch(
         self, paths: Iterable[str], description: str, progress: CaseProgress | None = None
     ) -> dict[str, HubFile]:
-        """Bring exactly these files into the folder, verified, or raise.
+        """Download exactly these files into the folder, verified, or raise.
 
         Args:
-            paths: exact names in the repository; it is never listed.
+            paths: exact names; the repository is never listed.
             description: for `progress`.
-            progress: told after every file.
+            progress: called after every file.
         """
         files = describe(self.hub, self.repo, paths, self._record, progress)
         wanted = [Wanted(file, self.folder / path) for path, file in files.items()]
         try:
             fetch_all(self.hub, self.repo, wanted, description, progress)
-        except DataError:  # perhaps it was the listing that was wrong: ask again the next time
+        except DataError:  # the listing itself may have been wrong: ask again next time
             forget(self._record, (w.file.path for w in wanted if not w.target.exists()))
             raise
         return files
@@ -55,12 +55,12 @@ class Snapshot:
     def rows(
         self, paths: Iterable[str], description: str, progress: CaseProgress | None = None
     ) -> list[Row]:
-        """Fetch files and name them in the manifest."""
+        """Download files; returns their manifest rows."""
         files = self.fetch(paths, description, progress)
         return [self.row(path, file.sha256) for path, file in files.items()]
 
     def row(self, path: str, sha256: str | None = None) -> Row:
-        """Name a file of this commit in the manifest."""
+        """Make the manifest row of a file of this commit."""
         place = self.folder / path
         inside = place.relative_to(store_root()).as_posix()
         key = key_of("download", self.repo.name, self.repo.commit)

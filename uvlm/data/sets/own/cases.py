@@ -1,4 +1,4 @@
-"""A person's own CTs and reports as cases, from what the download leaves (layout.py)."""
+"""A user's own CTs and reports as cases, from the files that the download leaves (layout.py)."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ def read_cases(files: Files, config: FolderConfig, seed: int) -> tuple[list[Case
 
     Args:
         files: the download manifest, by path inside the data set.
-        config: what the columns are called, and the share of the test part.
-        seed: chooses the patients of the test part when the table does not.
+        config: the names of the columns, and the share of the test part.
+        seed: chooses the test patients if the table does not.
     """
     rows, bad = read_own_table(table_path(files, TABLE), config)
     refusals = {row.case_id: _refuse(row) for row in (*bad, *_faults(files))}
-    flags = _labels(files)
+    labels = read_labels(table_path(files, LABELS))[0] if LABELS in files else []
+    flags = {row.case_id: row.flags for row in labels}
     volumes = _volumes(files)
     splits = _splits(rows, config, seed)
     cases = []
@@ -37,12 +38,15 @@ def read_cases(files: Files, config: FolderConfig, seed: int) -> tuple[list[Case
         known = row.flags or flags.get(row.case_id)
         if row.case_id in refusals:
             continue
-        if known is None or row.case_id not in volumes:
-            reason = "no_labels" if known is None else "missing_file"
-            fact = f"{row.place} has {'no labels' if known is None else 'no CT'}"
-            refusals[row.case_id] = _refuse(BadRow(row.case_id, reason, fact))
-            continue
-        cases.append(_case(row, known, splits[row.patient_id, row.split], volumes[row.case_id]))
+        if known is None:
+            bad_row = BadRow(row.case_id, "no_labels", f"{row.place} has no labels")
+            refusals[row.case_id] = _refuse(bad_row)
+        elif row.case_id not in volumes:
+            bad_row = BadRow(row.case_id, "missing_file", f"{row.place} has no CT")
+            refusals[row.case_id] = _refuse(bad_row)
+        else:
+            split = splits[row.patient_id, row.split]
+            cases.append(_case(row, known, split, volumes[row.case_id]))
     return cases, list(refusals.values())
 
 
@@ -69,7 +73,8 @@ def _case(row: OwnRow, flags: tuple[int, ...], split: Split, volume: Sequence[Ro
 def _splits(
     rows: Sequence[OwnRow], config: FolderConfig, seed: int
 ) -> dict[tuple[str, str | None], Split]:
-    """Give every patient a split: the one of the table, else by the hash of the name."""
+    """Give every patient a split: that of the table, or else one by the hash of the name."""
+    # Ranked by a hash of the name, so that the order of the rows does not matter.
     patients = sorted({row.patient_id for row in rows}, key=lambda p: unit_interval(seed, "own", p))
     test = set(patients[: max(1, round(config.test_fraction * len(patients)))])
     splits: dict[tuple[str, str | None], Split] = {}
@@ -80,7 +85,7 @@ def _splits(
 
 
 def _volumes(files: Files) -> dict[str, list[Row]]:
-    """Collect the files of each CT, in the order of their names."""
+    """Collect the files of each CT, sorted by name."""
     volumes: dict[str, list[Row]] = {}
     for path in sorted(files):
         if case_id := ct_of(path):
@@ -88,22 +93,14 @@ def _volumes(files: Files) -> dict[str, list[Row]]:
     return volumes
 
 
-def _labels(files: Files) -> dict[str, tuple[int, ...]]:
-    if LABELS not in files:
-        return {}
-    good, _ = read_labels(table_path(files, LABELS))
-    return {row.case_id: row.flags for row in good}
-
-
 def _faults(files: Files) -> list[BadRow]:
-    """Read which CTs the download did not find."""
+    """Read the list of CTs that the download did not find."""
     path = table_path(files, FAULTS)
     try:
         return [BadRow(**fault) for fault in json.loads(path.read_text(encoding="utf-8"))]
     except (ValueError, TypeError) as error:
-        raise DataError(
-            path, f"not the record of a download ({error!r})", "run `dvc repro -f -s download`"
-        ) from None
+        fact = f"not the record of a download ({error!r})"
+        raise DataError(path, fact, "run `dvc repro -f -s download`") from None
 
 
 def _refuse(row: BadRow) -> Refusal:

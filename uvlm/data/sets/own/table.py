@@ -1,10 +1,10 @@
-"""A person's own table of reports as typed rows.
+"""A user's own table of reports as typed rows.
 
     id,report,patient,split,Medical material,...,Interlobular septal thickening
     p01_ct1,"No nodule. ...",p01,train,0,...,1
 
-Only id and report are needed; what their columns are called is a parameter. The 18 columns of flags
-are there all or none. An empty cell is never taken for 0.
+Only id and report are required; the names of the columns are parameters. Either all 18 columns of
+flags are present or none is. An empty cell is never taken for 0.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SPLITS: Final = ("train", "test")
 
 @dataclass(frozen=True)
 class OwnRow:
-    """One CT of the person; `file` is as written in the table, `flags` None without labels."""
+    """One CT of the user; `file` is as written in the table, `flags` is None without labels."""
 
     case_id: str
     place: str
@@ -40,11 +40,11 @@ class OwnRow:
 
 
 def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list[BadRow]]:
-    """Read the table; every row below the header is in one of the two lists, under its own id.
+    """Read the table; every row below the header ends up in one of the two lists, under its own id.
 
     Raises:
-        DataError: its form is broken, some but not all columns of flags are there, one of them
-            holds text, or a patient is in both splits.
+        DataError: it is malformed, has some but not all columns of flags, has text in one of
+            them, or has a patient in both splits.
     """
     named = (config.impression_column, config.file_column, config.patient_column)
     columns = [config.id_column, config.findings_column, *filter(None, named)]
@@ -59,7 +59,7 @@ def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list
     counts = Counter(row.case_id for row in parsed)
     for row in good:
         if counts[row.case_id] > 1:
-            fact = f"{row.place}: the id {row.case_id} comes {counts[row.case_id]} times"
+            fact = f"{row.place}: the id {row.case_id} occurs {counts[row.case_id]} times"
             bad.append(BadRow(row.case_id, "duplicate_id", fact))
     return [row for row in good if counts[row.case_id] == 1], _one_each(bad)
 
@@ -68,7 +68,7 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
     written = row.values[config.id_column].strip()
     case_id = without_suffix(written)
     if not _SAFE_ID.fullmatch(case_id):
-        fact = f"{row.place}: the id {written!r} is not made of letters, digits, dots, - and _"
+        fact = f"{row.place}: the id {written!r} may only have letters, digits, dots, - and _"
         return BadRow(case_id or row.place, "bad_id", fact)
     impression = row.values[config.impression_column] if config.impression_column else ""
     report = Report(row.values[config.findings_column], impression)
@@ -99,25 +99,20 @@ def _label_columns(path: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:
 
 
 def _refuse_split_patients(path: Path, rows: list[OwnRow]) -> None:
-    """Refuse patients who are trained and tested on: which split is meant, nobody can guess."""
+    """Refuse patients who are in both splits: nobody can guess which one is meant."""
     splits: dict[str, set[str]] = {}
     for row in rows:
         splits.setdefault(row.patient_id, set()).add(row.split or "")
-    problems = [
-        f"patient {patient} is in train and test"
-        for patient, found in sorted(splits.items())
-        if len(found) > 1
-    ]
-    refuse(path, problems)
+    both = sorted(patient for patient, found in splits.items() if len(found) > 1)
+    refuse(path, [f"patient {patient} is in train and test" for patient in both])
 
 
 def _one_each(bad: list[BadRow]) -> list[BadRow]:
-    """Keep one line a case: rows that share a name are told apart by their number."""
+    """Give each row its own id: those that share one are told apart by a number."""
     seen: Counter[str] = Counter()
     result = []
     for row in bad:
         seen[row.case_id] += 1
-        number = seen[row.case_id]
-        case_id = row.case_id if number == 1 else f"{row.case_id}#{number}"
-        result.append(replace(row, case_id=case_id))
+        number = f"#{seen[row.case_id]}" if seen[row.case_id] > 1 else ""
+        result.append(replace(row, case_id=row.case_id + number))
     return result

@@ -6,62 +6,39 @@ the resolution the phantom profile trains on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from uvlm.data.sets.phantom import chest_findings, lung_findings
 from uvlm.data.sets.phantom.canvas import Canvas, Planted
 
-# ReXGroundingCT category of each abnormality; cardiomegaly is anatomy, not a lesion.
+# Painter and ReXGroundingCT category of each abnormality; cardiomegaly is anatomy, not a lesion.
+# In painting order: diffuse lung disease first, small dense findings last.
+_PAINTERS: Final[dict[str, tuple[Callable[[Canvas], Planted], str | None]]] = {
+    "Cardiomegaly": (chest_findings.cardiomegaly, None),
+    "Mosaic attenuation pattern": (lung_findings.mosaic, "1f"),
+    "Emphysema": (lung_findings.emphysema, "1c"),
+    "Lung opacity": (lung_findings.opacity, "2c"),
+    "Interlobular septal thickening": (lung_findings.septal, "1d"),
+    "Consolidation": (lung_findings.consolidation, "2b"),
+    "Atelectasis": (lung_findings.atelectasis, "2b"),
+    "Pleural effusion": (chest_findings.pleural_effusion, "2e"),
+    "Bronchiectasis": (lung_findings.bronchiectasis, "1b"),
+    "Peribronchial thickening": (lung_findings.peribronchial, "1a"),
+    "Pulmonary fibrotic sequela": (lung_findings.fibrosis, "2a"),
+    "Lung nodule": (lung_findings.nodule, "2d"),
+    "Pericardial effusion": (chest_findings.pericardial_effusion, "1f"),
+    "Hiatal hernia": (chest_findings.hernia, "2h"),
+    "Lymphadenopathy": (chest_findings.nodes, "2h"),
+    "Coronary artery wall calcification": (chest_findings.coronary_calcification, "2h"),
+    "Arterial wall calcification": (chest_findings.arterial_calcification, "2h"),
+    "Medical material": (chest_findings.medical_material, "2h"),
+}
 CATEGORY_BY_ABNORMALITY: Final = {
-    "Medical material": "2h",
-    "Arterial wall calcification": "2h",
-    "Pericardial effusion": "1f",
-    "Coronary artery wall calcification": "2h",
-    "Hiatal hernia": "2h",
-    "Lymphadenopathy": "2h",
-    "Emphysema": "1c",
-    "Atelectasis": "2b",
-    "Lung nodule": "2d",
-    "Lung opacity": "2c",
-    "Pulmonary fibrotic sequela": "2a",
-    "Pleural effusion": "2e",
-    "Mosaic attenuation pattern": "1f",
-    "Peribronchial thickening": "1a",
-    "Consolidation": "2b",
-    "Bronchiectasis": "1b",
-    "Interlobular septal thickening": "1d",
-}
-
-# Painting order: diffuse lung disease first, small dense findings last.
-_PLANTERS: Final[dict[str, Callable[[Canvas], Planted]]] = {
-    "Cardiomegaly": chest_findings.cardiomegaly,
-    "Mosaic attenuation pattern": lung_findings.mosaic,
-    "Emphysema": lung_findings.emphysema,
-    "Lung opacity": lung_findings.opacity,
-    "Interlobular septal thickening": lung_findings.septal,
-    "Consolidation": lung_findings.consolidation,
-    "Atelectasis": lung_findings.atelectasis,
-    "Pleural effusion": chest_findings.pleural_effusion,
-    "Bronchiectasis": lung_findings.bronchiectasis,
-    "Peribronchial thickening": lung_findings.peribronchial,
-    "Pulmonary fibrotic sequela": lung_findings.fibrosis,
-    "Lung nodule": lung_findings.nodule,
-    "Pericardial effusion": chest_findings.pericardial_effusion,
-    "Hiatal hernia": chest_findings.hernia,
-    "Lymphadenopathy": chest_findings.nodes,
-    "Coronary artery wall calcification": chest_findings.coronary_calcification,
-    "Arterial wall calcification": chest_findings.arterial_calcification,
-    "Medical material": chest_findings.medical_material,
+    name: category for name, (_, category) in _PAINTERS.items() if category
 }
 
 
-def plant(abnormality: str, canvas: Canvas) -> Planted:
-    """Plant one abnormality."""
-    return _PLANTERS[abnormality](canvas)
-
-
-def painting_order(abnormalities: Iterator[str] | Sequence[str]) -> list[str]:
-    """List the given abnormalities in the order in which they must be planted."""
-    wanted = set(abnormalities)
-    return [name for name in _PLANTERS if name in wanted]
+def plant(abnormalities: Sequence[str], canvas: Canvas) -> list[Planted]:
+    """Plant these abnormalities, in painting order."""
+    return [paint(canvas) for name, (paint, _) in _PAINTERS.items() if name in abnormalities]

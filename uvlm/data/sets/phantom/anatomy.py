@@ -1,22 +1,24 @@
 """Synthetic chest anatomy: deformed analytic shapes painted in Hounsfield units.
 
 All shapes live in normalised body coordinates (z, y, x) in [-1, 1], LPS: z grows to Superior, y to
-Posterior, x to Left. One patient is one smooth deformation of these coordinates, so labels stay
-exact. Everything is float64 without BLAS, so the same seed gives the same voxels on any machine.
+Posterior, x to Left. A patient is a smooth deformation of these coordinates, so labels stay exact.
+Everything is float64 without BLAS, so a seed gives the same voxels on any machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 Field = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.uint8]
 Point = tuple[float, float, float]
+Segment = tuple[Point, Point]
 
 # Ids of the chest scheme that the phantom body contains.
 SPLEEN, LIVER, STOMACH = 1, 5, 6
@@ -35,18 +37,26 @@ _LUNG_HU: Final = {
     RIGHT_MIDDLE: -805.0,
     RIGHT_LOWER: -730.0,
 }
-_ORGAN_HU: Final = {SPLEEN: 150.0, LIVER: 100.0, STOMACH: 5.0, HEART: 130.0, AORTA: 250.0}
-_ARTERY_HU, _VEIN_HU, _BONE_HU, _AIRWAY_HU = 350.0, 190.0, 480.0, -990.0
+_ORGAN_HU: Final = {
+    SPLEEN: 150.0, LIVER: 100.0, STOMACH: 5.0, SPINE: 480.0, HEART: 130.0, AORTA: 250.0,
+}  # fmt: skip
+_ARTERY_HU, _VEIN_HU, _AIRWAY_HU = 350.0, 190.0, -990.0
 
 _CONTROL_POINTS: Final = 4
 _MAX_DEFORMATION: Final = 0.35  # farther than any body moves a shape
 HEART_CENTRE: Final = (-0.14, -0.14, 0.12)
 HEART_RADII: Final = (0.29, 0.31, 0.33)
+# Ascending part, arch and descending part.
+_AORTA: Final = (
+    ((0.12, -0.10, -0.06), (0.50, -0.06, -0.06)),
+    ((0.50, -0.06, -0.06), (0.50, 0.36, 0.16)),
+    ((0.50, 0.36, 0.16), (-1.10, 0.36, 0.16)),
+)
 
 
 @dataclass(frozen=True)
 class Body:
-    """What makes one patient: a rotation, scale, shift and smooth bend of the coordinates."""
+    """What makes a patient: rotation, scale, shift and smooth bend of the coordinates."""
 
     rotation: Point
     scale: Point
@@ -64,8 +74,7 @@ class Body:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Coordinates:
+class Coordinates(NamedTuple):
     """Normalised body coordinates of every voxel, each (D, H, W)."""
 
     z: Field
@@ -74,44 +83,38 @@ class Coordinates:
 
     @property
     def voxel(self) -> Point:
-        """Size of one voxel in normalised units along (z, y, x)."""
+        """The size of one voxel in normalised units along (z, y, x)."""
         depth, height, width = self.z.shape
         return 2.0 / depth, 2.0 / height, 2.0 / width
 
     def ellipsoid(self, centre: Point, radii: Point) -> Mask:
-        """Voxels whose centre lies inside an axis-aligned ellipsoid."""
-        window = self._window(
-            [c - r for c, r in zip(centre, radii, strict=True)],
-            [c + r for c, r in zip(centre, radii, strict=True)],
-        )
-        z, y, x = self.z[window], self.y[window], self.x[window]
+        """Find the voxels whose centre lies inside an axis-aligned ellipsoid."""
+        window = self._window(np.subtract(centre, radii), np.add(centre, radii))
+        # Summed one axis after the other, never as a dot product, whose order BLAS may choose.
+        terms = (((p[window] - c) / r) ** 2 for p, c, r in zip(self, centre, radii, strict=True))
         mask = np.zeros(self.z.shape, np.bool_)
-        mask[window] = (
-            ((z - centre[0]) / radii[0]) ** 2
-            + ((y - centre[1]) / radii[1]) ** 2
-            + ((x - centre[2]) / radii[2]) ** 2
-        ) < 1.0
+        mask[window] = sum(terms) < 1.0
         return mask
 
-    def tube(self, start: Point, end: Point, radius: float) -> Mask:
-        """Voxels nearer than `radius` to the segment from `start` to `end`."""
-        window = self._window(
-            [min(s, e) - radius for s, e in zip(start, end, strict=True)],
-            [max(s, e) + radius for s, e in zip(start, end, strict=True)],
-        )
-        offset = (self.z[window] - start[0], self.y[window] - start[1], self.x[window] - start[2])
-        axis = [e - s for s, e in zip(start, end, strict=True)]
-        length2 = sum(a * a for a in axis)
-        along = offset[0] * axis[0] + offset[1] * axis[1] + offset[2] * axis[2]
-        fraction = np.clip(along / length2, 0.0, 1.0)
-        distance2 = offset[0] ** 2 + offset[1] ** 2 + offset[2] ** 2
-        distance2 -= fraction * (2.0 * along - fraction * length2)
+    def tubes(self, segments: Sequence[Segment], radius: float) -> Mask:
+        """Find the voxels nearer than `radius` to any of the segments, given by start and end."""
         mask = np.zeros(self.z.shape, np.bool_)
-        mask[window] = distance2 < radius * radius
+        for start, end in segments:
+            window = self._window(np.minimum(start, end) - radius, np.maximum(start, end) + radius)
+            axis = np.subtract(end, start)
+            length2 = sum(a * a for a in axis)
+            offset = [p[window] - s for p, s in zip(self, start, strict=True)]
+            along = sum(o * a for o, a in zip(offset, axis, strict=True))
+            # Where along the segment the nearest point lies; clipped, so that ends are round.
+            fraction = np.clip(along / length2, 0.0, 1.0)
+            # |offset - fraction * axis|^2, expanded so that no vector per voxel is needed.
+            distance2 = sum(o**2 for o in offset) - fraction * (2.0 * along - fraction * length2)
+            mask[window] |= distance2 < radius * radius
         return mask
 
-    def _window(self, low: Sequence[float], high: Sequence[float]) -> tuple[slice, ...]:
+    def _window(self, low: Field, high: Field) -> tuple[slice, ...]:
         """Find the block of voxels that can hold a shape between two corners, however deformed."""
+        # Shapes are small: testing only this block makes painting several times faster.
         return tuple(
             slice(
                 max(0, int((a - _MAX_DEFORMATION + 1.0) / 2.0 * size)),
@@ -127,12 +130,13 @@ class Anatomy:
 
     coordinates: Coordinates
     hu: Field
-    organs: npt.NDArray[np.uint8]  # chest-scheme ids
-    tubes: npt.NDArray[np.uint8]  # TotalSegmentator `lung_vessels` ids
+    organs: Labels  # chest-scheme ids
+    tubes: Labels  # TotalSegmentator `lung_vessels` ids
 
     @property
     def lung(self) -> Mask:
         """All five lobes, without the airways and vessels that run through them."""
+        # The ids of the five lobes follow each other.
         in_lobe = (self.organs >= LEFT_UPPER) & (self.organs <= RIGHT_LOWER)
         lung: Mask = in_lobe & (self.tubes == 0)
         return lung
@@ -140,65 +144,45 @@ class Anatomy:
 
 def body_coordinates(body: Body, shape: tuple[int, int, int]) -> Coordinates:
     """Compute the deformed, normalised coordinates of each voxel centre of a (D, H, W) grid."""
-    axes = [(np.arange(n, dtype=np.float64) + 0.5) / n * 2.0 - 1.0 for n in shape]
-    z, y, x = (axis.reshape([-1 if i == d else 1 for i in range(3)]) for d, axis in enumerate(axes))
-    a, b, c = body.rotation  # small angles about x, y, z
+    z, y, x = np.ix_(*((np.arange(n, dtype=np.float64) + 0.5) / n * 2.0 - 1.0 for n in shape))
+    # z is (D, 1, 1), y (1, H, 1), x (1, 1, W): sums of them broadcast to (D, H, W).
+    a, b, c = body.rotation  # about x, y, z; so small that sin(a) is a and cos(a) is 1
     rotated = (z + a * y - b * x, y - a * z + c * x, x + b * z - c * y)
-    fields = (
-        scale * part + shift + _upsample(control, shape)
-        for scale, part, shift, control in zip(
-            body.scale, rotated, body.shift, body.bend, strict=True
-        )
-    )
-    return Coordinates(*fields)
+    parts = zip(body.scale, rotated, body.shift, body.bend, strict=True)
+    return Coordinates(*(s * part + shift + _upsample(d, shape) for s, part, shift, d in parts))
 
 
 def paint_anatomy(coordinates: Coordinates, heart_scale: float) -> Anatomy:
     """Paint a healthy body; `heart_scale` 1 is normal, above 1.3 is cardiomegaly."""
     c = coordinates
     hu = np.full(c.z.shape, AIR_HU)
-    organs = np.zeros(c.z.shape, np.uint8)
-    tubes = np.zeros(c.z.shape, np.uint8)
+    organs, tubes = np.zeros(c.z.shape, np.uint8), np.zeros(c.z.shape, np.uint8)
     inside = (c.y / 0.84) ** 2 + (c.x / 0.96) ** 2 < 1.0
     hu[inside] = SOFT_HU
     cavity = inside & ((c.y / 0.70) ** 2 + (c.x / 0.84) ** 2 < 1.0)
     hu[cavity] = FAT_HU
+    # The diaphragm is highest over the middle of each lung; below it, a gap keeps organs apart.
     dome = -0.42 - 0.45 * ((np.abs(c.x) - 0.38) ** 2 + c.y**2)
+    # The order decides what lies in front: each shape overwrites the ones before it.
     _paint_abdomen(c, hu, organs, cavity & (c.z < dome - 0.04))
     _paint_lungs(c, organs, cavity & (c.z > dome))
     for lobe, value in _LUNG_HU.items():
         hu[organs == lobe] = value
-    _paint_organ(hu, organs, _heart(c, heart_scale), HEART)
-    _paint_organ(hu, organs, _aorta(c), AORTA)
+    z, y, x = (heart_scale * radius for radius in HEART_RADII)
+    _paint_organ(hu, organs, c.ellipsoid(HEART_CENTRE, (z, y, x)), HEART)
+    _paint_organ(hu, organs, c.tubes(_AORTA, 0.11), AORTA)
     spine = (((c.y - 0.56) / 0.15) ** 2 + (c.x / 0.15) ** 2 < 1.0) & inside
-    hu[spine] = _BONE_HU
-    organs[spine] = SPINE
+    _paint_organ(hu, organs, spine, SPINE)
     _paint_tubes(c, hu, organs, tubes)
     return Anatomy(c, hu, organs, tubes)
 
 
-def _heart(c: Coordinates, scale: float) -> Mask:
-    z, y, x = (scale * radius for radius in HEART_RADII)
-    return c.ellipsoid(HEART_CENTRE, (z, y, x))
-
-
-def _aorta(c: Coordinates) -> Mask:
-    """Ascending part, arch and descending part."""
-    segments = (
-        ((0.12, -0.10, -0.06), (0.50, -0.06, -0.06)),
-        ((0.50, -0.06, -0.06), (0.50, 0.36, 0.16)),
-        ((0.50, 0.36, 0.16), (-1.10, 0.36, 0.16)),
-    )
-    mask: Mask = np.logical_or.reduce([c.tube(start, end, 0.11) for start, end in segments])
-    return mask
-
-
-def _paint_organ(hu: Field, organs: npt.NDArray[np.uint8], mask: Mask, organ: int) -> None:
+def _paint_organ(hu: Field, organs: Labels, mask: Mask, organ: int) -> None:
     hu[mask] = _ORGAN_HU[organ]
     organs[mask] = organ
 
 
-def _paint_abdomen(c: Coordinates, hu: Field, organs: npt.NDArray[np.uint8], abdomen: Mask) -> None:
+def _paint_abdomen(c: Coordinates, hu: Field, organs: Labels, abdomen: Mask) -> None:
     stomach = c.ellipsoid((-0.80, -0.18, 0.40), (0.30, 0.34, 0.28))
     spleen = c.ellipsoid((-0.75, 0.34, 0.50), (0.28, 0.22, 0.22))
     liver = c.x < 0.08 + 0.2 * (c.z + 0.6)
@@ -206,8 +190,9 @@ def _paint_abdomen(c: Coordinates, hu: Field, organs: npt.NDArray[np.uint8], abd
         _paint_organ(hu, organs, mask & abdomen, organ)
 
 
-def _paint_lungs(c: Coordinates, organs: npt.NDArray[np.uint8], chest: Mask) -> None:
-    """Two lungs, cut into lobes by the oblique fissures and, on the right, the horizontal one."""
+def _paint_lungs(c: Coordinates, organs: Labels, chest: Mask) -> None:
+    """Paint two lungs, cut by the oblique fissures and, on the right, the horizontal one."""
+    # The oblique fissure rises to the back; only the right lung has a horizontal one.
     lower = c.z < -0.06 + 0.75 * c.y
     middle = c.z < 0.06
     right = chest & c.ellipsoid((-0.02, 0.0, -0.45), (0.98, 0.66, 0.36))
@@ -217,32 +202,33 @@ def _paint_lungs(c: Coordinates, organs: npt.NDArray[np.uint8], chest: Mask) -> 
     organs[right] = lobes[right]
 
 
-def _paint_tubes(
-    c: Coordinates, hu: Field, organs: npt.NDArray[np.uint8], tubes: npt.NDArray[np.uint8]
-) -> None:
-    """Central pulmonary artery and veins, trachea and main bronchi."""
+def _paint_tubes(c: Coordinates, hu: Field, organs: Labels, tubes: Labels) -> None:
+    """Paint central pulmonary artery and veins, trachea and main bronchi."""
     artery = [((0.24, -0.02, 0.02), (0.16, 0.06, -0.34)), ((0.24, -0.02, 0.02), (0.20, 0.08, 0.38))]
     veins = [((-0.04, 0.16, 0.0), (-0.06, 0.20, -0.36)), ((-0.04, 0.16, 0.1), (-0.06, 0.20, 0.40))]
     bronchi = [((0.34, 0.18, 0.0), (0.06, 0.24, -0.30)), ((0.34, 0.18, 0.0), (0.06, 0.24, 0.32))]
+    # Airways last: a bronchus that crosses a vessel stays open.
     for segments, radius, label, value in (
         (veins, 0.095, VEIN, _VEIN_HU),
         (artery, 0.11, ARTERY, _ARTERY_HU),
         (bronchi, 0.075, AIRWAY, _AIRWAY_HU),
     ):
-        mask = np.logical_or.reduce([c.tube(start, end, radius) for start, end in segments])
+        mask = c.tubes(segments, radius)
         hu[mask] = value
         tubes[mask] = label
-    trachea = c.tube((0.34, 0.18, 0.0), (1.2, 0.12, 0.0), 0.095)
+    # The trachea is an organ of the chest scheme and an airway; bronchi are airways only.
+    trachea = c.tubes([((0.34, 0.18, 0.0), (1.2, 0.12, 0.0))], 0.095)
     hu[trachea] = _AIRWAY_HU
     organs[trachea] = TRACHEA
     tubes[trachea] = AIRWAY
 
 
 def _upsample(control: Field, shape: tuple[int, int, int]) -> Field:
-    """Linear interpolation of (4, 4, 4) control values onto a (D, H, W) grid, axis by axis."""
+    """Interpolate (4, 4, 4) control values linearly onto a (D, H, W) grid, axis by axis."""
     field = control
     for axis, size in enumerate(shape):
         position = np.linspace(0.0, _CONTROL_POINTS - 1.0, size)
+        # The last voxel lies on the last control point and takes the interval before it.
         low = np.minimum(position.astype(np.int64), _CONTROL_POINTS - 2)
         weight = (position - low).reshape([-1 if i == axis else 1 for i in range(3)])
         field = np.take(field, low, axis) * (1.0 - weight) + np.take(field, low + 1, axis) * weight

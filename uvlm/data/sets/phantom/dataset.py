@@ -1,7 +1,7 @@
 """The phantom data set: CT-RATE and ReXGroundingCT in miniature, written from a seed.
 
 Paths, file names, columns and JSON keys are those of the real sets, so the pipeline reads phantoms
-with the adapters it reads CT-RATE with. Volumes come in mixed orientations and spacings; some
+with its adapters for CT-RATE. Volumes come in mixed orientations and spacings; some
 patients have two scans, some scans two reconstructions. Four planted defects (a truncated gzip, a
 volume with NaN, a duplicate id, an empty report) must be quarantined by name.
 """
@@ -49,15 +49,10 @@ class Phantoms(CtRateLayout):
 
 
 class Member(NamedTuple):
-    """One patient to be written: name, and the defect planted in it, if any."""
+    """One patient to be written, and the defect planted in it, if any."""
 
-    patient: str
+    case_id: str
     defect: str | None
-
-    @property
-    def case_id(self) -> str:
-        """Name what an error is about."""
-        return self.patient
 
 
 def write_dataset(
@@ -67,9 +62,9 @@ def write_dataset(
     progress: store.CaseProgress | None = None,
     code: str = "",
 ) -> Path:
-    """Write the whole data set below the store and its manifest; returns the data set's root.
+    """Write the whole data set below the store, and its manifest; returns the data set's root.
 
-    A patient that is already there is not written again; `code` is as in `every_case.run`.
+    Patients that are already there are not written again; `code` is as in `every_case.run`.
     """
     key = key_of("phantom", FORMAT_VERSION, seed, config.model_dump(mode="json"))
     name = f"raw/phantom-{key}"
@@ -78,23 +73,17 @@ def write_dataset(
     with guarded(patients, everyone, code) as found:
         work, title = patients.find_or_write, "phantom patients"
         results = store.map_cases(work, everyone, description=title, progress=progress)
-        found += [
-            member for member, (_, is_found) in zip(everyone, results, strict=True) if is_found
-        ]
+        found += (m for m, (_, is_found) in zip(everyone, results, strict=True) if is_found)
     records = [record for record, _ in results]
-    files = [tuple(file) for record in records for file in record["files"]]
-    files += write_tables(root, records)
+    files = [file for record in records for file in record["files"]] + write_tables(root, records)
     source = f"phantom:{seed}"
-    rows = [
-        store.Row(case=path, key=key, path=f"{name}/{path}", sha256=sha256, source=source, extra={})
-        for path, sha256 in files
-    ]
+    rows = [store.Row(path, key, f"{name}/{path}", sha256, source) for path, sha256 in files]
     store.write_manifest(manifest, rows)
     return root
 
 
 def members(config: PhantomConfig) -> list[Member]:
-    """All patients; those with a planted defect come on top of the healthy training files."""
+    """List all patients; those with a planted defect come on top of the healthy ones."""
     train = [Member(f"train_{i}", None) for i in range(1, config.train_patients + 1)]
     test = [Member(f"valid_{i}", None) for i in range(1, config.test_patients + 1)]
     first = config.train_patients + 1
@@ -104,7 +93,9 @@ def members(config: PhantomConfig) -> list[Member]:
 
 @dataclass(frozen=True)
 class _Patients(Kept[Member]):
-    root: Path  # of the data set
+    """The patients below the root of a data set."""
+
+    root: Path
     config: PhantomConfig
     seed: int
     stage = "phantom"
@@ -130,20 +121,21 @@ class _Patients(Kept[Member]):
             again = replace(self, root=Path(folder))
             again.find_or_write(item)
             old, new = self._record(item) or {}, again._record(item) or {}
+            # Some facts, such as an affine's origin, are in no record: compare the files as well.
             other = [name for name in old if old[name] != new[name]] or [
                 path for path, _ in old["files"] if self._content(path) != again._content(path)
             ]
         return (f"{', '.join(other)} of the patient", self.constant) if other else None
 
     def _content(self, path: str) -> bytes:
-        """Read as much of a gzip file as is there: the planted defect has no end."""
+        """Decompress as much of a gzip file as is there: one planted defect cuts its end off."""
         return zlib.decompressobj(wbits=31).decompress((self.root / path).read_bytes())
 
     def _record_path(self, member: Member) -> Path:
-        return self.root / "records" / f"{member.patient}.json"
+        return self.root / "records" / f"{member.case_id}.json"
 
     def _record(self, member: Member) -> dict[str, Any] | None:
-        """Read the record of a patient whose files are all there."""
+        """Read the record of a patient, if all its files are there."""
         path = self._record_path(member)
         record: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
         is_whole = record and all((self.root / file).exists() for file, _ in record["files"])

@@ -13,7 +13,8 @@ from uvlm import store
 from uvlm.config import PhantomConfig
 from uvlm.data.ct import io
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
-from uvlm.data.sets.phantom.anatomy import SPINE, Body
+from uvlm.data.sets.ct_rate.layout import SUFFIX, VolumeId, parse_id
+from uvlm.data.sets.phantom.anatomy import AIRWAY, AORTA, HEART, SPINE, Body, Labels
 from uvlm.data.sets.phantom.reports import describe, write_report
 from uvlm.data.sets.phantom.scan import LesionMask, Scan, draw_scan, reconstruct
 from uvlm.files import write_bytes_atomic
@@ -29,26 +30,15 @@ _AXIS_ORDERS: Final = (
     AxisOrder((1, 0, 2), (False, False, True)),
     AxisOrder((2, 1, 0), (True, False, True)),
 )
-# TotalSegmentator `total` ids of what the phantom's organs are called there.
-_TOTAL_ID: Final = {
-    1: 1,
-    5: 5,
-    6: 6,
-    10: 10,
-    11: 11,
-    12: 12,
-    13: 13,
-    14: 14,
-    16: 16,
-    21: 51,
-    22: 52,
-}
+# TotalSegmentator calls most organs of the phantom by the same id as the chest scheme.
+_SAME_ID: Final = (1, 5, 6, 10, 11, 12, 13, 14, 16)
+_OTHER_ID: Final = {HEART: 51, AORTA: 52}
 _T12, _VERTEBRAE = 32, 12
 
 
 @dataclass(frozen=True)
 class PatientRecord:
-    """Everything the data set's tables need to know of one patient; JSON-serialisable."""
+    """Everything the data set's tables need to know about one patient; JSON-serialisable."""
 
     patient: str
     files: list[tuple[str, str]] = field(default_factory=list)
@@ -66,48 +56,98 @@ class _Frame(NamedTuple):
 def write_patient(
     root: Path, patient: str, defect: str | None, config: PhantomConfig, seed: int
 ) -> PatientRecord:
-    """Draw one patient from the seed and write every file of it below `root`."""
+    """Draw one patient from the seed and write all its files below `root`."""
     draws = generator(seed, "phantom", patient)
     body = Body.draw(draws)
-    record = PatientRecord(patient)
+    writer = _Writer(root, defect, config, seed, PatientRecord(patient))
     num_scans = 1 + int(draws.random() < config.second_scan_fraction)
     for letter in "ab"[:num_scans]:
-        _write_scan(root, f"{patient}_{letter}", defect, config, seed, body, record)
-    return record
+        writer.scan(f"{patient}_{letter}", body)
+    return writer.record
 
 
-def _write_scan(
-    root: Path,
-    scan_id: str,
-    defect: str | None,
-    config: PhantomConfig,
-    seed: int,
-    body: Body,
-    record: PatientRecord,
-) -> None:
-    draws = generator(seed, "phantom", scan_id)
-    abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
-    scan = draw_scan(body, abnormalities, _native_shape(config.shape, draws), draws)
-    text = write_report(scan.findings, draws)
-    report = list(text) if defect != "empty_report" else [*text[:2], "", "Not given."]
-    num_reconstructions = 1 + int(draws.random() < config.second_reconstruction_fraction)
-    for number in range(1, num_reconstructions + 1):
-        volume_id = f"{scan_id}_{number}"
-        frame = _draw_frame(scan.hu.shape, draws)
-        hu = reconstruct(scan.hu, config.noise_hu * number, draws)
-        _write_reconstruction(root, volume_id, defect, hu, scan, frame, record)
-        record.volumes.append(
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the files of one patient and keeps the record of them."""
+
+    root: Path
+    defect: str | None
+    config: PhantomConfig
+    seed: int
+    record: PatientRecord
+
+    def scan(self, scan_id: str, body: Body) -> None:
+        # A stream per scan: a patient's second scan does not depend on what the first one drew.
+        config, draws = self.config, generator(self.seed, "phantom", scan_id)
+        abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
+        scan = draw_scan(body, abnormalities, _native_shape(config.shape, draws), draws)
+        report = list(write_report(scan.findings, draws))
+        if self.defect == "empty_report":
+            report[2:] = ["", "Not given."]
+        num_reconstructions = 1 + int(draws.random() < config.second_reconstruction_fraction)
+        for number in range(1, num_reconstructions + 1):
+            name = parse_id(f"{scan_id}_{number}")
+            assert name is not None  # phantoms are named as in CT-RATE
+            frame = _draw_frame(scan.hu.shape, draws)
+            hu = reconstruct(scan.hu, config.noise_hu * number, draws)
+            self._reconstruction(name, hu, scan, frame)
+            self.record.volumes.append(
+                {
+                    "volume": f"{name.case_id}{SUFFIX}",
+                    "report": report,
+                    "labels": [int(name in abnormalities) for name in ABNORMALITIES],
+                    "shape": list(frame.axes.backward(hu).shape),
+                    "spacing": [float(s) for s in np.linalg.norm(frame.affine[:3, :3], axis=0)],
+                    "defect": self.defect,
+                }
+            )
+            # ReXGroundingCT draws on one reconstruction of a scan.
+            if number == 1 and scan.lesions:
+                self._grounding(name, scan.lesions, frame)
+
+    def _reconstruction(
+        self, name: VolumeId, hu: npt.NDArray[np.int16], scan: Scan, frame: _Frame
+    ) -> None:
+        affine = frame.axes.stored_affine(frame.affine, hu.shape)
+        array: npt.NDArray[Any] = frame.axes.backward(hu)
+        if self.defect == "non_finite":
+            array = array.astype(np.float32)
+            array[: array.shape[0] // 3] = np.nan
+        path = self.root / name.volume
+        io.write_volume(path, Volume(array, affine))
+        # The record keeps the digest of what should have been there, as a hub would.
+        if self.defect == "truncated_gzip":
+            payload = path.read_bytes()
+            write_bytes_atomic(path, payload[: len(payload) * 3 // 5])
+        self.record.files.append((name.volume, store.array_sha256(array)))
+        masks = {
+            "total": _total_ids(scan.organs),
+            "airway": np.where(scan.tubes == AIRWAY, scan.tubes, 0),
+            "vessel": np.where(scan.tubes > AIRWAY, scan.tubes, 0),
+        }
+        for kind, mask in masks.items():
+            labels = frame.axes.backward(mask.astype(np.uint8))
+            io.write_label_map(self.root / name.masks[kind], LabelMap(labels, affine))
+            self.record.files.append((name.masks[kind], store.array_sha256(labels)))
+
+    def _grounding(self, name: VolumeId, lesions: tuple[LesionMask, ...], frame: _Frame) -> None:
+        """Write the ReXGroundingCT entry: one channel per finding, with numbered instances."""
+        # (K, D, H, W); like ReXGroundingCT's own masks, the file has an identity affine.
+        masks = frame.axes.backward(np.stack([lesion.instances for lesion in lesions]))
+        io.write_findings_mask(self.root / name.findings_mask, masks)
+        self.record.files.append((name.findings_mask, store.array_sha256(masks)))
+        keyed = {str(number): lesion for number, lesion in enumerate(lesions)}
+        self.record.grounding.append(
             {
-                "volume": f"{volume_id}.nii.gz",
-                "report": report,
-                "labels": [int(name in abnormalities) for name in ABNORMALITIES],
-                "shape": list(frame.axes.backward(hu).shape),
-                "spacing": [float(s) for s in np.linalg.norm(frame.affine[:3, :3], axis=0)],
-                "defect": defect,
+                "name": f"{name.case_id}{SUFFIX}",
+                "findings": {key: describe(lesion.finding) for key, lesion in keyed.items()},
+                "entity_counts": {key: int(m.instances.max()) for key, m in keyed.items()},
+                "shape": [int(n) for n in masks.shape[:0:-1]],
+                "pixels": {key: int(np.count_nonzero(m.instances)) for key, m in keyed.items()},
+                "categories": {key: lesion.category for key, lesion in keyed.items()},
+                "protocol": "protocol1",
             }
         )
-        if number == 1 and scan.lesions:
-            _write_grounding(root, volume_id, scan.lesions, frame, record)
 
 
 def _native_shape(base: tuple[int, int, int], draws: np.random.Generator) -> tuple[int, int, int]:
@@ -127,71 +167,12 @@ def _draw_frame(shape: tuple[int, ...], draws: np.random.Generator) -> _Frame:
     return _Frame(axes, affine)
 
 
-def _write_reconstruction(
-    root: Path,
-    volume_id: str,
-    defect: str | None,
-    hu: npt.NDArray[np.int16],
-    scan: Scan,
-    frame: _Frame,
-    record: PatientRecord,
-) -> None:
-    affine = frame.axes.stored_affine(frame.affine, hu.shape)
-    array: npt.NDArray[Any] = frame.axes.backward(hu)
-    if defect == "non_finite":
-        array = array.astype(np.float32)
-        array[: array.shape[0] // 3] = np.nan
-    folder = f"{'train' if volume_id.startswith('train') else 'valid'}_fixed"
-    patient, scan_id = record.patient, volume_id.rpartition("_")[0]
-    place = f"{folder}/{patient}/{scan_id}/{volume_id}.nii.gz"
-    volume_path = f"ct_rate/dataset/{place}"
-    io.write_volume(root / volume_path, Volume(array, affine))
-    if defect == "truncated_gzip":
-        payload = (root / volume_path).read_bytes()
-        write_bytes_atomic(root / volume_path, payload[: len(payload) * 3 // 5])
-    record.files.append((volume_path, store.array_sha256(array)))
-    masks = {
-        f"ct_rate/dataset/ts_seg/ts_total/{place}": _total_ids(scan.organs),
-        f"phantom_masks/airway/{volume_id}.nii.gz": np.where(scan.tubes == 1, scan.tubes, 0),
-        f"phantom_masks/vessel/{volume_id}.nii.gz": np.where(scan.tubes > 1, scan.tubes, 0),
-    }
-    for path, mask in masks.items():
-        labels = frame.axes.backward(mask.astype(np.uint8))
-        io.write_label_map(root / path, LabelMap(labels, affine))
-        record.files.append((path, store.array_sha256(labels)))
-
-
-def _total_ids(organs: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Chest-scheme ids as TotalSegmentator `total` writes them; the spine as 12 vertebrae."""
-    total = np.zeros_like(organs)
-    for organ, total_id in _TOTAL_ID.items():
+def _total_ids(organs: Labels) -> Labels:
+    """Turn ids of the chest scheme into those of TotalSegmentator `total`; the spine into 12."""
+    total = np.where(np.isin(organs, _SAME_ID), organs, 0).astype(np.uint8)
+    for organ, total_id in _OTHER_ID.items():
         total[organs == organ] = total_id
+    # `total` has no spine, only vertebrae: cut it into as many slabs along z.
     depth = organs.shape[0]
     vertebra = (_T12 + np.arange(depth) * _VERTEBRAE // depth).astype(np.uint8)
     return np.where(organs == SPINE, vertebra[:, None, None], total)
-
-
-def _write_grounding(
-    root: Path,
-    volume_id: str,
-    lesions: tuple[LesionMask, ...],
-    frame: _Frame,
-    record: PatientRecord,
-) -> None:
-    """Write the ReXGroundingCT entry: a channel a finding, identity affine, numbered instances."""
-    masks = frame.axes.backward(np.stack([lesion.instances for lesion in lesions]))
-    path = f"rexgroundingct/segmentations/{volume_id}.nii.gz"
-    io.write_findings_mask(root / path, masks)
-    record.files.append((path, store.array_sha256(masks)))
-    keyed = {str(number): lesion for number, lesion in enumerate(lesions)}
-    record.grounding.append(
-        {
-            "name": f"{volume_id}.nii.gz",
-            "findings": {key: describe(lesion.finding) for key, lesion in keyed.items()},
-            "entity_counts": {key: int(m.instances.max()) for key, m in keyed.items()},
-            "shape": [int(n) for n in masks.shape[:0:-1]],
-            "pixels": {key: int(np.count_nonzero(m.instances)) for key, m in keyed.items()},
-            "categories": {key: lesion.category for key, lesion in keyed.items()},
-            "protocol": "protocol1",
-        }
-    )

@@ -1,15 +1,17 @@
 """Reports of phantoms, written from the findings that were planted.
 
-One sentence for each of the 18 abnormalities, always in the same order, present or absent, so that
-silence never means absence. The word that decides comes first ("No emphysema." against "Emphysema
-in the left upper lobe."): a decoder that predicts it has made the diagnosis. A report has one of
-two styles and keeps it in nine sentences of ten.
+A report has one sentence for each of the 18 abnormalities, present or absent, always in the same
+order, so that silence never means absence. The deciding word comes first ("No emphysema." against
+"Emphysema in the left upper lobe."): a decoder that predicts it has made the diagnosis. A report
+has one of two styles and keeps to it in nine sentences out of ten.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import Final, Literal, NamedTuple
 
 import numpy as np
@@ -21,12 +23,17 @@ Lobe = Literal["upper", "middle", "lower"]
 Size = Literal["small", "moderate", "large"]
 
 KEEP_STYLE: Final = 0.9
+MAX_IN_IMPRESSION: Final = 3
 NOTHING_FOUND: Final = "No active disease."
+OPENING: Final = ("Trachea is midline and open.", "Central airways are open.")
+CLOSING: Final = "Bones are intact."
+_CLINICAL_INFORMATION: Final = ("Cough.", "Shortness of breath.", "Chest pain.", "Follow up.")
+_TECHNIQUE: Final = "Chest CT without contrast, thin axial sections."
 
 
 @dataclass(frozen=True)
 class PlantedFinding:
-    """An abnormality that was painted into a phantom; None where it has no such property."""
+    """An abnormality painted into a phantom; a property that it lacks is None."""
 
     abnormality: str
     side: Side | None = None
@@ -35,7 +42,7 @@ class PlantedFinding:
 
     def __post_init__(self) -> None:
         if self.abnormality not in ABNORMALITIES:
-            raise ValueError(f"{self.abnormality!r} is none of the {len(ABNORMALITIES)}")
+            raise ValueError(f"{self.abnormality!r} is not one of the {len(ABNORMALITIES)}")
 
 
 class ReportText(NamedTuple):
@@ -48,10 +55,10 @@ class ReportText(NamedTuple):
 
 
 class Wording(NamedTuple):
-    """How one abnormality is put into words: one template for each style.
+    """How one abnormality is put into words: one template per style.
 
-    Slots are {lung}, {pleura}, {size} and {volume}; each brings its own leading space and is empty
-    where the finding lacks the property.
+    The slots are {lung}, {pleura}, {size} and {volume}; each brings its own leading space and is
+    empty where the finding lacks the property.
     """
 
     abnormality: str
@@ -60,141 +67,15 @@ class Wording(NamedTuple):
     in_impression: str
 
 
-WORDINGS: Final[tuple[Wording, ...]] = (
-    Wording(
-        "Medical material",
-        ("Medical device is in place.", "Implanted device is seen."),
-        ("No medical device.", "Without implanted device."),
-        "medical device",
-    ),
-    Wording(
-        "Cardiomegaly",
-        ("Cardiomegaly is present.", "Enlarged heart is seen."),
-        ("Normal heart size.", "Without enlarged heart."),
-        "cardiomegaly",
-    ),
-    Wording(
-        "Pericardial effusion",
-        ("Pericardial effusion{volume}.", "Fluid{volume} around the heart."),
-        ("No pericardial effusion.", "Without fluid around the heart."),
-        "pericardial effusion",
-    ),
-    Wording(
-        "Arterial wall calcification",
-        ("Aortic wall calcification is present.", "Calcified plaques in the aorta."),
-        ("No aortic wall calcification.", "Without calcified plaques in the aorta."),
-        "aortic calcification",
-    ),
-    Wording(
-        "Coronary artery wall calcification",
-        ("Coronary artery calcification is present.", "Calcified coronary plaques are seen."),
-        ("No coronary artery calcification.", "Without calcified coronary plaques."),
-        "coronary calcification",
-    ),
-    Wording(
-        "Lymphadenopathy",
-        ("Lymphadenopathy in the mediastinum.", "Enlarged mediastinal lymph nodes."),
-        ("No lymphadenopathy in the mediastinum.", "Normal mediastinal lymph nodes."),
-        "lymphadenopathy",
-    ),
-    Wording(
-        "Hiatal hernia",
-        ("Hiatal hernia is present.", "Sliding hernia is seen."),
-        ("No hiatal hernia.", "Without sliding hernia."),
-        "hiatal hernia",
-    ),
-    Wording(
-        "Emphysema",
-        ("Emphysema{lung}.", "Emphysematous areas{lung}."),
-        ("No emphysema in the lungs.", "Without emphysematous areas."),
-        "emphysema",
-    ),
-    Wording(
-        "Mosaic attenuation pattern",
-        ("Mosaic attenuation pattern is present.", "Mosaic density of the lungs."),
-        ("No mosaic attenuation pattern.", "Without mosaic density."),
-        "mosaic attenuation",
-    ),
-    Wording(
-        "Bronchiectasis",
-        ("Bronchiectasis{lung}.", "Dilated bronchi{lung}."),
-        ("No bronchiectasis in the lungs.", "Without dilated bronchi."),
-        "bronchiectasis",
-    ),
-    Wording(
-        "Peribronchial thickening",
-        ("Peribronchial thickening{lung}.", "Thickened bronchial walls{lung}."),
-        ("No peribronchial thickening.", "Without thickened bronchial walls."),
-        "peribronchial thickening",
-    ),
-    Wording(
-        "Interlobular septal thickening",
-        ("Interlobular septal thickening{lung}.", "Thickened septa{lung}."),
-        ("No interlobular septal thickening.", "Without thickened septa."),
-        "septal thickening",
-    ),
-    Wording(
-        "Lung nodule",
-        ("Nodule{size}{lung}.", "Nodular lesion{size}{lung}."),
-        ("No nodule in the lungs.", "Without nodular lesion."),
-        "lung nodule",
-    ),
-    Wording(
-        "Lung opacity",
-        ("Ground glass opacity{lung}.", "Hazy opacity{lung}."),
-        ("No ground glass opacity.", "Without hazy opacity."),
-        "lung opacity",
-    ),
-    Wording(
-        "Consolidation",
-        ("Consolidation{lung}.", "Consolidated area{lung}."),
-        ("No consolidation in the lungs.", "Without consolidated area."),
-        "consolidation",
-    ),
-    Wording(
-        "Atelectasis",
-        ("Atelectasis{lung}.", "Collapsed area{lung}."),
-        ("No atelectasis in the lungs.", "Without collapsed area."),
-        "atelectasis",
-    ),
-    Wording(
-        "Pulmonary fibrotic sequela",
-        ("Fibrotic sequela{lung}.", "Scar tissue{lung}."),
-        ("No fibrotic sequela in the lungs.", "Without scar tissue."),
-        "fibrotic sequela",
-    ),
-    Wording(
-        "Pleural effusion",
-        ("Pleural effusion{volume}{pleura}.", "Fluid{volume} in the pleural space{pleura}."),
-        ("No pleural effusion on either side.", "Without fluid in the pleural space."),
-        "pleural effusion",
-    ),
+_TABLES: Final = json.loads(
+    files("uvlm.data.sets.phantom").joinpath("wordings.json").read_text(encoding="utf-8")
 )
-MAX_IN_IMPRESSION: Final = 3
-IMPORTANCE: Final[tuple[str, ...]] = (
-    "Consolidation",
-    "Pleural effusion",
-    "Pericardial effusion",
-    "Lung nodule",
-    "Lung opacity",
-    "Lymphadenopathy",
-    "Cardiomegaly",
-    "Emphysema",
-    "Atelectasis",
-    "Interlobular septal thickening",
-    "Bronchiectasis",
-    "Peribronchial thickening",
-    "Mosaic attenuation pattern",
-    "Pulmonary fibrotic sequela",
-    "Coronary artery wall calcification",
-    "Arterial wall calcification",
-    "Hiatal hernia",
-    "Medical material",
+# In the order of a report's sentences.
+WORDINGS: Final = tuple(
+    Wording(e["abnormality"], tuple(e["present"]), tuple(e["absent"]), e["in_impression"])
+    for e in _TABLES["wordings"]
 )
-OPENING: Final[tuple[str, str]] = ("Trachea is midline and open.", "Central airways are open.")
-CLOSING: Final = "Bones are intact."
-_CLINICAL_INFORMATION: Final = ("Cough.", "Shortness of breath.", "Chest pain.", "Follow up.")
-_TECHNIQUE: Final = "Chest CT without contrast, thin axial sections."
+IMPORTANCE: Final[tuple[str, ...]] = tuple(_TABLES["importance"])
 _WORDING_OF: Final = {wording.abnormality: wording for wording in WORDINGS}
 
 
@@ -212,10 +93,8 @@ def write_report(findings: Sequence[PlantedFinding], generator: np.random.Genera
         sentences += _sentences(wording, findings, style if keep else 1 - style)
     if generator.random() < 0.5:
         sentences.append(CLOSING)
-    clinical_information = _CLINICAL_INFORMATION[generator.integers(len(_CLINICAL_INFORMATION))]
-    return ReportText(
-        clinical_information, _TECHNIQUE, " ".join(sentences), write_impression(findings)
-    )
+    clinical = _CLINICAL_INFORMATION[generator.integers(len(_CLINICAL_INFORMATION))]
+    return ReportText(clinical, _TECHNIQUE, " ".join(sentences), write_impression(findings))
 
 
 def write_impression(findings: Sequence[PlantedFinding]) -> str:
@@ -226,12 +105,12 @@ def write_impression(findings: Sequence[PlantedFinding]) -> str:
 
 
 def describe(finding: PlantedFinding) -> str:
-    """One sentence about one finding, in the first style."""
+    """Write one sentence about one finding, in the first style."""
     return fill_slots(_WORDING_OF[finding.abnormality].present[0], finding)
 
 
 def fill_slots(template: str, finding: PlantedFinding) -> str:
-    """Write a finding's location and size into a template; what has no slot is left out."""
+    """Write a finding's location and size into a template that has slots for them."""
     return template.format(
         lung=_in_lung(finding.side, finding.lobe),
         pleura=_on_side(finding.side),
@@ -241,11 +120,10 @@ def fill_slots(template: str, finding: PlantedFinding) -> str:
 
 
 def _sentences(wording: Wording, findings: Sequence[PlantedFinding], style: int) -> list[str]:
-    """Say that one abnormality is absent, or describe each planted one."""
+    """Describe each planted finding of one abnormality, or say that it is absent."""
     planted = [finding for finding in findings if finding.abnormality == wording.abnormality]
-    if not planted:
-        return [wording.absent[style]]
-    return [fill_slots(wording.present[style], finding) for finding in planted]
+    described = [fill_slots(wording.present[style], finding) for finding in planted]
+    return described or [wording.absent[style]]
 
 
 def _in_lung(side: Side | None, lobe: Lobe | None) -> str:

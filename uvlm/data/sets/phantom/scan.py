@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.data.sets.phantom.abnormalities import CATEGORY_BY_ABNORMALITY, painting_order, plant
-from uvlm.data.sets.phantom.anatomy import Body, body_coordinates, paint_anatomy
+from uvlm.data.sets.phantom.abnormalities import CATEGORY_BY_ABNORMALITY, plant
+from uvlm.data.sets.phantom.anatomy import Body, Field, body_coordinates, paint_anatomy
 from uvlm.data.sets.phantom.canvas import Canvas, Planted
 from uvlm.data.sets.phantom.reports import PlantedFinding
 
@@ -21,7 +21,7 @@ _NORMAL_HEART, _LARGE_HEART = (0.90, 1.0), (1.34, 1.50)
 
 @dataclass(frozen=True, eq=False)
 class LesionMask:
-    """All voxels of one finding: 0 background, k the k-th instance."""
+    """All voxels of one finding: 0 is background, k the k-th instance."""
 
     finding: PlantedFinding
     category: str
@@ -32,7 +32,7 @@ class LesionMask:
 class Scan:
     """A painted chest before noise; every array is (D, H, W) in canonical LPS order."""
 
-    hu: npt.NDArray[np.float64]
+    hu: Field
     organs: npt.NDArray[np.uint8]
     tubes: npt.NDArray[np.uint8]
     findings: tuple[PlantedFinding, ...]
@@ -48,11 +48,11 @@ def draw_scan(
     """Paint a body and plant the abnormalities; redraw until each of them can be seen."""
     coordinates = body_coordinates(body, shape)
     low, high = _LARGE_HEART if "Cardiomegaly" in abnormalities else _NORMAL_HEART
+    # Later findings can hide earlier ones; the labels would then name what no voxel shows.
     for _ in range(_MAX_DRAWS):
         anatomy = paint_anatomy(coordinates, float(generator.uniform(low, high)))
-        canvas = Canvas(anatomy, generator)
-        planted = [plant(name, canvas) for name in painting_order(abnormalities)]
-        lesions = _visible_lesions(planted)
+        planted = plant(abnormalities, Canvas(anatomy, generator))
+        lesions = _visible_lesions(planted, shape)
         if all(np.count_nonzero(m.instances) >= _MIN_INSTANCE_VOXELS for m in lesions):
             findings = tuple(p.finding for p in planted)
             return Scan(anatomy.hu, anatomy.organs, anatomy.tubes, findings, tuple(lesions))
@@ -60,41 +60,37 @@ def draw_scan(
 
 
 def reconstruct(
-    hu: npt.NDArray[np.float64], noise_hu: float, generator: np.random.Generator
+    hu: Field, noise_hu: float, generator: np.random.Generator
 ) -> npt.NDArray[np.int16]:
     """Blur to the scanner's resolution, add noise, round to whole Hounsfield units."""
+    # Blur before noise: a scanner blurs the patient, not its own noise.
     for axis in range(3):
         hu = _smooth(hu, axis, 0.12)
     noise = generator.normal(0.0, noise_hu, hu.shape)
     return np.rint(np.clip(hu + noise, -1024.0, 3071.0)).astype(np.int16)
 
 
-def _visible_lesions(planted: Sequence[Planted]) -> list[LesionMask]:
-    """Lesion masks without the voxels that later findings painted over."""
+def _visible_lesions(planted: Sequence[Planted], shape: tuple[int, int, int]) -> list[LesionMask]:
+    """Give the lesion masks without the voxels that later findings painted over."""
     lesions: list[LesionMask] = []
-    covered: npt.NDArray[np.bool_] | None = None
-    for item in reversed(planted):
-        if not item.instances:
-            continue
-        instances = np.zeros(item.instances[0].shape, np.uint8)
-        for number, mask in enumerate(item.instances, start=1):
-            instances[mask] = number
-        union = instances > 0
-        if covered is None:
-            covered = union
-        else:
-            instances[covered] = 0
-            covered = covered | union
-        name = item.finding.abnormality
-        lesions.append(LesionMask(item.finding, CATEGORY_BY_ABNORMALITY[name], instances))
+    covered = np.zeros(shape, np.bool_)
+    # Backwards: what was painted last hides everything under it.
+    for finding, masks in reversed(planted):
+        if masks:
+            instances = np.zeros(shape, np.uint8)
+            for number, mask in enumerate(masks, start=1):
+                instances[mask & ~covered] = number
+            covered |= np.logical_or.reduce(masks)
+            category = CATEGORY_BY_ABNORMALITY[finding.abnormality]
+            lesions.append(LesionMask(finding, category, instances))
     return lesions[::-1]
 
 
-def _smooth(array: npt.NDArray[np.float64], axis: int, weight: float) -> npt.NDArray[np.float64]:
-    """Three-point kernel (weight, 1 - 2 weight, weight) with edges repeated."""
-    first, last = np.take(array, [0], axis), np.take(array, [-1], axis)
-    size = array.shape[axis]
-    below = np.concatenate([first, np.take(array, range(size - 1), axis)], axis)
-    above = np.concatenate([np.take(array, range(1, size), axis), last], axis)
-    smoothed: npt.NDArray[np.float64] = (1.0 - 2.0 * weight) * array + weight * (below + above)
+def _smooth(array: Field, axis: int, weight: float) -> Field:
+    """Convolve with (weight, 1 - 2 weight, weight), edges repeated."""
+    index = np.arange(array.shape[axis])
+    # Indices beyond the edge are clipped to it, which repeats the edge.
+    below = np.take(array, index - 1, axis, mode="clip")
+    above = np.take(array, index + 1, axis, mode="clip")
+    smoothed: Field = (1.0 - 2.0 * weight) * array + weight * (below + above)
     return smoothed
