@@ -171,9 +171,9 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
         ("train_cls", "ema_decay", 1.0, "train_cls.ema_decay"),
         ("train_cls", "pos_weight", "yes", "train_cls.pos_weight"),
         ("decoder", "kind", "qwen3_lora", "needs tokenizer.kind qwen3, not bpe"),
-        ("generate", "top_p", 0.9, "draws nothing at temperature 0"),
+        ("generate", "top_p", 0.9, "has no effect at temperature 0"),
         ("generate", "length_penalty", 0.5, "compares beams; raise num_beams"),
-        ("generate", "no_repeat_ngram", 1, "allows every word once"),
+        ("generate", "no_repeat_ngram", 1, "allows every word only once"),
         ("generate", "stop_after_repeats", 1, "stops every report"),
         ("generate", "max_tokens", 5000, "5000 tokens but decoder.max_report_tokens is 192"),
         ("generate", "min_tokens", 193, "193 tokens but decoder.max_report_tokens is 192"),
@@ -191,7 +191,7 @@ def test_numbers_that_contradict_each_other_are_quoted(
 @pytest.mark.parametrize(
     ("values", "fact"),
     [
-        ({"temperature": 1.0, "num_beams": 4}, "4 beams do not draw"),
+        ({"temperature": 1.0, "num_beams": 4}, "4 beams do not sample"),
         ({"max_tokens": 8, "min_tokens": 9}, "min_tokens 9 exceeds max_tokens 8"),
     ],
 )

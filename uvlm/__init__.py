@@ -18,44 +18,27 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "ConfigError": "uvlm.errors",
-    "DataError": "uvlm.errors",
-    "Interrupted": "uvlm.errors",
-    "LabelMap": "uvlm.data.ct.volume",
-    "Params": "uvlm.config",
-    "Predictor": "uvlm.inference.predictor",
-    "Report": "uvlm.text.report",
-    "SetupError": "uvlm.errors",
-    "UvlmError": "uvlm.errors",
-    "Volume": "uvlm.data.ct.volume",
-    "load_params": "uvlm.config",
-    "read_volume": "uvlm.data.ct.io",
-    "write_label_map": "uvlm.data.ct.io",
+_NAMES = {
+    "uvlm.config": ("Params", "load_params"),
+    "uvlm.data.ct.io": ("read_volume", "write_label_map"),
+    "uvlm.data.ct.volume": ("LabelMap", "Volume"),
+    "uvlm.errors": ("ConfigError", "DataError", "Interrupted", "SetupError", "UvlmError"),
+    "uvlm.inference.predictor": ("Predictor",),
+    "uvlm.text.report": ("Report",),
 }
 
 __all__ = [
-    "ConfigError",
-    "DataError",
-    "Interrupted",
-    "LabelMap",
-    "Params",
-    "Predictor",
-    "Report",
-    "SetupError",
-    "UvlmError",
-    "Volume",
-    "__version__",
-    "load_params",
-    "read_volume",
+    "ConfigError", "DataError", "Interrupted", "LabelMap", "Params", "Predictor", "Report",
+    "SetupError", "UvlmError", "Volume", "__version__", "load_params", "read_volume",
     "write_label_map",
-]
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    for module, names in _NAMES.items():
+        if name in names:
+            return getattr(importlib.import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

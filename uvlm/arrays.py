@@ -1,4 +1,4 @@
-"""Names for arrays by what their numbers are; shapes stand where an array is used."""
+"""Names of arrays by what their numbers mean; shapes are documented where arrays are used."""
 
 from __future__ import annotations
 

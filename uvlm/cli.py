@@ -1,6 +1,6 @@
-"""Commands of the library, mounted by the `uvlm` command; each calls one function.
+"""The library's commands, which the `uvlm` command mounts; each calls one function.
 
-Nothing heavy is imported before a command runs. `context.obj` is a Progress, or None.
+Nothing heavy is imported until a command runs. `context.obj` is a Progress, or None.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from uvlm.errors import DataError
 
@@ -20,25 +21,23 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 _CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder of DICOM files."
-Model = Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")]
-Out = Annotated[Path, typer.Option(help="Folder for everything that is written.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line instead of text.")]
+Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
+Out = Annotated[Path, Option(help="Folder for all output.")]
+Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
 
 
 @app.command("check-ct")
 def check_ct(
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help=_CT_HELP)],
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP)],
     model: Annotated[
-        Path | None,
-        typer.Option(help="Model folder whose preparation is shown; else params.yaml here."),
+        Path | None, Option(help="Prepare as for this model; default: as params.yaml says.")
     ] = None,
     picture: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.png", help="Draw the three planes as the model sees them."),
+        Path | None, Option(metavar="FILE.png", help="Draw three planes as the model sees them.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say whether CTs would be accepted, and what will be done to them; exits with 3 if not."""
+    """Check whether CTs are accepted and how they are prepared; exit code 3 if one is refused."""
     from uvlm.config import params_here
     from uvlm.pages.ct_planes import check_cts
 
@@ -58,18 +57,18 @@ def check_ct(
 
 @app.command("check-labels")
 def check_labels(
-    ct: Annotated[Path, typer.Argument(metavar="CT", help=_CT_HELP)],
-    labels: Annotated[Path, typer.Argument(help="Its label map: one id a voxel, any grid.")],
+    ct: Annotated[Path, Argument(metavar="CT", help=_CT_HELP)],
+    labels: Annotated[Path, Argument(help="Its label map: one id per voxel, on any grid.")],
     scheme: Annotated[
-        str, typer.Option(help="Whose ids: total (TotalSegmentator), chest or abdomen.")
+        str, Option(help="What the ids mean: total (TotalSegmentator), chest or abdomen.")
     ] = "total",
-    plausible: Annotated[str, typer.Option(help="Whose anatomy: adult or phantom.")] = "adult",
+    plausible: Annotated[str, Option(help="Expected anatomy: adult or phantom.")] = "adult",
     page: Annotated[
-        Path | None, typer.Option(metavar="FILE.html", help="Show it in three planes.")
+        Path | None, Option(metavar="FILE.html", help="Write a page with three planes.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Hold the labels of one CT against plausible anatomy; flags do not change the exit code."""
+    """Compare the labels of one CT with plausible anatomy; flags do not change the exit code."""
     from uvlm.pages.check_labels import check_labels as check
 
     request = check(ct, labels, scheme, plausible, page)
@@ -79,11 +78,11 @@ def check_labels(
 @app.command()
 def predict(
     context: typer.Context,
-    cts: Annotated[list[Path], typer.Argument(metavar="CT...", help=_CT_HELP)],
+    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
     model: Model,
     out: Out,
 ) -> None:
-    """Draft a report, abnormality probabilities and masks for each CT."""
+    """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm.inference.predictor import predict as predict_cts
 
     predict_cts(cts, model, out, progress=context.obj)
@@ -93,13 +92,13 @@ def predict(
 @app.command()
 def overfit(
     context: typer.Context,
-    ct: Annotated[Path, typer.Argument(help="One CT as NIfTI.")],
-    labels: Annotated[Path, typer.Argument(help="Its TotalSegmentator label map.")],
+    ct: Annotated[Path, Argument(help="One CT as NIfTI.")],
+    labels: Annotated[Path, Argument(help="Its TotalSegmentator label map.")],
     out: Out = Path("overfit"),
-    minutes: Annotated[float, typer.Option(help="Stop training after this many minutes.")] = 10.0,
+    minutes: Annotated[float, Option(help="Stop training after so many minutes.")] = 10.0,
     as_json: Json = False,
 ) -> None:
-    """Train segmentation on one real CT, to see that the training works on real data."""
+    """Overfit segmentation on one real CT, to see that training works on real data."""
     from uvlm.train.overfit.overfit import overfit as overfit_ct
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
@@ -107,24 +106,22 @@ def overfit(
 
 
 @app.command()
-def label(  # noqa: PLR0913 - one argument an option
-    table: Annotated[Path, typer.Argument(metavar="IN.csv", help="A table of reports, UTF-8.")],
-    text_column: Annotated[
-        list[str], typer.Option(help="Column with report text; several are joined in order.")
-    ],
-    out: Annotated[Path, typer.Option(help="The table of labels to write.")],
-    id_column: Annotated[str | None, typer.Option(help="Else the first column.")] = None,
-    labeller: Annotated[str, typer.Option(help="rules, radbert, llm or phantom.")] = "rules",
-    label_set: Annotated[str, typer.Option(help="chest (CT-RATE's 18) or abdomen (3).")] = "chest",
+def label(  # noqa: PLR0913 - one argument per option
+    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, in UTF-8.")],
+    text_column: Annotated[list[str], Option(help="Column of the reports; repeatable.")],
+    out: Annotated[Path, Option(help="Table of labels to write.")],
+    id_column: Annotated[str | None, Option(help="Default: the first column.")] = None,
+    labeller: Annotated[str, Option(help="rules, radbert, llm or phantom.")] = "rules",
+    label_set: Annotated[str, Option(help="chest (CT-RATE's 18) or abdomen (3).")] = "chest",
     allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="A row without text claims nothing.")
+        bool, Option("--allow-empty", help="Label rows without text as normal.")
     ] = False,
     keep_uncertain: Annotated[
-        bool, typer.Option("--keep-uncertain", help="-1 where llm is in doubt, instead of 1.")
+        bool, Option("--keep-uncertain", help="Write -1 instead of 1 where llm is uncertain.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Read the abnormalities out of a table of reports: one 0/1 column each."""
+    """Read abnormalities out of a table of reports: one column of 0 and 1 for each."""
     from uvlm.evaluation.labeller import get_labeller
     from uvlm.evaluation.report_labels import label_set_named, label_table
     from uvlm.text.report_table import read_report_table
@@ -145,11 +142,11 @@ def label(  # noqa: PLR0913 - one argument an option
 
 @app.command("import-radbert")
 def import_radbert(
-    checkpoint: Annotated[Path, typer.Argument(help="RadBertClassifier.pth, as published.")],
-    base: Annotated[Path, typer.Option(help="Downloaded zzxslp/RadBERT-RoBERTa-4m.")],
-    out: Annotated[Path, typer.Option(help="New folder, for UVLM_RADBERT_WEIGHTS.")],
+    checkpoint: Annotated[Path, Argument(help="RadBertClassifier.pth, as published.")],
+    base: Annotated[Path, Option(help="Folder of zzxslp/RadBERT-RoBERTa-4m.")],
+    out: Annotated[Path, Option(help="New folder, for UVLM_RADBERT_WEIGHTS.")],
 ) -> None:
-    """Turn the official report classifier into safetensors for `label --labeller radbert`."""
+    """Convert the official report classifier to safetensors for `label --labeller radbert`."""
     from uvlm.evaluation.labelling.radbert_import import import_radbert as import_checkpoint
 
     import_checkpoint(checkpoint, base, out)
@@ -158,10 +155,10 @@ def import_radbert(
 
 @app.command("import-atm22")
 def import_atm22(
-    checkpoint: Annotated[Path, typer.Argument(help="weight.pth of the challenge's baseline.")],
-    out: Annotated[Path, typer.Option(help="New .safetensors file, for UVLM_ATM22_WEIGHTS.")],
+    checkpoint: Annotated[Path, Argument(help="The challenge baseline's weight.pth.")],
+    out: Annotated[Path, Option(help="New .safetensors file, for UVLM_ATM22_WEIGHTS.")],
 ) -> None:
-    """Turn the airway challenge's network into safetensors for the backend `atm22`."""
+    """Convert the airway challenge's network to safetensors for the backend `atm22`."""
     from uvlm.data.labels.pseudo.atm22_import import import_atm22 as import_checkpoint
 
     import_checkpoint(checkpoint, out)
@@ -170,14 +167,12 @@ def import_atm22(
 
 @app.command("import-nnunet")
 def import_nnunet(
-    checkpoint: Annotated[Path, typer.Argument(help="checkpoint_final.pth of nnU-Net v2.")],
-    out: Annotated[Path, typer.Option(help="New model folder, for UVLM_INITIAL_WEIGHTS.")],
-    plans: Annotated[
-        Path | None, typer.Option(help="plans.json, if the checkpoint holds none.")
-    ] = None,
+    checkpoint: Annotated[Path, Argument(help="nnU-Net v2's checkpoint_final.pth.")],
+    out: Annotated[Path, Option(help="New model folder, for UVLM_INITIAL_WEIGHTS.")],
+    plans: Annotated[Path | None, Option(help="plans.json, if not in the checkpoint.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Turn a ResEnc U-Net that nnU-Net trained into a model folder to start stage 1 from."""
+    """Convert a ResEnc U-Net trained by nnU-Net to a model folder that stage 1 can start from."""
     from uvlm.inference.nnunet_import import import_nnunet as import_checkpoint
 
     sha256 = import_checkpoint(checkpoint, out, plans)
@@ -188,77 +183,52 @@ def import_nnunet(
     typer.echo(f"and set train_seg.initial_weights to sha256:{sha256}")
 
 
-# Options of `score`, one type each, so that its signature reads as a list of them.
-References = Annotated[Path, typer.Option(help="CSV of the true reports.")]
-Predictions = Annotated[Path, typer.Option(help="CSV, or JSON lines, of the generated ones.")]
-IdColumn = Annotated[
-    str | None, typer.Option(help="Column of the ids in every table; else the first.")
-]
-TextColumns = Annotated[
-    list[str] | None, typer.Option(help="Column of the reports; several are joined in order.")
-]
-PredictionTextColumns = Annotated[
-    list[str] | None, typer.Option(help="The same in the predictions; else --text-column.")
-]
-TrainingTextColumns = Annotated[
-    list[str] | None, typer.Option(help="The same in --training; else --text-column.")
-]
-PatientColumn = Annotated[
-    str | None, typer.Option(help="Column of the references; else patient_id or CT-RATE's ids.")
-]
-Labels = Annotated[
-    Path | None, typer.Option(help="CSV of 0/1 labels; else the labeller reads the references.")
-]
-LabelSet = Annotated[str, typer.Option(help="Without --labels: chest (18) or abdomen (3).")]
-Labeller = Annotated[str, typer.Option(help="What reads abnormalities in texts.")]
-Thresholds = Annotated[Path | None, typer.Option(help="JSON of thresholds tuned on validation.")]
-Training = Annotated[
-    Path | None, typer.Option(help="CSV of training reports: baselines, collapse audit.")
-]
-Compare = Annotated[Path | None, typer.Option(help="Second predictions: paired differences.")]
-Samples = Annotated[int, typer.Option(min=0, help="0: no intervals.")]
-Seed = Annotated[int, typer.Option(help="Of every draw.")]
-Meteor = Annotated[bool, typer.Option("--meteor", help="Also METEOR; needs Java and minutes.")]
-AllowMissing = Annotated[
-    bool, typer.Option("--allow-missing", help="Do not fail when a prediction is missing.")
-]
-JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write JSON here.")]
-
-
 @app.command()
-def score(  # noqa: PLR0913 - one parameter an option
-    references: References,
-    predictions: Predictions,
-    id_column: IdColumn = None,
-    text_column: TextColumns = None,
-    prediction_text_column: PredictionTextColumns = None,
-    patient_column: PatientColumn = None,
-    labels: Labels = None,
-    label_set: LabelSet = "chest",
-    labeller: Labeller = "rules",
-    thresholds: Thresholds = None,
-    training: Training = None,
-    training_text_column: TrainingTextColumns = None,
-    compare: Compare = None,
-    bootstrap_samples: Samples = 1000,
-    seed: Seed = 0,
-    meteor: Meteor = False,
-    allow_missing: AllowMissing = False,
-    json_out: JsonFile = None,
+def score(  # noqa: PLR0913 - one argument per option
+    references: Annotated[Path, Option(help="CSV of the true reports.")],
+    predictions: Annotated[Path, Option(help="CSV or JSON lines of the generated reports.")],
+    id_column: Annotated[str | None, Option(help="In every table; default: the first.")] = None,
+    text_column: Annotated[
+        list[str] | None, Option(help="Column of the reports; repeat it to join several.")
+    ] = None,
+    prediction_text_column: Annotated[
+        list[str] | None, Option(help="The same in --predictions; default: --text-column.")
+    ] = None,
+    patient_column: Annotated[
+        str | None, Option(help="In --references; default: patient_id, or as CT-RATE's ids say.")
+    ] = None,
+    labels: Annotated[Path | None, Option(help="CSV of 0/1; default: the labeller's.")] = None,
+    label_set: Annotated[str, Option(help="Without --labels: chest (18), abdomen (3).")] = "chest",
+    labeller: Annotated[str, Option(help="rules, radbert, llm or phantom.")] = "rules",
+    thresholds: Annotated[Path | None, Option(help="JSON, tuned on validation.")] = None,
+    training: Annotated[
+        Path | None, Option(help="CSV of training reports, for baselines and collapse audit.")
+    ] = None,
+    training_text_column: Annotated[
+        list[str] | None, Option(help="The same in --training; default: --text-column.")
+    ] = None,
+    compare: Annotated[Path | None, Option(help="Other predictions to compare with.")] = None,
+    bootstrap_samples: Annotated[int, Option(min=0, help="0: no intervals.")] = 1000,
+    seed: Annotated[int, Option(help="Of every random draw.")] = 0,
+    meteor: Annotated[bool, Option("--meteor", help="Add METEOR; needs Java, minutes.")] = False,
+    allow_missing: Annotated[
+        bool, Option("--allow-missing", help="Succeed although predictions are missing.")
+    ] = False,
+    json_out: Annotated[Path | None, Option("--json", help="Also write JSON here.")] = None,
 ) -> None:
-    """Score generated reports: abnormalities, text overlap, intervals, trivial baselines."""
+    """Score generated reports: abnormalities, text metrics, intervals, trivial baselines."""
     from uvlm.evaluation.report_labels import label_set_named
     from uvlm.evaluation.score import ScoreRequest
     from uvlm.evaluation.score_inputs import Columns
 
-    def columns(own: list[str] | None) -> Columns:
-        return Columns(id_column, tuple(own or text_column or ()))
+    def columns(names: list[str] | None) -> Columns:
+        return Columns(id_column, tuple(names or text_column or ()))
 
     request = ScoreRequest(
         references,
         predictions,
-        columns=columns(None),
-        prediction_columns=columns(prediction_text_column),
+        columns(None),
+        columns(prediction_text_column),
         patient_column=patient_column,
         labels=labels,
         names=label_set_named(label_set),
@@ -275,7 +245,7 @@ def score(  # noqa: PLR0913 - one parameter an option
 
 
 def _score(request: ScoreRequest, json_out: Path | None, *, allow_missing: bool) -> None:
-    """Print the page, write the JSON, and only then fail for missing predictions."""
+    """Print the page and write the JSON before failing for missing predictions."""
     from uvlm.evaluation.score import check_complete
     from uvlm.evaluation.score import score as score_reports
     from uvlm.evaluation.score_page import score_page

@@ -1,4 +1,4 @@
-"""Where and how precisely to compute: environment variables, never parameters."""
+"""Where and how precisely to compute, as environment variables say, never parameters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def choose_device(*, avoid: str = "") -> torch.device:
     """Return the device of UVLM_DEVICE; `auto` prefers CUDA, then MPS, then the CPU.
 
     Args:
-        avoid: a type of device that `auto` leaves out.
+        avoid: a type of device that `auto` skips.
 
     Raises:
         SetupError: this computer has no such device.
@@ -32,24 +32,24 @@ def choose_device(*, avoid: str = "") -> torch.device:
     if name == "auto":
         return torch.device(next(kind for kind, found in count.items() if found and kind != avoid))
     kind, _, index = name.partition(":")
-    if int(index or 0) >= count[kind]:  # before torch, for which cuda:256 is cuda:0
+    if int(index or 0) >= count[kind]:  # checked here because torch takes cuda:256 for cuda:0
         fact = f"{name} is not available here"
         raise SetupError(environment.DEVICE.name, fact, "use auto or cpu")
     return torch.device(name)
 
 
 def choose_device_of_published() -> torch.device:
-    """`choose_device` for networks of others, none of which was ever tried on MPS."""
+    """Choose a device for published networks, none of which was ever tried on MPS."""
     return choose_device(avoid="mps")
 
 
 def choose_precision(device: torch.device, width: int | None = None) -> Precision:
-    """bf16 where the hardware multiplies it fast, else fp32; UVLM_PRECISION overrides.
+    """Choose bf16 where the hardware multiplies it fast, else fp32; UVLM_PRECISION overrides.
 
     Args:
         device: where to compute.
-        width: of the matrices, for a network without convolutions; on a CPU the casts of narrow
-            ones cost more than their products save.
+        width: of the matrices, for a network without convolutions; on a CPU, casting narrow ones
+            costs more than multiplying them saves.
     """
     if name := environment.PRECISION.read():
         return cast(Precision, name)
@@ -60,17 +60,18 @@ def choose_precision(device: torch.device, width: int | None = None) -> Precisio
 
 def _cpu_multiplies_bf16() -> bool:
     """Tell whether the CPU has AMX tiles or AVX-512's bf16 dot product."""
+    # Private functions of torch, which another version may not have.
     names = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")
     return any(getattr(torch.cpu, name, lambda: False)() for name in names)
 
 
 def autocast(device: torch.device, width: int | None = None) -> AbstractContextManager[object]:
-    """Apply the precision of this device to inference, as a context."""
+    """Return a context in which inference has the precision of this device."""
     enabled = choose_precision(device, width) == "bf16-mixed"
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def set_threads(processes: int = 1) -> None:
-    """Give torch the CPU threads of UVLM_WORKERS, or this process's share of the cores."""
+    """Let torch use UVLM_WORKERS CPU threads, by default this process's share of the cores."""
     share = max(1, environment.allowed_cores() // processes)
     torch.set_num_threads(environment.WORKERS.read() or share)

@@ -1,8 +1,8 @@
-"""Every environment variable that this project reads; no other module of it reads one.
+"""Every environment variable that this project reads; only this module reads them.
 
-Places, devices and secrets come from here and never from parameters, so that changing one
-invalidates no result. `uvlm info --environment` and docs/environment.md show this table.
-A variable that is set to nothing counts as not set.
+Places, devices and secrets are set here and never by parameters, so that changing one invalidates
+no result. `uvlm info --environment` and docs/environment.md show this table. An empty variable
+counts as not set.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Kind(Generic[T_co]):
-    """What a variable may say: in words, as a pattern, and as what is made of the text."""
+    """Which values a variable accepts: in words, as a pattern, and how the text is converted."""
 
     accepts: str
     pattern: str
@@ -31,7 +31,7 @@ class Kind(Generic[T_co]):
 
 @dataclass(frozen=True)
 class Variable(Generic[T_co]):
-    """One row of the table; `otherwise` says the default in words where it is no plain value."""
+    """One row of the table; `otherwise` describes a default that is not a plain value."""
 
     name: str
     meaning: str
@@ -40,11 +40,7 @@ class Variable(Generic[T_co]):
     otherwise: str = ""
 
     def read(self) -> T_co:
-        """Return the value that is set, else the default.
-
-        Raises:
-            ConfigError: the variable does not accept that value.
-        """
+        """Return the present value or the default; raise ConfigError if it is not accepted."""
         text = os.environ.get(self.name)
         if not text:
             return self.default
@@ -57,7 +53,7 @@ class Variable(Generic[T_co]):
             raise ConfigError(self.name, fact, remedy) from None
 
     def needed(self: Variable[Value | None], remedy: str, fact: str = "is not set") -> Value:
-        """Return the value of a variable that the work at hand cannot do without."""
+        """Return the value of a variable that the task requires, or raise SetupError."""
         value = self.read()
         if value is None:
             raise SetupError(self.name, fact, remedy)
@@ -65,42 +61,40 @@ class Variable(Generic[T_co]):
 
     @property
     def default_text(self) -> str:
-        """The default, for people."""
+        """The default, in words."""
         return self.otherwise or str(self.default)
 
     def shown(self) -> tuple[str, str]:
-        """Return what may be printed of the present value, and set, default or wrong."""
+        """Return the present value as it may be printed, and set, default or wrong."""
         text = os.environ.get(self.name)
         if not text:
             return self.default_text, "default"
-        if self.kind is _SECRET:
-            return "set", "set"
         try:
             self.read()
         except ConfigError:
             return without_login(text), "wrong"
-        return without_login(text), "set"
+        return "set" if self.kind is _SECRET else without_login(text), "set"
 
 
 def allowed_cores() -> int:
-    """Count the CPU cores that this process may use, which can be fewer than there are."""
+    """Count the CPU cores that this process may use, which may be fewer than exist."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def project_root() -> Path:
-    """Find the project, also when DVC runs an experiment in a temporary copy of it."""
+    """Find the project, even while DVC runs an experiment in a temporary copy of it."""
     return DVC_ROOT.read() or Path.cwd()
 
 
 def inherited() -> dict[str, str]:
-    """Copy the whole environment, for a child process to begin with."""
+    """Copy the whole environment, for a child process to start from."""
     return dict(os.environ)
 
 
 def without_login(text: str) -> str:
-    """Keep a value on one line, and the login of an address out of it."""
+    """Put a value on one line and hide the login in an address."""
     return repr(re.sub(r"://[^/]*@", "://***@", text))[1:-1]
 
 
@@ -111,15 +105,15 @@ def _optional(
 
 
 def _folder(text: str) -> Path:
-    """Refuse a file; a folder that is not there is for its reader to refuse or to make."""
+    """Refuse a file; whoever uses the folder refuses or makes it if it does not exist."""
     if Path(text).is_file():
         raise ValueError
     return Path(text)
 
 
 def _prices(text: str) -> tuple[float, float]:
-    price_in, price_out = map(float, text.split(","))
-    return price_in, price_out
+    of_input, of_output = map(float, text.split(","))
+    return of_input, of_output
 
 
 _TEXT: Final = Kind("any text", ".+", str)
@@ -133,41 +127,41 @@ _NUMBER: Final = Kind("a whole number from 0", "[0-9]+", int)
 DEVICE: Final = Variable(
     "UVLM_DEVICE",
     "Where networks run. `auto` takes CUDA, else MPS, else the CPU; published networks "
-    "(TotalSegmentator, ATM'22, RadBERT) were never tried on MPS, and `auto` skips it for them.",
+    "(TotalSegmentator, ATM'22, RadBERT) have never been tried on MPS, so for them it skips MPS.",
     Kind("auto, cpu, cuda, cuda:N or mps", "auto|cpu|cuda|cuda:[0-9]+|mps", str),
     "auto",
 )
 PRECISION: Final = _optional(
     "UVLM_PRECISION",
-    "How networks calculate. By default bf16-mixed on CUDA, and on CPUs that multiply bf16 (AMX, "
-    "AVX-512) for convolutions and wide matrices; else 32-true.",
+    "The precision of networks. By default bf16-mixed on CUDA, and for convolutions and wide "
+    "matrices on CPUs that multiply bf16 (AMX, AVX-512); else 32-true.",
     Kind("32-true or bf16-mixed", "32-true|bf16-mixed", str),
     "what is fast on the device",
 )
 WORKERS: Final = _optional(
     "UVLM_WORKERS",
-    "How many at a time: processes of the data stages, threads of torch (by default the cores are "
-    "divided among the processes of a training), processes that prepare batches for a GPU (by "
-    "default at most 8), downloads (by default 4).",
+    "How much runs at once: processes of the data stages, torch threads (by default the processes "
+    "of a training share the cores), processes that prepare batches for a GPU (by default at most "
+    "8), downloads (by default 4).",
     _COUNT,
     "the CPU cores that this process may use",
 )
 DEVICES: Final = Variable(
     "UVLM_DEVICES",
-    "How many processes `dvc repro` starts for a training on this computer, one for each GPU.",
+    "How many processes `dvc repro` starts for a training on this computer: one per GPU.",
     _COUNT,
     1,
 )
 STRATEGY: Final = Variable(
     "UVLM_STRATEGY",
-    "How several processes share train_report: ddp keeps all weights on each, fsdp2 spreads "
-    "weights, gradients and optimiser over them.",
+    "How several processes share train_report: with ddp each holds all weights; fsdp2 spreads "
+    "weights, gradients and optimiser state over them.",
     Kind("ddp or fsdp2", "ddp|fsdp2", str),
     "ddp",
 )
 EXECUTOR: Final = Variable(
     "UVLM_EXECUTOR",
-    "Where the data stages work on cases: loky in processes of this computer, dask on the workers "
+    "Where the data stages process cases: loky in processes on this computer, dask on the workers "
     "of a cluster that see the same store at the same path, ray on the cluster of RAY_ADDRESS.",
     Kind("loky, ray or dask://host:port", r"loky|ray|dask://[^\s/]+:[0-9]+", str),
     "loky",
@@ -176,12 +170,8 @@ RAY_ADDRESS: Final = _optional(
     "RAY_ADDRESS", "The Ray cluster; read by Ray itself.", _TEXT, "this computer"
 )
 
-DATA_ROOT: Final = _optional(
-    "UVLM_DATA_ROOT",
-    "The store: CTs as published, prepared volumes, label maps, features. Projects may share it.",
-    _FOLDER,
-    "data/store in the project",
-)
+_STORE = "The store of published CTs, prepared volumes, label maps and features; can be shared."
+DATA_ROOT: Final = _optional("UVLM_DATA_ROOT", _STORE, _FOLDER, "data/store in the project")
 DVC_ROOT: Final = _optional("DVC_ROOT", "The project; set by DVC.", _PATH, "the current folder")
 OWN_DATA: Final = _optional(
     "UVLM_OWN_DATA", "Your own CTs and their reports, for the profile `folder`.", _FOLDER
@@ -190,28 +180,23 @@ VESSEL_MASKS: Final = _optional(
     "UVLM_VESSEL_MASKS", "Masks for `pseudo_label.vessel.backend=masks`.", _FOLDER
 )
 REAL_DATA: Final = _optional(
-    "UVLM_REAL_DATA", "Real CTs and reports, for tests and benchmarks that need some.", _FOLDER
+    "UVLM_REAL_DATA", "Real CTs and reports, for the tests and benchmarks that need them.", _FOLDER
 )
 
 QWEN3: Final = _optional(
-    "UVLM_QWEN3", "A downloaded Qwen3, where decoder or tokenizer is of kind qwen3.", _FOLDER
+    "UVLM_QWEN3", "A downloaded Qwen3, for a decoder or tokenizer of kind qwen3.", _FOLDER
 )
 INITIAL_WEIGHTS: Final = _optional(
-    "UVLM_INITIAL_WEIGHTS", "The model that `train_seg.initial_weights` names.", _FOLDER
+    "UVLM_INITIAL_WEIGHTS", "The model folder that `train_seg.initial_weights` names.", _FOLDER
 )
 RADBERT_WEIGHTS: Final = _optional(
-    "UVLM_RADBERT_WEIGHTS", "What `uvlm import-radbert` wrote, for the labeller radbert.", _FOLDER
+    "UVLM_RADBERT_WEIGHTS", "Output of `uvlm import-radbert`, for the labeller radbert.", _FOLDER
 )
-ATM22_WEIGHTS: Final = _optional(
-    "UVLM_ATM22_WEIGHTS",
-    "What `uvlm import-atm22` wrote, or the published weight.pth, for the airway backend atm22.",
-    _PATH,
-)
+_ATM22 = "Output of `uvlm import-atm22`, or the published weight.pth, for the airway backend atm22."
+ATM22_WEIGHTS: Final = _optional("UVLM_ATM22_WEIGHTS", _ATM22, _PATH)
+_IN_HOME = "nnunet/results in TOTALSEG_HOME_DIR"
 TOTALSEG_WEIGHTS: Final = _optional(
-    "TOTALSEG_WEIGHTS_PATH",
-    "The models of TotalSegmentator.",
-    _FOLDER,
-    "nnunet/results in TOTALSEG_HOME_DIR",
+    "TOTALSEG_WEIGHTS_PATH", "The models of TotalSegmentator.", _FOLDER, _IN_HOME
 )
 TOTALSEG_HOME: Final = _optional(
     "TOTALSEG_HOME_DIR", "TotalSegmentator's own folder.", _FOLDER, "~/.totalsegmentator"
@@ -225,11 +210,11 @@ LLM_URL: Final = _optional(
 )
 LLM_MODEL: Final = _optional("UVLM_LLM_MODEL", "Its model, such as deepseek-chat.", _TEXT)
 LLM_KEY: Final = _optional(
-    "UVLM_LLM_KEY", "Its key, if it wants one; sent there and nowhere else.", _SECRET
+    "UVLM_LLM_KEY", "Its key, if it requires one; sent nowhere else.", _SECRET
 )
 LLM_PRICES: Final = Variable(
     "UVLM_LLM_PRICES",
-    "What a million tokens cost, those it reads and those it writes; only for the count.",
+    "Prices of a million input and a million output tokens; used only to report the cost.",
     Kind("two prices such as 1,2", r"\s*[0-9.]+\s*,\s*[0-9.]+\s*", _prices),
     (0.0, 0.0),
     "0,0",
@@ -237,7 +222,7 @@ LLM_PRICES: Final = Variable(
 
 HF_TOKEN: Final = _optional(
     "HF_TOKEN",
-    "Read access to data sets of the Hugging Face hub; read by huggingface_hub itself.",
+    "Read access to data sets on the Hugging Face hub; read by huggingface_hub itself.",
     _SECRET,
     "the login of huggingface_hub",
 )
@@ -249,27 +234,24 @@ HF_HUB_OFFLINE: Final = _optional(
 )
 
 TRACKING_URI: Final = _optional(
-    "MLFLOW_TRACKING_URI", "Server or database of MLflow.", _TEXT, "mlflow.db in the project"
+    "MLFLOW_TRACKING_URI", "MLflow's server or database.", _TEXT, "mlflow.db in the project"
 )
 EXPERIMENT: Final = _optional("DVC_EXP_NAME", "The experiment; set by `dvc exp run`.", _TEXT)
 EXPERIMENT_START: Final = _optional(
-    "DVC_EXP_BASELINE_REV", "The commit that it began at; set by `dvc exp run`.", _TEXT
+    "DVC_EXP_BASELINE_REV", "The commit it started from; set by `dvc exp run`.", _TEXT
 )
 
-RANK: Final = _optional(
-    "RANK", "Which process of a training this is; set by torchrun and UVLM_DEVICES.", _NUMBER
-)
+_RANK = "The number of this process in a training; set by "
+RANK: Final = _optional("RANK", f"{_RANK}torchrun and UVLM_DEVICES.", _NUMBER)
 WORLD_SIZE: Final = _optional("WORLD_SIZE", "How many there are; set with RANK.", _COUNT)
 LOCAL_WORLD_SIZE: Final = _optional(
     "LOCAL_WORLD_SIZE", "How many on this computer; set with RANK.", _COUNT, "WORLD_SIZE"
 )
 TORCHRUN: Final = _optional("TORCHELASTIC_RUN_ID", "Set by torchrun.", _TEXT)
-SLURM_RANK: Final = _optional(
-    "SLURM_PROCID", "Which process of a training this is; set by srun.", _NUMBER
-)
+SLURM_RANK: Final = _optional("SLURM_PROCID", f"{_RANK}srun.", _NUMBER)
 SLURM_SIZE: Final = Variable("SLURM_STEP_NUM_TASKS", "How many there are; set by srun.", _COUNT, 1)
 SLURM_LOCAL_SIZE: Final = _optional(
-    "SLURM_NTASKS_PER_NODE", "What `srun --ntasks-per-node` says.", _COUNT
+    "SLURM_NTASKS_PER_NODE", "The value of `srun --ntasks-per-node`.", _COUNT
 )
 
 TABLE: Final[tuple[Variable[Any], ...]] = tuple(

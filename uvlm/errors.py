@@ -1,9 +1,9 @@
 """The errors a user can meet, each with its exit code.
 
-UvlmError                70  a bug, or nothing below fits
+UvlmError                70  a bug, or none of those below
 ├── ConfigError           2  a parameter, flag or command line is wrong
 ├── DataError             3  a file, table, case or cache is refused
-│   └── ReadError             one case is left out, the stage goes on
+│   └── ReadError             one case is left out and the stage continues
 ├── SetupError            4  weights, a package, memory or a device is missing
 └── Interrupted           5  stopped by a signal; the same command resumes
 """
@@ -14,12 +14,12 @@ from typing import ClassVar
 
 
 def first_line(error: BaseException) -> str:
-    """Say in one line what another library's error says; its class where it says nothing."""
+    """Return the first line of another library's error, or its class if it has no text."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 class UvlmError(Exception):
-    """One line for the user: which file or key, what is wrong with it, what to do.
+    """One line for the user: which file or key, what is wrong with it, and what to do.
 
     Args:
         subject: the file, case or parameter at fault.
@@ -33,7 +33,7 @@ class UvlmError(Exception):
         self.subject = str(subject)
         self.fact = fact
         self.remedy = remedy
-        self.details = ""  # lines to show above the one line, such as a table
+        self.details = ""  # shown above the line, such as a table
         super().__init__(subject, fact, remedy)
 
     def __str__(self) -> str:
@@ -54,7 +54,7 @@ class DataError(UvlmError):
 
 
 class ReadError(DataError):
-    """A file was refused; `reason` is a short slug for the quarantine list."""
+    """A file is refused; `reason` is a short slug for the quarantine list."""
 
     def __init__(
         self, subject: object, fact: str, remedy: str = "", *, reason: str = "unreadable"

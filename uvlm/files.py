@@ -1,10 +1,10 @@
-"""Files and folders that are written whole or not at all, and digests and keys of content.
+"""Files and folders that are written whole or not at all; digests and keys of content.
 
-    .name.<host>.<pid>.<random>    what is being filled: hidden, beside its place, on the same disk
-    name                           only ever a whole file or folder
+    .name.<host>.<pid>.<random>    being filled: hidden, in the same folder, so on the same disk
+    name                           always a whole file or folder
 
-An exception removes what was begun. What a killed process leaves beside a folder goes with the next
-write of that folder; beside a file of the store, with `uvlm store gc`.
+An exception removes whatever was begun. What a killed process leaves beside a folder is removed by
+the next write of that folder; beside a file of the store, by `uvlm store gc`.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _CHUNK: Final = 1 << 20
 
 
 def store_root() -> Path:
-    """`$UVLM_DATA_ROOT`, else data/store below the project."""
+    """Return `$UVLM_DATA_ROOT`, else data/store in the project."""
     return environment.DATA_ROOT.read() or environment.project_root() / "data" / "store"
 
 
 @contextmanager
 def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
-    """Give a stream to fill; at the end, if all went well, it takes the place of `path`.
+    """Yield a stream to fill; if no exception ends the block, the result replaces `path`.
 
     Args:
         path: the file; its folder is made.
-        durable: also wait for the disk; not worth it for bytes that a stage can make again.
+        durable: also wait for the disk; unnecessary for bytes that a stage can make again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _beside(path)
@@ -46,7 +46,7 @@ def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
             yield file
             if durable:
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # else a power cut may leave the new name without content
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -54,11 +54,11 @@ def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]:
-    """Give an empty folder to fill; at the end, if all went well, it takes the place of `folder`.
+    """Yield an empty folder to fill; if no exception ends the block, it replaces `folder`.
 
     Args:
         folder: its parent is made.
-        keep_others: files of other names that `folder` holds stay; the new ones move in one by one.
+        keep_others: keep files of other names in `folder`; the new ones move in one by one.
     """
     _sweep(folder)
     unfinished = _beside(folder)
@@ -81,24 +81,24 @@ def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]
 
 
 def write_bytes_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:
-    """Write all of a file or nothing of it; see `filling_file`."""
+    """Write a whole file or nothing; see `filling_file`."""
     with filling_file(path, durable=durable) as file:
         file.write(payload)
 
 
 def write_text_atomic(path: Path, text: str) -> None:
-    """`write_bytes_atomic` for UTF-8 text."""
+    """Write UTF-8 text with `write_bytes_atomic`."""
     write_bytes_atomic(path, text.encode("utf-8"))
 
 
 def write_json_atomic(path: Path, document: object, *, sort_keys: bool = False) -> None:
-    """Write readable JSON, in the order given unless keys are to be sorted."""
+    """Write indented JSON; keys stay in their order unless `sort_keys`."""
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, sort_keys=sort_keys)
     write_text_atomic(path, text + "\n")
 
 
 def copy_stream(source: IO[bytes], target: IO[bytes]) -> str:
-    """Copy all that follows; returns its sha256."""
+    """Copy the rest of a stream; return its sha256."""
     digest = hashlib.sha256()
     while chunk := source.read(_CHUNK):
         digest.update(chunk)
@@ -113,7 +113,7 @@ def file_sha256(path: Path) -> str:
 
 
 def files_sha256(folder: Path, names: Iterable[PurePath | str]) -> str:
-    """Hash names and contents of files of a folder, in the order given."""
+    """Hash the names and contents of files in a folder, in the given order."""
     whole = hashlib.sha256()
     for name in names:
         whole.update(f"{PurePath(name).as_posix()} {file_sha256(folder / name)}\n".encode())
@@ -121,13 +121,13 @@ def files_sha256(folder: Path, names: Iterable[PurePath | str]) -> str:
 
 
 def key_of(*parts: object) -> str:
-    """16 hex digits that belong to these JSON values."""
+    """Make a key of 16 hex digits from JSON values."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
 def _beside(path: Path) -> Path:
-    """Name what is not whole yet; no two writers share it, in whatever thread or machine."""
+    """Name what is not whole yet; no two writers share a name, whatever their thread or machine."""
     return path.parent / f"{_prefix(path)}{os.getpid()}.{uuid.uuid4().hex[:8]}"
 
 
@@ -136,7 +136,7 @@ def _prefix(path: Path) -> str:
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what killed processes of this machine left beside a folder."""
+    """Remove what killed processes on this machine left beside a folder."""
     for left in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
         pid = left.name.removeprefix(_prefix(folder)).partition(".")[0]
         if pid.isdecimal() and not _is_alive(int(pid)):
@@ -147,12 +147,12 @@ def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except OSError as error:
-        return isinstance(error, PermissionError)  # somebody else's
+        return isinstance(error, PermissionError)  # it exists, but belongs to another user
     return True
 
 
 def _open_to_readers(folder: Path) -> None:
-    """Give every file the mode that the umask gave the folder: safetensors writes 0600."""
+    """Give every file the mode that the umask gave the folder; safetensors writes 0600."""
     mode = folder.stat().st_mode & 0o666
     for file in folder.rglob("*"):
         if file.is_file():

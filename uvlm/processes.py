@@ -1,12 +1,12 @@
-"""Which of several training processes this one is, read from whatever started them.
+"""Which of several training processes this is, as their launcher says.
 
     started by                rank            of how many             on this computer
     torchrun, UVLM_DEVICES    RANK            WORLD_SIZE              LOCAL_WORLD_SIZE
     srun                      SLURM_PROCID    SLURM_STEP_NUM_TASKS    SLURM_NTASKS_PER_NODE
     nothing                   0               1                       1
 
-A batch script of SLURM that starts Python without srun counts as nothing: it runs one process,
-whatever number of tasks was reserved.
+A SLURM batch script that starts Python without srun counts as nothing: it runs one process, however
+many tasks were reserved.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from uvlm.errors import ConfigError
 
 @dataclass(frozen=True)
 class Place:
-    """Number of this process and how many there are."""
+    """The number of this process, and how many there are."""
 
     rank: int = 0
     world_size: int = 1
@@ -27,17 +27,17 @@ class Place:
 
     @property
     def num_nodes(self) -> int:
-        """Machines, each with `local_size` processes."""
+        """The number of machines, each with `local_size` processes."""
         return self.world_size // self.local_size
 
     @property
     def is_first(self) -> bool:
-        """Whether this process logs, validates and writes for all."""
+        """Whether this is the process that logs, validates and writes for all."""
         return self.rank == 0
 
 
 def place() -> Place:
-    """Read the environment of this process."""
+    """Find the place of this process in its environment."""
     rank, size = environment.RANK.read(), environment.WORLD_SIZE.read()
     if rank is not None and size is not None:
         return Place(rank, size, environment.LOCAL_WORLD_SIZE.read() or size)
@@ -45,11 +45,11 @@ def place() -> Place:
         return Place()
     local = environment.SLURM_LOCAL_SIZE.read()
     if local is None:
-        raise ConfigError("srun", "--ntasks-per-node is not given", "give one task for each GPU")
+        raise ConfigError("srun", "--ntasks-per-node is missing", "set it to one task per GPU")
     rank = environment.SLURM_RANK.needed("start the processes with srun")
     return Place(rank, environment.SLURM_SIZE.read(), local)
 
 
 def is_srun() -> bool:
-    """Tell whether srun started this process beside others, and torchrun did not."""
+    """Tell whether srun, and not torchrun, started this process as one of several."""
     return environment.RANK.read() is None and environment.SLURM_SIZE.read() > 1

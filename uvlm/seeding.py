@@ -1,7 +1,7 @@
-"""Random numbers as pure functions of a seed and the keys that name their use.
+"""Random numbers as pure functions of a seed and of keys that name their use.
 
-Two keys never share a stream, and nothing depends on the order in which streams are drawn, so a
-resumed run and a run on more workers see the same numbers.
+Different keys never share a stream, and the order in which streams are opened does not matter, so a
+resumed run and a run on more workers draw the same numbers.
 """
 
 from __future__ import annotations
@@ -30,17 +30,18 @@ def torch_generator(seed: int, *keys: str | int) -> torch.Generator:
 
 
 def unit_interval(seed: int, *keys: str | int) -> float:
-    """Draw one number in [0, 1) that belongs to these keys: cheaper than a stream."""
+    """Draw the one number in [0, 1) that belongs to these keys; cheaper than a stream."""
+    # The upper 53 of 128 bits: as many as a double holds exactly.
     return (_entropy(seed, keys) >> 75) / 2**53
 
 
 def happens(probability: float, rng: np.random.Generator) -> bool:
-    """Draw once; a probability of 0 draws nothing, so that adding it changes no other draw."""
+    """Draw once, but not for a probability of 0, so that adding such a case changes no draw."""
     return probability > 0 and bool(rng.random() < probability)
 
 
 def seed_everything(seed: int) -> None:
-    """Seed the global streams that libraries draw from behind our back."""
+    """Seed the global streams that libraries draw from."""
     import torch
 
     random.seed(seed)
@@ -49,6 +50,6 @@ def seed_everything(seed: int) -> None:
 
 
 def _entropy(seed: int, keys: tuple[str | int, ...]) -> int:
-    """Hash seed and keys into 128 bits; JSON keeps 1 and "1" apart, and "ab" and "a", "b"."""
+    """Hash seed and keys into 128 bits; JSON tells 1 from "1", and "ab" from "a", "b"."""
     text = json.dumps([seed, *keys], ensure_ascii=True, separators=(",", ":"))
     return int.from_bytes(hashlib.sha256(text.encode("ascii")).digest()[:16], "big")

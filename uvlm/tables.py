@@ -1,10 +1,10 @@
 """CSV tables, read whole or refused whole with every problem listed.
 
 A broken table (encoding, quoting, header, length of a row, a column of flags without a flag) is one
-DataError. A row that is bad by itself is a `BadRow`: the rest of the table is good without it.
+DataError. A row that is merely bad itself is a `BadRow`; the rest of the table remains usable.
 
-Rows count from 1 below the header, lines from 1 at the top of the file; a row whose fields hold
-line breaks covers several lines and is named by its first.
+Rows count from 1 below the header, lines from 1 at the top of the file; a row with line breaks in
+its fields covers several lines and is named by the first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _OTHER_ENCODINGS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row below the header: its number, the line it begins on, its field by column."""
+    """One row below the header: its number, the line it begins on, its fields by column."""
 
     row: int
     line: int
@@ -33,13 +33,13 @@ class TableRow:
 
     @property
     def place(self) -> str:
-        """Say where it is."""
+        """The row and line, in words."""
         return f"row {self.row} (line {self.line})"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file of which every row has one field a column."""
+    """A CSV file in which every row has one field per column."""
 
     path: Path
     columns: tuple[str, ...]
@@ -48,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that cannot be used, of which case, and why; `reason` is a slug to count by."""
+    """A row that cannot be used, its case, and why; `reason` is a slug to count by."""
 
     case_id: str
     reason: str
@@ -60,15 +60,15 @@ def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
 
     Raises:
         DataError: the file is missing, empty or not UTF-8, a quote is left open, a column is
-            missing or comes twice, or a row has more or fewer fields than the header.
+            missing or occurs twice, or a row has more or fewer fields than the header.
     """
-    records = list(_records(path, read_text(path)))
-    if not records:
+    records = _records(path, read_text(path))
+    _, header = next(records, (0, []))
+    if not header:
         raise DataError(path, "the table is empty", "the first line must name the columns")
-    header = records[0][1]
     problems = _header_problems(header, columns)
     rows = []
-    for number, (line, record) in enumerate(records[1:], start=1):
+    for number, (line, record) in enumerate(records, start=1):
         row = TableRow(number, line, dict(zip(header, record, strict=False)))
         if len(record) != len(header):
             problems.append(f"{row.place} has {len(record)} fields, the header {len(header)}")
@@ -101,13 +101,7 @@ def read_text(path: Path) -> str:
 
 
 def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:
-    """Raise one DataError of all problems of a file, if there are any; the first are spelled out.
-
-    Args:
-        path: the file.
-        problems: what is wrong, in the order of the file.
-        remedy: what to do; for a table, correct it or get it again.
-    """
+    """Raise one DataError if a file has problems; the first twenty of them are spelled out."""
     if problems:
         more = len(problems) - _MOST_LISTED
         listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
@@ -115,15 +109,16 @@ def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:
 
 
 def flags_of(row: TableRow, columns: Sequence[str]) -> tuple[int, ...] | str:
-    """Read 0 or 1 from every column; the fact to report when a cell holds neither."""
-    wrong = [f"{name} is {row.values[name]!r}" for name in columns if _flag(row, name) is None]
+    """Read 0 or 1 from every column, or return the fact to report if a cell holds neither."""
+    flags = [_flag(row, name) for name in columns]
+    wrong = [f"{n} is {row.values[n]!r}" for n, f in zip(columns, flags, strict=True) if f is None]
     if wrong:
         return f"{row.place}: {', '.join(wrong)}, not 0 or 1"
-    return tuple(FLAGS[row.values[name].strip()] for name in columns)
+    return tuple(flag for flag in flags if flag is not None)
 
 
 def check_flags(path: Path, rows: Sequence[TableRow], columns: Sequence[str]) -> None:
-    """Refuse a table with a column of flags in which no row holds one."""
+    """Refuse a table in which a column of flags holds none."""
     problems = [
         f"column {name} holds no 0 or 1: {rows[0].place} has {rows[0].values[name]!r}"
         for name in columns
@@ -137,7 +132,7 @@ def _flag(row: TableRow, column: str) -> int | None:
 
 
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Give each record with the line it begins on."""
+    """Yield each record with the line it begins on."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -153,7 +148,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _header_problems(header: Sequence[str], wanted: Sequence[str]) -> list[str]:
-    problems = [f"column {c} comes twice" for c in sorted({*header} - {""}) if header.count(c) > 1]
+    problems = [f"column {c} occurs twice" for c in sorted({*header} - {""}) if header.count(c) > 1]
     missing = [c for c in dict.fromkeys(wanted) if c not in header]
     if missing:
         there = ", ".join(header)

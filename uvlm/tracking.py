@@ -1,6 +1,6 @@
-"""Where a training reports its numbers: the `Tracker` protocol and its two plain forms.
+"""Where a training reports its numbers: the `Tracker` protocol and its two plain implementations.
 
-The library sees only these protocols, which is why it runs without DVC, MLflow or a terminal.
+The library knows only these protocols, so it runs without DVC, MLflow or a terminal.
 
     history.jsonl    one line per `log`: {"metrics": {...}, "seconds": 12.3, "step": 20}
     history.csv      one row per step, one column per metric, for DVC plots and the summary page
@@ -15,16 +15,17 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from uvlm.files import write_text_atomic
 
 
 @runtime_checkable
 class Tracker(Protocol):
-    """A sink for the numbers and facts of one training."""
+    """Receives the numbers and facts of one training."""
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record numbers measured after `step` optimiser steps."""
@@ -40,10 +41,10 @@ class Tracker(Protocol):
 
 
 class Progress(Protocol):
-    """Something that shows how far long work has come."""
+    """Shows how far a long task has come."""
 
     def update(self, step: int, total: int, loss: float | None = None) -> None:
-        """Show that `step` of `total` is done, with the latest loss where there is one."""
+        """Show that `step` of `total` steps are done, with the latest loss if there is one."""
 
 
 class NullTracker:
@@ -64,10 +65,11 @@ class NullTracker:
 
 @dataclass(frozen=True)
 class Training:
-    """How a training is known and watched by whoever starts it.
+    """How whoever starts a training identifies and follows it.
 
     Attributes:
-        fingerprint: belongs to all that decides the result; the same one continues what was left.
+        fingerprint: of everything that decides the result; an interrupted training with the same
+            one is continued.
         params: what the model folder records of the parameters.
         tracker: receives numbers by step.
         progress: shows steps and loss.
@@ -80,13 +82,10 @@ class Training:
 
 
 class JsonlTracker:
-    """Appends every record to a JSONL file, flushed line by line so that a crash loses nothing.
-
-    Args:
-        path: the history.jsonl to append to; its folder is made on the first record.
-    """
+    """Appends every record to a JSONL file, flushed line by line so that a crash loses nothing."""
 
     def __init__(self, path: Path) -> None:
+        """Append to the history.jsonl at `path`, whose folder the first record makes."""
         self.path = path
         self._start = time.monotonic()
 
@@ -116,32 +115,27 @@ class JsonlTracker:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps(record, sort_keys=True, default=str) + "\n"
         with self.path.open("a+b") as file:
-            if file.tell() and not _ends_with_newline(file):
-                line = "\n" + line
+            # A crash may have cut the last line short: keep it apart from the new one.
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else f"\n{line}"
             file.write(line.encode("utf-8"))
 
 
-def _ends_with_newline(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
 def read_history(path: Path) -> Iterator[dict[str, Any]]:
-    """Every complete record of a history.jsonl; a line cut short by a crash is skipped."""
+    """Yield every complete record of a history.jsonl; skip a line that a crash cut short."""
     if not path.exists():
         return
     with path.open(encoding="utf-8") as file:
         for line in file:
-            try:
+            with suppress(json.JSONDecodeError):
                 yield json.loads(line)
-            except json.JSONDecodeError:
-                continue
 
 
 def write_history_csv(history: Path, path: Path) -> None:
-    """Turn history.jsonl into one row per step; a step logged again after a resume counts once.
+    """Turn history.jsonl into one row per step; a step logged again after resuming counts once.
 
-    Numbers that were not measured at a step, or were not finite, are empty cells.
+    A number that was not measured at a step, or is not finite, is an empty cell.
     """
     by_step: dict[int, dict[str, float]] = {}
     for record in read_history(history):

@@ -217,7 +217,7 @@ def test_an_empty_split_is_refused(cases: list[Case], split: str) -> None:
     [
         (b'a,b\n1,"2\n', r"begins on line 2 is damaged \(unexpected end of data\)"),
         (b"a,c\n1,2\n", "column b is missing"),
-        (b"a,b,a\n1,2,3\n", "column a comes twice"),
+        (b"a,b,a\n1,2,3\n", "column a occurs twice"),
         (b"a,b\n1,2\n1\n1,2,3\n", r"\(line 3\) has 1 fields, the header 2; row 3 \(line 4\) has 3"),
         ("a,b\n1,ş\n".encode("cp1254"), "line 2, byte 3: 0xfe is not UTF-8"),
         (b"", "the table is empty"),

@@ -38,7 +38,7 @@ PREDICTIONS = {
     "duplicate id": (b"id,report\na,x\nb,y\na,z\n", r"row 3 \(line 4\), column id: the id 'a'"),
     "duplicate by suffix": (b"id,report\na,x\na.nii.gz,y\n", "row 2, column id: the id 'a'"),
     "extra id": (b"id,report\na,x\nb,y\nc,z\n", "row 3, column id: 'c' is not among"),
-    "column twice": (b"id,report,report\na,x,y\nb,x,y\n", "column report comes twice"),
+    "column twice": (b"id,report,report\na,x,y\nb,x,y\n", "column report occurs twice"),
     "no report column": (b"id,words\na,x\nb,y\n", "which column holds the report.*id, words"),
     "nan id": (b"id,report\nnan,x\nb,y\n", r"row 1 \(line 2\), column id: the id is 'nan'"),
     "bom in the middle of a record": (

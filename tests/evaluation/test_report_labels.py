@@ -128,7 +128,7 @@ def test_an_id_column_called_like_a_label_is_refused(reports: Path) -> None:
     [
         ("id,text\na,ok\na,ok\n", "row 2 (line 3), column id: the id 'a' is already in row 1"),
         ("id,text\na,\n", "row 1 (line 2), column text: there is no text"),
-        ("id,text\na,nan\n", "row 1 (line 2), column text: 'nan' in place of a text"),
+        ("id,text\na,nan\n", "row 1 (line 2), column text: 'nan' instead of a text"),
         ("id,report\na,ok\n", "column text is missing"),
         ('id,text\na,"ok\n', "the row that begins on line 2 is damaged"),
     ],

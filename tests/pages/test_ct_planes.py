@@ -72,9 +72,9 @@ def test_when_all_are_refused_nothing_is_drawn(tmp_path: Path) -> None:
     ("name", "count", "config", "fact"),
     [
         ("planes.jpg", 1, CONFIG, "not a .png"),
-        ("none/planes.png", 1, CONFIG, "no folder that exists"),
+        ("none/planes.png", 1, CONFIG, "folder that does not exist"),
         ("planes.png", MOST_CTS + 1, CONFIG, "more than 20"),
-        ("planes.png", 1, None, "needs to know"),
+        ("planes.png", 1, None, "without knowing how"),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_refused_before_any_ct_is_read(

@@ -38,7 +38,7 @@ def test_pieces_joined_are_the_text(text: str, spans: list[tuple[int, int, str]]
 
 
 def test_an_abnormal_phrase_carries_its_colour_and_normal_text_none() -> None:
-    html = highlight("Emphysema. No nodule.", [(0, 9, "Emphysema")])
+    html = highlight(cut_at_spans("Emphysema. No nodule.", [(0, 9, "Emphysema")]))
     colour = colour_of("Emphysema")
     assert html == (
         f'<mark class="abnormal" style="--hue:{colour}" title="Emphysema">Emphysema</mark>'
@@ -47,12 +47,11 @@ def test_an_abnormal_phrase_carries_its_colour_and_normal_text_none() -> None:
 
 
 def test_invented_findings_are_marked_as_doubtful() -> None:
-    assert 'class="abnormal doubtful"' in highlight(
-        "Nodule", [(0, 6, "Lung nodule")], ["Lung nodule"]
-    )
+    pieces = cut_at_spans("Nodule", [(0, 6, "Lung nodule")])
+    assert 'class="abnormal doubtful"' in highlight(pieces, ["Lung nodule"])
 
 
 def test_markup_in_generated_text_is_escaped_inside_and_outside_phrases() -> None:
-    html = highlight("<b>x</b><script>", [(0, 8, '"><script>')])
+    html = highlight(cut_at_spans("<b>x</b><script>", [(0, 8, '"><script>')]))
     assert "<script" not in html
     assert "<b>" not in html

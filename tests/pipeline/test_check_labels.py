@@ -70,7 +70,7 @@ def test_labels_on_a_finer_grid_in_other_axes_are_brought_onto_the_ct(
     [
         (["--scheme", "bones"], 2, "use total, chest, abdomen"),
         (["--plausible", "child"], 2, "use adult or phantom"),
-        (["--scheme", "abdomen", "--page", "nowhere/page.html"], 2, "lies in no folder"),
+        (["--scheme", "abdomen", "--page", "nowhere/page.html"], 2, "a folder that does not exist"),
     ],
 )
 def test_wrong_options_are_usage_errors(

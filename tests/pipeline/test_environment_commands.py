@@ -70,7 +70,7 @@ def test_srun_without_tasks_per_node_ends_a_stage_with_2_and_one_line(project: P
     done = run(project, "-m", "pipeline.download", SLURM_STEP_NUM_TASKS="2")
     assert done.returncode == 2
     assert done.stderr == (
-        "download: srun: --ntasks-per-node is not given; give one task for each GPU\n"
+        "download: srun: --ntasks-per-node is missing; set it to one task per GPU\n"
     )
 
 

@@ -64,7 +64,7 @@ BAD = {
     "missing column": (b"id,text\na,ok\n", "column report is missing; the columns are id, text"),
     "semicolons": (b"id;report\na;ok\n", "column report is missing; fields are separated by ';'"),
     "tabs": (b"id\treport\na\tok\n", r"fields are separated by '\\t'"),
-    "column twice": (b"id,report,report\na,b,c\n", "column report comes twice"),
+    "column twice": (b"id,report,report\na,b,c\n", "column report occurs twice"),
     "id twice": (
         HEADER + b'a,"one\ntwo"\nb,ok\na,ok\n',
         r"row 3 \(line 5\), column id: the id 'a' is already in row 1 \(line 2\)",
@@ -73,7 +73,7 @@ BAD = {
     "nan as id": (HEADER + b"nan,ok\n", r"row 1 \(line 2\), column id: the id is 'nan'"),
     "blank in id": (HEADER + b"a ,ok\n", "the id 'a ' has blanks around it"),
     "no text": (HEADER + b"a,ok\nb, \n", r"row 2 \(line 3\), column report: there is no text"),
-    "nan as text": (HEADER + b"a,NaN\n", r"row 1 \(line 2\), column report: 'NaN' in place of"),
+    "nan as text": (HEADER + b"a,NaN\n", r"row 1 \(line 2\), column report: 'NaN' instead of"),
     "git lfs pointer": (b"version https://git-lfs\noid sha256:0\n", "column report is missing"),
 }
 

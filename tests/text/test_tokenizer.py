@@ -114,7 +114,7 @@ def test_a_tokenizer_with_other_special_tokens_is_refused(tmp_path: Path) -> Non
 
 
 def test_no_training_report_is_refused() -> None:
-    with pytest.raises(DataError, match="there is no training report"):
+    with pytest.raises(DataError, match="there are no training reports"):
         train_tokenizer(["", "  \n"], 400)
 
 

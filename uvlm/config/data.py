@@ -6,7 +6,7 @@ from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Fraction, Grid, Section
+from uvlm.config.section import Fraction, Grid, Section, forbid
 
 
 class PhantomConfig(Section):
@@ -29,8 +29,8 @@ class HubConfig(Section):
     """Which part of a data set on the Hugging Face hub is fetched.
 
     `revision` is a commit, tag or branch of its repository. `train` and `test` choose patients of
-    the official parts: so many, or these, or all (null). Names in `exclude` (files, volumes, scans
-    or patients) are left out and counted.
+    the official parts: a number of them, a list, or all (null). Whatever `exclude` names (files,
+    volumes, scans or patients) is left out and counted.
     """
 
     revision: str = Field(min_length=1)
@@ -41,8 +41,8 @@ class HubConfig(Section):
     @model_validator(mode="after")
     def _both_parts_have_patients(self) -> Self:
         for name, choice in (("train", self.train), ("test", self.test)):
-            if choice is not None and (choice < 1 if isinstance(choice, int) else not choice):
-                raise ValueError(f"{name} chooses no patient")
+            is_empty = choice < 1 if isinstance(choice, int) else choice == ()
+            forbid((is_empty, f"{name} chooses no patient"))
         return self
 
 
@@ -63,10 +63,10 @@ class AbdomenAtlasConfig(HubConfig):
 
 
 class FolderConfig(Section):
-    """A person's own CTs and reports; `$UVLM_OWN_DATA` names the folder that holds both.
+    """Your own CTs and reports; `$UVLM_OWN_DATA` names the folder that holds both.
 
-    `table` is a CSV file in it. `file_column` names each CT's file or DICOM folder; without it a
-    CT is called as its id. Without a patient column every row is a patient of its own; without a
+    `table` is a CSV file in it. `file_column` holds each CT's file or DICOM folder; without it, a
+    CT is named after its id. Without a patient column every row is a patient of its own; without a
     split column, `test_fraction` of the patients are the test part.
     """
 
@@ -81,10 +81,10 @@ class FolderConfig(Section):
 
 
 class DownloadConfig(Section):
-    """Where raw volumes, reports, labels and lesion masks come from: one section a source.
+    """Where raw volumes, reports, labels and lesion masks come from: one section per source.
 
-    A data set that has no section here is told in `other`, which params.yaml writes under the name
-    of the set; the set itself checks it.
+    `other` holds the parameters of a data set without a section here; params.yaml writes them under
+    the name of the set, which validates them itself.
     """
 
     source: str
@@ -96,27 +96,29 @@ class DownloadConfig(Section):
 
     @property
     def section(self) -> Any:
-        """The section of the source."""
+        """The section that belongs to `source`."""
         return getattr(self, self.source if self.source in type(self).model_fields else "other")
 
     @model_validator(mode="before")
     @classmethod
-    def _another_source_is_told_in_other(cls, document: Any) -> Any:
+    def _another_source_becomes_other(cls, document: Any) -> Any:
         if not isinstance(document, dict) or document.get("source") in list(cls.model_fields):
             return document
         return {"other" if k == document.get("source") else k: v for k, v in document.items()}
 
     @model_validator(mode="after")
     def _the_source_has_its_section(self) -> Self:
-        if self.section is None:
-            raise ValueError(f"source is {self.source} but the section {self.source} is missing")
-        if self.other is not None and self.section is not self.other:
-            raise ValueError(f"other does nothing while source is {self.source}")
+        forbid(
+            (self.section is None,
+             f"source is {self.source} but the section {self.source} is missing"),
+            (self.other is not None and self.section is not self.other,
+             f"other does nothing while source is {self.source}"),
+        )  # fmt: skip
         return self
 
 
 class IndexConfig(Section):
-    """How cases are split and how many may be refused before the run stops."""
+    """How cases are split, and what share may be refused before the run stops."""
 
     val_fraction: Fraction = Field(gt=0, lt=1)
     max_quarantined_share: Fraction = Field(ge=0, le=1)
@@ -135,11 +137,12 @@ class PreprocessConfig(Section):
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:
-        for name, (low, high) in (("clip_hu", self.clip_hu), ("window_hu", self.window_hu)):
-            if low >= high:
-                raise ValueError(f"{name} goes from {low} to {high}")
-        if self.resize == "resample_pad" and self.spacing_mm is None:
-            raise ValueError("resize is resample_pad but spacing_mm is missing")
+        ranges = ("clip_hu", *self.clip_hu), ("window_hu", *self.window_hu)
+        forbid(
+            *((low >= high, f"{name} goes from {low} to {high}") for name, low, high in ranges),
+            (self.resize == "resample_pad" and self.spacing_mm is None,
+             "resize is resample_pad but spacing_mm is missing"),
+        )  # fmt: skip
         return self
 
 
@@ -155,21 +158,21 @@ class BackendConfig(Section):
 
 
 class AnatomyConfig(BackendConfig):
-    """`fast` is TotalSegmentator's model at 3 mm instead of the five at 1.5 mm."""
+    """`fast` selects TotalSegmentator's single model at 3 mm instead of the five at 1.5 mm."""
 
     backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
     fast: bool
 
 
 class AirwayConfig(BackendConfig):
-    """`spacing_mm` is the grid on which `atm22` works; null is the CT's own."""
+    """`spacing_mm` is the grid that `atm22` works on; null is the CT's own."""
 
     backend: Literal["totalsegmentator", "atm22", "phantom", "none"]
     spacing_mm: float | None = Field(gt=0)
 
 
 class VesselConfig(BackendConfig):
-    """What arteries and veins are called in the files of the backend `masks`."""
+    """Which ids arteries and veins have in the files of the backend `masks`."""
 
     backend: Literal["totalsegmentator", "masks", "phantom", "none"]
     artery_id: int = Field(ge=1, le=255)
@@ -187,8 +190,8 @@ class PseudoLabelConfig(Section):
 class LabelMapsConfig(Section):
     """Which classes the segmentation network separates.
 
-    `ignore_margin_mm`: around a finding that may have instances nobody drew, voxels so near are no
-    part of the loss; 0 takes them as what they are labelled. Only training cases have such voxels.
+    `ignore_margin_mm`: voxels within this distance of a finding that may have instances nobody drew
+    do not count in the loss of a training case; 0 trusts their labels.
     """
 
     dataset: Literal["chest", "abdomen"]
@@ -198,11 +201,11 @@ class LabelMapsConfig(Section):
 
 
 class AuditConfig(Section):
-    """What is looked at before any training.
+    """What is checked before any training.
 
-    `near_duplicate`: how alike two images on different sides of a split may be, in units of their
-    own spread. `plausible`: whose anatomy label maps are held against. `unflagged_shown`: how many
-    label maps without a flag the page shows beside the flagged ones.
+    `near_duplicate`: how far two images on different sides of a split must differ, in units of
+    their own spread. `plausible`: whose anatomy the label maps are compared with.
+    `unflagged_shown`: how many label maps without a flag the page shows for comparison.
     """
 
     near_duplicate: float = Field(gt=0, lt=1)

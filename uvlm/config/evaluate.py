@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Section
+from uvlm.config.section import Section, forbid
 
 
 class EncodeConfig(Section):
     """How the frozen encoder's aligned tokens are stored.
 
-    Training cases have `views`: the first as they are, the others with `train_report.augment`.
+    A training case has several `views`: the CT as it is, then augmented by `train_report.augment`.
     """
 
     dtype: Literal["float16", "float32"]
@@ -20,9 +20,9 @@ class EncodeConfig(Section):
 
 
 class GenerateConfig(Section):
-    """Decoding of test reports; `uvlm.inference.decoding.Decoding` says what each number does.
+    """Decoding of test reports; `uvlm.inference.decoding.Decoding` explains each number.
 
-    `max_tokens: null` is as long as the reports trained on (decoder.max_report_tokens).
+    `max_tokens: null` allows as many as the training reports have (decoder.max_report_tokens).
     """
 
     batch_size: int = Field(ge=1)
@@ -38,29 +38,29 @@ class GenerateConfig(Section):
 
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:
-        if self.temperature == 0 and self.top_p < 1:
-            raise ValueError(
-                f"top_p {self.top_p} draws nothing at temperature 0; raise one of them"
-            )
-        if self.temperature > 0 and self.num_beams > 1:
-            raise ValueError(
-                f"{self.num_beams} beams do not draw; set temperature 0 or num_beams 1"
-            )
-        if self.num_beams == 1 and self.length_penalty != 1:
-            raise ValueError(
-                f"length_penalty {self.length_penalty} compares beams; raise num_beams"
-            )
-        if self.no_repeat_ngram == 1:
-            raise ValueError("no_repeat_ngram 1 allows every word once; use 0 or 2 and more")
-        if self.stop_after_repeats == 1:
-            raise ValueError("stop_after_repeats 1 stops every report; use 0 or 2 and more")
-        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
-            raise ValueError(f"min_tokens {self.min_tokens} exceeds max_tokens {self.max_tokens}")
+        least, most = self.min_tokens, self.max_tokens
+        forbid(
+            (self.temperature == 0 and self.top_p < 1,
+             f"top_p {self.top_p} has no effect at temperature 0; raise one of them"),
+            (self.temperature > 0 and self.num_beams > 1,
+             f"{self.num_beams} beams do not sample; set temperature 0 or num_beams 1"),
+            (self.num_beams == 1 and self.length_penalty != 1,
+             f"length_penalty {self.length_penalty} compares beams; raise num_beams"),
+            (self.no_repeat_ngram == 1,
+             "no_repeat_ngram 1 allows every word only once; use 0, or 2 and more"),
+            (self.stop_after_repeats == 1,
+             "stop_after_repeats 1 stops every report; use 0, or 2 and more"),
+            (most is not None and least > most, f"min_tokens {least} exceeds max_tokens {most}"),
+        )  # fmt: skip
         return self
 
 
+# The baselines that never look at the image; reports are to be better than the best of them.
+TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
+
+
 class EvaluateConfig(Section):
-    """Labeller and intervals; METEOR is computed where there is also a Java that runs it."""
+    """Labeller and intervals; METEOR also needs a Java that runs."""
 
     labeller: Literal["phantom", "rules", "radbert", "llm"]
     meteor: bool
@@ -68,7 +68,7 @@ class EvaluateConfig(Section):
 
 
 class SummarizeConfig(Section):
-    """What the summary page shows; `goals` are minima of headline numbers by dotted name."""
+    """What the summary page shows; `goals` are minima of headline numbers, by dotted name."""
 
     num_examples: int = Field(ge=1)
     goals: tuple[tuple[str, float], ...] = ()  # files from before there were goals have none

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Fraction, Section
+from uvlm.config.section import Fraction, Section, forbid
 
 
 class TokenizerConfig(Section):
@@ -26,12 +26,9 @@ class EncoderConfig(Section):
 
     @model_validator(mode="after")
     def _one_entry_per_stage(self) -> Self:
-        lengths = {len(self.channels), len(self.strides), len(self.blocks)}
-        if len(lengths) != 1:
-            raise ValueError(
-                f"{len(self.channels)} channels, {len(self.strides)} strides, "
-                f"{len(self.blocks)} blocks: one of each per stage"
-            )
+        lengths = len(self.channels), len(self.strides), len(self.blocks)
+        fact = "{} channels, {} strides, {} blocks: one of each per stage".format(*lengths)
+        forbid((len({*lengths}) != 1, fact))
         return self
 
 
@@ -44,10 +41,10 @@ class ClassifierConfig(Section):
 
 
 class DecoderConfig(Section):
-    """The language decoder: our own, or Qwen3 with an adapter (LoRA) or trained whole.
+    """The language decoder: our own, or Qwen3 with an adapter (LoRA) or fully trained.
 
-    For Qwen3 the sizes are those of its config.json, which is compared, and `dropout` is that of
-    its attention. `lora_*` are read by qwen3_lora alone.
+    For Qwen3 the sizes must equal those in its config.json, and `dropout` is that of its attention.
+    Only qwen3_lora reads `lora_*`.
     """
 
     kind: Literal["scratch", "qwen3_lora", "qwen3_full"]
@@ -63,18 +60,19 @@ class DecoderConfig(Section):
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> Self:
-        if self.width % (2 * self.heads):
-            raise ValueError(f"width {self.width} is not a multiple of 2 x {self.heads} heads")
+        # Rotary positions turn pairs of numbers, so the width of a head is even.
+        fact = f"width {self.width} is not a multiple of 2 x {self.heads} heads"
+        forbid((self.width % (2 * self.heads), fact))
         return self
 
 
 class InjectionConfig(Section):
     """Alignment (eq. 4) and multi-layer injection (eq. 5); stages and layers count from 1.
 
-    deeper: what fills the stages deeper than the reference: zero tokens at the end (the paper), or
-        for every reference voxel the nearest voxel of the deeper stage.
-    position: where a layer gets its features: before it (eq. 5), or between its attention and its
-        feed-forward, as the authors' release does.
+    deeper: what fills up stages deeper than the reference: zero tokens at the end (the paper), or
+        the deeper stage's nearest voxel for every reference voxel.
+    position: where a layer receives its features: before it (eq. 5), or between its attention and
+        its feed-forward, as in the authors' release.
     gate: `scalar` multiplies each injection by a learned number that starts at 1.
     """
 

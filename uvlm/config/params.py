@@ -8,33 +8,10 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError, model_validator
 
-from uvlm.config.data import (
-    AuditConfig,
-    DownloadConfig,
-    IndexConfig,
-    LabelMapsConfig,
-    PreprocessConfig,
-    PseudoLabelConfig,
-)
-from uvlm.config.evaluate import (
-    EncodeConfig,
-    EvaluateConfig,
-    GenerateConfig,
-    SummarizeConfig,
-)
-from uvlm.config.model import (
-    ClassifierConfig,
-    DecoderConfig,
-    EncoderConfig,
-    InjectionConfig,
-    TokenizerConfig,
-)
-from uvlm.config.section import Section
-from uvlm.config.train import (
-    TrainClsConfig,
-    TrainReportConfig,
-    TrainSegConfig,
-)
+from uvlm.config import data, model
+from uvlm.config.evaluate import EncodeConfig, EvaluateConfig, GenerateConfig, SummarizeConfig
+from uvlm.config.section import Section, forbid
+from uvlm.config.train import TrainClsConfig, TrainReportConfig, TrainSegConfig
 from uvlm.errors import ConfigError
 
 _Section = TypeVar("_Section", bound=Section)
@@ -45,17 +22,17 @@ class Params(Section):
 
     profile: str
     seed: int
-    download: DownloadConfig
-    index: IndexConfig
-    preprocess: PreprocessConfig
-    pseudo_label: PseudoLabelConfig
-    label_maps: LabelMapsConfig
-    tokenizer: TokenizerConfig
-    audit: AuditConfig
-    encoder: EncoderConfig
-    classifier: ClassifierConfig
-    decoder: DecoderConfig
-    injection: InjectionConfig
+    download: data.DownloadConfig
+    index: data.IndexConfig
+    preprocess: data.PreprocessConfig
+    pseudo_label: data.PseudoLabelConfig
+    label_maps: data.LabelMapsConfig
+    tokenizer: model.TokenizerConfig
+    audit: data.AuditConfig
+    encoder: model.EncoderConfig
+    classifier: model.ClassifierConfig
+    decoder: model.DecoderConfig
+    injection: model.InjectionConfig
     train_seg: TrainSegConfig
     train_cls: TrainClsConfig
     encode: EncodeConfig
@@ -65,94 +42,60 @@ class Params(Section):
     summarize: SummarizeConfig
 
     @model_validator(mode="after")
-    def _every_supervised_resolution_exists(self) -> Self:
-        num_weights = len(self.train_seg.deep_supervision)
-        if num_weights >= len(self.encoder.channels):
-            raise ValueError(
-                f"train_seg.deep_supervision has {num_weights} weights but a U-Net of "
-                f"{len(self.encoder.channels)} stages has {len(self.encoder.channels) - 1} outputs"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _no_setting_is_without_effect(self) -> Self:
-        report, injection = self.train_report, self.injection
+        cls, report, injection = self.train_cls, self.train_report, self.injection
         frozen = "does nothing while encoder_lr_scale is 0"
-        settings = (
+        input_only = "does nothing while injection.kind is input_only"
+        forbid(
             (report.gradient_checkpointing and not report.encoder_lr_scale,
              f"train_report.gradient_checkpointing {frozen}"),
             (report.frozen_stages and not report.encoder_lr_scale,
              f"train_report.frozen_stages {frozen}"),
-            (self.train_cls.frozen_stages and not self.train_cls.encoder_lr_scale,
-             f"train_cls.frozen_stages {frozen}"),
+            (cls.frozen_stages and not cls.encoder_lr_scale, f"train_cls.frozen_stages {frozen}"),
             (injection.kind == "input_only" and injection.gate != "none",
-             "injection.gate does nothing while injection.kind is input_only"),
+             f"injection.gate {input_only}"),
             (injection.kind == "input_only" and injection.position != "before_layer",
-             "injection.position does nothing while injection.kind is input_only"),
+             f"injection.position {input_only}"),
+            (self.encode.views > 1 and report.augment.is_identity(),
+             f"encode.views is {self.encode.views} but train_report.augment changes nothing"),
         )  # fmt: skip
-        for is_dead, fact in settings:
-            if is_dead:
-                raise ValueError(fact)
         return self
 
     @model_validator(mode="after")
-    def _frozen_stages_exist(self) -> Self:
-        num_stages = len(self.encoder.channels)
-        for name, section in (("train_cls", self.train_cls), ("train_report", self.train_report)):
-            for stage in section.frozen_stages:
-                if not 1 <= stage <= num_stages:
-                    raise ValueError(
-                        f"{name}.frozen_stages has stage {stage} but encoder has {num_stages} "
-                        "stages, from 1"
-                    )
-        return self
-
-    @model_validator(mode="after")
-    def _views_differ(self) -> Self:
-        if self.encode.views > 1 and self.train_report.augment.is_identity():
-            raise ValueError(
-                f"encode.views is {self.encode.views} but train_report.augment changes nothing"
-            )
+    def _sizes_agree(self) -> Self:
+        stages, layers = len(self.encoder.channels), self.decoder.layers
+        num_weights = len(self.train_seg.deep_supervision)
+        longest = max(self.generate.max_tokens or 0, self.generate.min_tokens)
+        limit, reference = self.decoder.max_report_tokens, self.injection.reference_stage
+        forbid(
+            (num_weights >= stages,
+             f"train_seg.deep_supervision has {num_weights} weights but a U-Net of {stages} stages "
+             f"has {stages - 1} outputs"),
+            (longest > limit,
+             f"generate asks for {longest} tokens but decoder.max_report_tokens is {limit}"),
+            (reference > stages,
+             f"injection.reference_stage is {reference} but encoder has {stages} stages"),
+            *((not 1 <= stage <= stages,
+               f"{name}.frozen_stages has stage {stage} but encoder has {stages} stages, from 1")
+              for name in ("train_cls", "train_report")
+              for stage in getattr(self, name).frozen_stages),
+            *((not 1 <= stage <= stages or not 1 <= layer <= layers,
+               f"injection.layer_by_stage maps stage {stage} to layer {layer} but there are "
+               f"{stages} stages and {layers} layers")
+              for stage, layer in self.injection.layer_by_stage.items()),
+        )  # fmt: skip
         return self
 
     @model_validator(mode="after")
     def _qwen_reads_its_own_vocabulary(self) -> Self:
-        if self.decoder.kind != "scratch" and self.tokenizer.kind != "qwen3":
-            raise ValueError(
-                f"decoder.kind {self.decoder.kind} needs tokenizer.kind qwen3, "
-                f"not {self.tokenizer.kind}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _reports_fit_the_decoder(self) -> Self:
-        limit = self.decoder.max_report_tokens
-        longest = max(self.generate.max_tokens or 0, self.generate.min_tokens)
-        if longest > limit:
-            raise ValueError(
-                f"generate asks for {longest} tokens but decoder.max_report_tokens is {limit}"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _stages_and_layers_exist(self) -> Self:
-        num_stages = len(self.encoder.channels)
-        if self.injection.reference_stage > num_stages:
-            raise ValueError(
-                f"injection.reference_stage is {self.injection.reference_stage} "
-                f"but encoder has {num_stages} stages"
-            )
-        for stage, layer in self.injection.layer_by_stage.items():
-            if not 1 <= stage <= num_stages or not 1 <= layer <= self.decoder.layers:
-                raise ValueError(
-                    f"injection.layer_by_stage maps stage {stage} to layer {layer} but there are "
-                    f"{num_stages} stages and {self.decoder.layers} layers"
-                )
+        kind, words = self.decoder.kind, self.tokenizer.kind
+        needs = f"decoder.kind {kind} needs tokenizer.kind qwen3, not {words}"
+        forbid((kind != "scratch" and words != "qwen3", needs))
         return self
 
 
 def load_params(path: Path) -> Params:
-    """Read and validate params.yaml; every problem is named in one ConfigError."""
+    """Read and validate params.yaml; one ConfigError lists every problem."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
@@ -161,12 +104,13 @@ def load_params(path: Path) -> Params:
     except FileNotFoundError:
         raise ConfigError(path, "no such file", "run `uvlm use phantom` to compose it") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(path, f"not readable as YAML ({error})", "compose it again") from None
+        fact = f"not readable as YAML ({error})"
+        raise ConfigError(path, fact, "compose it again with `uvlm use PROFILE`") from None
     return parse_params(document, path)
 
 
 def params_here() -> Params | None:
-    """Read params.yaml of this folder, if there is one."""
+    """Read params.yaml in the current folder, if there is one."""
     path = Path("params.yaml")
     return load_params(path) if path.exists() else None
 
@@ -186,7 +130,7 @@ def parse_section(section: type[_Section], document: object, subject: object) ->
 
 
 def _describe(problem: Any, section: type[Section]) -> str:
-    """One problem of a ValidationError in words, with the nearest valid key for a typo."""
+    """Put one problem of a ValidationError into words; for a typo, name the nearest valid key."""
     *parents, name = [str(part) for part in problem["loc"]] or ["params"]
     key = ".".join([*parents, name])
     if problem["type"] != "extra_forbidden":
@@ -197,9 +141,10 @@ def _describe(problem: Any, section: type[Section]) -> str:
 
 
 def _keys_under(parents: list[str], section: Any) -> set[str]:
-    """Names of the valid keys of the section at this path."""
+    """List the valid keys of the section at this path."""
     for name in parents:
         annotation = section.model_fields[name].annotation
+        # An optional section is a union: take the member that is a section.
         candidates = [annotation, *getattr(annotation, "__args__", ())]
         section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
     return set(section.model_fields)

@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from uvlm.config.section import Fraction, Grid, Section
+from uvlm.config.section import Fraction, Grid, Section, forbid
 
 
 class OptimConfig(Section):
@@ -30,13 +30,12 @@ class Chance(Section):
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Self:
         low, high = self.between
-        if low > high:
-            raise ValueError(f"between: {low:g} is above {high:g}")
+        forbid((low > high, f"between: {low:g} is above {high:g}"))
         return self
 
 
 class SpatialConfig(Section):
-    """Rotation about the three axes (degrees) and scaling (above 1 shows more, so smaller)."""
+    """Rotation about the three axes (degrees) and scaling (above 1 shows more, smaller)."""
 
     rotation_deg: Chance
     scaling: Chance
@@ -44,13 +43,13 @@ class SpatialConfig(Section):
     @field_validator("scaling")
     @classmethod
     def _never_mirrors(cls, scaling: Chance) -> Chance:
-        if scaling.between[0] <= 0:
-            raise ValueError(f"{scaling.between[0]:g} would mirror or vanish: above 0, please")
+        low = scaling.between[0]
+        forbid((low <= 0, f"{low:g} would mirror the image or shrink it to nothing; use above 0"))
         return scaling
 
 
 class IntensityConfig(Section):
-    """nnU-Net's changes of intensity, in the order in which they are applied."""
+    """nnU-Net's changes of intensity, in the order of their application."""
 
     noise: Chance  # standard deviation
     blur: Chance  # sigma in voxels, for each axis
@@ -62,9 +61,9 @@ class IntensityConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Small changes of every item, and nnU-Net's larger ones of some.
+    """Small changes to every item, and nnU-Net's larger ones to some.
 
-    Nothing is mirrored: laterality is in the text.
+    Nothing is mirrored, because reports name sides.
     """
 
     noise_std: float = Field(ge=0)
@@ -86,8 +85,8 @@ class TrainConfig(Section):
     """What the three trainings share. `steps: 0` writes the starting weights unchanged.
 
     `ema_decay` above 0 validates and saves a moving average of the weights.
-    `gradient_checkpointing` computes the encoder's blocks again on the way back, to save memory.
-    `balanced_fraction` is the share of training cases drawn so that abnormalities come alike.
+    `gradient_checkpointing` recomputes the encoder's blocks in the backward pass, to save memory.
+    `balanced_fraction` is the share of training cases drawn so that abnormalities occur equally.
     """
 
     steps: int = Field(ge=0)
@@ -121,10 +120,10 @@ class TrainSegConfig(TrainConfig):
 
 
 class TrainClsConfig(TrainConfig):
-    """Stage 2: query classifier on whole volumes; the head is warmed up on cached features.
+    """Stage 2: query classifier on whole volumes; its head is first warmed up on cached features.
 
-    `pos_weight: balanced` weighs a positive by the training cases' negatives per positive, at most
-    `pos_weight_cap`. `frozen_stages` of the encoder, from 1, keep their weights.
+    `pos_weight: balanced` weighs a positive by the number of negatives per positive in training, at
+    most `pos_weight_cap`. `frozen_stages` of the encoder, counted from 1, keep their weights.
     """
 
     head_warmup_steps: int = Field(ge=0)
@@ -139,8 +138,8 @@ class TrainClsConfig(TrainConfig):
 class TrainReportConfig(TrainConfig):
     """Stage 3: report generation; `encoder_lr_scale: 0` trains on cached features.
 
-    `augment` is for the volumes that the encoder reads: in every step if it trains along, else in
-    the cached views beyond the first. `frozen_stages` of the encoder, from 1, keep their weights.
+    `augment` changes the volumes that the encoder reads: at every step if it is trained too, else
+    in the cached views after the first. `frozen_stages` of the encoder keep their weights.
     """
 
     encoder_lr_scale: float = Field(ge=0)

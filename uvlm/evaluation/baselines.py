@@ -7,7 +7,7 @@
     nearest               the report of the training case nearest by the classifier's embedding
     classifier_sentences  the classifier's decisions, in the most frequent sentences
 
-The first four never look at the image.
+The first four (`uvlm.config.TRIVIAL`) never look at the image.
 
 N test cases, M training reports, A abnormalities.
 """
@@ -31,7 +31,6 @@ from uvlm.text.report import Report
 
 BLEU_SAMPLE: Final = 1000  # validation reports that choose among constants
 MAX_SENTENCES: Final = 60  # of a constant report
-TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 
 
 @dataclass(frozen=True, eq=False)

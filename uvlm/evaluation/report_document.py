@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from uvlm.config import TRIVIAL
 from uvlm.evaluation import scores
-from uvlm.evaluation.baselines import TRIVIAL, Seen, TrainingReports, baseline_reports
+from uvlm.evaluation.baselines import Seen, TrainingReports, baseline_reports
 from uvlm.evaluation.bootstrap import with_intervals
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows

@@ -1,4 +1,4 @@
-"""What `uvlm check-labels` says of one CT and its labels."""
+"""What `uvlm check-labels` reports about one CT and its labels."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMES: Final = ("total", "chest", "abdomen")
 
 @dataclass(frozen=True, eq=False)
 class LabelCheck:
-    """One checked label map, for a person or a program."""
+    """One checked label map, to print as text or JSON."""
 
     ct: Path
     labels: Path
@@ -25,7 +25,7 @@ class LabelCheck:
     rules: Plausible
 
     def to_json(self) -> dict[str, Any]:
-        """Give flags, structures and overlaps."""
+        """List flags and structures."""
         facts = self.checked.judged.facts
         structures = facts.to_json()["structures"]
         return {
@@ -39,38 +39,34 @@ class LabelCheck:
         }
 
     def to_text(self) -> str:
-        """Give a few lines for the terminal."""
+        """Write a few lines for the terminal."""
         judged = self.checked.judged
         found = judged.facts.structures
         cut = sum(facts.is_cut for facts in found.values())
-        lines = [
-            f"{self.labels}: {len(found)} structures, {cut} of them cut by the border of the CT"
-        ]
+        lines = [f"{self.labels}: {len(found)} structures, {cut} of them cut by the CT's border"]
         if self.checked.regridded:
-            lines.append("  brought onto the grid of the CT")
-        flags = [f"  {flag.rule:10}{_words(flag.structure)}: {flag.fact}" for flag in judged.flags]
-        nothing = "  no structure is labelled" if not found else "  nothing implausible"
-        return "\n".join([*lines, *(flags or [nothing])])
+            lines.append("  resampled onto the grid of the CT")
+        for flag in judged.flags:
+            lines.append(f"  {flag.rule:10}{flag.structure.replace('_', ' ')}: {flag.fact}")
+        if not judged.flags:
+            lines.append("  nothing implausible" if found else "  no structure is labelled")
+        return "\n".join(lines)
 
 
 def check_labels(ct: Path, labels: Path, scheme: str, bodies: str, page: Path | None) -> LabelCheck:
-    """Judge one label map; also write its page.
+    """Judge one label map and write its page, if one is wanted.
 
     Raises:
-        ConfigError: an option is wrong; said before the CT is read.
+        ConfigError: an option is wrong; raised before the CT is read.
     """
     if scheme not in SCHEMES:
-        raise ConfigError("--scheme", f"there is no {scheme!r}", f"use {', '.join(SCHEMES)}")
+        raise ConfigError("--scheme", f"{scheme!r} is unknown", f"use {', '.join(SCHEMES)}")
     if bodies not in get_args(Bodies):
-        raise ConfigError("--plausible", f"there is no {bodies!r}", "use adult or phantom")
+        raise ConfigError("--plausible", f"{bodies!r} is unknown", "use adult or phantom")
     if page is not None and not page.parent.is_dir():
-        raise ConfigError(page, "lies in no folder that exists", "make the folder first")
+        raise ConfigError(page, "is in a folder that does not exist", "make the folder first")
     whose: Bodies = "phantom" if bodies == "phantom" else "adult"
     checked = judge(ct, labels, scheme, whose)
     if page is not None:
         checked_page(checked, whose, page)
     return LabelCheck(ct, labels, checked, Plausible.of(whose, checked.fine))
-
-
-def _words(name: str) -> str:
-    return name.replace("_", " ")

@@ -1,6 +1,6 @@
 """Which generated reports a page shows, and how they differ from their references.
 
-Examples are not picked by hand: test cases are ordered by agreement with the truth and taken at
+Examples are not picked by hand: test cases are sorted by agreement with the truth and taken at
 fixed places, from good to bad.
 """
 
@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from markupsafe import Markup
 
 from uvlm.data.cases import Case
-from uvlm.pages.highlight import Piece, Spans, cut_at_spans, highlight
+from uvlm.pages.highlight import Piece, Spans, cut_at_spans
 from uvlm.text.report import IMPRESSION_HEADING
 
 BEST_QUANTILE, WORST_QUANTILE = 0.9, 0.1
@@ -21,18 +20,16 @@ BEST_QUANTILE, WORST_QUANTILE = 0.9, 0.1
 
 @dataclass(frozen=True)
 class Example:
-    """A generated report beside its reference."""
+    """A generated report beside its reference; `place` says where in the order it stands."""
 
     case_id: str
-    place: str
     agreement: float
-    reference: Markup
-    generated: Markup
-    reference_pieces: tuple[Piece, ...]
-    generated_pieces: tuple[Piece, ...]
+    reference: tuple[Piece, ...]
+    generated: tuple[Piece, ...]
     found: tuple[str, ...]
     missed: tuple[str, ...]
     invented: tuple[str, ...]
+    place: str = ""
 
 
 def choose_examples(
@@ -42,7 +39,7 @@ def choose_examples(
 
     Args:
         cases: the test split.
-        reports: generated report by case; a missing one is empty.
+        reports: generated report by case; a missing one counts as empty.
         spans: marks the phrases that state an abnormality.
         count: how many to take.
     """
@@ -61,27 +58,19 @@ def describe(case: Case, generated: str, spans: Spans) -> Example:
     found = tuple(name for name in true if name in claimed)
     missed = tuple(name for name in true if name not in claimed)
     invented = tuple(name for name in claimed if name not in true)
-    return Example(
-        case_id=case.case_id,
-        place="",
-        agreement=_f1(len(found), len(missed) + len(invented)),
-        reference=highlight(reference, true_spans, missed),
-        generated=highlight(generated, claimed_spans, invented),
-        reference_pieces=tuple(cut_at_spans(reference, true_spans)),
-        generated_pieces=tuple(cut_at_spans(generated, claimed_spans)),
-        found=found,
-        missed=missed,
-        invented=invented,
-    )
+    agreement = _f1(len(found), len(missed) + len(invented))
+    given = tuple(cut_at_spans(reference, true_spans))
+    written = tuple(cut_at_spans(generated, claimed_spans))
+    return Example(case.case_id, agreement, given, written, found, missed, invented)
 
 
 def _in_paragraphs(text: str) -> str:
-    """Start the impression on a line of its own."""
+    """Put the impression on a line of its own."""
     return text.replace(f" {IMPRESSION_HEADING}", f"\n{IMPRESSION_HEADING}")
 
 
 def _f1(hits: int, errors: int) -> float:
-    """F1 of one case's abnormalities; 1 if there are none and none is claimed."""
+    """Compute the F1 of one case's abnormalities; 1 if there are none and none is claimed."""
     return 2 * hits / (2 * hits + errors) if hits + errors else 1.0
 
 

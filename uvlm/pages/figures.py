@@ -6,15 +6,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Mapping, Sequence
-from functools import wraps
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, ParamSpec
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from uvlm.data.label_scheme import LabelScheme
-from uvlm.files import filling_file
+from uvlm.pages.html import new_figure, png_of
 from uvlm.pages.label_planes import WINDOW_HU, outline
 from uvlm.pages.slices import MaskedSlice
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-P = ParamSpec("P")
 History = Mapping[str, list[tuple[float, float]]]  # (step, value) by column
 BLUE, ORANGE, GREY, INK = "#1d4ed8", "#d97706", "#9ca3af", "#1f2937"
 _LINES: Final = (BLUE, ORANGE, "#0f766e", "#a21caf", "#4d7c0f", "#b91c1c")
@@ -48,27 +46,26 @@ _STYLE: Final[Any] = {
 }
 
 
-def _styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Draw under our style without changing matplotlib for anybody else."""
+def draw_figures(
+    histories: Mapping[str, History],
+    rows: Sequence[Mapping[str, Any]],
+    masked: MaskedSlice,
+    classes: LabelScheme,
+) -> dict[str, bytes]:
+    """Draw every figure in our style, as a PNG by name; matplotlib's defaults stay as they are."""
+    import matplotlib as mpl
 
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> Figure:
-        import matplotlib as mpl
-
-        with mpl.rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG that does not change when nothing changed."""
-    with filling_file(path) as file:
-        figure.savefig(file, dpi=160, facecolor="white", format="png", metadata={"Software": None})
+    with mpl.rc_context(_STYLE):
+        figures = {
+            "training_curves": _training_curves(histories),
+            "f1_by_abnormality": _f1_bars(rows),
+            "slice": _slice_masks(masked, classes),
+        }
+    return {name: png_of(figure, 160) for name, figure in figures.items()}
 
 
 def read_history(path: Path) -> History:
-    """Columns of a history.csv as (step, value) pairs; empty cells are left out."""
+    """Read the columns of a history.csv as (step, value) pairs without empty cells."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in (rows[0] if rows else {}) if name != "step"]
@@ -78,15 +75,13 @@ def read_history(path: Path) -> History:
     }
 
 
-@_styled
-def training_curves(histories: Mapping[str, History]) -> Figure:
-    """One column per training: losses above, validation scores below."""
-    figure = _figure(9.6, 4.6)
+def _training_curves(histories: Mapping[str, History]) -> Figure:
+    """Draw one column per training: losses above, validation scores below."""
+    figure = new_figure(9.6, 4.6)
     axes = figure.subplots(2, max(len(histories), 1), squeeze=False)
     for column, (stage, history) in enumerate(histories.items()):
         losses = {name: points for name, points in history.items() if name.endswith("loss")}
-        scores = {name: points for name, points in history.items() if "val_" in name}
-        scores = {name: points for name, points in scores.items() if name not in losses}
+        scores = {n: points for n, points in history.items() if "val_" in n and n not in losses}
         _draw_lines(axes[0, column], losses, marker="")
         _draw_lines(axes[1, column], scores, marker="o")
         axes[0, column].set_title(stage)
@@ -97,11 +92,10 @@ def training_curves(histories: Mapping[str, History]) -> Figure:
     return figure
 
 
-@_styled
-def f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """F1 of every abnormality, by the classifier and in the reports, best report first."""
+def _f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the F1 of every abnormality in the reports and by the classifier, best report first."""
     ordered = sorted(rows, key=lambda row: (row["report_f1"], row.get("cls_f1_tuned") or 0.0))
-    figure = _figure(9.6, 0.9 + 0.34 * len(ordered))
+    figure = new_figure(9.6, 0.9 + 0.34 * len(ordered))
     axes = figure.subplots()
     places = np.arange(len(ordered))
     classifier = [row.get("cls_f1_tuned") or 0.0 for row in ordered]
@@ -111,8 +105,7 @@ def f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     for place, row in zip(places, ordered, strict=True):
         axes.text(row["report_f1"] + 0.008, place - 0.19, f"{row['report_f1']:.2f}", va="center")
     names = [
-        f"{row['name']}{' ✕' if row['not_learned'] else ''}  (n={row['support']})"
-        for row in ordered
+        f"{row['name']}{' ✕' * bool(row['not_learned'])}  (n={row['support']})" for row in ordered
     ]
     axes.set_yticks(places, names, color=INK)
     axes.set_xlim(0, 1.06)
@@ -124,9 +117,8 @@ def f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-@_styled
-def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
-    """Draw the CT, the true outlines and the predicted outlines, lesions in colour."""
+def _slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
+    """Draw the CT alone, with true and with predicted outlines; lesions in colour."""
     from matplotlib.lines import Line2D
 
     def colour(number: int) -> str:
@@ -135,36 +127,29 @@ def slice_masks(masked: MaskedSlice, classes: LabelScheme) -> Figure:
         place = sorted(classes.lesion_ids).index(number)
         return _LESION_COLOURS[place % len(_LESION_COLOURS)]
 
-    figure = _figure(9.6, 3.9)
+    figure = new_figure(9.6, 3.9)
     panels = figure.subplots(1, 3)
     low, high = WINDOW_HU
-    for axes, title, ids in zip(
-        panels, ("CT", "reference", "predicted"), (None, masked.true, masked.predicted), strict=True
-    ):
+    shown = (("CT", None), ("reference", masked.true), ("predicted", masked.predicted))
+    for axes, (title, ids) in zip(panels, shown, strict=True):
         axes.imshow(masked.image, cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
         axes.set_title(title)
         axes.set_axis_off()
         if ids is not None:
             outline(axes, ids, classes.lesion_ids, colour, (0.7, 2.0))
+            # Outlines reach one pixel over the image.
             axes.set_xlim(-0.5, ids.shape[1] - 0.5)
             axes.set_ylim(ids.shape[0] - 0.5, -0.5)
     for x, letter in ((0.03, "R"), (0.97, "L")):
         panels[0].text(x, 0.5, letter, transform=panels[0].transAxes, color="white", ha="center")
-    shown = sorted((set(np.unique(masked.true)) | set(np.unique(masked.predicted))) - {0})
     handles = [Line2D([], [], color=_ANATOMY_COLOUR, lw=1, label="anatomy")]
     handles += [
         Line2D([], [], color=colour(n), lw=2.5, label=classes.names[n].replace("_", " "))
-        for n in shown
+        for n in np.union1d(masked.true, masked.predicted)
         if n in classes.lesion_ids
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5))
     return figure
-
-
-def _figure(width: float, height: float) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=(width, height), layout="constrained")
 
 
 def _draw_lines(axes: Axes, lines: History, marker: str) -> None:

@@ -1,11 +1,11 @@
 """Reports in colour: one colour per abnormality, the same on every page; normal text stays black.
 
-Generated text is untrusted. Everything that becomes HTML passes through `markupsafe.escape`.
+Generated text is untrusted: whatever becomes HTML is escaped by `Markup.format`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
@@ -15,7 +15,7 @@ from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 Span = tuple[int, int, str]  # start, end, abnormality
 Spans = Callable[[str], Sequence[Span]]
 
-# Dark enough to read on white (contrast 4.5 and more) and far apart to the eye.
+# Dark enough to read on white (contrast of at least 4.5) and easy to tell apart.
 _COLOURS: Final = (
     "#4c5461", "#bd4e05", "#e50606", "#0606e5", "#c72365", "#956a04",
     "#178217", "#9623c7", "#036d63", "#c72396", "#054ebd", "#5f3811",
@@ -28,19 +28,19 @@ _OTHER: Final = "#374151"
 
 
 class Piece(NamedTuple):
-    """A stretch of text that is about one abnormality, or about none."""
+    """A stretch of text about one abnormality, or about none."""
 
     text: str
     abnormality: str | None
 
 
 def colour_of(abnormality: str) -> str:
-    """Give the hex colour of an abnormality, the same on every page."""
+    """Return the hex colour of an abnormality, the same on every page."""
     return _COLOUR_BY_NAME.get(abnormality, _OTHER)
 
 
 def cut_at_spans(text: str, spans: Sequence[Span]) -> Iterator[Piece]:
-    """Cut a text at its spans; the pieces joined are the text. A span inside another is ignored."""
+    """Cut a text at its spans; the pieces join to the text. A span inside another is ignored."""
     done = 0
     for start, end, abnormality in sorted(spans):
         if start < done:
@@ -53,16 +53,9 @@ def cut_at_spans(text: str, spans: Sequence[Span]) -> Iterator[Piece]:
         yield Piece(text[done:], None)
 
 
-def highlight(text: str, spans: Sequence[Span], doubtful: Collection[str] = ()) -> Markup:
-    """HTML of a report with its abnormal phrases coloured.
-
-    Args:
-        text: untrusted text.
-        spans: phrases that state an abnormality.
-        doubtful: abnormalities to underline: invented ones in a generated report, missed ones in
-            its reference.
-    """
-    return Markup("").join(_html(piece, doubtful) for piece in cut_at_spans(text, spans))
+def highlight(pieces: Iterable[Piece], doubtful: Collection[str] = ()) -> Markup:
+    """Write a report as HTML, its abnormal phrases coloured and the `doubtful` ones underlined."""
+    return Markup("").join(_html(piece, doubtful) for piece in pieces)
 
 
 def _html(piece: Piece, doubtful: Collection[str]) -> Markup:

@@ -1,22 +1,22 @@
-"""A CT in three planes with the outlines of its labels; what is in question is drawn boldly.
+"""A CT in three planes with the outlines of its labels; structures in question are drawn boldly.
 
-Planes run where most of the structures in question lie, else through the middle. Rows run up the
-page as radiologists look, the patient's right on the left; a millimetre is as long down as across.
+The planes run where most of the structures in question are, else through the middle. They are
+oriented as radiologists view them, the patient's right on the left; a millimetre is equally long
+down and across.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-import numpy.typing as npt
 
-from uvlm.arrays import Ids
+from uvlm.arrays import Array, Ids
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.pages.ct_planes import EDGES, NAMES, cut_planes, letter_edges, voxel_sizes
+from uvlm.pages.html import new_figure, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,14 +36,14 @@ _WIDTHS: Final = (1.1, 2.6)  # of other and of marked classes
 class Outlined:
     """A CT and its labels on one grid (z, y, x), and the classes in question."""
 
-    hu: npt.NDArray[Any]
+    hu: Array
     ids: Ids
     spacing: Sequence[float]
     names: Sequence[str]
     marked: Collection[int] = ()
 
     def centre(self) -> tuple[int, int, int]:
-        """Choose where the planes cross: along each axis where most marked voxels lie."""
+        """Choose where the planes cross: on each axis where most marked voxels are."""
         marked = np.isin(self.ids, sorted(self.marked))
         if not marked.any():
             z, y, x = (length // 2 for length in self.ids.shape)
@@ -54,16 +54,15 @@ class Outlined:
 
 def draw_outlines(shown: Outlined) -> bytes:
     """Draw the three planes; returns a PNG."""
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    planes = _planes(shown)
-    present = sorted({int(i) for _, ids, _ in planes for i in np.unique(ids)} - {0})
+    hu, labels = (cut_planes(array, shown.centre()) for array in (shown.hu, shown.ids))
+    planes = [*zip(hu, labels, voxel_sizes(shown.spacing), strict=True)]
+    present = sorted({int(i) for ids in labels for i in np.unique(ids)} - {0})
     heights = [ids.shape[0] * down / (ids.shape[1] * across) for _, ids, (down, across) in planes]
-    figure = Figure(
-        figsize=(3 * _INCHES, _INCHES * max(heights) + 0.5 + 0.17 * (len(present) // 6)),
-        layout="constrained",
-    )
+    # The legend below the panels has six names to a row.
+    height = _INCHES * max(heights) + 0.5 + 0.17 * (len(present) // 6)
+    figure = new_figure(3 * _INCHES, height)
     panels = figure.subplots(1, 3)
     for number, (axes, (image, ids, (down, across))) in enumerate(zip(panels, planes, strict=True)):
         low, high = WINDOW_HU
@@ -79,15 +78,7 @@ def draw_outlines(shown: Outlined) -> bytes:
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=6, fontsize=7.5,
                       frameon=False)  # fmt: skip
-    buffer = io.BytesIO()
-    figure.savefig(buffer, dpi=110, facecolor="white", format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _planes(shown: Outlined) -> list[tuple[Any, Ids, tuple[float, float]]]:
-    """Cut image and ids, each plane with the height and width of its voxels."""
-    hu, ids = (cut_planes(array, shown.centre()) for array in (shown.hu, shown.ids))
-    return [*zip(hu, ids, voxel_sizes(shown.spacing), strict=True)]
+    return png_of(figure, 110)
 
 
 def outline(
@@ -97,7 +88,8 @@ def outline(
     colour: Callable[[int], str],
     widths: tuple[float, float],
 ) -> None:
-    """Draw every class of (H, W) in its colour; the marked ones last and in the second width."""
+    """Draw every class of (H, W) in its colour; marked ones last and in the second width."""
+    # A border of background closes the outlines of structures that reach the edge.
     rows, columns = np.arange(-1, ids.shape[0] + 1), np.arange(-1, ids.shape[1] + 1)
     for number in sorted((int(i) for i in np.unique(ids) if i), key=lambda i: (i in marked, i)):
         mask = np.pad(ids == number, 1).astype(np.float32)

@@ -1,12 +1,11 @@
-"""The page that shows implausible label maps, and a few plausible ones beside them.
+"""The page of implausible label maps, with a few plausible ones for comparison.
 
-<out>    one HTML file with its pictures inside; opens offline
+<out>    one HTML file with its pictures embedded; opens offline
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +29,7 @@ DISCLAIMER: Final = (
 )
 
 
-@dataclass(frozen=True)
-class ShownCase:
-    """A case on the page: its flags, and its picture as a data URL."""
-
-    case_id: str
-    flags: Sequence[Flag]
-    picture: str
+Shown = list[dict[str, Any]]  # of each case on the page: case_id, flags, picture
 
 
 def report_label_maps(
@@ -46,7 +39,7 @@ def report_label_maps(
 
     Args:
         labels: the section `label_maps`.
-        audit: which rules, and how many plausible cases are shown.
+        audit: which rules apply, and how many plausible cases are shown.
         preprocess: manifest of the CTs on the grid.
         label_maps: manifest of the label maps.
         out: the two files without their suffix.
@@ -60,15 +53,14 @@ def report_label_maps(
     chosen = scheme(labels.dataset, labels.scheme)
     volumes, maps = rows_by_case(preprocess), rows_by_case(label_maps)
 
-    def picture(case: JudgedCase) -> bytes:
-        return draw_outlines(
-            _outlined(volumes[case.case_id], maps[case.case_id], chosen, case.flags)
-        )
+    def draw(case: JudgedCase) -> bytes:
+        volume, ids = volumes[case.case_id], maps[case.case_id]
+        return draw_outlines(_outlined(volume, ids, chosen, case.flags))
 
     flagged = [case for case in judged if case.flags]
     plausible = [case for case in judged if not case.flags and not case.is_unlabelled]
-    shown = _shown(flagged[:MOST_PICTURES], picture)
-    beside = _shown(_spread(plausible, audit.unflagged_shown), picture)
+    shown = _shown(flagged[:MOST_PICTURES], draw)
+    beside = _shown(_spread(plausible, audit.unflagged_shown), draw)
     write_json_atomic(out.with_suffix(".json"), report)
     write_text_atomic(out.with_suffix(".html"), _page(report, rules, shown, beside))
     return report
@@ -87,7 +79,7 @@ def checked_page(checked: CheckedLabels, bodies: Bodies, out: Path) -> None:
 
 
 def _outlined(volume: Row, labels: Row, chosen: LabelScheme, flags: Sequence[Flag]) -> Outlined:
-    """Load a case as it will be learned from: on the network's grid, in its scheme."""
+    """Load a case as the network will learn it: on its grid, in its scheme."""
     hu = load_array(resolve(volume, "preprocess"), volume.sha256)
     ids = load_array(resolve(labels, "label_maps"), labels.sha256)
     spacing = spacing_of(np.array(volume.extra["affine"], float))
@@ -95,24 +87,20 @@ def _outlined(volume: Row, labels: Row, chosen: LabelScheme, flags: Sequence[Fla
     return Outlined(hu, ids, spacing, chosen.names, marked)
 
 
-def _shown(cases: Sequence[JudgedCase], picture: Callable[[JudgedCase], bytes]) -> list[ShownCase]:
-    return [ShownCase(case.case_id, case.flags, png_url(picture(case))) for case in cases]
+def _shown(cases: Sequence[JudgedCase], draw: Callable[[JudgedCase], bytes]) -> Shown:
+    return [
+        {"case_id": case.case_id, "flags": case.flags, "picture": png_url(draw(case))}
+        for case in cases
+    ]
 
 
 def _spread(cases: Sequence[JudgedCase], count: int) -> list[JudgedCase]:
-    """Choose cases at even distances."""
-    if not cases or not count:
-        return []
-    places = np.unique(np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int))
+    """Choose evenly spaced cases."""
+    places = np.linspace(0, len(cases) - 1, min(count, len(cases))).astype(int)
     return [cases[place] for place in places]
 
 
-def _page(
-    report: Mapping[str, Any],
-    rules: Plausible,
-    flagged: Sequence[ShownCase],
-    plausible: Sequence[ShownCase],
-) -> str:
+def _page(report: Mapping[str, Any], rules: Plausible, flagged: Shown, plausible: Shown) -> str:
     page = {
         "report": report,
         "about": rules.document["about"],

@@ -1,7 +1,7 @@
-"""The CT slice a page shows: the axial slice of the test split with the largest lesion area.
+"""The CT slice that a page shows: the axial slice of the test split with the largest lesion area.
 
-(D, H, W) = (z, y, x), x to Left and y to Posterior: shown with row 0 on top, the patient's right
-is on the left, as radiologists look at it.
+(D, H, W) = (z, y, x), x towards Left and y towards Posterior: with row 0 on top, the patient's
+right is on the left, as radiologists view it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.arrays import Ids
+from uvlm.arrays import Array, Ids
 from uvlm.data.label_scheme import LabelScheme
 from uvlm.errors import DataError
 from uvlm.store import Row, load_array, resolve, rows_by_case
@@ -39,28 +39,28 @@ def choose_slice(
     label_maps: Path,
     generated_masks: Path,
 ) -> MaskedSlice:
-    """Look at the cases with most lesion voxels and take their slice with most of them.
+    """Of the cases with most lesion voxels, take the slice with most of them.
 
     Raises:
         DataError: no test case has an image, a label map and a predicted mask.
     """
     images, truths, masks = map(rows_by_case, (preprocess, label_maps, generated_masks))
+    lesions = sorted(classes.lesion_ids)
     able = [case for case in case_ids if case in images and case in truths and case in masks]
     if not able:
         raise DataError(generated_masks, "no test case has image, label map and predicted mask")
-    able.sort(key=lambda case: (-_lesion_voxels(truths[case], classes.lesion_ids), case))
-    areas: list[tuple[int, str, int]] = []
-    for case in able[:SHORTLIST]:
-        area = np.isin(_load(truths[case], "label_maps"), sorted(classes.lesion_ids)).sum((1, 2))
-        areas.append((int(area.max()), case, int(area.argmax())))
-    _, case_id, z = max(areas, key=lambda item: item[0])
-    return MaskedSlice(
-        case_id,
-        z,
-        _load(images[case_id], "preprocess")[z].astype(np.int16),
-        _load(truths[case_id], "label_maps")[z].astype(np.uint8),
-        _load(masks[case_id], "generate")[z].astype(np.uint8),
+    able.sort(key=lambda case: (-_lesion_voxels(truths[case], lesions), case))
+    # Manifests count voxels, so only a shortlist is read to find the largest area.
+    areas = {
+        c: np.isin(_load(truths[c], "label_maps"), lesions).sum((1, 2)) for c in able[:SHORTLIST]
+    }
+    case_id = max(areas, key=lambda case: int(areas[case].max()))
+    z = int(areas[case_id].argmax())
+    image, true, predicted = (
+        _load(rows[case_id], stage)[z]
+        for rows, stage in ((images, "preprocess"), (truths, "label_maps"), (masks, "generate"))
     )
+    return MaskedSlice(case_id, z, image, true, predicted)
 
 
 def _lesion_voxels(row: Row, lesion_ids: Collection[int]) -> int:
@@ -68,5 +68,5 @@ def _lesion_voxels(row: Row, lesion_ids: Collection[int]) -> int:
     return sum(int(voxels.get(str(number), 0)) for number in lesion_ids)
 
 
-def _load(row: Row, stage: str) -> npt.NDArray[np.generic]:
+def _load(row: Row, stage: str) -> Array:
     return load_array(resolve(row, stage), row.sha256)

@@ -1,7 +1,7 @@
-"""The summary of a run: one Markdown file and one HTML page that needs nothing but itself.
+"""The summary of a run: a Markdown file, and an HTML page that needs no other file.
 
 <out>/summary.md      numbers and reports for the terminal and the repository's web page
-<out>/summary.html    the same with figures inside; opens offline, prints on A4
+<out>/summary.html    the same with figures embedded; opens offline, prints on A4
 <out>/figures/*.png   training_curves, f1_by_abnormality, slice
 """
 
@@ -17,11 +17,11 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError
-from uvlm.files import write_text_atomic
+from uvlm.files import write_bytes_atomic, write_text_atomic
 from uvlm.pages import mask_tables, tables
 from uvlm.pages.examples import choose_examples
-from uvlm.pages.figures import f1_bars, read_history, save_figure, slice_masks, training_curves
-from uvlm.pages.highlight import Piece, Spans, colour_of
+from uvlm.pages.figures import draw_figures, read_history
+from uvlm.pages.highlight import Piece, Spans, colour_of, highlight
 from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import choose_slice
 from uvlm.store import read_quarantine
@@ -29,7 +29,7 @@ from uvlm.text.predictions import load_predictions
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
-    "read by nobody. Research use only, not a medical device."
+    "reviewed by nobody. Research use only, not a medical device."
 )
 PHANTOM_NOTE = (
     "All CTs of this run are synthetic phantoms; no number here says anything about patients."
@@ -40,7 +40,7 @@ _LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # as str.splitlines sees th
 
 @dataclass(frozen=True)
 class StageCost:
-    """What one pipeline stage took; `peak_mb` is the growth of its resident memory."""
+    """What one pipeline stage cost; `peak_mb` is the growth of its resident memory."""
 
     stage: str
     seconds: float
@@ -49,7 +49,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class SummaryInputs:
-    """Everything the page is made of.
+    """Everything that the page is made of.
 
     Args:
         index: manifest of the stage `index`.
@@ -59,12 +59,12 @@ class SummaryInputs:
         predictions: predictions JSONL.
         metrics: reports/metrics.json.
         per_class: reports/per_class.json.
-        quarantine: folder of quarantine files, one a stage.
+        quarantine: folder of quarantine files, one per stage.
         histories: history.csv of each training, in order.
         spans: marks the phrases of a report that state an abnormality.
         costs: seconds and memory of each stage, in order.
-        facts: versions, hashes and the like, shown as they are.
-        accounts: JSON files that say in `accounts` where the rows of each table went.
+        facts: versions, hashes and the like, shown unchanged.
+        accounts: JSON files whose `accounts` say what became of the rows of each table.
     """
 
     index: Path
@@ -83,37 +83,26 @@ class SummaryInputs:
 
 
 def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
-    """Draw the figures and write summary.md and summary.html below `out`."""
+    """Draw the figures and write summary.md and summary.html in `out`."""
     cases = read_index(inputs.index)
     test = scored_cases(cases)
     metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
-    masked = choose_slice(
-        [case.case_id for case in test],
-        classes,
-        inputs.preprocess,
-        inputs.label_maps,
-        inputs.generated_masks,
-    )
+    manifests = inputs.preprocess, inputs.label_maps, inputs.generated_masks
+    masked = choose_slice([case.case_id for case in test], classes, *manifests)
     histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
-    figures = {
-        "training_curves": training_curves(histories),
-        "f1_by_abnormality": f1_bars(per_class["abnormalities"]),
-        "slice": slice_masks(masked, classes),
-    }
-    paths = {name: out / "figures" / f"{name}.png" for name in figures}
-    for name, figure in figures.items():
-        save_figure(figure, paths[name])
+    figures = draw_figures(histories, per_class["abnormalities"], masked, classes)
+    for name, picture in figures.items():
+        write_bytes_atomic(out / "figures" / f"{name}.png", picture)
     reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
     examples = choose_examples(test, reports, inputs.spans, params.summarize.num_examples)
+    urls = {name: png_url(picture) for name, picture in figures.items()}
     page = _page(params, inputs, cases, metrics, per_class)
-    pictures = {name: png_url(path.read_bytes()) for name, path in paths.items()}
-    page |= {"examples": examples, "slice": masked, "figures": pictures}
-    for name in ("summary.html", "summary.md"):
-        text = render(
-            f"{name}.j2", page, colour=colour_of, md=_markdown, md_pieces=_markdown_pieces
-        )
-        write_text_atomic(out / name, text)
+    page |= {"examples": examples, "slice": masked, "figures": urls}
+    html = render("summary.html.j2", page, colour=colour_of, highlight=highlight)
+    markdown = render("summary.md.j2", page, md=_markdown, md_pieces=_markdown_pieces)
+    write_text_atomic(out / "summary.html", html)
+    write_text_atomic(out / "summary.md", markdown)
 
 
 def _page(
@@ -123,7 +112,7 @@ def _page(
     metrics: dict[str, Any],
     per_class: dict[str, Any],
 ) -> dict[str, Any]:
-    """Gather what the templates show, apart from pictures and examples."""
+    """Gather what the templates show, except pictures and examples."""
     rows = per_class["abnormalities"]
     for number, row in enumerate(rows):
         row["positives"] = tables.positives_by_split(cases, number)
@@ -162,7 +151,7 @@ def _page(
 
 
 def _markdown(text: object) -> str:
-    """Text that Markdown shows as it is: no markup, no HTML, no table breaks."""
+    """Escape text so that Markdown shows it literally: no markup, no HTML, no broken tables."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
     marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
     marks |= dict.fromkeys(map(ord, _LINE_ENDS), " ")
@@ -171,11 +160,8 @@ def _markdown(text: object) -> str:
 
 def _markdown_pieces(pieces: Sequence[Piece]) -> str:
     """Write a report with its abnormal phrases in bold."""
-    shown = [
-        f"**{_markdown(piece.text)}**" if piece.abnormality else _markdown(piece.text)
-        for piece in pieces
-    ]
-    return "".join(shown)
+    marks = ("**" if piece.abnormality else "" for piece in pieces)
+    return "".join(f"{m}{_markdown(p.text)}{m}" for m, p in zip(marks, pieces, strict=True))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

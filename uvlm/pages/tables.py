@@ -7,45 +7,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from uvlm.config import TRIVIAL
 from uvlm.data.cases import SPLITS, Case
 
 _DASH: Final = "\u2013"
 Columns = tuple[tuple[str, str], ...]
 CLAIM_COLUMNS: Final[Columns] = (
-    ("macro_f1", "F1"),
-    ("macro_precision", "Precision"),
-    ("macro_recall", "Recall"),
-    ("crg", "CRG"),
-    ("distinct_share", "Distinct"),
-    ("most_common_share", "Most common"),
-)
+    ("macro_f1", "F1"), ("macro_precision", "Precision"), ("macro_recall", "Recall"),
+    ("crg", "CRG"), ("distinct_share", "Distinct"), ("most_common_share", "Most common"),
+)  # fmt: skip
 TEXT_COLUMNS: Final[Columns] = (
     ("bleu_mean", "BLEU-mean"),
-    ("bleu_1", "B-1"),
-    ("bleu_2", "B-2"),
-    ("bleu_3", "B-3"),
-    ("bleu_4", "B-4"),
-    ("sacrebleu_13a", "sacreBLEU"),
-    ("rouge_l", "ROUGE-L"),
-    ("cider", "CIDEr"),
-)
+    ("bleu_1", "B-1"), ("bleu_2", "B-2"), ("bleu_3", "B-3"), ("bleu_4", "B-4"),
+    ("sacrebleu_13a", "sacreBLEU"), ("rouge_l", "ROUGE-L"), ("cider", "CIDEr"),
+)  # fmt: skip
 CLASSIFIER_COLUMNS: Final[Columns] = (
-    ("macro_f1", "F1 at 0.5"),
-    ("macro_precision", "Precision at 0.5"),
-    ("macro_recall", "Recall at 0.5"),
-    ("crg", "CRG at 0.5"),
-    ("macro_f1_tuned", "F1, tuned thresholds"),
-    ("macro_auroc", "AUROC"),
-    ("macro_auprc", "AUPRC"),
-)
+    ("macro_f1", "F1 at 0.5"), ("macro_precision", "Precision at 0.5"),
+    ("macro_recall", "Recall at 0.5"), ("crg", "CRG at 0.5"),
+    ("macro_f1_tuned", "F1, tuned thresholds"), ("macro_auroc", "AUROC"), ("macro_auprc", "AUPRC"),
+)  # fmt: skip
 CLASS_COLUMNS: Final[Columns] = (
-    ("report_precision", "Report P"),
-    ("report_recall", "Report R"),
-    ("report_f1", "Report F1"),
-    ("cls_f1_tuned", "Classifier F1"),
-    ("cls_auroc", "AUROC"),
-    ("cls_auprc", "AUPRC"),
-)
+    ("report_precision", "Report P"), ("report_recall", "Report R"), ("report_f1", "Report F1"),
+    ("cls_f1_tuned", "Classifier F1"), ("cls_auroc", "AUROC"), ("cls_auprc", "AUPRC"),
+)  # fmt: skip
 _BLEU_COLUMNS: Final[Columns] = TEXT_COLUMNS[:5]
 _BASELINE_LABELS: Final = {
     "constant_normal": "Constant report, all normal",
@@ -55,7 +39,6 @@ _BASELINE_LABELS: Final = {
     "nearest": "Report of the nearest training case",
     "classifier_sentences": "Classifier decisions as sentences",
 }
-TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 _HEADLINES: Final = (
     ("report.macro_f1", "Report macro-F1"),
     ("report.above_trivial", "Above best trivial baseline"),
@@ -70,7 +53,7 @@ _HEADLINES: Final = (
 
 @dataclass(frozen=True)
 class Number:
-    """A value with its 95 % interval; None where it is not defined."""
+    """A value with its 95 % interval; None where it is undefined."""
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -88,7 +71,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Headline:
-    """One number at the top of the page, with its goal where the run has one."""
+    """One number at the top of the page, with its goal if the run has one."""
 
     label: str
     number: Number
@@ -104,7 +87,7 @@ class Headline:
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One way of writing reports and its scores, in the order of the table's columns."""
+    """One way to write reports and its scores, in the order of the table's columns."""
 
     label: str
     kind: str  # ours | ceiling | trivial | informed
@@ -120,35 +103,25 @@ class ScoreTable:
     rows: list[ScoreRow]
 
 
-@dataclass(frozen=True)
-class SplitCounts:
-    """How much of the data set one split holds."""
-
-    split: str
-    cases: int
-    scans: int
-    patients: int
-
-
 def number_at(scores: Mapping[str, Any], name: str) -> Number:
-    """Look up a number of a flat metrics dictionary with its interval."""
+    """Look up a number and its interval in a flat dictionary of metrics."""
     interval = scores.get(f"{name}_ci")
     return Number(scores.get(name), (interval[0], interval[1]) if interval else None)
 
 
 def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
     """Pick the numbers a reader looks for first; `goals` holds minima by dotted name."""
-    found = []
-    for name, label in _HEADLINES:
-        section, _, key = name.partition(".")
-        found.append(Headline(label, number_at(metrics[section], key), goals.get(name)))
-    return found
+    keys = ((name.split("."), name, label) for name, label in _HEADLINES)
+    return [
+        Headline(label, number_at(metrics[section], key), goals.get(name))
+        for (section, key), name, label in keys
+    ]
 
 
 def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
-    """Make the two tables of reports: what they claim, and how near their words are.
+    """Make two tables of the reports: what they claim, and how close their words are.
 
-    Each lines up the model and every baseline, the first the ceiling, too.
+    Both list the model and every baseline, the first also the ceiling.
     """
     protocol = metrics["protocol"]
     ours = [("This model", "ours", metrics["report"])]
@@ -157,9 +130,7 @@ def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
         ours.append((_BASELINE_LABELS[name], kind, scores))
     ceiling = ("Reference reports (labeller's ceiling)", "ceiling", metrics["oracle"])
     claims = f"Abnormalities claimed, as read by the labeller {protocol['labeller']}"
-    words = (
-        "Overlap with the reference's words; BLEU, ROUGE-L, CIDEr by protocol " + protocol["bleu"]
-    )
+    words = f"Text metrics; BLEU, ROUGE-L and CIDEr by protocol {protocol['bleu']}"
     return [
         _score_table(claims, CLAIM_COLUMNS, [*ours, ceiling]),
         _score_table(words, TEXT_COLUMNS, ours),
@@ -167,7 +138,7 @@ def score_tables(metrics: Mapping[str, Any]) -> list[ScoreTable]:
 
 
 def bleu_table(metrics: Mapping[str, Any]) -> ScoreTable:
-    """Show what the cleaning protocol does to the model's BLEU."""
+    """Show how the cleaning protocol changes the model's BLEU."""
     report = metrics["report"]
     protocols = {f"{metrics['protocol']['bleu']} (headline)": report, **report["other_protocols"]}
     rows = [(name, "trivial", scores) for name, scores in protocols.items()]
@@ -185,14 +156,14 @@ def _score_table(
 
 
 def classifier_numbers(metrics: Mapping[str, Any]) -> list[tuple[str, Number]]:
-    """Every number of the classifier; none without one."""
+    """List the classifier's numbers; none without a classifier."""
     if not metrics["cls"]:
         return []
     return [(label, number_at(metrics["cls"], key)) for key, label in CLASSIFIER_COLUMNS]
 
 
 def meteor_line(report: Mapping[str, Any]) -> str:
-    """Say what METEOR is, or why it is not computed."""
+    """Report METEOR, or why it was not computed."""
     meteor = report["meteor"]
     if reason := meteor.get("not_computed"):
         return f"METEOR: not computed ({reason})."
@@ -202,7 +173,7 @@ def meteor_line(report: Mapping[str, Any]) -> str:
 
 
 def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Line up what the collapse audit found: what it is, the model, the reference reports."""
+    """List what the collapse audit found: title, the model, the reference reports."""
     distinct, copied, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
     rows = [
         (title, f"{section[key]:{form}}", f"{section[f'reference_{key}']:{form}}")
@@ -228,21 +199,24 @@ def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def class_numbers(row: Mapping[str, Any]) -> list[Number]:
-    """Scores of one abnormality, in the order of CLASS_COLUMNS."""
+    """List the scores of one abnormality in the order of CLASS_COLUMNS."""
     return [number_at(row, key) for key, _ in CLASS_COLUMNS]
 
 
-def count_splits(cases: Sequence[Case]) -> list[SplitCounts]:
-    """Cases, scans and patients of each split."""
-    counts = []
-    for split in SPLITS:
-        chosen = [case for case in cases if case.split == split]
-        scans, patients = ({c.scan_id for c in chosen}, {c.patient_id for c in chosen})
-        counts.append(SplitCounts(split, len(chosen), len(scans), len(patients)))
-    return counts
+def count_splits(cases: Sequence[Case]) -> list[dict[str, Any]]:
+    """Count the cases, scans and patients of each split."""
+    columns = {"cases": "case_id", "scans": "scan_id", "patients": "patient_id"}
+    return [
+        {"split": split}
+        | {
+            column: len({getattr(case, key) for case in cases if case.split == split})
+            for column, key in columns.items()
+        }
+        for split in SPLITS
+    ]
 
 
 def positives_by_split(cases: Sequence[Case], number: int) -> dict[str, int]:
-    """How many cases of each split show abnormality `number`."""
+    """Count the cases of each split that show abnormality `number`."""
     found = Counter(case.split for case in cases if case.abnormalities[number])
     return {split: found[split] for split in SPLITS}

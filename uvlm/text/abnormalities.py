@@ -1,7 +1,7 @@
-"""The abnormalities that reports are judged by, named and ordered as the data sets do.
+"""The abnormalities that reports are judged by, named and ordered as in the data sets.
 
-The order of ABNORMALITIES is that of CT-RATE's label columns: a label vector, a classifier output
-and a column of a metrics table all follow it.
+ABNORMALITIES has the order of CT-RATE's label columns; label vectors, classifier outputs and the
+rows of metrics tables follow it.
 """
 
 from __future__ import annotations

@@ -1,14 +1,14 @@
 """Predictions: one JSON object a line, in the order of the ids, so that anyone can score them.
 
-    case_id        which case; no id comes twice
+    case_id        which case; no id occurs twice
     report         the generated text; "" where the model wrote nothing
     patient_id     whose CT it is; intervals resample patients ("" or left out: unknown)
-    probabilities  abnormality -> probability in [0, 1] (optional; all lines name the same ones)
-    nearest        the training case that looks most like this one to the classifier (optional)
+    probabilities  abnormality -> probability in [0, 1] (optional; the same names on all lines)
+    nearest        the training case that the classifier finds most similar (optional)
     model          first digits of the model's sha256 (optional)
-    seconds        what the case took (optional)
+    seconds        how long the case took (optional)
 
-`write_predictions` writes it and `load_predictions` reads it; other keys are left alone.
+Other keys are ignored.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from uvlm.errors import DataError
 from uvlm.files import write_text_atomic
-from uvlm.tables import refuse
+from uvlm.tables import read_text, refuse
 
 _REMEDY: Final = "correct the file or write it again"
 
@@ -50,11 +49,14 @@ def load_predictions(path: Path) -> list[CasePrediction]:
     """Read JSON lines in the order of the file.
 
     Raises:
-        DataError: the file is damaged, names a case twice, or a probability is none.
+        DataError: the file is damaged, a case occurs twice, or a probability is outside 0 to 1.
     """
     loaded: dict[str, CasePrediction] = {}
     problems: list[str] = []
-    for number, line in _lines(path):
+    # Only "\n" ends a line: str.splitlines would cut reports at U+2028 and the like.
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip():
+            continue
         try:
             prediction = _parse(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -67,39 +69,22 @@ def load_predictions(path: Path) -> list[CasePrediction]:
     names = {frozenset(p.probabilities) for p in loaded.values() if p.probabilities}
     if len(names) > 1:
         differing = sorted(frozenset.union(*names) - frozenset.intersection(*names))
-        problems.append(f"not every line has a probability of {differing[0]}")
+        problems.append(f"some lines have no probability of {differing[0]}")
     refuse(path, problems, _REMEDY)
     return list(loaded.values())
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(path, "no such file", "run the stage generate") from None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        fact = f"line {line} is not UTF-8 ({error.reason})"
-        raise DataError(path, fact, _REMEDY) from None
-    numbered = enumerate(text.split("\n"), start=1)
-    return [(number, line) for number, line in numbered if line.strip()]
 
 
 def _parse(line: str) -> CasePrediction:
     row: dict[str, Any] = json.loads(line)
     report, case_id = row["report"], row["case_id"]
     if not isinstance(report, str) or not isinstance(case_id, str) or not case_id.strip():
-        raise TypeError("case_id and report must be texts, and case_id not empty")
+        raise TypeError("case_id and report must be strings, and case_id not empty")
     probabilities = {str(k): float(v) for k, v in (row.get("probabilities") or {}).items()}
     for name, value in probabilities.items():
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"the probability of {name} is {value}")
+    texts = {key: str(row.get(key) or "") for key in ("patient_id", "nearest", "model")}
+    seconds = float(row.get("seconds") or 0.0)
     return CasePrediction(
-        case_id=case_id,
-        patient_id=str(row.get("patient_id") or ""),
-        report=report,
-        probabilities=probabilities,
-        nearest=str(row.get("nearest") or ""),
-        model=str(row.get("model") or ""),
-        seconds=float(row.get("seconds") or 0.0),
+        case_id=case_id, report=report, probabilities=probabilities, seconds=seconds, **texts
     )

@@ -2,8 +2,8 @@
 
     Findings: {findings} Impressions: {impression}
 
-A section that says nothing ("Not given.", an empty table cell) is the empty string and is left out
-of the line, so that no model learns to write that something was not given.
+A section that says nothing ("Not given.", an empty table cell) becomes the empty string and is left
+out of the line, so that no model learns to write that something was not given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IMPRESSION = re.compile(rf"(?:^|(?<=\s)){IMPRESSION_HEADING}(?=\s|$)")
 
 @dataclass(frozen=True)
 class Report:
-    """What a radiologist saw and what it means; both sections are normalised when built."""
+    """What a radiologist saw and what it means; both sections are normalised on construction."""
 
     findings: str
     impression: str
@@ -42,7 +42,7 @@ class Report:
 
 
 def normalise_section(section: str) -> str:
-    """One space for every run of whitespace; empty when the section says nothing."""
+    """Make every run of whitespace one space; empty when the section says nothing."""
     section = " ".join(section.split())
     return "" if section.rstrip(" .").lower() in _SAYS_NOTHING else section
 
@@ -50,12 +50,8 @@ def normalise_section(section: str) -> str:
 def parse_report(text: str) -> Report:
     """Split a line at its headings; text without any heading is all findings.
 
-    The first impression heading wins, so that a generated report which repeats itself keeps its
-    findings apart from everything written after them.
+    Only the first impression heading counts, so that in a generated report that repeats itself the
+    findings stay apart from everything written after them.
     """
-    text = " ".join(text.split())
-    impression = _IMPRESSION.search(text)
-    before, after = (
-        (text[: impression.start()], text[impression.end() :]) if impression else (text, "")
-    )
-    return Report(_FINDINGS.sub("", before), after)
+    before, *after = _IMPRESSION.split(" ".join(text.split()), maxsplit=1)
+    return Report(_FINDINGS.sub("", before), "".join(after))

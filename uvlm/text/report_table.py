@@ -1,10 +1,10 @@
 """CSV tables of anybody's reports, read whole or refused whole.
 
-Every problem of a table is found before anything is returned, and all of them are in one DataError.
+One DataError lists every problem of a table.
 
     table = read_report_table(Path("reports.csv"), ["Findings_EN", "Impressions_EN"])
     table.ids    ("valid_1_a", "valid_2_a", ...)
-    table.texts  one text a row, columns joined by a blank line
+    table.texts  one text per row, columns joined by a blank line
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_A_TEXT: Final = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Texts and their ids, in the order of the file; no id comes twice."""
+    """Texts and their ids, in the order of the file; no id occurs twice."""
 
     path: Path
     id_column: str
@@ -43,22 +43,22 @@ def read_report_table(
         path: a UTF-8 CSV file with a header, with or without a byte order mark.
         text_columns: joined in this order by a blank line; empty fields are left out.
         id_column: the first column unless named.
-        allow_empty: take a row without any text as the empty report instead of refusing it.
+        allow_empty: read a row without any text as an empty report instead of refusing it.
 
     Raises:
         ConfigError: no text column is named, or one of them is also the id.
-        DataError: see `read_table`; an id is empty, comes twice or has blanks around it; a text is
-            missing, or "nan" stands in its place.
+        DataError: see `read_table`; an id is empty, occurs twice or has blanks around it; a text is
+            missing, or is "nan".
     """
     if not text_columns:
-        raise ConfigError("--text-column", "names no column", "name at least one")
+        raise ConfigError("--text-column", "names no column", "name at least one column")
     table = read_table(path, [*text_columns, *([id_column] if id_column else [])])
     id_column = id_column or table.columns[0]
     if not id_column:
-        raise DataError(path, "the first column has no name", "name the one with the ids")
+        raise DataError(path, "the first column has no name", "name the column of the ids")
     if id_column in text_columns:
         fact = f"{id_column} is both the id and a text"
-        raise ConfigError("--id-column", fact, "name the column that holds the ids")
+        raise ConfigError("--id-column", fact, "name the column of the ids")
     problems = [*_id_problems(table, id_column)]
     problems += _text_problems(table, text_columns, allow_empty=allow_empty)
     refuse(path, problems)
@@ -84,6 +84,6 @@ def _text_problems(table: Table, columns: Sequence[str], *, allow_empty: bool) -
         texts = {column: row.values[column].strip() for column in columns}
         for column, text in texts.items():
             if text.lower() in _NOT_A_TEXT:
-                yield f"{row.place}, column {column}: {text!r} in place of a text"
+                yield f"{row.place}, column {column}: {text!r} instead of a text"
         if not allow_empty and not any(texts.values()):
             yield f"{row.place}, column {' and '.join(columns)}: there is no text"

@@ -1,8 +1,8 @@
 """Report text to token ids and back: a byte-level BPE trained on the training split, or Qwen3's.
 
 Every byte is a token, so any text survives the round trip; frequent words become one token. Special
-tokens are ids only: a report that happens to contain the letters "<eos>" is encoded as letters.
-Ours have the first five ids. Qwen3's vocabulary plays the same parts with tokens of its own.
+tokens exist as ids only: a report that happens to contain "<eos>" is encoded letter by letter.
+Ours have the first five ids; in Qwen3's vocabulary, tokens of its own play the same parts.
 """
 
 from __future__ import annotations
@@ -21,34 +21,25 @@ from uvlm.qwen_folder import qwen_file
 
 FILE_NAME: Final = "tokenizer.json"
 PAD: Final = "<pad>"
-START_OF_IMAGE: Final = "<start_of_image>"
-END_OF_IMAGE: Final = "<end_of_image>"
-BOS: Final = "<bos>"
-EOS: Final = "<eos>"
-SPECIAL_TOKENS: Final = (PAD, START_OF_IMAGE, END_OF_IMAGE, BOS, EOS)
-# In the same order; <|im_end|> is where Qwen3's own answers end.
+SPECIAL_TOKENS: Final = (PAD, "<start_of_image>", "<end_of_image>", "<bos>", "<eos>")
+# In the same order; Qwen3 ends its own answers with <|im_end|>.
 QWEN3_SPECIAL_TOKENS: Final = (
-    "<|endoftext|>",
-    "<|vision_start|>",
-    "<|vision_end|>",
-    "<|im_start|>",
-    "<|im_end|>",
-)
+    "<|endoftext|>", "<|vision_start|>", "<|vision_end|>", "<|im_start|>", "<|im_end|>",
+)  # fmt: skip
 _NUM_BYTES: Final = 256
 
 
 class Tokenizer:
-    """Encodes and decodes reports; special tokens are added by whoever builds a sequence."""
+    """Encodes and decodes reports; whoever builds a sequence adds the special tokens."""
 
     def __init__(
         self, bpe: tokenizers.Tokenizer, special_tokens: Sequence[str] = SPECIAL_TOKENS
     ) -> None:
-        """`special_tokens` are those that pad, start and end an image, start and end a report."""
+        """`special_tokens`: padding, start and end of an image, start and end of a report."""
         self._bpe = bpe
-        self._bpe.encode_special_tokens = True
+        self._bpe.encode_special_tokens = True  # "<eos>" in a text is text
         self.is_qwen3 = special_tokens == QWEN3_SPECIAL_TOKENS
-        vocabulary = bpe.get_vocab()
-        ids = [vocabulary[token] for token in special_tokens]
+        ids = map(bpe.get_vocab().__getitem__, special_tokens)
         self.pad_id, self.start_of_image_id, self.end_of_image_id, self.bos_id, self.eos_id = ids
 
     @property
@@ -76,7 +67,7 @@ class Tokenizer:
 
     @classmethod
     def read(cls, path: Path, remedy: str) -> Tokenizer:
-        """Read a tokenizer.json; `remedy` is what to do if it is none."""
+        """Read a tokenizer.json; `remedy` says what to do if it is missing or damaged."""
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
@@ -88,26 +79,21 @@ class Tokenizer:
         if all(bpe.token_to_id(token) is not None for token in QWEN3_SPECIAL_TOKENS):
             return cls(bpe, QWEN3_SPECIAL_TOKENS)
         for index, token in enumerate(SPECIAL_TOKENS):
-            if bpe.token_to_id(token) != index:
-                raise DataError(
-                    path, f"{token} has id {bpe.token_to_id(token)}, not {index}", remedy
-                )
+            if (found := bpe.token_to_id(token)) != index:
+                raise DataError(path, f"{token} has id {found}, not {index}", remedy)
         return cls(bpe)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
-    """Learn at most `vocabulary_size` tokens from the texts, whose order does not matter."""
+    """Learn at most `vocabulary_size` tokens from the texts; their order does not matter."""
     texts = [text for text in texts if text.strip()]
     if not texts:
-        raise DataError("tokenizer", "there is no training report", "check the splits of index")
+        raise DataError("tokenizer", "there are no training reports", "check the splits of index")
     smallest = len(SPECIAL_TOKENS) + _NUM_BYTES
     if vocabulary_size < smallest:
-        raise ConfigError(
-            "tokenizer.vocabulary_size",
-            f"{vocabulary_size} is too small for {len(SPECIAL_TOKENS)} special tokens and "
-            f"{_NUM_BYTES} bytes",
-            f"use {smallest} or more",
-        )
+        needs = f"{len(SPECIAL_TOKENS)} special tokens and {_NUM_BYTES} bytes"
+        fact = f"{vocabulary_size} is too small for {needs}"
+        raise ConfigError("tokenizer.vocabulary_size", fact, f"use {smallest} or more")
     bpe = tokenizers.Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
@@ -122,16 +108,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Tokenizer:
 
 
 def run(config: TokenizerConfig, texts: Iterable[str], out_dir: Path) -> Tokenizer:
-    """Make the tokenizer of a profile from its training reports and save it.
-
-    Args:
-        config: the section `tokenizer`.
-        texts: report texts of the training split only.
-        out_dir: folder that gets tokenizer.json.
-    """
+    """Make a profile's tokenizer from the reports of its training split; save it in `out_dir`."""
     if config.kind == "qwen3":
         path = qwen_file(FILE_NAME)
-        tokenizer = Tokenizer.read(path, "let UVLM_QWEN3 name a folder of Qwen3 as published")
+        tokenizer = Tokenizer.read(path, "set UVLM_QWEN3 to a folder of Qwen3 as published")
         if not tokenizer.is_qwen3:
             raise DataError(path, "is not Qwen3's tokenizer", "use the folder as published")
     else:

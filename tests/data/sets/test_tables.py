@@ -51,7 +51,7 @@ def test_all_errors_of_a_table_are_in_one_message(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_labels(write(tmp_path, text))
     assert caught.value.fact.count("is missing") == 17
-    for fact in ("Cardiomegaly comes twice", "row 1 (line 2) has 2 fields", "and 2 more"):
+    for fact in ("Cardiomegaly occurs twice", "row 1 (line 2) has 2 fields", "and 2 more"):
         assert fact in caught.value.fact
     assert "\n" not in str(caught.value)
 
