@@ -15,14 +15,6 @@ from torch import Tensor
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 
-__all__ = [
-    "class_weights",
-    "deep_supervision_loss",
-    "dice_cross_entropy",
-    "pool_labels",
-    "positive_weights",
-]
-
 
 def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
     """Cross-entropy weight (1 / frequency) ^ power, at most `cap`; background and unseen are 1."""
