@@ -131,7 +131,7 @@ def _fit(
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
     )
-    return fit(fabric, net, optimizer, task, config, watch, initial).numbers
+    return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
 
 def _pos_weight(config: TrainClsConfig, examples: Sequence[Example]) -> Tensor | None:
@@ -162,6 +162,7 @@ def _warm_up(
         optimizer = build_optimizer(net.classifier, config.optim)
         head = Watch(watch.tracker, watch.progress, state, prefix="head_")
         best = fit(volumes[1].fabric, net.classifier, optimizer, task, config, head)
+    best.put_into(net.classifier)
     return Best(0, best.score, best.metrics, whole_weights(net))
 
 

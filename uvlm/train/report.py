@@ -162,7 +162,7 @@ def _fit(
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
     )
-    return fit(fabric, net, optimizer, task, config, watch).numbers
+    return fit(fabric, net, optimizer, task, config, watch).put_into(net)
 
 
 def _standardise(uvlm: UVLM, data: ReportData, channels: Sequence[int]) -> None:

@@ -63,10 +63,10 @@ def train_seg(
         preprocess: manifest of the stage `preprocess`.
         label_maps: manifest of the stage `label_maps`.
         out: model folder, data/models/seg.
-        training: its fingerprint, and who watches it.
+        training: its fingerprint and observers.
 
     Returns:
-        The validation numbers of the weights kept: `val_dice`, `val_lesion_dice`, `best_step`.
+        The validation numbers of the saved weights: `val_dice`, `val_lesion_dice`, `best_step`.
     """
     labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
     seed_everything(params.seed)
@@ -112,20 +112,17 @@ def _fit(
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
     objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches, validate, params.seed)
-    return fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch).numbers
+    best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
+    return best.put_into(unet)
 
 
 def _save(
     params: Params, record: Mapping[str, Any], unet: nn.Module, labels: LabelScheme, out: Path
 ) -> None:
-    config = SegModelConfig(
-        encoder=params.encoder,
-        grid=params.preprocess.grid,
-        params=dict(record),
-        class_names=labels.names,
-    )
+    grid, names, record = params.preprocess.grid, labels.names, dict(record)
+    config = SegModelConfig(encoder=params.encoder, grid=grid, params=record, class_names=names)
     modules = {"unet": weights_of(unet), "encoder": weights_of(unet.get_submodule("encoder"))}
-    prepared = contract(params.preprocess) | {"label_names": labels.names}
+    prepared = contract(params.preprocess) | {"label_names": names}
     if place().is_first:
         save_model(out, modules, config, prepared)
 

@@ -61,11 +61,8 @@ class SegBatches:
     def __post_init__(self) -> None:
         grid = self.preprocess.grid
         if any(edge > size for edge, size in zip(self.config.patch, grid, strict=True)):
-            raise ConfigError(
-                "train_seg.patch",
-                f"{list(self.config.patch)} exceeds preprocess.grid {list(grid)}",
-                "use a smaller patch",
-            )
+            fact = f"{list(self.config.patch)} exceeds preprocess.grid {list(grid)}"
+            raise ConfigError("train_seg.patch", fact, "use a smaller patch")
 
     def __call__(self, index: int) -> SegBatch:
         rng = generator(self.seed, "seg", index)

@@ -18,7 +18,6 @@ from torch import nn
 
 from uvlm.config import TrainConfig
 from uvlm.errors import ConfigError, Interrupted
-from uvlm.model.weights import load_weights
 from uvlm.processes import place
 from uvlm.seeding import generator
 from uvlm.tracking import Progress, Tracker
@@ -29,7 +28,7 @@ from uvlm.train.loop.interrupts import Signals
 from uvlm.train.loop.memory import Step, out_of_memory_explained
 from uvlm.train.loop.optim import set_learning_rate
 from uvlm.train.loop.resume import Best, ResumeFolder
-from uvlm.train.loop.sharding import gathered, spread, whole_copy, whole_weights
+from uvlm.train.loop.sharding import gathered, whole_copy, whole_weights
 from uvlm.train.losses.objectives import Objective
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def fit(
     watch: Watch,
     initial: Best | None = None,
 ) -> Best:
-    """Train for `config.steps` steps, continuing an interrupted run; leave the best weights.
+    """Train for `config.steps` steps, continuing an interrupted run; return the best weights.
 
     Everything random is a function of (seed, step): a run that was stopped anywhere and continued
     ends with the same weights as one that was not. `initial` is the score to beat.
@@ -135,7 +134,6 @@ def fit(
                 raise Interrupted(stage, fact, "run the same command to continue")
     if best is None:
         raise ConfigError(stage, "cannot train for 0 steps", "use 1 or more")
-    load_weights(model, spread(best.weights, model), "the best weights")
     return best
 
 

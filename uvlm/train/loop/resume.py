@@ -45,9 +45,9 @@ class Best:
     metrics: dict[str, float]
     weights: dict[str, Tensor]
 
-    @property
-    def numbers(self) -> dict[str, float]:
-        """What a training returns: the metrics, and `best_step`."""
+    def put_into(self, model: nn.Module) -> dict[str, float]:
+        """Load the weights into `model`; return their metrics and `best_step`."""
+        load_weights(model, spread(self.weights, model), "the best weights")
         return {**self.metrics, "best_step": float(self.step)}
 
 
@@ -107,14 +107,11 @@ class ResumeFolder:
         if not self.exists():
             return 0, None
         header, tensors = self._read()
-        size = place().world_size
-        if header["processes"] != size:
-            raise SetupError(
-                self.path,
-                f"{header['processes']} processes saved it and {size} would go on, with different "
-                "batches in every step",
-                f"start {header['processes']}, or delete {self.folder} to train from the start",
-            )
+        saved, size = header["processes"], place().world_size
+        if saved != size:
+            fact = f"{saved} processes saved it and {size} would go on, with other batches a step"
+            remedy = f"start {saved}, or delete {self.folder} to train from the start"
+            raise SetupError(self.path, fact, remedy)
         load_weights(model, spread(_under("model.", tensors), model), self.path)
         _load_optimizer(optimizer, _under("optimizer.", tensors))
         best = header.get("best")
@@ -153,9 +150,8 @@ class ResumeFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise SetupError(
-                self.folder, f"another process is running {self.stage}", "wait for it or stop it"
-            ) from None
+            fact = f"another process is running {self.stage}"
+            raise SetupError(self.folder, fact, "wait for it or stop it") from None
         return lock
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -175,11 +171,8 @@ class ResumeFolder:
                     f"continuing from step {header['step']}, saved in {path.name}\n"
                 )
             return header, tensors
-        raise DataError(
-            self.path,
-            f"damaged training state ({'; '.join(problems)})",
-            f"delete {self.folder} and run again to train from the start",
-        )
+        remedy = f"delete {self.folder} and run again to train from the start"
+        raise DataError(self.path, f"damaged training state ({'; '.join(problems)})", remedy)
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
