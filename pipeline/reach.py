@@ -20,8 +20,8 @@ from uvlm.files import file_sha256, key_of
 PACKAGES: Final = ("uvlm", "pipeline")
 # How and where a stage is run, how it is recorded and what it says when it fails decide no result.
 EXEMPT: Final = (
-    "pipeline.stage", "pipeline.launch", "pipeline.progress", "pipeline.runs", "uvlm.environment",
-    "uvlm.errors", "uvlm.tracking",
+    "pipeline.dvc_yaml", "pipeline.stage", "pipeline.launch", "pipeline.progress", "pipeline.runs",
+    "uvlm.environment", "uvlm.errors", "uvlm.tracking",
 )  # fmt: skip
 _WHOLE: Final = "*"
 _OPENERS: Final = {"importlib.resources.files", "jinja2.PackageLoader"}

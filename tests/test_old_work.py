@@ -16,7 +16,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from pipeline import download, encode, generate, index, label_maps, preprocess, pseudo_label
+from pipeline import (
+    code,
+    download,
+    encode,
+    generate,
+    index,
+    label_maps,
+    preprocess,
+    pseudo_label,
+    train_seg,
+)
 from pipeline.dvc_yaml import read_declarations
 from pipeline.paths import manifest
 from pipeline.runs.mlflow_publish import MlflowStore
@@ -35,6 +45,7 @@ from uvlm.model.load import load_classifier, load_segmenter
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 
+ROOT = Path(__file__).parents[1]
 GOLDEN = Path(__file__).parent / "golden" / "before_the_moves"
 THEN = json.loads((GOLDEN / "numbers.json").read_text(encoding="utf-8"))
 OVER_CASES: dict[str, Callable[[Stage], object]] = {
@@ -89,6 +100,10 @@ def _alike(labels: npt.NDArray[np.uint8], voxels_by_class: list[int]) -> None:
 
 
 def test_every_stage_finds_its_cases_in_the_store_and_names_them_as_before(old: Path) -> None:
+    """With today's code described, each also makes some cases again and finds them equal."""
+    for folder in ("uvlm", "pipeline"):
+        (old / folder).symlink_to(ROOT / folder)
+    assert execute("code", code.describe) == 0
     stored = _images(old / "data" / "store")
     for name, work in OVER_CASES.items():
         written = manifest(name.replace("@", "_"))
@@ -97,6 +112,8 @@ def test_every_stage_finds_its_cases_in_the_store_and_names_them_as_before(old: 
         assert execute(name, work) == 0, name
         assert written.read_bytes() == before, name
         assert _images(old / "data" / "store") == stored, name
+    compared = {path.parts[-3] for path in (old / "data" / "store" / "code").glob("*/*/*")}
+    assert compared == {"phantom", "preprocess", "pseudo_label", "label_maps", "encode", "generate"}
 
 
 def _images(store: Path) -> dict[Path, tuple[int, int]]:
@@ -133,6 +150,19 @@ def _runs() -> list[tuple[str, str, str]]:
     with MlflowStore.open() as store:
         found = store.client.search_runs([store.experiment("phantom")])
     return [(r.data.tags.get("dvc.stage", "parent"), r.info.run_id, r.info.status) for r in found]
+
+
+def test_an_interrupted_training_begins_anew_and_says_so_in_one_line(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its state was named by parameters and inputs only: nobody knows whether the code is that."""
+    (left,) = (old / ".uvlm" / "state").iterdir()
+    assert execute("train_seg", train_seg.segment) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if str(left) in line]
+    assert len(said) == 1
+    assert "begins at step 0" in said[0]
+    assert "code" in said[0]
+    assert (left / "state.safetensors").exists()
 
 
 def test_the_state_of_an_interrupted_training_is_read(old: Path) -> None:

@@ -60,6 +60,8 @@ def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(root / "dvc.yaml", folder)
+    for package in ("uvlm", "pipeline"):  # which the stage `code` reads
+        (folder / package).symlink_to(root / package)
     write_params(folder, document)
     return folder
 

@@ -176,8 +176,8 @@ EDITS = [
     Edit(
         "augmentation",
         "uvlm/train/augmentation/spatial.py",
-        "(half_source, 0.5)",
-        "(half_source, 0.6)",
+        'padding_mode="border"',
+        'padding_mode="zeros"',
         TRAININGS | {"encode"},
     ),
     Edit(

@@ -111,18 +111,19 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
     return {script: calls for script, calls in missing.items() if calls}
 
 
-# Functions and classes of ours that are called, but not what importing a module calls.
+# Functions and classes of ours that are called, but not by importing a module or recording a run.
 _WRITE_DOWN_WHAT_RUNS = """
 import atexit, os, sys, threading
 
 seen, root = set(), os.getcwd() + os.sep
+outside = ("<frozen importlib._bootstrap>", os.path.join(root, "pipeline", "runs"))
 
 
 def note(frame, event, argument):
     code = frame.f_code
     if code in seen or not code.co_filename.startswith((f"{root}uvlm", f"{root}pipeline")):
         return
-    while frame and frame.f_code.co_filename != "<frozen importlib._bootstrap>":
+    while frame and not frame.f_code.co_filename.startswith(outside):
         frame = frame.f_back
     if frame is None:
         seen.add(code)
