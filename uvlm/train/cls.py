@@ -32,7 +32,7 @@ from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Training
-from uvlm.train.batches import Arrays, CaseSampler
+from uvlm.train.batches import Arrays
 from uvlm.train.cls_features import ClsValidation, FeatureInputs, Volumes
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
@@ -96,8 +96,7 @@ def train_cls(
         return {}
     with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
-        watch = Watch(training.tracker, training.progress, state)
-        metrics = _fit(params, net, data, watch, training.fingerprint)
+        metrics = _fit(params, net, data, state, training)
         used = [[example.case_id for example in examples] for examples in data]
         fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
         _save(params, training.params, net, metrics, fits, out)
@@ -105,80 +104,82 @@ def train_cls(
 
 
 def _fit(
-    params: Params, net: ClassifierNet, data: Sequence[list[Example]], watch: Watch, key: str
+    params: Params,
+    net: ClassifierNet,
+    data: Sequence[list[Example]],
+    state: ResumeFolder,
+    training: Training,
 ) -> dict[str, float]:
     """Leave the best weights in `net`; `data` holds the training and the validation cases."""
     config = params.train_cls
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in [*train, *val]))
-    read = [VolumeInputs(e, arrays, params.preprocess, config.augment) for e in (train, val)]
-    volumes = [Volumes(inputs, fabric) for inputs in read]
+    inputs = [VolumeInputs(e, arrays, params.preprocess, config.augment) for e in (train, val)]
+    volumes = [Volumes(each, fabric) for each in inputs]
     names = abnormality_names(params)
-    watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = ClsObjective(pos_weight=_pos_weight(config, train))
+    training.tracker.params({"train_cases": len(train), "val_cases": len(val)})
+    objective = _objective(config, train)
     if objective.pos_weight is not None:
         weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
-        watch.tracker.params({"pos_weight": weights})
+        training.tracker.params({"pos_weight": weights})
     sampler = case_sampler(train, config.balanced_fraction)
+    batches = ClsBatches("cls", train, inputs[0], sampler, config.batch_size, params.seed)
+    validate = ClsValidation(volumes[1], val, names)
     initial = None
-    # A joint training that has left a state needs no warm-up: its classifier is in there.
-    if config.head_warmup_steps and not watch.resume.exists():
-        head = replace(objective, name="cls_head")
-        initial = _warm_up(params, net, volumes, head, sampler, watch, key)
-    batches = ClsBatches("cls", train, read[0], sampler, config.batch_size, params.seed)
-    task = Task(objective, batches, ClsValidation(volumes[1], val, names), params.seed)
+    # Once joint training has left a state, the warmed-up classifier is in it.
+    if config.head_warmup_steps and not state.exists():
+        joint = (objective, batches, validate)
+        initial = _warm_up(_warm_up_config(config), net, volumes, joint, training)
+    task = Task(objective, batches, validate, params.seed)
+    watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
     )
     return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
 
-def _pos_weight(config: TrainClsConfig, examples: Sequence[Example]) -> Tensor | None:
-    """Weigh a positive in the BCE, (A,), by the training cases; None weighs all alike."""
+def _objective(config: TrainClsConfig, train: Sequence[Example]) -> ClsObjective:
+    """Weigh positives by their rarity among the training cases, if the parameters say so."""
     if config.pos_weight == "none":
-        return None
-    return positive_weights(torch.from_numpy(abnormality_table(examples)), config.pos_weight_cap)
+        return ClsObjective()
+    flags = torch.from_numpy(abnormality_table(train))
+    return ClsObjective(pos_weight=positive_weights(flags, config.pos_weight_cap))
 
 
 def _warm_up(
-    params: Params,
+    config: TrainClsConfig,
     net: ClassifierNet,
     volumes: Sequence[Volumes],
-    objective: ClsObjective,
-    sampler: CaseSampler,
-    watch: Watch,
-    key: str,
+    joint: tuple[ClsObjective, ClsBatches, ClsValidation],
+    training: Training,
 ) -> Best:
     """Train the classifier alone on cached features; return what joint training has to beat."""
-    config = _warm_up_config(params.train_cls)
-    train, val = (v.inputs.examples for v in volumes)
-    with ResumeFolder("train_cls_head", key) as state:
+    objective, batches, validate = joint
+    fabric = volumes[0].fabric
+    with ResumeFolder("train_cls_head", training.fingerprint) as state:
         features, val_features = (FeatureInputs.of(net.encoder, v) for v in volumes)
-        size, names = config.batch_size, abnormality_names(params)
-        batches = ClsBatches("cls_head", train, features, sampler, size, params.seed)
-        inputs = [volumes[1].fabric.to_device(val_features.features.float())]
-        task = Task(objective, batches, ClsValidation(inputs, val, names), params.seed)
+        task = Task(
+            replace(objective, name="cls_head"),
+            replace(batches, name="cls_head", inputs=features, batch_size=config.batch_size),
+            replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
+            batches.seed,
+        )
         optimizer = build_optimizer(net.classifier, config.optim)
-        head = Watch(watch.tracker, watch.progress, state, prefix="head_")
-        best = fit(volumes[1].fabric, net.classifier, optimizer, task, config, head)
+        watch = Watch(training.tracker, training.progress, state, prefix="head_")
+        best = fit(fabric, net.classifier, optimizer, task, config, watch)
     best.put_into(net.classifier)
     return Best(0, best.score, best.metrics, whole_weights(net))
 
 
 def _warm_up_config(config: TrainClsConfig) -> TrainClsConfig:
-    """Change a joint training's numbers to those of the warm-up."""
-    steps = config.head_warmup_steps
+    """Replace the numbers of joint training by those of the warm-up."""
+    steps, size = config.head_warmup_steps, config.head_warmup_batch_size
     warmup_steps = min(config.optim.warmup_steps, steps // 10)
     adamw = {"optimizer": "adamw", "lr": config.head_warmup_lr, "warmup_steps": warmup_steps}
-    return config.model_copy(
-        update={
-            "steps": steps,
-            "val_every": max(1, steps // 3),
-            "batch_size": config.head_warmup_batch_size,
-            "optim": config.optim.model_copy(update=adamw),
-        }
-    )
+    optim = config.optim.model_copy(update=adamw)
+    often = {"steps": steps, "val_every": max(1, steps // 3)}
+    return config.model_copy(update=often | {"batch_size": size, "optim": optim})
 
 
 def _save(
@@ -200,9 +201,7 @@ def _save(
         abnormalities=names,
     )
     modules = {"encoder": weights_of(net.encoder), "classifier": weights_of(net.classifier)}
-    files = {
-        THRESHOLDS: (json.dumps(thresholds, indent=2) + "\n").encode("utf-8"),
-        FITTED_ON: fits_text(fits).encode("utf-8"),
-    }
+    texts = {THRESHOLDS: json.dumps(thresholds, indent=2) + "\n", FITTED_ON: fits_text(fits)}
+    files = {name: text.encode("utf-8") for name, text in texts.items()}
     if place().is_first:
         save_model(out, modules, config, contract(params.preprocess), files)

@@ -143,16 +143,15 @@ def _fit(
         if config.gradient_checkpointing:
             recompute_blocks(encoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)
-    stage, limit = params.injection.reference_stage, params.decoder.max_report_tokens
+    grid, limit = params.preprocess.grid, params.decoder.max_report_tokens
+    stage, strides = params.injection.reference_stage, params.encoder.strides
     cut = sum(ids[-1] != parts.tokenizer.eos_id for ids in data.train.reports)
     watch.tracker.params(
         {
             "train_cases": len(data.train.cases),
             "val_cases": len(data.val.cases),
             "reports_cut_at_max_tokens": cut,
-            "num_visual_tokens": num_visual_tokens(
-                params.preprocess.grid, params.encoder.strides, stage
-            ),
+            "num_visual_tokens": num_visual_tokens(grid, strides, stage),
             "injection_plan": {f"layer {j}": f"stage {i}" for j, i in parts.uvlm.plan.items()},
         }
     )

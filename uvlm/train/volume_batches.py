@@ -21,13 +21,12 @@ from uvlm.errors import ConfigError, DataError
 from uvlm.seeding import generator
 from uvlm.train.augmentation import patches
 from uvlm.train.augmentation.augment import augment_intensity, augment_volume, draw_roll, roll
-from uvlm.train.augmentation.patches import Slices
 from uvlm.train.augmentation.spatial import draw_warp, middle
 from uvlm.train.batches import Arrays, CaseSampler, ClsBatch, Inputs, SegBatch
 
 
 def read_voxels(
-    example: Example, arrays: Arrays, config: PreprocessConfig, slices: Slices | None = None
+    example: Example, arrays: Arrays, config: PreprocessConfig, slices: patches.Slices | None = None
 ) -> Voxels:
     """Read the normalised voxels of a case, or of one region of it."""
     path = example.volume
@@ -94,7 +93,7 @@ class SegBatches:
 
     def _place(
         self, example: Example, label_map: Path, rng: np.random.Generator
-    ) -> tuple[Slices, Floats]:
+    ) -> tuple[patches.Slices, Floats]:
         """Choose a patch, and the point that keeps its place when the patch is turned or scaled."""
         patch = self.config.patch
         if rng.random() < self.config.foreground_fraction:

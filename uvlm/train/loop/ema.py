@@ -51,7 +51,7 @@ class Ema:
     def _swap(self) -> None:
         for parameter in self._parameters():
             average: Tensor | None = self.optimizer.state[parameter].get(SLOT)
-            if average is not None:
+            if average is not None:  # swapped in place: others hold these tensors
                 weights = parameter.clone()
                 parameter.copy_(average)
                 average.copy_(weights)

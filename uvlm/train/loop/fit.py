@@ -169,6 +169,7 @@ def _validate(
     scores = Scores(-math.inf, {})
     with gathered(model):
         if fabric.is_global_zero:
+            # Not `network`: the forward pass of DDP would wait for the other processes.
             model.eval()
             with torch.no_grad(), fabric.autocast():
                 scores = task.validate(model)

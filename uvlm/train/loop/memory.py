@@ -107,12 +107,11 @@ def _explanation(step: Step, reason: str) -> SetupError:
     step.optimizer.zero_grad(set_to_none=True)
     if step.fabric.device.type == "cuda":
         torch.cuda.empty_cache()
-    fixed = _fixed(step)
+    fixed, batch_size = _fixed(step), 1
     try:
         batch = step.batch()
     except (RuntimeError, MemoryError):
         fixed["batch"] = (0, "not even this fits")
-        batch_size = 1
     else:
         batch_size = len(batch.case_ids)
         size = sum(tensor.nbytes for tensor in tensors_of(batch, "").values())

@@ -37,6 +37,7 @@ def parameter_groups(
     Returns:
         Up to four groups, each with `lr`, `base_lr` and `weight_decay`.
     """
+    # By identity: a tied output layer is an embedding under another name.
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -45,6 +46,7 @@ def parameter_groups(
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
+        # Norms and biases have one axis; learned queries and positions are not named weight.
         is_matrix = name.endswith("weight") and parameter.ndim > 1
         decays = is_matrix and id(parameter) not in embeddings
         lr = config.lr * (encoder_lr_scale if in_encoder else 1.0)

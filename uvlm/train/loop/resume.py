@@ -73,7 +73,7 @@ class ResumeFolder:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._lock is not None:
-            if kind is None:
+            if kind is None:  # after an error or a signal the state stays
                 shutil.rmtree(self.folder)
             self._lock.close()
 
@@ -128,6 +128,7 @@ class ResumeFolder:
             fact = f"{len(payload):,} bytes of training state cannot be written ({error.strerror})"
             remedy = "make room and run the same command; it continues from the state before"
             raise SetupError(self.folder, fact, remedy) from None
+        # Killed between these two renames, the next run reads `previous`.
         if self.path.exists():
             self.path.replace(self.previous)
         written.replace(self.path)

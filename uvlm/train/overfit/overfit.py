@@ -102,8 +102,7 @@ def overfit(
         native = subject.geometry.labels_to_native(predicted)
         write_segmentation(temporary, native, subject.scheme.names)
         spacing = LabelMap(predicted, subject.geometry.grid_affine).spacing
-        picture = temporary / PICTURE
-        draw_planes(picture, subject.hu, spacing, (subject.truth, predicted), dice)
+        draw_planes(temporary / PICTURE, subject.hu, spacing, (subject.truth, predicted), dice)
     return metrics
 
 
@@ -134,7 +133,7 @@ class Subject:
     def batch(self, index: int, rarity: npt.NDArray[np.float64]) -> SegBatch:
         """Draw batch `index`: patches anywhere or around a voxel, favouring rare classes."""
         config = self.config
-        rng = generator(config.seed, "overfit", index)
+        rng = generator(config.seed, "overfit", index)  # a batch is a function of its number
         present = {c: int(n) for c, n in enumerate(self.counts) if n}
         places = []
         for _ in range(config.batch_size):
@@ -181,12 +180,11 @@ def _train(
     optimizer = build_optimizer(unet, config.optim)
     start = time.monotonic()
     _set_training(unet, True)
-    step = 0
-    while step < config.steps:
+    for step in range(config.steps):
         # The schedule reaches its end whichever runs out first, steps or time.
         share = max(step / config.steps, (time.monotonic() - start) / (deadline - start))
         if share >= 1:
-            break
+            return step
         set_learning_rate(optimizer, int(share * config.steps), config.steps, config.optim)
         batch = subject.batch(step, rarity)
         x, target = batch.x.to(segmenter.device), batch.target.to(segmenter.device)
@@ -200,10 +198,9 @@ def _train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), config.optim.clip_norm)
         optimizer.step()
-        step += 1
         if progress is not None:
-            progress.update(step, config.steps, value)
-    return step
+            progress.update(step + 1, config.steps, value)
+    return config.steps
 
 
 def _labels(segmenter: Segmenter, subject: Subject) -> Ids:

@@ -54,11 +54,12 @@ def draw_planes(
     axes = figure.subplots(len(_ROWS), len(_PLANES))
     for column, (plane, index) in enumerate(zip(_PLANES, busiest_slices(truth), strict=True)):
         image = np.moveaxis(hu, column, 0)[index]
+        height, width = (edge for axis, edge in enumerate(spacing) if axis != column)
         for row, (name, labels) in enumerate(zip(_ROWS, label_maps, strict=True)):
             ax = axes[row, column]
             # Rows run to Posterior in an axial plane, to Superior in the others.
             origin = "lower" if column else "upper"
-            ax.imshow(image, aspect=_aspect(spacing, column), origin=origin, **_GREYS)
+            ax.imshow(image, aspect=height / width, origin=origin, **_GREYS)
             _outline(ax, np.moveaxis(labels, column, 0)[index], colours)
             ax.set_title(f"{plane}, {name}")
             ax.set_axis_off()
@@ -85,9 +86,3 @@ def _outline(ax: Axes, labels: Ids, colours: Mapping[int, Any]) -> None:
         mask = labels == class_id
         if mask.any() and not mask.all():
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.2)
-
-
-def _aspect(spacing: tuple[float, float, float], axis: int) -> float:
-    """Divide the height of a pixel by its width, in the plane across this axis."""
-    rows, columns = (edge for number, edge in enumerate(spacing) if number != axis)
-    return rows / columns
