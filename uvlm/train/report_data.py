@@ -70,8 +70,8 @@ def read_report_data(
     clean: Inputs = _token_inputs(params, val, rows)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, cases) for cases in (train, val))
-    batches = [_batches(params, *part, tokenizer) for part in ((train, noisy), (val, clean))]
-    return ReportData(*batches, mean, std)
+    batches = _batches(params, train, noisy, tokenizer)
+    return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
 
 
 def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:

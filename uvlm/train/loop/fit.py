@@ -143,8 +143,8 @@ def _backward(
     """Accumulate the mean gradient of this step's batches in the model; return their losses."""
     measured = []
     for micro in range(accumulate):
-        number, batch = next(batches)
-        batch = fabric.to_device(batch)
+        number, prepared = next(batches)
+        batch: Any = fabric.to_device(prepared)
         _seed_torch(task, step, micro * fabric.world_size + fabric.global_rank)
         # Gradients are averaged over the processes once a step, with the last micro-batch.
         with fabric.no_backward_sync(network, enabled=micro + 1 < accumulate):
