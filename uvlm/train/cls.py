@@ -155,8 +155,7 @@ def _warm_up(
     training: Training,
 ) -> Best:
     """Train the classifier alone on cached features; return what joint training has to beat."""
-    objective, batches, validate = joint
-    fabric = volumes[0].fabric
+    fabric, (objective, batches, validate) = volumes[0].fabric, joint
     with ResumeFolder("train_cls_head", training.fingerprint) as state:
         features, val_features = (FeatureInputs.of(net.encoder, v) for v in volumes)
         task = Task(
