@@ -9,7 +9,7 @@ from benchmarks.measure import cpu_seconds, cpu_seconds_of_both, peak_growth_mb
 from benchmarks.ratios import Ratio
 from benchmarks.sizes import Size
 from uvlm.config import Grid
-from uvlm.train.losses.losses import dice_cross_entropy
+from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 
 BATCH, BLOCK = 2, 8
 Inputs = tuple[Tensor, Tensor]

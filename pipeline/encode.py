@@ -9,7 +9,7 @@ from pipeline.stage import Stage, run_stage
 def encode(stage: Stage) -> None:
     """Store the aligned tokens of every case under the encoder's hash."""
     from uvlm.inference.encode import encode_cases
-    from uvlm.train.augmentation.views import CachedViews
+    from uvlm.train.augmentation.augment import CachedViews
 
     encode_cases(
         stage.params,

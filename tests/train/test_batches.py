@@ -19,7 +19,13 @@ from uvlm.seeding import generator
 from uvlm.store import load_array
 from uvlm.train import batches
 from uvlm.train.batches import Arrays, CaseSampler, iterate
-from uvlm.train.volume_batches import SegBatches, VolumeBatches, case_sampler, read_voxels
+from uvlm.train.volume_batches import (
+    ClsBatches,
+    SegBatches,
+    VolumeInputs,
+    case_sampler,
+    read_voxels,
+)
 
 
 @pytest.fixture
@@ -44,11 +50,11 @@ def seg_source(examples: list[Example], params: Params, **changes: object) -> Se
     )
 
 
-def volume_source(examples: list[Example], params: Params) -> VolumeBatches:
+def volume_source(examples: list[Example], params: Params) -> ClsBatches:
+    config = params.train_cls
+    inputs = VolumeInputs(examples, Arrays(keep=True), params.preprocess, config.augment)
     sampler = case_sampler(examples, 0.5)
-    return VolumeBatches(
-        examples, Arrays(keep=True), params.preprocess, params.train_cls, sampler, seed=3
-    )
+    return ClsBatches("cls", examples, inputs, sampler, config.batch_size, seed=3)
 
 
 @pytest.mark.parametrize("build", [seg_source, volume_source])

@@ -1,7 +1,7 @@
-"""Batches as pure functions of (seed, index), so that a resumed run sees the same ones.
+"""Batches as pure functions of (seed, number), so that a resumed run sees the same ones.
 
 Batches are a callable: number of the batch -> batch. Micro-batch m of step s on process r
-of R is number (s * accumulate + m) * R + r.
+of R has number (s * accumulate + m) * R + r.
 
 B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
 """
@@ -23,6 +23,8 @@ from uvlm.environment import WORKERS, allowed_cores
 from uvlm.store import load_array, load_region
 
 CACHE_BYTES = 512 * 2**20
+# Reads the images of chosen cases: augmented if there is a generator to draw from.
+Inputs = Callable[[Sequence[int], np.random.Generator | None], Any]
 
 
 class SegBatch(NamedTuple):
@@ -34,7 +36,7 @@ class SegBatch(NamedTuple):
 
 
 class ClsBatch(NamedTuple):
-    """Volumes, or cached deepest features, and what they show."""
+    """Volumes, or cached deepest features, with their abnormalities."""
 
     case_ids: list[str]
     x: Tensor  # (B, 1, D, H, W) or (B, C, D, H, W)
@@ -42,7 +44,7 @@ class ClsBatch(NamedTuple):
 
 
 class ReportBatch(NamedTuple):
-    """Aligned tokens (B, K, C_i), one per stage, or volumes (B, 1, D, H, W); and reports."""
+    """Reports with aligned tokens (B, K, C_i), one per stage, or with volumes (B, 1, D, H, W)."""
 
     case_ids: list[str]
     x: list[Tensor] | Tensor
@@ -51,14 +53,14 @@ class ReportBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Arrays:
-    """Reads stored arrays; keeps them in memory when all of them are small."""
+    """Reads stored arrays; keeps them in memory if they are small enough together."""
 
     keep: bool
     kept: dict[Path, npt.NDArray[Any]] = field(default_factory=dict)
 
     @classmethod
     def sized(cls, num_bytes: int) -> Arrays:
-        """Keep arrays if together they take less than the cache limit."""
+        """Keep arrays if their total size is below the cache limit."""
         return cls(keep=num_bytes < CACHE_BYTES)
 
     def whole(self, path: Path) -> npt.NDArray[Any]:
@@ -70,15 +72,15 @@ class Arrays:
         return self.kept[path]
 
     def region(self, path: Path, slices: tuple[slice, ...]) -> npt.NDArray[Any]:
-        """One region of it."""
+        """Return one region of the array."""
         return self.whole(path)[slices] if self.keep else load_region(path, slices)
 
 
 @dataclass(frozen=True, eq=False)
 class CaseSampler:
-    """Draws cases: a share of them balanced by abnormality, the others all alike.
+    """Draws cases: a share of them balanced by abnormality, the others uniformly.
 
-    A balanced draw first picks an abnormality that some case shows, then one such case.
+    A balanced draw first picks an abnormality that some case shows, then a case that shows it.
     """
 
     abnormalities: npt.NDArray[np.int64]  # (N, A)
@@ -107,7 +109,7 @@ class _Numbered(Dataset[Any]):
 
 
 def iterate(batches: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
-    """Batches with these numbers, in order; prepared ahead by `workers` processes if any."""
+    """Yield the batches with these numbers, in order; `workers` processes prepare them ahead."""
     loader: DataLoader[Any] = DataLoader(
         _Numbered(batches),
         batch_size=None,
@@ -119,7 +121,7 @@ def iterate(batches: Callable[[int], Any], indices: Sequence[int], workers: int)
 
 
 def loader_workers(device_type: str) -> int:
-    """Count the processes that prepare batches: none on a CPU, whose cores are busy training."""
+    """Choose how many processes prepare batches: none on a CPU, whose cores are busy training."""
     if device_type == "cpu":
         return 0
     return WORKERS.read() or min(8, allowed_cores())

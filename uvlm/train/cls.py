@@ -1,7 +1,7 @@
 """Stage 2: the encoder learns what abnormalities look like, with a query classifier on top.
 
-First the classifier alone is warmed up on cached features f_N of the encoder that stage 1 left;
-then both train together on whole volumes, the encoder at a fraction of the learning rate.
+First the classifier alone warms up on cached features f_N of stage 1's encoder; then both train
+together on whole volumes, the encoder at a fraction of the learning rate.
 
 B batch, N cases, C channels of f_N, (D, H, W) = (z, y, x), A abnormalities.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,21 +27,22 @@ from uvlm.model.build import build_classifier
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.model.weights import load_weights, weights_of
+from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
-from uvlm.train.cls_features import ClsValidation, FeatureBatches, Volumes, deepest_features
+from uvlm.train.cls_features import ClsValidation, FeatureInputs, Volumes
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
+from uvlm.train.loop.memory import recompute_blocks
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.recompute import recompute_blocks
-from uvlm.train.loop.resume import Best, ResumeFolder, snapshot
+from uvlm.train.loop.resume import Best, ResumeFolder
+from uvlm.train.loop.sharding import whole_weights
 from uvlm.train.losses.losses import positive_weights
 from uvlm.train.losses.objectives import ClsObjective
-from uvlm.train.volume_batches import VolumeBatches, abnormality_table, case_sampler
+from uvlm.train.volume_batches import ClsBatches, VolumeInputs, abnormality_table, case_sampler
 
 THRESHOLDS = "thresholds.json"
 
@@ -60,13 +62,7 @@ class ClassifierNet(nn.Module):
 
 
 def train_cls(
-    params: Params,
-    *,
-    index: Path,
-    preprocess: Path,
-    init: Path,
-    out: Path,
-    training: Training,
+    params: Params, *, index: Path, preprocess: Path, init: Path, out: Path, training: Training
 ) -> dict[str, float]:
     """Train encoder and classifier and write the model folder `out`.
 
@@ -77,22 +73,21 @@ def train_cls(
             names), encoder, classifier and train_cls.
         index: manifest of the stage `index`.
         preprocess: manifest of the stage `preprocess`.
-        init: model folder whose encoder is the start, data/models/seg.
+        init: model folder whose encoder training starts from, data/models/seg.
         out: model folder, data/models/cls.
-        training: its fingerprint, and who watches it; numbers of the warm-up begin with `head_`.
+        training: its fingerprint and observers; names of the warm-up's numbers begin with `head_`.
 
     Returns:
-        Validation numbers of the weights kept: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
+        Validation numbers of the saved weights: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
         `val_macro_auroc`, `best_step` and `threshold.<abnormality>`.
     """
     check_contract(init, contract(params.preprocess))
     start = load_encoder(init)
     if start.config.encoder != params.encoder:
-        raise DataError(init, "its encoder is not that of params.yaml", "run `dvc repro train_seg`")
+        raise DataError(init, "its encoder differs from params.yaml", "run `dvc repro train_seg`")
     seed_everything(params.seed)
-    classifier = build_classifier(
-        params.encoder, params.classifier, params.preprocess.grid, len(abnormality_names(params))
-    )
+    names, grid = abnormality_names(params), params.preprocess.grid
+    classifier = build_classifier(params.encoder, params.classifier, grid, len(names))
     net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
@@ -101,9 +96,8 @@ def train_cls(
         return {}
     with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
-        watch = Watch(training.tracker, training.progress, state)
-        metrics = _fit(params, net, data, watch, training.fingerprint)
-        used = [[example.case.case_id for example in examples] for examples in data]
+        metrics = _fit(params, net, data, state, training)
+        used = [[example.case_id for example in examples] for examples in data]
         fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
         _save(params, training.params, net, metrics, fits, out)
     return metrics
@@ -113,75 +107,78 @@ def _fit(
     params: Params,
     net: ClassifierNet,
     data: Sequence[list[Example]],
-    watch: Watch,
-    fingerprint: str,
+    state: ResumeFolder,
+    training: Training,
 ) -> dict[str, float]:
     """Leave the best weights in `net`; `data` holds the training and the validation cases."""
     config = params.train_cls
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in [*train, *val]))
-    volumes = [Volumes(cases, arrays, params.preprocess, fabric) for cases in (train, val)]
+    inputs = [VolumeInputs(e, arrays, params.preprocess, config.augment) for e in (train, val)]
+    volumes = [Volumes(each, fabric) for each in inputs]
     names = abnormality_names(params)
-    watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = ClsObjective(pos_weight=_pos_weight(config, train))
+    training.tracker.params({"train_cases": len(train), "val_cases": len(val)})
+    objective = _objective(config, train)
     if objective.pos_weight is not None:
         weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
-        watch.tracker.params({"pos_weight": weights})
-    initial = None
-    if config.head_warmup_steps and not watch.resume.exists():
-        initial = _warm_up(params, net, volumes, watch, fingerprint)
+        training.tracker.params({"pos_weight": weights})
     sampler = case_sampler(train, config.balanced_fraction)
-    batches = VolumeBatches(train, arrays, params.preprocess, config, sampler, params.seed)
-    task = Task(objective, batches, ClsValidation(volumes[1], val, names), params.seed)
+    batches = ClsBatches("cls", train, inputs[0], sampler, config.batch_size, params.seed)
+    validate = ClsValidation(volumes[1], val, names)
+    initial = None
+    # Once joint training has left a state, the warmed-up classifier is in it.
+    if config.head_warmup_steps and not state.exists():
+        joint = (objective, batches, validate)
+        initial = _warm_up(_warm_up_config(config), net, volumes, joint, training)
+    task = Task(objective, batches, validate, params.seed)
+    watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
     )
-    best = fit(fabric, net, optimizer, task, config, watch, initial)
-    load_weights(net, best.weights, "the best weights")
-    return {**best.metrics, "best_step": float(best.step)}
+    return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
 
-def _pos_weight(config: TrainClsConfig, examples: Sequence[Example]) -> Tensor | None:
-    """BCE weights of a positive (A,), from the training cases; None weighs all alike."""
+def _objective(config: TrainClsConfig, train: Sequence[Example]) -> ClsObjective:
+    """Weigh positives by their rarity among the training cases, if the parameters say so."""
     if config.pos_weight == "none":
-        return None
-    return positive_weights(torch.from_numpy(abnormality_table(examples)), config.pos_weight_cap)
+        return ClsObjective()
+    flags = torch.from_numpy(abnormality_table(train))
+    return ClsObjective(pos_weight=positive_weights(flags, config.pos_weight_cap))
 
 
 def _warm_up(
-    params: Params, net: ClassifierNet, volumes: Sequence[Volumes], watch: Watch, fingerprint: str
+    config: TrainClsConfig,
+    net: ClassifierNet,
+    volumes: Sequence[Volumes],
+    joint: tuple[ClsObjective, ClsBatches, ClsValidation],
+    training: Training,
 ) -> Best:
-    """Train the classifier alone on cached features; what joint training has to reach."""
-    config = params.train_cls
-    train, val = volumes
-    steps = config.head_warmup_steps
-    adamw = {
-        "optimizer": "adamw",
-        "lr": config.head_warmup_lr,
-        "warmup_steps": min(config.optim.warmup_steps, steps // 10),
-    }
-    head_config = config.model_copy(
-        update={
-            "steps": steps,
-            "val_every": max(1, steps // 3),
-            "optim": config.optim.model_copy(update=adamw),
-        }
-    )
-    with ResumeFolder("train_cls_head", fingerprint) as state:
-        sampler = case_sampler(train.examples, config.balanced_fraction)
-        case_ids = [example.case.case_id for example in train.examples]
-        features = deepest_features(net.encoder, train)
-        batches = FeatureBatches(features, case_ids, config, sampler, params.seed)
-        val_features = val.fabric.to_device(deepest_features(net.encoder, val).float())
-        validate = ClsValidation([val_features], val.examples, abnormality_names(params))
-        objective = ClsObjective("cls_head", _pos_weight(config, train.examples))
-        task = Task(objective, batches, validate, params.seed)
-        optimizer = build_optimizer(net.classifier, head_config.optim)
-        head = Watch(watch.tracker, watch.progress, state, prefix="head_")
-        best = fit(val.fabric, net.classifier, optimizer, task, head_config, head)
-    load_weights(net.classifier, best.weights, "the warmed-up classifier")
-    return Best(0, best.score, best.metrics, snapshot(net))
+    """Train the classifier alone on cached features; return what joint training has to beat."""
+    fabric, (objective, batches, validate) = volumes[0].fabric, joint
+    with ResumeFolder("train_cls_head", training.fingerprint) as state:
+        features, val_features = (FeatureInputs.of(net.encoder, v) for v in volumes)
+        task = Task(
+            replace(objective, name="cls_head"),
+            replace(batches, name="cls_head", inputs=features, batch_size=config.batch_size),
+            replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
+            batches.seed,
+        )
+        optimizer = build_optimizer(net.classifier, config.optim)
+        watch = Watch(training.tracker, training.progress, state, prefix="head_")
+        best = fit(fabric, net.classifier, optimizer, task, config, watch)
+    best.put_into(net.classifier)
+    return Best(0, best.score, best.metrics, whole_weights(net))
+
+
+def _warm_up_config(config: TrainClsConfig) -> TrainClsConfig:
+    """Replace the numbers of joint training by those of the warm-up."""
+    steps, size = config.head_warmup_steps, config.head_warmup_batch_size
+    warmup_steps = min(config.optim.warmup_steps, steps // 10)
+    adamw = {"optimizer": "adamw", "lr": config.head_warmup_lr, "warmup_steps": warmup_steps}
+    optim = config.optim.model_copy(update=adamw)
+    often = {"steps": steps, "val_every": max(1, steps // 3)}
+    return config.model_copy(update=often | {"batch_size": size, "optim": optim})
 
 
 def _save(
@@ -192,9 +189,7 @@ def _save(
     fits: Fits,
     out: Path,
 ) -> None:
-    """Write the model folder, with the tuned thresholds and what they come from."""
-    if not place().is_first:
-        return
+    """Write the model folder with the tuned thresholds, and the cases that both were fitted on."""
     names = abnormality_names(params)
     thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
     config = ClsModelConfig(
@@ -205,8 +200,7 @@ def _save(
         abnormalities=names,
     )
     modules = {"encoder": weights_of(net.encoder), "classifier": weights_of(net.classifier)}
-    files = {
-        THRESHOLDS: (json.dumps(thresholds, indent=2) + "\n").encode("utf-8"),
-        FITTED_ON: fits_text(fits).encode("utf-8"),
-    }
-    save_model(out, modules, config, contract(params.preprocess), files)
+    texts = {THRESHOLDS: json.dumps(thresholds, indent=2) + "\n", FITTED_ON: fits_text(fits)}
+    files = {name: text.encode("utf-8") for name, text in texts.items()}
+    if place().is_first:
+        save_model(out, modules, config, contract(params.preprocess), files)

@@ -1,7 +1,7 @@
-"""Where stage 1 starts: the seeded network, or the weights of a model folder.
+"""Where stage 1 starts: from a seeded network, or from the weights of a model folder.
 
-The parameter `train_seg.initial_weights` says which model, by its digest; the environment variable
-UVLM_INITIAL_WEIGHTS says where it lies. So a result follows from the parameters alone.
+The parameter `train_seg.initial_weights` names the model by its digest; the environment variable
+UVLM_INITIAL_WEIGHTS says where to find it. So the parameters alone determine a result.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _HEAD: Final = "decoder.seg_layers."
 def start_from(
     unet: ResidualEncoderUNet, params: Params, class_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Put the weights that `params` name into a seeded network; nothing is named, nothing is put.
+    """Load the weights that `params` name into a seeded network; without a name, change nothing.
 
-    A model of other classes gives all weights but those of the layers that tell classes apart.
+    A model of other classes provides all weights except those of its classification layers.
 
     Returns:
-        What to record: the model's digest, and how many tensors stay as they were seeded.
+        What to record: the model's digest, and how many tensors keep their seeded values.
 
     Raises:
-        SetupError: the environment variable is missing.
-        DataError: the folder holds another model, or one of another encoder or preprocessing.
+        SetupError: the environment variable is not set.
+        DataError: the folder holds another model, or its encoder or preprocessing differ.
     """
     wanted = params.train_seg.initial_weights
     if wanted is None:
@@ -46,30 +46,21 @@ def start_from(
     )
     model = load_segmenter(folder)
     if not model.sha256.startswith(wanted.removeprefix(PREFIX)):
-        raise DataError(
-            folder,
-            f"holds model {PREFIX}{model.sha256[:12]}, train_seg.initial_weights is {wanted}",
-            "name the other folder, or set the parameter",
-        )
+        fact = f"holds model {PREFIX}{model.sha256[:12]}, train_seg.initial_weights is {wanted}"
+        raise DataError(folder, fact, "use the other folder, or change the parameter")
     check_contract(folder, contract(params.preprocess))
     _check_encoder(folder, model.config.encoder, params.encoder)
-    state = weights_of(unet)
-    given = weights_of(model.unet)
+    state, given = weights_of(unet), weights_of(model.unet)
     if tuple(model.config.class_names) != tuple(class_names):
         given = {name: tensor for name, tensor in given.items() if not name.startswith(_HEAD)}
     load_weights(unet, state | given, folder)
-    return {
-        "initial_weights": f"{PREFIX}{model.sha256}",
-        "seeded_tensors": len(state.keys() - given.keys()),
-    }
+    seeded = len(state.keys() - given.keys())
+    return {"initial_weights": f"{PREFIX}{model.sha256}", "seeded_tensors": seeded}
 
 
 def _check_encoder(folder: object, found: EncoderConfig, expected: EncoderConfig) -> None:
     for name, value in expected.model_dump().items():
         other = getattr(found, name)
         if other != value:
-            raise DataError(
-                folder,
-                f"encoder.{name} is {other} in the model but {value} in params.yaml",
-                "set the encoder section as the model has it",
-            )
+            fact = f"encoder.{name} is {other} in the model but {value} in params.yaml"
+            raise DataError(folder, fact, "copy the model's encoder section to params.yaml")

@@ -1,7 +1,7 @@
 """Stage 3: the language decoder learns to write reports from the encoder's tokens.
 
 The frozen encoder's tokens come from the stage `encode`; with `encoder_lr_scale` above 0 the
-encoder reads volumes in every step instead and trains along.
+encoder reads volumes in every step instead and trains too.
 
 B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abnormalities.
 """
@@ -25,7 +25,7 @@ from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.pretrained import QwenOrigin, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.uvlm import UVLM, SpecialIds
-from uvlm.model.weights import load_weights, weights_of
+from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.tokenizer import FILE_NAME, Tokenizer
@@ -33,24 +33,17 @@ from uvlm.tracking import Training
 from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
+from uvlm.train.loop.memory import recompute_blocks
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.recompute import recompute_blocks
-from uvlm.train.loop.resume import ResumeFolder, snapshot
-from uvlm.train.loop.sharding import shard, spread
+from uvlm.train.loop.resume import ResumeFolder
+from uvlm.train.loop.sharding import shard, whole_weights
 from uvlm.train.losses.objectives import ReportObjective
-from uvlm.train.report_batches import TokenStatistics
-from uvlm.train.report_data import ReportPaths, read_report_data
-from uvlm.train.report_net import ReportNet
-from uvlm.train.report_validation import Label, ReportValidation
+from uvlm.train.report_data import ReportData, ReportPaths, read_report_data
+from uvlm.train.report_net import Label, ReportNet, ReportValidation
 
 
 def train_report(
-    params: Params,
-    *,
-    paths: ReportPaths,
-    out: Path,
-    label: Label,
-    training: Training,
+    params: Params, *, paths: ReportPaths, out: Path, label: Label, training: Training
 ) -> dict[str, float]:
     """Train the language decoder and write the model folder `out`, which stands alone.
 
@@ -59,22 +52,21 @@ def train_report(
             injection, encode and train_report.
         paths: what to read.
         out: model folder, data/models/report.
-        label: reads abnormalities out of texts, (N, A); its macro-F1 on written validation
-            reports chooses the best step.
-        training: its fingerprint, and who watches it.
+        label: reads flags out of texts, (N, A); the macro-F1 of the validation reports written
+            picks the best step.
+        training: its fingerprint and observers.
 
     Returns:
-        Validation numbers of the weights kept: `val_macro_f1`, `val_loss`, `best_step`.
+        Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`.
     """
-    prepared = contract(params.preprocess)
-    check_contract(paths.seg, prepared)
-    check_contract(paths.cls, prepared)
+    for folder in (paths.seg, paths.cls):
+        check_contract(folder, contract(params.preprocess))
     parts = _Parts.load(params, paths)
     if params.train_report.steps == 0:
         parts.save(params, training.params, out)
         return {}
     fingerprint = training.fingerprint
-    if parts.qwen is not None:  # its folder is no input of the pipeline
+    if parts.qwen is not None:  # its folder is not an input of the pipeline
         fingerprint = f"{fingerprint}-{parts.qwen.pretrained.sha256[:16]}"
     with ResumeFolder("train_report", fingerprint) as state:
         watch = Watch(training.tracker, training.progress, state)
@@ -85,7 +77,7 @@ def train_report(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """The trained parts of stages 1 and 2, the new decoder, the tokenizer."""
+    """The trained parts of stages 1 and 2, the new decoder and the tokenizer."""
 
     segmenter: SegmenterModel
     classifier: ClassifierModel
@@ -100,15 +92,9 @@ class _Parts:
         tokenizer = Tokenizer.load(paths.tokenizer)
         qwen = find_qwen() if params.decoder.kind != "scratch" else None
         seed_everything(params.seed)
-        uvlm = build_uvlm(
-            params.encoder,
-            params.decoder,
-            params.injection,
-            params.preprocess.grid,
-            tokenizer.vocabulary_size,
-            _special_ids(tokenizer),
-            qwen,
-        )
+        plan, grid, size = params.injection, params.preprocess.grid, tokenizer.vocabulary_size
+        specials = _special_ids(tokenizer)
+        uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, size, specials, qwen)
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
@@ -134,43 +120,38 @@ class _Parts:
             "unet": weights_of(self.segmenter.unet),
             "encoder": weights_of(self.classifier.encoder),
             "classifier": weights_of(self.classifier.classifier),
-            "decoder": snapshot(self.uvlm),  # by all processes, where its weights are sharded
+            "decoder": whole_weights(self.uvlm),  # if sharded, all processes have to call this
         }
-        if not place().is_first:
-            return
-        prepared = contract(params.preprocess)
         names = {"label_names": list(self.segmenter.config.class_names)}
-        save_model(out, modules, config, prepared | names, self.files)
+        if place().is_first:
+            save_model(out, modules, config, contract(params.preprocess) | names, self.files)
 
 
 def _fit(
     params: Params, paths: ReportPaths, parts: _Parts, label: Label, watch: Watch
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
-    config = params.train_report
-    width = None if config.encoder_lr_scale > 0 else params.decoder.width
-    fabric = launch(width, may_shard=True)
-    data = read_report_data(
-        params, paths, parts.tokenizer, parts.classifier.config.weights["encoder"]
-    )
+    config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
+    fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
+    sha256 = parts.classifier.config.weights["encoder"]
+    data = read_report_data(params, paths, parts.tokenizer, sha256)
     if config.standardise_features:
-        _standardise(parts.uvlm, data.statistics, params.encoder.channels)
-    encoder = parts.classifier.encoder if config.encoder_lr_scale > 0 else None
+        _standardise(parts.uvlm, data, params.encoder.channels)
+    encoder = parts.classifier.encoder if trains_encoder else None
     if encoder is not None:
         encoder.to(memory_format=torch.channels_last_3d)
         if config.gradient_checkpointing:
             recompute_blocks(encoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)
-    limit = params.decoder.max_report_tokens
+    grid, limit = params.preprocess.grid, params.decoder.max_report_tokens
+    stage, strides = params.injection.reference_stage, params.encoder.strides
     cut = sum(ids[-1] != parts.tokenizer.eos_id for ids in data.train.reports)
     watch.tracker.params(
         {
             "train_cases": len(data.train.cases),
             "val_cases": len(data.val.cases),
             "reports_cut_at_max_tokens": cut,
-            "num_visual_tokens": num_visual_tokens(
-                params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
-            ),
+            "num_visual_tokens": num_visual_tokens(grid, strides, stage),
             "injection_plan": {f"layer {j}": f"stage {i}" for j, i in parts.uvlm.plan.items()},
         }
     )
@@ -180,25 +161,18 @@ def _fit(
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
     )
-    best = fit(fabric, net, optimizer, task, config, watch)
-    load_weights(net, spread(best.weights, net), "the best weights")
-    return {**best.metrics, "best_step": float(best.step)}
+    return fit(fabric, net, optimizer, task, config, watch).put_into(net)
 
 
-def _standardise(uvlm: UVLM, statistics: TokenStatistics, channels: Sequence[int]) -> None:
-    """Tell every projection the mean and deviation of its stage's channels."""
-    means = torch.from_numpy(statistics.mean).float().split(list(channels))
-    stds = torch.from_numpy(statistics.std).float().split(list(channels))
+def _standardise(uvlm: UVLM, data: ReportData, channels: Sequence[int]) -> None:
+    """Give every projection the mean and deviation of its stage's channels."""
+    means = torch.from_numpy(data.mean).float().split(list(channels))
+    stds = torch.from_numpy(data.std).float().split(list(channels))
     for stage, projection in uvlm.projections.items():
         assert isinstance(projection, Projection)
         projection.set_standardisation(means[int(stage) - 1], stds[int(stage) - 1])
 
 
 def _special_ids(tokenizer: Tokenizer) -> SpecialIds:
-    return SpecialIds(
-        pad=tokenizer.pad_id,
-        start_of_image=tokenizer.start_of_image_id,
-        end_of_image=tokenizer.end_of_image_id,
-        bos=tokenizer.bos_id,
-        eos=tokenizer.eos_id,
-    )
+    t = tokenizer
+    return SpecialIds(t.pad_id, t.start_of_image_id, t.end_of_image_id, t.bos_id, t.eos_id)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,42 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.arrays import Floats
-from uvlm.config import PreprocessConfig, TrainReportConfig
+from uvlm.config import TrainReportConfig
 from uvlm.data.cases import Case
-from uvlm.data.examples import Example
 from uvlm.inference.encode import split_stages
 from uvlm.seeding import generator
-from uvlm.text.tokenizer import PAD, SPECIAL_TOKENS, Tokenizer
-from uvlm.train.augmentation.augment import augment_volume
-from uvlm.train.batches import Arrays, CaseSampler, ReportBatch
-from uvlm.train.volume_batches import read_voxels
-
-PAD_ID = SPECIAL_TOKENS.index(PAD)
-
-
-@dataclass(frozen=True)
-class TokenStatistics:
-    """Mean and deviation of every channel over the training cases, padding left out."""
-
-    mean: Floats  # (sum C_i,)
-    std: Floats
-
-
-class Inputs(Protocol):
-    """Gives the images of chosen cases; with a generator augmented, without as they are."""
-
-    def __call__(
-        self, chosen: Sequence[int], rng: np.random.Generator | None
-    ) -> list[Tensor] | Tensor:
-        """Read the cases of these indices."""
-        ...
+from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.batches import Arrays, CaseSampler, Inputs, ReportBatch
 
 
 @dataclass(frozen=True, eq=False)
 class TokenInputs:
-    """Cached aligned tokens, one (B, K, C_i) per stage; noise is relative to each channel.
+    """Cached aligned tokens, one (B, K, C_i) per stage; each channel has its own noise.
 
-    Of a case with several views, training draws one; without a generator it is the first.
+    Training draws one of a case's views; without a generator the first view is read, noiseless.
     """
 
     paths: Sequence[Path]
@@ -61,7 +37,7 @@ class TokenInputs:
     noise: npt.NDArray[np.float32]  # (sum C_i,)
 
     def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
-        """Read tokens."""
+        """Read the tokens of these cases."""
         tokens = np.stack([self._view(i, rng) for i in chosen]).astype(np.float32)
         if rng is not None and self.noise.any():
             tokens += self.noise * rng.standard_normal(tokens.shape, dtype=np.float32)
@@ -70,28 +46,11 @@ class TokenInputs:
     def _view(self, index: int, rng: np.random.Generator | None) -> npt.NDArray[np.floating]:
         """Read one view of a case, (K, sum C_i)."""
         path, count = self.paths[index], self.views[index]
-        if count == 1:
+        if count == 1:  # stored without an axis of views
             return self.arrays.whole(path)
         number = 0 if rng is None else int(rng.integers(count))
         tokens: npt.NDArray[np.floating] = self.arrays.region(path, (slice(number, number + 1),))[0]
         return tokens
-
-
-@dataclass(frozen=True, eq=False)
-class VolumeInputs:
-    """Whole volumes (B, 1, D, H, W), for an encoder that trains along."""
-
-    examples: Sequence[Example]
-    arrays: Arrays
-    preprocess: PreprocessConfig
-    config: TrainReportConfig
-
-    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Tensor:
-        """Read volumes."""
-        volumes = [read_voxels(self.examples[i], self.arrays, self.preprocess) for i in chosen]
-        if rng is not None:
-            volumes = [augment_volume(x, self.config.augment, rng) for x in volumes]
-        return torch.from_numpy(np.stack(volumes)[:, None])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +63,7 @@ class ReportBatches:
     config: TrainReportConfig
     sampler: CaseSampler
     seed: int
-    pad_id: int = PAD_ID
+    pad_id: int
 
     def __call__(self, index: int) -> ReportBatch:
         """Draw batch number `index`."""
@@ -120,26 +79,26 @@ class ReportBatches:
 
 
 def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
-    """Frame a report as <bos> report <eos>; one cut at `max_tokens` has no <eos> to learn."""
+    """Frame a report as <bos> report <eos>; a report cut at `max_tokens` gets no <eos>."""
     ids = tokenizer.encode(case.report.text)
     end = [tokenizer.eos_id] if len(ids) <= max_tokens else []
     return [tokenizer.bos_id, *ids[:max_tokens], *end]
 
 
-def pad_reports(reports: Sequence[list[int]], pad_id: int = PAD_ID) -> Tensor:
-    """Pad to the right: (B, T)."""
+def pad_reports(reports: Sequence[list[int]], pad_id: int) -> Tensor:
+    """Pad on the right: (B, T)."""
     tokens = [torch.tensor(ids, dtype=torch.long) for ids in reports]
     return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
 
 
 def token_statistics(
     inputs: TokenInputs, num_cases: int, token_counts: Sequence[int]
-) -> TokenStatistics:
-    """Mean and deviation per channel over `num_cases` cases.
+) -> tuple[Floats, Floats]:
+    """Compute mean and deviation of every channel, (sum C_i,) each.
 
     Args:
         inputs: cached tokens of training cases.
-        num_cases: the first so many of them count.
+        num_cases: how many of them count, from the first.
         token_counts: tokens of every stage that are not padding.
     """
     total, squares = np.zeros(sum(inputs.channels)), np.zeros(sum(inputs.channels))
@@ -149,4 +108,5 @@ def token_statistics(
         total += np.concatenate([tokens.mean(dim=0).numpy() for tokens in own])
         squares += np.concatenate([tokens.square().mean(dim=0).numpy() for tokens in own])
     mean = total / num_cases
-    return TokenStatistics(mean, np.sqrt(np.maximum(squares / num_cases - mean**2, 0.0)))
+    # E[x^2] - E[x]^2 may round to less than 0 where a channel is constant.
+    return mean, np.sqrt(np.maximum(squares / num_cases - mean**2, 0.0))

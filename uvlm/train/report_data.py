@@ -5,13 +5,14 @@ K visual tokens, C_i channels of encoder stage i.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
+from uvlm.arrays import Floats
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.examples import choose_cases, read_examples
@@ -20,25 +21,18 @@ from uvlm.inference.encode import read_encodings
 from uvlm.model.align import num_visual_tokens, token_counts
 from uvlm.store import Row, resolve
 from uvlm.text.tokenizer import Tokenizer
-from uvlm.train.batches import Arrays, CaseSampler
-from uvlm.train.report_batches import (
-    Inputs,
-    ReportBatches,
-    TokenInputs,
-    TokenStatistics,
-    VolumeInputs,
-    report_ids,
-    token_statistics,
-)
+from uvlm.train.batches import Arrays, CaseSampler, Inputs
+from uvlm.train.report_batches import ReportBatches, TokenInputs, report_ids, token_statistics
+from uvlm.train.volume_batches import VolumeInputs
 
 MAX_STATISTICS_CASES = 2000
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """Manifests of `index` and `encode`, the tokenizer's folder, the folders of stages 1 and 2.
+    """Manifests of `index` and `encode`, the folders of the tokenizer and of stages 1 and 2.
 
-    The manifest of `preprocess` is needed only when the encoder trains along.
+    The manifest of `preprocess` is needed only if the encoder trains too.
     """
 
     index: Path
@@ -48,19 +42,15 @@ class ReportPaths:
     cls: Path
     preprocess: Path | None = None
 
-    def __iter__(self) -> Iterator[Path]:
-        """Yield the paths that are given."""
-        paths = (self.index, self.encodings, self.tokenizer, self.seg, self.cls, self.preprocess)
-        return (path for path in paths if path is not None)
-
 
 @dataclass(frozen=True, eq=False)
 class ReportData:
-    """Batches to train on, cases to validate on, and what the tokens look like."""
+    """Batches to train on, cases to validate on, and mean and deviation of the tokens' channels."""
 
     train: ReportBatches
     val: ReportBatches
-    statistics: TokenStatistics
+    mean: Floats  # (sum C_i,)
+    std: Floats
 
 
 def read_report_data(
@@ -72,40 +62,31 @@ def read_report_data(
     train = _cases(paths, rows, "train")
     val = choose_cases(_cases(paths, rows, "val"), config.val_cases, params.seed)
     tokens = _token_inputs(params, train, rows)
-    plan = params.injection
-    counts = token_counts(
-        params.preprocess.grid, params.encoder.strides, plan.reference_stage, plan.deeper
-    )
-    statistics = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
-    noise = (config.feature_noise_std * statistics.std).astype(np.float32)
+    grid, plan = params.preprocess.grid, params.injection
+    counts = token_counts(grid, params.encoder.strides, plan.reference_stage, plan.deeper)
+    mean, std = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
+    noise = (config.feature_noise_std * std).astype(np.float32)
     noisy: Inputs = replace(tokens, noise=noise)
     clean: Inputs = _token_inputs(params, val, rows)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, cases) for cases in (train, val))
-    return ReportData(
-        _batches(params, train, noisy, tokenizer),
-        _batches(params, val, clean, tokenizer),
-        statistics,
-    )
+    batches = _batches(params, train, noisy, tokenizer)
+    return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
 
 
 def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:
     cases = [c for c in read_index(paths.index) if c.split == split and c.case_id in rows]
     if not cases:
-        raise DataError(
-            paths.encodings,
-            f"no case of split {split} is encoded",
-            "check data/manifests/quarantine and the split sizes of the profile",
-        )
+        remedy = "check data/manifests/quarantine and the split sizes of the profile"
+        raise DataError(paths.encodings, f"no case of split {split} is encoded", remedy)
     return cases
 
 
 def _batches(
     params: Params, cases: Sequence[Case], inputs: Inputs, tokenizer: Tokenizer
 ) -> ReportBatches:
-    """Tokenise the reports of these cases and put them with their images."""
-    config = params.train_report
-    limit = params.decoder.max_report_tokens
+    """Tokenise the reports of these cases and pair them with their images."""
+    config, limit = params.train_report, params.decoder.max_report_tokens
     reports = [report_ids(case, tokenizer, limit) for case in cases]
     table = np.array([case.abnormalities for case in cases], dtype=np.int64)
     sampler = CaseSampler(table, config.balanced_fraction)
@@ -114,10 +95,9 @@ def _batches(
 
 def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]) -> TokenInputs:
     """Find the cached tokens of these cases; no noise yet."""
-    channels = params.encoder.channels
-    num_tokens = num_visual_tokens(
-        params.preprocess.grid, params.encoder.strides, params.injection.reference_stage
-    )
+    grid, channels = params.preprocess.grid, params.encoder.channels
+    stage = params.injection.reference_stage
+    num_tokens = num_visual_tokens(grid, params.encoder.strides, stage)
     size = num_tokens * sum(channels) * np.dtype(params.encode.dtype).itemsize
     chosen = [rows[case.case_id] for case in cases]
     paths = [resolve(row, "encode") for row in chosen]
@@ -127,13 +107,12 @@ def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]
 
 
 def _volume_inputs(params: Params, paths: ReportPaths, cases: Sequence[Case]) -> VolumeInputs:
-    """Volumes of the same cases, in the same order."""
+    """Find the volumes of these cases, in the same order."""
     if paths.preprocess is None:
-        raise ConfigError(
-            "train_report.encoder_lr_scale", "above 0 needs volumes", "pass the preprocess manifest"
-        )
+        fact, remedy = "above 0 needs volumes", "pass the preprocess manifest"
+        raise ConfigError("train_report.encoder_lr_scale", fact, remedy)
     examples = read_examples(paths.index, paths.preprocess, params.preprocess)
-    by_id = {example.case.case_id: example for example in examples}
+    by_id = {example.case_id: example for example in examples}
     chosen = [by_id[case.case_id] for case in cases]
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in chosen))
-    return VolumeInputs(chosen, arrays, params.preprocess, params.train_report)
+    return VolumeInputs(chosen, arrays, params.preprocess, params.train_report.augment)

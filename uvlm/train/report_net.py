@@ -1,19 +1,39 @@
-"""What stage 3 trains: the language decoder on cached tokens, or with the encoder in front."""
+"""What stage 3 trains, and how it is validated: write reports, label them, compare with the truth.
+
+B batch, K visual tokens, C_i channels of encoder stage i, T text tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy.typing as npt
+import torch
 from torch import Tensor, nn
 
 from uvlm.config import InjectionConfig
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.writing import write_reports
 from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
+from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.batches import ReportBatch
+from uvlm.train.loop.fit import Scores
 from uvlm.train.losses.token_loss import token_cross_entropy
+from uvlm.train.report_batches import ReportBatches
+from uvlm.train.scores import macro_f1
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+BATCH_SIZE = 32
+Label = Callable[[Sequence[str]], npt.NDArray[Any]]
 
 
 class ReportNet(nn.Module):
-    """UVLM on cached tokens, or with the encoder in front: what stage 3 trains."""
+    """UVLM on cached tokens (B, K, C_i), or on volumes with the encoder in front."""
 
     def __init__(self, uvlm: UVLM, injection: InjectionConfig, encoder: nn.Module | None) -> None:
         super().__init__()
@@ -22,17 +42,46 @@ class ReportNet(nn.Module):
         self.encoder = encoder
 
     def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
-        """Cross-entropy of the report tokens and <eos>s (eq. 3)."""
+        """Compute the cross-entropy of the report tokens and <eos>s (eq. 3)."""
         return self.loss(self.visual(x), token_ids)
 
     def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
-        """Cross-entropy, given aligned tokens."""
+        """Compute the cross-entropy, given aligned tokens."""
         hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
         return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
 
     def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
-        """Align the stages' features of volumes; cached tokens pass as they are."""
+        """Encode and align volumes; cached tokens pass unchanged."""
         if self.encoder is None or not isinstance(x, Tensor):
             return list(x)
         plan = self.injection
         return align(self.encoder(x), plan.reference_stage, plan.pooling, plan.deeper)
+
+
+@dataclass(frozen=True, eq=False)
+class ReportValidation:
+    """Macro-F1 of greedily written reports (the score) and the loss per token."""
+
+    batches: ReportBatches
+    tokenizer: Tokenizer
+    max_tokens: int
+    label: Label
+    fabric: Fabric
+
+    def __call__(self, model: nn.Module) -> Scores:
+        """Validate a ReportNet."""
+        net = cast(ReportNet, model)
+        texts: list[str] = []
+        losses: list[Tensor] = []
+        numbers = range(len(self.batches.cases))
+        for start in numbers[::BATCH_SIZE]:
+            chosen = numbers[start : start + BATCH_SIZE]
+            batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
+            visual = net.visual(batch.x)  # encoded once, for the loss and for writing
+            losses.append(net.loss(visual, batch.token_ids))
+            written = write_reports(net.uvlm, visual, Decoding(self.max_tokens))
+            texts += [self.tokenizer.decode(report.ids) for report in written]
+        truth = self.batches.sampler.abnormalities.astype(bool)
+        f1 = macro_f1(self.label(texts).astype(bool), truth)
+        loss = float(torch.stack(losses).mean())
+        return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})

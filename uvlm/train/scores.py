@@ -17,7 +17,7 @@ from uvlm.train.loop.fit import Scores
 
 
 def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
-    """Score Dice (N, C), NaN where a case lacks a class, by its mean over anatomy and lesions."""
+    """Score Dice (N, C), NaN where a case lacks a class: mean of anatomy's and of lesions' mean."""
     metrics = {"val_dice": _mean(mean_over_classes(dice, labels.anatomy_ids))}
     if labels.lesion_ids:
         metrics["val_lesion_dice"] = _mean(mean_over_classes(dice, labels.lesion_ids))
@@ -27,7 +27,7 @@ def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
 def classifier_scores(probabilities: Floats, abnormalities: Counts, names: Sequence[str]) -> Scores:
     """Score (N, A) probabilities by the mean of macro-F1 at 0.5 and macro-AUROC.
 
-    The thresholds tuned on these cases are kept with the weights, not logged.
+    The thresholds tuned on these cases are kept with the weights but not logged.
     """
     truth = abnormalities.astype(bool)
     auroc, _ = ranking(truth, probabilities, np.ones((1, len(truth))))
@@ -49,21 +49,23 @@ def tune_thresholds(truth: Flags, probabilities: Floats) -> Floats:
     """
     cuts = np.full(truth.shape[1], 0.5)
     for a in np.flatnonzero(truth.any(axis=0)):
+        # F1 changes only where a cut passes a probability, so one cut per gap is enough.
         values = np.unique(probabilities[:, a])
         candidates = np.concatenate([[0.5], values[:1], (values[1:] + values[:-1]) / 2])
         claimed = probabilities[:, a, None] >= candidates  # (N, candidates)
         f1 = per_class_f1(np.broadcast_to(truth[:, a, None], claimed.shape), claimed)[2]
+        # Equal F1s may differ in their last digit.
         best = candidates[f1 >= f1.max() - 1e-12]
         cuts[a] = best[np.argmin(np.abs(best - 0.5))]
     return cuts
 
 
 def macro_f1(claimed: Flags, truth: Flags) -> float:
-    """Mean F1 over the abnormalities, (N, A) both."""
+    """Average F1 over the abnormalities, (N, A) both."""
     return float(per_class_f1(truth, claimed)[2].mean())
 
 
 def _mean(values: Floats, otherwise: float = 0.0) -> float:
-    """Mean of the numbers that are defined."""
+    """Average the values that are not NaN."""
     known = values[np.isfinite(values)]
     return float(known.mean()) if known.size else otherwise

@@ -1,4 +1,4 @@
-"""Stage 1: the U-Net learns where things are, from label maps.
+"""Stage 1: the U-Net learns from label maps where things are.
 
 B batch, C classes, (D, H, W) = (z, y, x).
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.build import build_unet
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
-from uvlm.model.weights import load_weights, weights_of
+from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.tracking import Training
@@ -33,8 +34,8 @@ from uvlm.train.batches import Arrays
 from uvlm.train.initial_weights import start_from
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
 from uvlm.train.loop.launch import launch
+from uvlm.train.loop.memory import recompute_blocks
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.recompute import recompute_blocks
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
@@ -62,10 +63,10 @@ def train_seg(
         preprocess: manifest of the stage `preprocess`.
         label_maps: manifest of the stage `label_maps`.
         out: model folder, data/models/seg.
-        training: its fingerprint, and who watches it.
+        training: its fingerprint and observers.
 
     Returns:
-        The validation numbers of the weights kept: `val_dice`, `val_lesion_dice`, `best_step`.
+        The validation numbers of the saved weights: `val_dice`, `val_lesion_dice`, `best_step`.
     """
     labels = scheme(params.label_maps.dataset, params.label_maps.scheme)
     seed_everything(params.seed)
@@ -76,17 +77,13 @@ def train_seg(
     unet = unet.to(memory_format=torch.channels_last_3d)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
-    metrics: dict[str, float] = {}
-    if params.train_seg.steps:
-        with ResumeFolder("train_seg", training.fingerprint) as state:
-            data = [
-                read_examples(index, preprocess, params.preprocess, split, label_maps)
-                for split in ("train", "val")
-            ]
-            watch = Watch(training.tracker, training.progress, state)
-            metrics = _fit(params, unet, labels, data, watch)
-            _save(params, training.params, unet, labels, out)
-    else:
+    if params.train_seg.steps == 0:
+        _save(params, training.params, unet, labels, out)
+        return {}
+    with ResumeFolder("train_seg", training.fingerprint) as state:
+        read = partial(read_examples, index, preprocess, params.preprocess, label_maps=label_maps)
+        watch = Watch(training.tracker, training.progress, state)
+        metrics = _fit(params, unet, labels, read(split="train"), read(split="val"), watch)
         _save(params, training.params, unet, labels, out)
     return metrics
 
@@ -95,81 +92,56 @@ def _fit(
     params: Params,
     unet: nn.Module,
     labels: LabelScheme,
-    data: Sequence[list[Example]],
+    train: Sequence[Example],
+    val: Sequence[Example],
     watch: Watch,
 ) -> dict[str, float]:
-    """Leaves the best weights in `unet`; `data` holds the training and the validation cases."""
+    """Leave the best weights in `unet`; return their numbers."""
     config = params.train_seg
     fabric = launch()
-    train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
+    val = choose_cases(val, config.val_cases, params.seed)
     arrays = Arrays.sized(sum(3 * prod(example.shape) for example in [*train, *val]))
     voxels = voxels_per_class(train, len(labels.names))
     weights = class_weights(voxels, config.ce_weight_power, config.ce_weight_cap)
+    sampler, rarity = case_sampler(train, config.balanced_fraction), weights.double().numpy()
+    lesion_ids = frozenset(labels.lesion_ids)
     batches = SegBatches(
-        train,
-        arrays,
-        params.preprocess,
-        config,
-        case_sampler(train, config.balanced_fraction),
-        rarity=weights.double().numpy(),
-        lesion_ids=frozenset(labels.lesion_ids),
-        seed=params.seed,
+        train, arrays, params.preprocess, config, sampler, rarity, lesion_ids, params.seed
     )
     validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    task = Task(
-        SegObjective(weights, config.deep_supervision, config.dice_classes),
-        batches,
-        validate,
-        params.seed,
-    )
+    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
+    task = Task(objective, batches, validate, params.seed)
     best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
-    load_weights(unet, best.weights, "the best weights")
-    return {**best.metrics, "best_step": float(best.step)}
+    return best.put_into(unet)
 
 
 def _save(
     params: Params, record: Mapping[str, Any], unet: nn.Module, labels: LabelScheme, out: Path
 ) -> None:
-    if not place().is_first:
-        return
-    config = SegModelConfig(
-        encoder=params.encoder,
-        grid=params.preprocess.grid,
-        params=dict(record),
-        class_names=labels.names,
-    )
+    grid, names, record = params.preprocess.grid, labels.names, dict(record)
+    config = SegModelConfig(encoder=params.encoder, grid=grid, params=record, class_names=names)
     modules = {"unet": weights_of(unet), "encoder": weights_of(unet.get_submodule("encoder"))}
-    save_model(out, modules, config, contract(params.preprocess) | {"label_names": labels.names})
+    prepared = contract(params.preprocess) | {"label_names": names}
+    if place().is_first:
+        save_model(out, modules, config, prepared)
 
 
 def voxels_per_class(examples: Sequence[Example], num_classes: int) -> Tensor:
-    """(C,) known voxels of all cases together; background is what no other class has."""
+    """Count the known voxels of all cases together, (C,); background is the rest of the volume."""
     counts = torch.zeros(num_classes, dtype=torch.float64)
     for example in examples:
         for class_id, voxels in example.voxels_by_class.items():
             if class_id != IGNORE_ID:
                 counts[class_id] += voxels
-        foreground = sum(v for c, v in example.voxels_by_class.items() if c != 0)
-        counts[0] += prod(example.shape) - foreground - example.voxels_by_class.get(0, 0)
+        # Voxels that the manifest counts in no class are background too.
+        counts[0] += prod(example.shape) - sum(example.voxels_by_class.values())
     return counts
 
 
 @dataclass(frozen=True, eq=False)
-class _FullResolution:
-    """The first of a network's outputs, where deep supervision returns several."""
-
-    unet: nn.Module
-
-    def __call__(self, x: Tensor) -> Tensor:
-        outputs = self.unet(x)
-        logits: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
-        return logits
-
-
-@dataclass(frozen=True, eq=False)
 class _Validation:
-    """Mean Dice of anatomy and of lesions over validation cases; the score is their mean."""
+    """Mean Dice of anatomy and of lesions over the validation cases; the score is their mean."""
 
     examples: Sequence[Example]
     arrays: Arrays
@@ -186,7 +158,13 @@ class _Validation:
         assert example.label_map is not None
         voxels = read_voxels(example, self.arrays, self.preprocess)
         x = self.fabric.to_device(torch.from_numpy(voxels)[None, None])
-        predicted = predict_labels(_FullResolution(unet), x, self.patch)[0].cpu().numpy()
+
+        def full_resolution(window: Tensor) -> Tensor:
+            outputs = unet(window)  # several with deep supervision, the finest first
+            logits: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
+            return logits
+
+        predicted = predict_labels(full_resolution, x, self.patch)[0].cpu().numpy()
         truth = self.arrays.whole(example.label_map)
-        counts = overlap_counts(example.case.case_id, truth, predicted, len(self.labels.names))
+        counts = overlap_counts(example.case_id, truth, predicted, len(self.labels.names))
         return dice_of_present(counts)

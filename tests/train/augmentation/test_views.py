@@ -20,8 +20,7 @@ from uvlm.inference.encode import encode_cases, encode_volumes
 from uvlm.model.load import load_encoder
 from uvlm.seeding import generator
 from uvlm.store import load_array, resolve, rows_by_case
-from uvlm.train.augmentation.augment import augment_volume
-from uvlm.train.augmentation.views import CachedViews
+from uvlm.train.augmentation.augment import CachedViews, augment_volume
 from uvlm.train.batches import Arrays
 from uvlm.train.report_batches import TokenInputs
 

@@ -24,7 +24,8 @@ from uvlm.train.batches import ClsBatch
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.resume import Best, ResumeFolder, snapshot
+from uvlm.train.loop.resume import Best, ResumeFolder
+from uvlm.train.loop.sharding import whole_weights
 from uvlm.train.losses.objectives import ClsObjective
 
 STEPS = 6
@@ -231,7 +232,7 @@ def test_a_gradient_that_is_not_finite_suspects_every_batch_of_the_step(
 
     model = network(0)
     before: list[dict[str, Tensor]] = []
-    progress = Each(lambda step: before.append(snapshot(model)))
+    progress = Each(lambda step: before.append(whole_weights(model)))
     task = Task(Objective(), batch, weight_norm, seed=7)
     fact = r"grad_norm is (inf|nan) in step 3 on cases case_4a, case_4b, case_5a, case_5b"
     optimizer = build_optimizer(model, config.optim)
@@ -241,7 +242,7 @@ def test_a_gradient_that_is_not_finite_suspects_every_batch_of_the_step(
             fit(launch(), model, optimizer, task, config, watch)
         kept = load_file(state.folder / "bad_batch.safetensors")
     for name, weights in before[-1].items():
-        assert torch.equal(weights, snapshot(model)[name])  # the step was not taken
+        assert torch.equal(weights, whole_weights(model)[name])  # the step was not taken
     assert torch.equal(kept["4.x"], batch(4).x)
     assert torch.equal(kept["5.x"], batch(5).x)
 

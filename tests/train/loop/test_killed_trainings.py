@@ -217,7 +217,7 @@ def test_a_damaged_state_gives_way_to_the_one_before(trainings: Trainings) -> No
         assert trainings.run("report") == 0
         said = trainings.said()
         assert "state.safetensors: damaged training state" in said
-        assert "going on from step 8, which previous.safetensors holds" in said
+        assert "continuing from step 8, saved in previous.safetensors" in said
         assert trainings.digests() == every_step[8:]
         assert trainings.weights("report") == whole
 
@@ -234,7 +234,7 @@ def test_a_training_whose_states_are_all_damaged_never_starts_from_zero_unasked(
             damage(folder / name, how)
     trainings.said()
     assert trainings.run("report") == 3
-    assert f"to train from the start, delete {folder}" in trainings.said()
+    assert f"delete {folder} and run again to train from the start" in trainings.said()
     assert trainings.digests() == []
     assert sorted(folder.iterdir()) == files
 

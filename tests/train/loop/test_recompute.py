@@ -12,7 +12,7 @@ from benchmarks import measure
 from uvlm.config import EncoderConfig
 from uvlm.model.build import build_encoder, build_unet
 from uvlm.model.weights import weights_of
-from uvlm.train.loop.recompute import recompute_blocks
+from uvlm.train.loop.memory import recompute_blocks
 
 ENCODER = EncoderConfig(channels=(8, 16, 16), strides=(1, 2, 1), blocks=(1, 3, 2), decoder_convs=1)
 

@@ -29,7 +29,7 @@ def test_what_another_training_left_is_named_with_what_differs(
     assert start("11-c0-p0-i0") == ""
     told = start("22-c1-p0-i0")
     assert "train_x-11-c0-p0-i0 holds an unfinished one with other code; delete it" in told
-    assert told.startswith("train_x: begins at step 0; ")
+    assert told.startswith("train_x: starts at step 0; ")
     assert told.count("\n") == 1
     shutil.rmtree(ResumeFolder("train_x", "22-c1-p0-i0").folder)
     assert "with other parameters and inputs; " in start("33-c0-p1-i1")

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from uvlm.train.losses import dice_cross_entropy as fused
+from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 from uvlm.train.losses.losses import (
     class_weights,
     deep_supervision_loss,
-    dice_cross_entropy,
     pool_labels,
     positive_weights,
 )

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.train.losses import dice_cross_entropy as fused
-from uvlm.train.losses.losses import deep_supervision_loss, dice_cross_entropy, pool_labels
+from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
+from uvlm.train.losses.losses import deep_supervision_loss, pool_labels
 
 SHAPES = [(6, 8, 10), (3, 4, 5), (2, 2, 3)]
 MEMORY = [torch.contiguous_format, torch.channels_last_3d]

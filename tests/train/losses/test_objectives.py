@@ -119,7 +119,7 @@ def test_report_generation_overfits_one_batch_and_writes_it_back(
         np.random.default_rng(0).normal(size=(2, 32, sum(channels))).astype(np.float32)
     )
     visual = split_stages(tokens, channels)
-    batch = ReportBatch(["a", "b"], visual, pad_reports(ids))
+    batch = ReportBatch(["a", "b"], visual, pad_reports(ids, 0))
     net = ReportNet(uvlm, params.injection, encoder=None)
     terms = overfit(net, ReportObjective(), batch, params.train_report, 100)
     assert terms["ce"] < 0.05
@@ -143,7 +143,7 @@ def test_the_loss_of_reports_is_the_mean_over_their_tokens_and_ends(params: Para
         weight.data.add_(0.1 * torch.randn_like(weight))
     visual = [torch.randn(2, 32, channels) for channels in params.encoder.channels]
     ids = [[3, 9, 17, 30, 12, 8, 4], [3, 25, 11, 4]]
-    batch = ReportBatch(["a", "b"], visual, pad_reports(ids))
+    batch = ReportBatch(["a", "b"], visual, pad_reports(ids, 0))
     net = ReportNet(uvlm, params.injection, encoder=None)
     terms = []
     for case, report in enumerate(ids):
@@ -166,4 +166,4 @@ def test_a_report_that_is_cut_has_no_end_to_learn(project: Any) -> None:
 
 
 def test_reports_are_padded_to_the_longest() -> None:
-    assert pad_reports([[3, 9, 4], [3, 4]]).tolist() == [[3, 9, 4], [3, 4, 0]]
+    assert pad_reports([[3, 9, 4], [3, 4]], 0).tolist() == [[3, 9, 4], [3, 4, 0]]

@@ -1,14 +1,15 @@
-"""Augmentation of normalised voxels: small changes of all, larger ones of some.
+"""Augmentation of normalised voxels: small changes of all volumes, larger ones of some.
 
-`spatial.py` turns and scales, `intensity.py` holds the occasional changes of intensity.
+`spatial.py` rotates and scales, `intensity.py` holds the occasional changes of intensity.
 
-Nothing is ever mirrored: left and right, upper and lower are words in the reports.
+Nothing is ever mirrored: the reports speak of left and right, upper and lower.
 
 (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -17,10 +18,23 @@ import torch
 
 from uvlm.arrays import Voxels
 from uvlm.config import AugmentConfig, Grid
+from uvlm.seeding import generator
 from uvlm.train.augmentation.intensity import vary
 from uvlm.train.augmentation.spatial import draw_warp
 
 Number = TypeVar("Number", np.float32, np.uint8)
+
+
+@dataclass(frozen=True)
+class CachedViews:
+    """Makes view `number` of a case for the cache of a frozen encoder: a function of its keys."""
+
+    augment: AugmentConfig
+    seed: int
+
+    def __call__(self, x: Voxels, case_id: str, number: int) -> Voxels:
+        """Augment normalised voxels (D, H, W)."""
+        return augment_volume(x, self.augment, generator(self.seed, "view", case_id, number))
 
 
 def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
@@ -34,7 +48,8 @@ def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -
 
 
 def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
-    """Gamma, scale, shift and noise, each drawn from a normal distribution of its own width."""
+    """Apply gamma, scale, shift and noise, each normally distributed with its own deviation."""
+    # All three are always drawn, so that switching one on leaves the others as they were.
     scale, shift, log_gamma = rng.standard_normal(3)
     if config.gamma_std > 0:
         x = _gamma(x, float(np.exp(config.gamma_std * log_gamma)))
@@ -45,13 +60,13 @@ def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator
 
 
 def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:
-    """Draw a shift in voxels, uniform within plus or minus `roll_voxels`."""
+    """Draw a shift in voxels, uniform between minus and plus `roll_voxels`."""
     z, y, x = (int(rng.integers(-limit, limit + 1)) for limit in config.roll_voxels)
     return z, y, x
 
 
 def roll(x: npt.NDArray[Number], shift: Grid) -> npt.NDArray[Number]:
-    """Move the content by `shift` voxels; the border voxels are repeated, nothing wraps round."""
+    """Move the content by `shift` voxels; border voxels are repeated, nothing wraps around."""
     for axis, step in enumerate(shift):
         if step:
             length = x.shape[axis]

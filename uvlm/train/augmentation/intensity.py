@@ -22,7 +22,7 @@ Bounds = tuple[float, float]
 
 
 def vary(x: Tensor, config: IntensityConfig, rng: np.random.Generator) -> Tensor:
-    """Draw for every change whether it happens; `x` (D, H, W) itself stays as it is."""
+    """Draw for every change whether it happens; `x` (D, H, W) itself is not modified."""
     for name, change in _CHANGES.items():
         chance: Chance = getattr(config, name)
         if happens(chance.probability, rng):
@@ -37,7 +37,8 @@ def add_noise(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
 
 
 def blur(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
-    """Average with Gaussian weights along each axis; at the border over the voxels there are."""
+    """Average with Gaussian weights along each axis; at the border, over existing voxels only."""
+    # A Gaussian is separable: one matrix product per axis instead of a 3D convolution.
     for axis, sigma in enumerate(rng.uniform(*between, 3)):
         places = torch.arange(x.shape[axis], dtype=torch.float32)
         weights = torch.exp(-0.5 * ((places - places[:, None]) / sigma) ** 2)
@@ -47,18 +48,18 @@ def blur(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
 
 
 def brighten(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
-    """Multiply."""
+    """Multiply by a factor."""
     return x * _factor(between, rng)
 
 
 def change_contrast(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
-    """Stretch about the mean, within the range there was."""
+    """Stretch around the mean, within the original range."""
     low, high = torch.aminmax(x)
     return torch.lerp(x.mean(), x, _factor(between, rng)).clamp_(low, high)
 
 
 def lower_resolution(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
-    """Keep every so many voxels and interpolate between them."""
+    """Keep a share of the voxels along every axis and interpolate between them."""
     share = rng.uniform(*between)
     shape = [max(1, round(size * share)) for size in x.shape]
     kept = F.interpolate(x[None, None], shape, mode="nearest-exact")
@@ -66,9 +67,9 @@ def lower_resolution(x: Tensor, between: Bounds, rng: np.random.Generator) -> Te
 
 
 def bend(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
-    """Raise to a power between the smallest and the largest value; mean and deviation stay."""
+    """Raise the values, scaled to [0, 1], to a power; restore their mean and deviation."""
     low, high = torch.aminmax(x)
-    spread = (high - low).clamp(min=1e-7)
+    spread = (high - low).clamp(min=1e-7)  # a constant patch must not divide by 0
     bent = ((x - low) / spread) ** _factor(between, rng)
     scale = x.std() / bent.std().clamp(min=1e-7)
     return (bent - bent.mean()) * scale + x.mean()
@@ -81,10 +82,12 @@ def bend_inverted(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tenso
 
 def _factor(between: Bounds, rng: np.random.Generator) -> float:
     low, high = between
+    # A uniform draw from (0.7, 1.5) would exceed 1 more often than not: choose the side first.
     below = high <= 1 or (low < 1 and bool(rng.random() < 0.5))
     return float(rng.uniform(low, min(1.0, high)) if below else rng.uniform(max(low, 1.0), high))
 
 
+# In the order in which they are drawn and applied.
 _CHANGES: Final[dict[str, Callable[[Tensor, Bounds, np.random.Generator], Tensor]]] = {
     "noise": add_noise,
     "blur": blur,

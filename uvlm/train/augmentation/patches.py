@@ -1,4 +1,4 @@
-"""Where a training patch lies: anywhere in the volume, or around a voxel of a chosen class.
+"""Place a training patch: anywhere in the volume, or around a voxel of a chosen class.
 
 (D, H, W) = (z, y, x).
 """
@@ -18,7 +18,7 @@ Slices = tuple[slice, slice, slice]
 
 
 def random_patch(shape: Grid, patch: Grid, rng: np.random.Generator) -> Slices:
-    """Place a patch anywhere in the volume, every position as likely."""
+    """Place a patch anywhere in the volume, every position equally likely."""
     room = [size - edge + 1 for size, edge in zip(shape, patch, strict=True)]
     starts = [int(rng.integers(0, positions)) for positions in room]
     return _slices(starts, patch)
@@ -26,6 +26,7 @@ def random_patch(shape: Grid, patch: Grid, rng: np.random.Generator) -> Slices:
 
 def patch_around(voxel: Grid, shape: Grid, patch: Grid, rng: np.random.Generator) -> Slices:
     """Place a patch so that it holds `voxel`, off its centre by up to a quarter of the edge."""
+    # Always centred, a network could learn that the middle is abnormal.
     starts = []
     for position, size, edge in zip(voxel, shape, patch, strict=True):
         jitter = int(rng.integers(-(edge // 4), edge // 4 + 1))
@@ -39,10 +40,11 @@ def choose_class(
     lesion_ids: Collection[int],
     rng: np.random.Generator,
 ) -> int | None:
-    """Choose a foreground class of this case, or None if it holds none.
+    """Choose a foreground class of this case, or None if it has none.
 
-    A case with lesions gives one of them half of the time, all alike; otherwise, anatomy is drawn
-    in proportion to `rarity`, so small organs come as often as their cross-entropy weight says.
+    In a case with lesions one of them, each equally likely, is chosen half of the time; otherwise
+    anatomy is drawn in proportion to `rarity`, so small organs come as often as their
+    cross-entropy weight says.
 
     Args:
         voxels_by_class: voxel counts of the case's label map; IGNORE_ID is never chosen.
@@ -64,7 +66,7 @@ def choose_class(
 
 
 def random_voxel(label_map: npt.NDArray[np.uint8], class_id: int, rng: np.random.Generator) -> Grid:
-    """Draw a voxel of the class, every one as likely; the class must be there."""
+    """Draw a voxel of the class, all equally likely; the class must be present."""
     places = np.flatnonzero(label_map == class_id)
     z, y, x = np.unravel_index(int(rng.choice(places)), label_map.shape)
     return int(z), int(y), int(x)

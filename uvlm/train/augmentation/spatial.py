@@ -1,9 +1,8 @@
 """Rotation and scaling of a patch: image and labels are sampled at the same places.
 
-The draw comes first and decides which box of the volume is read, so a turned patch shows what is
-there; only outside the volume the border voxels are repeated. All labels are sampled at once
-(nearest voxel), whatever their number. The map never mirrors: it is a rotation times a positive
-number.
+The draw comes first and decides which box of the volume is read, so a rotated patch shows real
+surroundings; border voxels are repeated only outside the volume. Labels are sampled by the nearest
+voxel, all classes at once. The map never mirrors: it is a rotation times a positive number.
 
 (D, H, W) = (z, y, x).
 """
@@ -26,12 +25,12 @@ from uvlm.train.augmentation.patches import Slices
 
 @dataclass(frozen=True, eq=False)
 class Warp:
-    """How a patch is filled: v voxels from its centre is what lies matrix @ v from `centre`."""
+    """How to fill a patch: the voxel at offset v from its centre shows `centre` + matrix @ v."""
 
     matrix: Floats  # (3, 3), voxels in (z, y, x)
-    centre: Floats  # (3,), of what is shown, in the volume
-    patch: Slices  # where it lies in the volume
-    box: Slices  # the box of the volume to read
+    centre: Floats  # (3,), in the volume, of what the patch shows
+    patch: Slices  # place of the patch in the volume
+    box: Slices  # part of the volume to read
 
     def image(self, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Sample the voxels of the box linearly: (D, H, W) of the patch."""
@@ -39,6 +38,7 @@ class Warp:
 
     def labels(self, voxels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Sample class ids of the box: (D, H, W) of the patch."""
+        # grid_sample takes no integers; float32 holds ids up to 255 exactly.
         nearest = self._sample(torch.from_numpy(voxels).float(), "nearest")
         return nearest.to(torch.uint8).numpy()
 
@@ -50,13 +50,12 @@ class Warp:
         )[0, 0]
 
     def _theta(self) -> Tensor:
-        """Write the map as torch wants it: (1, 3, 4), axes (x, y, z), a box is [-1, 1] wide."""
-        half_patch, half_box = (
-            np.array([(s.stop - s.start - 1) / 2 for s in box]) for box in (self.patch, self.box)
-        )
+        """Express the map as torch wants it: (1, 3, 4), axes (x, y, z), a box from -1 to 1."""
         offset = self.centre - middle(self.box)
-        half_box = np.maximum(half_box, 0.5)  # one voxel is sampled at 0, however wide
-        theta = np.column_stack([self.matrix * half_patch, offset]) / half_box[:, None]
+        half_box = np.maximum(_half(self.box), 0.5)  # a box of one voxel must not divide by 0
+        # In torch's units: columns scale the patch's [-1, 1] to voxels, rows voxels to the box's.
+        theta = np.column_stack([self.matrix * _half(self.patch), offset]) / half_box[:, None]
+        # From (z, y, x) to (x, y, z): rows and the first three columns reversed.
         turned = np.column_stack([theta[::-1, 2::-1], theta[::-1, 3]])
         return torch.from_numpy(turned).float()[None]
 
@@ -68,14 +67,14 @@ def draw_warp(
     rng: np.random.Generator,
     about: Floats | None = None,
 ) -> Warp | None:
-    """Draw whether and how a patch of a volume of this shape is turned and scaled.
+    """Draw whether and how to rotate and scale a patch of a volume of this shape.
 
     Args:
         config: probabilities and ranges.
-        patch: where it lies in the volume.
-        shape: of the volume.
+        patch: place of the patch in the volume.
+        shape: shape of the volume.
         rng: source of the draws.
-        about: the point of the volume that keeps its place in the patch; None for its centre.
+        about: point of the volume that keeps its place in the patch; None for the patch's centre.
     """
     matrix = np.eye(3)
     if happens(config.rotation_deg.probability, rng):
@@ -87,8 +86,7 @@ def draw_warp(
         return None
     pivot = middle(patch) if about is None else about
     centre = pivot + matrix @ (middle(patch) - pivot)
-    half = np.array([(place.stop - place.start - 1) / 2 for place in patch])
-    reach = np.abs(matrix) @ half
+    reach = np.abs(matrix) @ _half(patch)  # half the edges of the box around the rotated patch
     low = np.maximum(np.floor(centre - reach), 0).astype(int)
     high = np.minimum(np.ceil(centre + reach) + 1, shape).astype(int)
     z, y, x = (slice(int(start), int(stop)) for start, stop in zip(low, high, strict=True))
@@ -96,12 +94,17 @@ def draw_warp(
 
 
 def middle(box: Slices) -> Floats:
-    """Point in the middle of a box, (z, y, x)."""
+    """Find the point in the middle of a box, (z, y, x)."""
     return np.array([(place.start + place.stop - 1) / 2 for place in box])
 
 
+def _half(box: Slices) -> Floats:
+    """Measure from the middle of a box to the centres of its outermost voxels, (z, y, x)."""
+    return np.array([(place.stop - place.start - 1) / 2 for place in box])
+
+
 def _rotation(axis: int, angle: float) -> Floats:
-    """Turn the other two axes by an angle."""
+    """Rotate by an angle about one axis."""
     first, second = (other for other in range(3) if other != axis)
     matrix = np.eye(3)
     matrix[[first, second], [first, second]] = np.cos(angle)

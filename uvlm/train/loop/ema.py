@@ -1,9 +1,9 @@
-"""Exponential moving average of the trained weights, for validation and for what is saved.
+"""Exponential moving average of the trained weights, for validation and for the saved model.
 
     e <- d e + (1 - d) w     after every step, d = min(decay, (1 + step) / (10 + step))
 
-so that a short training is not dominated by its first weights. The averages lie in the optimiser's
-state beside its moments: whoever saves, shards or restores the optimiser does the same to them.
+so that the first weights do not dominate a short training. The averages are kept in the optimiser's
+state beside its moments, so they are saved, sharded and restored with it.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ SLOT = "ema"
 
 @dataclass(frozen=True, eq=False)
 class Ema:
-    """Averages of the parameters that an optimiser trains; `decay: 0` keeps none."""
+    """Averages of the parameters that an optimiser trains; a decay of 0 keeps none."""
 
     optimizer: torch.optim.Optimizer
     decay: float
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after step number `step`, from 0; the first are the start."""
+        """Add the weights after step number `step`, from 0; the first weights start the average."""
         if self.decay == 0:
             return
         decay = min(self.decay, (1 + step) / (10 + step))
@@ -40,7 +40,7 @@ class Ema:
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Put the averages in the place of the weights, and the weights back at the end."""
+        """Swap the averages in for the weights, and back at the end."""
         self._swap()
         try:
             yield
@@ -51,7 +51,7 @@ class Ema:
     def _swap(self) -> None:
         for parameter in self._parameters():
             average: Tensor | None = self.optimizer.state[parameter].get(SLOT)
-            if average is not None:
+            if average is not None:  # swapped in place: others hold these tensors
                 weights = parameter.clone()
                 parameter.copy_(average)
                 average.copy_(weights)

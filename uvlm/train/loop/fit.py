@@ -1,8 +1,8 @@
 """The one training loop: fit a model to an objective, keep the best validation, stop and resume.
 
-Batch j of step s, of J = accumulate x processes in a step, is number s * J + j, and all that is
-random in it is a function of (seed, s, j). Two processes therefore do what one with twice the
-accumulation does.
+A step takes J = accumulate x processes batches. Batch j of step s has number s * J + j, and
+everything random in it is a function of (seed, s, j), so two processes do exactly what one process
+does with twice the accumulation.
 """
 
 from __future__ import annotations
@@ -22,22 +22,24 @@ from uvlm.processes import place
 from uvlm.seeding import generator
 from uvlm.tracking import Progress, Tracker
 from uvlm.train.batches import iterate, loader_workers
-from uvlm.train.loop.agreement import everywhere, mean_over_processes, of_every_process
 from uvlm.train.loop.ema import Ema
 from uvlm.train.loop.faults import Measured, fault, is_finite
 from uvlm.train.loop.interrupts import Signals
 from uvlm.train.loop.memory import Step, out_of_memory_explained
 from uvlm.train.loop.optim import set_learning_rate
-from uvlm.train.loop.resume import Best, ResumeFolder, snapshot
-from uvlm.train.loop.sharding import gathered, whole_copy
+from uvlm.train.loop.resume import Best, ResumeFolder
+from uvlm.train.loop.sharding import gathered, whole_copy, whole_weights
 from uvlm.train.losses.objectives import Objective
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+Stream = Iterator[tuple[int, Any]]  # batches with their numbers
+
+
 class Scores(NamedTuple):
-    """A validation: what chooses the best step (higher is better), what is logged, what is kept."""
+    """A validation: the score that picks the best step (higher wins), what to log, what to keep."""
 
     score: float
     metrics: dict[str, float]
@@ -46,7 +48,7 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is learned: a loss, the batches by number, a validation, the seed of it all."""
+    """What is learned: the loss, the batches by number, the validation, and the seed."""
 
     objective: Objective
     batches: Callable[[int], Any]
@@ -56,7 +58,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Watch:
-    """What surrounds a training: log, progress bar, state folder; `prefix` of logged names."""
+    """Where a training logs, shows progress and keeps its state; `prefix` starts logged names."""
 
     tracker: Tracker
     progress: Progress | None
@@ -64,7 +66,7 @@ class Watch:
     prefix: str = ""
 
     def log(self, metrics: dict[str, float], step: int) -> None:
-        """Log under prefixed names, on the first process."""
+        """Log under prefixed names, from the first process only."""
         if place().is_first:
             self.tracker.log({f"{self.prefix}{name}": v for name, v in metrics.items()}, step)
 
@@ -83,14 +85,14 @@ def fit(
     watch: Watch,
     initial: Best | None = None,
 ) -> Best:
-    """Train for `config.steps` steps, continuing an interrupted run, and return the best weights.
+    """Train for `config.steps` steps, continuing an interrupted run; return the best weights.
 
-    Everything random is a function of (seed, step): a run stopped anywhere and continued gives the
-    same weights as one that was not. `initial` is what the best step has to reach.
+    Everything random is a function of (seed, step): a run that was stopped anywhere and continued
+    ends with the same weights as one that was not. `initial` is the score to beat.
 
     Raises:
-        Interrupted: SIGTERM or SIGUSR1 came; the state was saved first.
-        SetupError: out of memory; its details say what uses it.
+        Interrupted: SIGTERM or SIGUSR1 arrived; the state was saved first.
+        SetupError: out of memory; its details list what uses it.
         UvlmError: a loss or gradient is not finite; the message names the cases.
     """
     state, stage = watch.resume, watch.resume.stage
@@ -101,25 +103,26 @@ def fit(
         start, best = state.load(model, optimizer)
         best = best or initial
         ema = Ema(optimizer, config.ema_decay)
-        model.train()  # pretrained parts come ready for evaluation, without dropout
-        batches, window = _stream(fabric, task, config, start), _Window(fabric)
+        model.train()  # pretrained parts arrive in evaluation mode, without dropout
+        batches, window = _stream(fabric, task, config, start), list[dict[str, float]]()
         for step in range(start, config.steps):
             factor = set_learning_rate(optimizer, step, config.steps, config.optim)
-            measured = _backward(fabric, network, task, config, step, batches)
+            measured = _backward(fabric, network, task, config.accumulate, step, batches)
             grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
-            if not everywhere(fabric, is_finite(measured, grad_norm)):
+            # All processes must be fine: were one to stop alone, the others would wait forever.
+            if not fabric.strategy.reduce_boolean_decision(is_finite(measured, grad_norm)):
                 state.save(model, optimizer, step, best)
-                everyones = of_every_process(fabric, measured)
+                everyones = _of_every_process(fabric, measured)
                 raise fault(state.folder, stage, step, everyones, grad_norm, task.batches)
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             ema.update(step)
             done, is_last = step + 1, step + 1 == config.steps
             terms = _mean(m.values for m in measured)
-            window.add({**terms, "grad_norm": grad_norm, "lr": factor * config.optim.lr})
+            window.append({**terms, "grad_norm": grad_norm, "lr": factor * config.optim.lr})
             watch.show(done, config.steps, terms["loss"])
             if is_last or done % config.log_every == 0:
-                watch.log(window.means(), done)
+                watch.log(_emptied(window, fabric), done)
             if is_last or done % config.val_every == 0:
                 with ema.applied():
                     best = _validate(fabric, model, task, watch, done, best)
@@ -130,35 +133,31 @@ def fit(
                 fact = f"stopped by {stopped_by} after step {done} of {config.steps}"
                 raise Interrupted(stage, fact, "run the same command to continue")
     if best is None:
-        raise ConfigError(stage, "0 steps cannot be trained", "use 1 or more")
+        raise ConfigError(stage, "cannot train for 0 steps", "use 1 or more")
     return best
 
 
 def _backward(
-    fabric: Fabric,
-    network: Any,
-    task: Task,
-    config: TrainConfig,
-    step: int,
-    batches: Iterator[tuple[int, Any]],
+    fabric: Fabric, network: Any, task: Task, accumulate: int, step: int, batches: Stream
 ) -> list[Measured]:
-    """Put the mean gradient of this step's batches into the model; returns their loss terms."""
+    """Accumulate the mean gradient of this step's batches in the model; return their losses."""
     measured = []
-    for micro in range(config.accumulate):
-        number, batch = next(batches)
-        batch = fabric.to_device(batch)
+    for micro in range(accumulate):
+        number, prepared = next(batches)
+        batch: Any = fabric.to_device(prepared)
         _seed_torch(task, step, micro * fabric.world_size + fabric.global_rank)
-        with fabric.no_backward_sync(network, enabled=micro + 1 < config.accumulate):
+        # Gradients are averaged over the processes once a step, with the last micro-batch.
+        with fabric.no_backward_sync(network, enabled=micro + 1 < accumulate):
             terms = task.objective.loss(network, batch)
             loss = torch.stack(list(terms.values())).sum()
-            fabric.backward(loss / config.accumulate)
+            fabric.backward(loss / accumulate)
         values = {name: float(term.detach()) for name, term in {**terms, "loss": loss}.items()}
         measured.append(Measured(number, batch.case_ids, values))
     return measured
 
 
 def _clip(fabric: Fabric, network: Any, stepper: Any, max_norm: float) -> float:
-    """Shorten the gradient to `max_norm`; returns how long it was."""
+    """Clip the gradient to `max_norm`; return its norm before."""
     norm: Any = fabric.clip_gradients(network, stepper, max_norm=max_norm, error_if_nonfinite=False)
     return float(whole_copy(norm))
 
@@ -166,10 +165,11 @@ def _clip(fabric: Fabric, network: Any, stepper: Any, max_norm: float) -> float:
 def _validate(
     fabric: Fabric, model: nn.Module, task: Task, watch: Watch, step: int, best: Best | None
 ) -> Best:
-    """Validate on the first process; a tie goes to the later step."""
+    """Validate on the first process; on a tie the later step wins."""
     scores = Scores(-math.inf, {})
     with gathered(model):
         if fabric.is_global_zero:
+            # Not `network`: the forward pass of DDP would wait for the other processes.
             model.eval()
             with torch.no_grad(), fabric.autocast():
                 scores = task.validate(model)
@@ -178,44 +178,45 @@ def _validate(
     score, metrics, kept = fabric.broadcast((scores.score, scores.metrics, dict(scores.kept)))
     if best is not None and best.score > score:
         return best
-    return Best(step, score, {**metrics, **kept}, snapshot(model))
+    return Best(step, score, {**metrics, **kept}, whole_weights(model))
 
 
-def _stream(
-    fabric: Fabric, task: Task, config: TrainConfig, start: int
-) -> Iterator[tuple[int, Any]]:
-    """Yield the batches of this process from step `start` on, with their numbers."""
+def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Stream:
+    """Yield this process's batches with their numbers, from step `start` on."""
     per_step = config.accumulate * fabric.world_size
     first = start * per_step + fabric.global_rank
     numbers = range(first, config.steps * per_step, fabric.world_size)
-    return zip(
-        numbers, iterate(task.batches, numbers, loader_workers(fabric.device.type)), strict=True
-    )
+    workers = loader_workers(fabric.device.type)
+    return zip(numbers, iterate(task.batches, numbers, workers), strict=True)
 
 
 def _seed_torch(task: Task, step: int, batch: int) -> None:
-    """Dropout depends on the seed, the step and the batch's place in it."""
+    """Make dropout depend only on the seed, the step and the batch's place in it."""
     rng = generator(task.seed, "torch", task.objective.name, step, batch)
     torch.manual_seed(int(rng.integers(2**63 - 1)))
 
 
 def _mean(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Mean of each name; every row has the same ones."""
+    """Average each value by name; every row has the same names."""
     listed = list(rows)
     return {name: sum(row[name] for row in listed) / len(listed) for name in listed[0]}
 
 
-class _Window:
-    """Means, over steps and processes, of what was added since the last look."""
+def _emptied(window: list[dict[str, float]], fabric: Fabric) -> dict[str, float]:
+    """Average over steps and processes what was logged since the last call, and forget it."""
+    means = _mean(window)
+    window.clear()
+    if fabric.world_size == 1:
+        return means
+    numbers = torch.tensor(list(means.values()), device=fabric.device)
+    reduced: Any = fabric.all_reduce(numbers, reduce_op="mean")
+    return dict(zip(means, reduced.tolist(), strict=True))
 
-    def __init__(self, fabric: Fabric) -> None:
-        self._fabric = fabric
-        self._rows: list[dict[str, float]] = []
 
-    def add(self, values: dict[str, float]) -> None:
-        self._rows.append(values)
-
-    def means(self) -> dict[str, float]:
-        means = _mean(self._rows)
-        self._rows = []
-        return mean_over_processes(self._fabric, means)
+def _of_every_process(fabric: Fabric, measured: list[Measured]) -> list[Measured]:
+    """Collect what all processes measured, in the order of the batches' numbers."""
+    if fabric.world_size == 1:
+        return measured
+    lists: list[Any] = [None] * fabric.world_size
+    torch.distributed.all_gather_object(lists, measured)
+    return [m for turn in zip(*lists, strict=True) for m in turn]

@@ -1,20 +1,18 @@
-"""SIGTERM and SIGUSR1 become a wish to stop, which all processes of a training grant together."""
+"""SIGTERM and SIGUSR1 become a request to stop that all processes of a training honour together."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import TYPE_CHECKING, Any, Self
-
-from uvlm.train.loop.agreement import anywhere
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
 class Signals:
-    """Remembers a signal instead of dying from it; outside the main thread, nothing."""
+    """Remembers a signal instead of dying from it; does nothing outside the main thread."""
 
     def __init__(self, fabric: Fabric) -> None:
         self.received = ""
@@ -27,21 +25,16 @@ class Signals:
                 self._previous[number] = signal.signal(number, self._remember)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def agreed(self) -> str:
-        """Name the signal to stop for, or nothing; every process gives the same answer.
+        """Name the signal to stop for, or ""; every process must ask at the same step.
 
-        One process may have got it a moment before the others, and they must not part ways.
+        A signal may reach one process a moment before the others, and all must stop together.
         """
-        if not anywhere(self._fabric, bool(self.received)):
+        if not self._fabric.strategy.reduce_boolean_decision(bool(self.received), all=False):
             return ""
         return self.received or "a signal to another process"
 

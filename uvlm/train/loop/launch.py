@@ -18,11 +18,11 @@ _PATIENCE = timedelta(hours=12)
 
 
 def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
-    """Lightning Fabric for this process and those that torchrun or srun started beside it.
+    """Connect this process with those that torchrun or srun started beside it.
 
     Args:
         width: of a network without convolutions, see `choose_precision`.
-        may_shard: the caller shards its model where UVLM_STRATEGY asks for it.
+        may_shard: whether the caller shards its model if UVLM_STRATEGY asks for it.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
@@ -40,7 +40,7 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
         num_nodes=here.num_nodes,
         precision=choose_precision(device, width),
         strategy=_strategy(strategy) if here.world_size > 1 else "auto",
-        # Fabric takes any batch script of SLURM for srun, and would wait for processes in vain.
+        # Fabric mistakes any SLURM batch script for srun, and would wait for processes in vain.
         plugins=None if is_srun() or environment.TORCHRUN.read() else LightningEnvironment(),
     )
     fabric.launch()
@@ -48,11 +48,11 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
 
 
 def _strategy(name: str) -> Strategy:
-    """Set up what joins the processes; they wait long, for the first one validates alone."""
+    """Choose how the processes work together; the timeout is long: the first validates alone."""
     from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
     if name == "ddp":
-        # A network may have outputs that no loss asks for, such as the lower resolutions.
+        # Some outputs may be in no loss, such as the lower resolutions of the U-Net.
         return DDPStrategy(timeout=_PATIENCE, find_unused_parameters=True)
     size = place().world_size
     return ModelParallelStrategy(

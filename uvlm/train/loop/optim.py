@@ -1,7 +1,7 @@
 """Optimiser and its parameter groups: encoder or rest, decayed or not.
 
 Weight decay acts on the weights of linear and convolution layers only: not on biases, norms,
-embeddings (the tied output layer is one), learned queries or positions. `encoder_lr_scale: 0`
+embeddings (including the tied output layer), learned queries or positions. `encoder_lr_scale: 0`
 freezes the encoder, `frozen_stages` some of its stages; stage 1 includes the stem.
 """
 
@@ -26,7 +26,7 @@ def parameter_groups(
     encoder_lr_scale: float = 1.0,
     frozen_stages: Collection[int] = (),
 ) -> list[dict[str, Any]]:
-    """Group parameters for an optimiser; frozen ones are in none and stop requiring gradients.
+    """Group parameters for an optimiser; frozen ones are left out and stop requiring gradients.
 
     Args:
         model: parameters whose name starts with `encoder.` form the encoder.
@@ -37,6 +37,7 @@ def parameter_groups(
     Returns:
         Up to four groups, each with `lr`, `base_lr` and `weight_decay`.
     """
+    # By identity: a tied output layer is an embedding under another name.
     embeddings = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     groups: dict[tuple[bool, bool], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
@@ -45,6 +46,7 @@ def parameter_groups(
             parameter.requires_grad_(False)
         if not parameter.requires_grad:
             continue
+        # Norms and biases have one axis; learned queries and positions are not named weight.
         is_matrix = name.endswith("weight") and parameter.ndim > 1
         decays = is_matrix and id(parameter) not in embeddings
         lr = config.lr * (encoder_lr_scale if in_encoder else 1.0)
@@ -61,7 +63,7 @@ def build_optimizer(
     beta2: float = 0.999,
     frozen_stages: Collection[int] = (),
 ) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum or AdamW, over `parameter_groups`."""
+    """Build SGD with Nesterov momentum, or AdamW, over `parameter_groups`."""
     groups = parameter_groups(model, config, encoder_lr_scale, frozen_stages)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
@@ -72,7 +74,7 @@ def build_optimizer(
 def set_learning_rate(
     optimizer: torch.optim.Optimizer, step: int, steps: int, config: OptimConfig
 ) -> float:
-    """Put every group at its learning rate for this step; returns the schedule's factor."""
+    """Set every group's learning rate for this step; return the schedule's factor."""
     factor = lr_factor(step, steps, config)
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
@@ -80,15 +82,15 @@ def set_learning_rate(
 
 
 def _stage_of(name: str) -> int:
-    """Stage (from 1) of a parameter `encoder.stages.<index>...` or `encoder.stem...`."""
+    """Read the stage (from 1) off the name `encoder.stages.<index>...` or `encoder.stem...`."""
     part, index, *_ = name.removeprefix(ENCODER).split(".")
     return int(index) + 1 if part == "stages" else 1
 
 
 def lr_factor(step: int, steps: int, config: OptimConfig) -> float:
-    """Fraction of the base learning rate at `step` (0-based) of `steps`.
+    """Compute the fraction of the base learning rate at `step` (from 0) of `steps`.
 
-    Rises to 1 over the warm-up steps; after them cosine and poly fall to 0 at the end.
+    It rises to 1 over the warm-up steps; then cosine and poly fall to 0 at the end.
     """
     if step < config.warmup_steps:
         return (step + 1) / config.warmup_steps

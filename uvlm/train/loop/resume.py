@@ -1,16 +1,15 @@
-"""State of an unfinished training, outside the outputs of the pipeline.
+"""State of an unfinished training, kept outside the outputs of the pipeline.
 
     <project>/.uvlm/state/<stage>-<fingerprint>/
         lock                   held while a process trains
         state.safetensors      weights, optimiser, best weights; step, scores, digest in its header
-        previous.safetensors   the state before, used when the other is damaged
+        previous.safetensors   the state before, used if the other is damaged
         bad_batch.*            only after a loss that is not finite, see faults.py
 
-The fingerprint belongs to code, parameters and inputs, so that what has changed never continues an
-old run; its last three parts tell which of them has.
-Batches, augmentation, dropout and learning rate depend on (seed, step) alone: nothing else is kept.
-Of several processes the first one writes and all of them read; where weights are sharded, they
-put them together for it.
+The fingerprint covers code, parameters and inputs, so a changed training never continues an old
+run; its last three parts show which of the three changed.
+Batches, augmentation, dropout and learning rate depend only on (seed, step), so no state of theirs
+is kept. The first process writes and all of them read; sharded weights are put together for it.
 """
 
 from __future__ import annotations
@@ -24,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import torch
@@ -47,14 +45,14 @@ class Best:
     metrics: dict[str, float]
     weights: dict[str, Tensor]
 
-
-def snapshot(model: nn.Module) -> dict[str, Tensor]:
-    """Copy the weights to the CPU, contiguous and free of shared memory."""
-    return whole_weights(model)
+    def put_into(self, model: nn.Module) -> dict[str, float]:
+        """Load the weights into `model`; return their metrics and `best_step`."""
+        load_weights(model, spread(self.weights, model), "the best weights")
+        return {**self.metrics, "best_step": float(self.step)}
 
 
 class ResumeFolder:
-    """The state folder of one training; a context that locks it and removes it on success."""
+    """The state folder of one training: a context that locks it, and removes it on success."""
 
     def __init__(self, stage: str, fingerprint: str) -> None:
         self.stage = stage
@@ -73,19 +71,14 @@ class ResumeFolder:
                 self._tell_of_another()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if self._lock is not None:
-            if kind is None:
+            if kind is None:  # after an error or a signal the state stays
                 shutil.rmtree(self.folder)
             self._lock.close()
 
     def exists(self) -> bool:
-        """Whether there is a state to continue from."""
+        """Tell whether there is a state to continue from."""
         return self.path.exists() or self.previous.exists()
 
     def save(
@@ -94,11 +87,12 @@ class ResumeFolder:
         """Replace the state in one move; `step` is the number of finished steps."""
         from safetensors.torch import save
 
-        tensors = {f"model.{name}": value for name, value in snapshot(model).items()}
+        tensors = {f"model.{name}": value for name, value in whole_weights(model).items()}
         for index, slots in optimizer.state_dict()["state"].items():
             for name, value in slots.items():
                 if value is not None:
                     tensors[f"optimizer.{index}.{name}"] = whole_copy(torch.as_tensor(value))
+        # Only now may the others leave: putting sharded weights together takes all processes.
         if not place().is_first:
             return
         header: dict[str, Any] = {"step": step, "processes": place().world_size}
@@ -109,18 +103,15 @@ class ResumeFolder:
         self._replace(save(tensors, {"uvlm": json.dumps(header)}))
 
     def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Best | None]:
-        """Put weights and optimiser back; returns finished steps and the best so far."""
+        """Restore weights and optimiser; return the finished steps and the best so far."""
         if not self.exists():
             return 0, None
         header, tensors = self._read()
-        size = place().world_size
-        if header["processes"] != size:
-            raise SetupError(
-                self.path,
-                f"{header['processes']} processes saved it and {size} would go on, with another "
-                "batch at every step",
-                f"start {header['processes']}, or delete {self.folder} to train from the start",
-            )
+        saved, size = header["processes"], place().world_size
+        if saved != size:
+            fact = f"{saved} processes saved it and {size} would go on, with other batches a step"
+            remedy = f"start {saved}, or delete {self.folder} to train from the start"
+            raise SetupError(self.path, fact, remedy)
         load_weights(model, spread(_under("model.", tensors), model), self.path)
         _load_optimizer(optimizer, _under("optimizer.", tensors))
         best = header.get("best")
@@ -129,7 +120,7 @@ class ResumeFolder:
         return int(header["step"]), best
 
     def _replace(self, payload: bytes) -> None:
-        """Write the new state beside the old one, then exchange them."""
+        """Write the new state beside the old one, then swap; a whole state exists at any moment."""
         written = self.folder / "next.safetensors"
         try:
             write_bytes_atomic(written, payload)
@@ -137,19 +128,20 @@ class ResumeFolder:
             fact = f"{len(payload):,} bytes of training state cannot be written ({error.strerror})"
             remedy = "make room and run the same command; it continues from the state before"
             raise SetupError(self.folder, fact, remedy) from None
+        # Killed between these two renames, the next run reads `previous`.
         if self.path.exists():
             self.path.replace(self.previous)
         written.replace(self.path)
 
     def _tell_of_another(self) -> None:
-        """Say why this training begins anew though another one has left a state."""
+        """Say why this training starts afresh although another one has left a state."""
         states = self.folder.parent.glob(f"{self.stage}-*/{self.path.name}")
         if latest := max(states, key=lambda path: path.stat().st_mtime, default=None):
             own, other = (path.name.split("-")[2:] for path in (self.folder, latest.parent))
             causes = zip(("code", "parameters", "inputs"), own, other, strict=False)
             what = " and ".join(name for name, one, two in causes if one != two)
             sys.stderr.write(
-                f"{self.stage}: begins at step 0; {latest.parent} holds an unfinished one with "
+                f"{self.stage}: starts at step 0; {latest.parent} holds an unfinished one with "
                 f"other {what or 'code, parameters or inputs'}; delete it if nobody needs it\n"
             )
 
@@ -159,13 +151,12 @@ class ResumeFolder:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.close()
-            raise SetupError(
-                self.folder, f"another process is running {self.stage}", "wait for it or stop it"
-            ) from None
+            fact = f"another process is running {self.stage}"
+            raise SetupError(self.folder, fact, "wait for it or stop it") from None
         return lock
 
     def _read(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """Read the state, or the one before it when it is damaged; both lead to the same end."""
+        """Read the state, or the one before if it is damaged; both lead to the same result."""
         problems = []
         for path in (self.path, self.previous):
             try:
@@ -178,18 +169,15 @@ class ResumeFolder:
             if problems and place().is_first:
                 sys.stderr.write(
                     f"{self.path}: damaged training state ({problems[0]}); "
-                    f"going on from step {header['step']}, which {path.name} holds\n"
+                    f"continuing from step {header['step']}, saved in {path.name}\n"
                 )
             return header, tensors
-        raise DataError(
-            self.path,
-            f"damaged training state ({'; '.join(problems)})",
-            f"to train from the start, delete {self.folder} and run again",
-        )
+        remedy = f"delete {self.folder} and run again to train from the start"
+        raise DataError(self.path, f"damaged training state ({'; '.join(problems)})", remedy)
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Read and verify one file; ValueError says what is wrong with it."""
+    """Read and verify one file; a ValueError says what is wrong with it."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -204,7 +192,7 @@ def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
-    """Take the sha256 of everything in a state."""
+    """Compute the sha256 of everything in a state."""
     whole = hashlib.sha256(json.dumps(header, sort_keys=True).encode("utf-8"))
     for name, tensor in sorted(tensors.items()):
         whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -213,12 +201,13 @@ def _digest(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
 
 
 def _load_optimizer(optimizer: torch.optim.Optimizer, slots: Mapping[str, Tensor]) -> None:
-    """Fill the optimiser's slots, each laid out in memory as its parameter is."""
+    """Fill the optimiser's slots."""
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in slots.items():
         index, name = key.split(".", 1)
         parameter = parameters[int(index)]
+        # Kernels may sum in another order in another memory layout; the last digit must not differ.
         if value.shape == parameter.shape and value.ndim:
             value = laid_out_as(value, parameter.detach())
         state.setdefault(int(index), {})[name] = value

@@ -1,7 +1,7 @@
-"""FSDP2: weights, gradients and optimiser in pieces on several processes, whole when needed.
+"""FSDP2: weights, gradients and optimiser sharded over several processes, whole when needed.
 
-What trains is cut layer by layer, so that only one layer is whole at a time. Where nothing is cut
-the functions are plain copies. Where it is, all processes must call them, in one order.
+The network is sharded layer by layer, so only one layer is whole at a time. Without sharding these
+functions make plain copies; with it, all processes must call them, in the same order.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 
 def shard(fabric: Fabric, network: nn.Module) -> None:
-    """Cut the weights of a network in place, if Fabric was launched for that.
+    """Shard the weights of a network in place, if Fabric was launched for that.
 
-    An optimiser is built afterwards, over the pieces.
+    Build the optimiser afterwards, over the shards.
     """
     from lightning_fabric.strategies import ModelParallelStrategy
 
@@ -37,8 +37,8 @@ def shard(fabric: Fabric, network: nn.Module) -> None:
     layers = [layer for module in lists for layer in module]
     parts: list[Any] = [fully_shard(part, mesh=mesh, mp_policy=policy) for part in layers]
     whole: Any = fully_shard(network, mesh=mesh, mp_policy=policy)
-    # What backward fetches ahead is said here. Left alone, FSDP2 goes by the forward passes it saw,
-    # and the process that validates sees others than the rest.
+    # Fix what backward prefetches. By default FSDP2 follows the order of the forward passes it saw,
+    # but the process that validates sees more of them than the others.
     for part, fetched in zip([*parts, whole], [whole, *parts], strict=True):
         part.set_modules_to_backward_prefetch([fetched])
 
@@ -53,7 +53,7 @@ def whole_weights(module: nn.Module) -> dict[str, Tensor]:
 
 
 def whole_copy(tensor: Tensor) -> Tensor:
-    """Copy to the CPU, contiguous, free of shared memory, all pieces put together."""
+    """Copy to the CPU: contiguous, sharing no memory, all shards put together."""
     tensor = tensor.detach()
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
@@ -61,7 +61,7 @@ def whole_copy(tensor: Tensor) -> Tensor:
 
 
 def laid_out_as(value: Tensor, like: Tensor) -> Tensor:
-    """Give `value` the memory layout, or the pieces, of `like`; its own dtype stays."""
+    """Give `value` the memory layout, or the sharding, of `like`; its own dtype stays."""
     if isinstance(like, DTensor):
         device = like.device_mesh.device_type
         return distribute_tensor(value.to(device), like.device_mesh, like.placements)
@@ -69,7 +69,7 @@ def laid_out_as(value: Tensor, like: Tensor) -> Tensor:
 
 
 def spread(state: Mapping[str, Tensor], module: nn.Module) -> Mapping[str, Tensor]:
-    """Cut the tensors of a whole state as those of `module` are, ready for `load_weights`."""
+    """Shard the tensors of a whole state as `module` is sharded, ready for `load_weights`."""
     if not is_sharded(module):
         return state
     first = _first_names(module)
@@ -78,13 +78,18 @@ def spread(state: Mapping[str, Tensor], module: nn.Module) -> Mapping[str, Tenso
 
 
 def is_sharded(module: nn.Module) -> bool:
-    """Tell whether any of the parameters lives in pieces on several processes."""
+    """Tell whether any parameter is sharded over several processes."""
     return any(isinstance(parameter, DTensor) for parameter in module.parameters())
+
+
+def local_bytes(tensor: Tensor) -> int:
+    """Count the bytes that this process holds of a tensor."""
+    return int((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes)
 
 
 @contextmanager
 def gathered(module: nn.Module) -> Iterator[None]:
-    """Hold all weights whole on every process, so that one of them may compute alone."""
+    """Keep all weights whole on every process, so that one of them can compute alone."""
     parts = [part for part in module.modules() if isinstance(part, FSDPModule)]
     for part in parts:
         part.set_reshard_after_forward(False, recurse=False)
@@ -92,11 +97,12 @@ def gathered(module: nn.Module) -> Iterator[None]:
     yield
     for part in parts:
         part.reshard()
+        # As FSDP2 sets it up: the root, needed again at once in backward, stays whole.
         part.set_reshard_after_forward(part is not parts[0], recurse=False)
 
 
 def _first_names(module: nn.Module) -> dict[str, str]:
-    """Map each name of a parameter to its first one: tied weights have several."""
+    """Map each name of a parameter to its first name: tied weights have several."""
     first: dict[int, str] = {}
     named = module.named_parameters(remove_duplicate=False)
     return {name: first.setdefault(id(parameter), name) for name, parameter in named}

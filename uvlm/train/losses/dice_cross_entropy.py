@@ -1,8 +1,8 @@
-"""Soft Dice and cross-entropy of one resolution, in one walk over the voxels without one-hot maps.
+"""Soft Dice and cross-entropy of one resolution, in one pass over the voxels without one-hot maps.
 
-The volume is walked in slabs: each slab's softmax gives the class sums on the way forward and,
-once the sums are known, the gradient on the way back. Extra memory is the gradient, and for
-contiguous logits one number a voxel.
+The volume is processed in slabs: each slab's softmax gives the class sums in the forward pass and,
+once the sums are known, the gradient in the backward pass. The extra memory is the gradient and,
+for contiguous logits, one number per voxel.
 
     memory format      slab
     channels_last_3d   rows (N, C), as the U-Net returns them
@@ -71,7 +71,7 @@ class _Sums:
 
     @classmethod
     def empty(cls, weights: Tensor) -> Self:
-        """Begin with zeros in double precision."""
+        """Start from zeros, in double precision: float32 stops counting at 2^24 voxels."""
         overlap, predicted, truth = weights.new_zeros((3, len(weights)), dtype=torch.float64)
         return cls(weights, overlap, predicted, truth, overlap.new_zeros(()))
 
@@ -84,15 +84,15 @@ class _Sums:
         self.truth += torch.bincount(slab.truth, slab.known, minlength=len(self.weights))
 
     def weight(self) -> Tensor:
-        """Sum of w[y], at least so much that one can divide by it."""
+        """Sum w[y], large enough to divide by."""
         return (self.truth * self.weights).sum().clamp(min=_LEAST_WEIGHT)
 
     def denominator(self) -> Tensor:
-        """Of Dice, (C,)."""
+        """Compute the denominators of Dice, (C,)."""
         return self.predicted + self.truth + SMOOTH
 
     def counted(self, every_class: bool) -> Tensor:
-        """1 / number of Dice classes for those, 0 elsewhere: (C,)."""
+        """Weigh the Dice classes by 1 / their number and all others by 0: (C,)."""
         counted = torch.ones_like(self.truth) if every_class else (self.truth > 0).double()
         counted[0] = 0.0
         return counted / counted.sum().clamp(min=1)
@@ -133,7 +133,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
 
 @dataclass(frozen=True, eq=False)
 class _Slab:
-    """Voxels next to each other: their logits, what becomes of them, their true classes."""
+    """Neighbouring voxels: their logits, where their gradient goes, their true classes."""
 
     logits: Tensor  # (N, C) or (C, N), float32
     out: Tensor  # the same voxels of the gradient
@@ -141,7 +141,7 @@ class _Slab:
     known: Tensor | None  # (N,) 0 where ignored, else 1; None if all are known
 
     def of_known(self, values: Tensor) -> Tensor:
-        """Values (N,) of the known voxels, 0 for the others."""
+        """Keep the values (N,) of known voxels, 0 for the others."""
         return values if self.known is None else values * self.known
 
 
@@ -149,7 +149,7 @@ def _add_rows(sums: _Sums, logits: Tensor, target: Tensor) -> None:
     for slab in _row_slabs(logits, target, logits):
         log_p = slab.logits.log_softmax(dim=1)  # (N, C)
         log_p_true = log_p.gather(1, slab.truth.unsqueeze(1)).squeeze(1)
-        p = log_p.exp_()
+        p = log_p.exp_()  # in place: log p is no longer needed
         sums.add(slab, log_p_true, p.sum(dim=0) if slab.known is None else slab.known @ p)
 
 
@@ -160,6 +160,7 @@ def _fill_rows(gradient: Tensor, logits: Tensor, target: Tensor, abw: _Coefficie
         truth_column = slab.truth.unsqueeze(1)
         attraction = a[slab.truth] * p.gather(1, truth_column).squeeze(1)
         weight = w[slab.truth]
+        # Both gradients share the factor p_c, so one product forms them; see the formulas above.
         offset = attraction + weight - p @ b
         p *= b + offset.unsqueeze(1)
         p.scatter_add_(1, truth_column, -(attraction + weight).unsqueeze(1))
@@ -169,12 +170,13 @@ def _fill_rows(gradient: Tensor, logits: Tensor, target: Tensor, abw: _Coefficie
 
 
 def _add_columns(sums: _Sums, logits: Tensor, target: Tensor) -> Tensor:
-    """Return log of the sum of exp(logits) of every voxel, (B, D * H * W)."""
+    """Return the log of the sum of exp(logits) of every voxel, (B, D * H * W)."""
     log_totals = logits.new_empty((len(logits), target[0].numel()), dtype=torch.float32)
     for slab, log_total in _column_slabs(logits, target, logits, log_totals):
-        largest = slab.logits.amax(dim=0)
+        largest = slab.logits.amax(dim=0)  # subtracted, so that exp cannot overflow
         powers = (slab.logits - largest).exp_()  # (C, N)
         total = powers.sum(dim=0)
+        # p is never formed: its sums over the voxels are `powers` times 1 / total.
         share = slab.of_known(total.reciprocal())
         torch.add(total.log_(), largest, out=log_total)
         log_p_true = slab.logits.gather(0, slab.truth.unsqueeze(0)).squeeze(0) - log_total
@@ -187,7 +189,7 @@ def _fill_columns(
 ) -> None:
     a, b, w = abw
     for slab, log_total in _column_slabs(logits, target, gradient, log_totals):
-        p = (slab.logits - log_total).exp_()  # (C, N)
+        p = (slab.logits - log_total).exp_()  # (C, N), without summing over the classes again
         truth_row = slab.truth.unsqueeze(0)
         attraction = a[slab.truth] * p.gather(0, truth_row).squeeze(0)
         weight = w[slab.truth]
@@ -205,7 +207,7 @@ def _lies_in_columns(logits: Tensor) -> bool:
 
 
 def _row_slabs(logits: Tensor, target: Tensor, out: Tensor) -> Iterator[_Slab]:
-    """Slabs of a few slices; `out` is viewed as (d, H, W, C)."""
+    """Yield slabs of a few slices; `out` is viewed as (d, H, W, C)."""
     num_classes, depth, height, width = logits.shape[1:]
     thickness = max(1, SLAB_ELEMENTS // (num_classes * height * width))
     for sample in range(len(logits)):
@@ -219,7 +221,7 @@ def _row_slabs(logits: Tensor, target: Tensor, out: Tensor) -> Iterator[_Slab]:
 def _column_slabs(
     logits: Tensor, target: Tensor, out: Tensor, log_totals: Tensor
 ) -> Iterator[tuple[_Slab, Tensor]]:
-    """Slabs of a few thousand voxels, each with its part of `log_totals`."""
+    """Yield slabs of a few thousand voxels, each with its part of `log_totals`."""
     length = max(1, SLAB_ELEMENTS // logits.shape[1])
     columns, results, labels = logits.flatten(2), out.flatten(2), target.flatten(1)
     for sample in range(len(logits)):
@@ -234,6 +236,7 @@ def _truth(target: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return true classes (N,) with 0 for ignored voxels, and which are known unless all are."""
     truth = target.reshape(-1).long()
     known = truth != IGNORE_ID
-    if bool(known.all()):
+    if bool(known.all()):  # the usual case needs no masks
         return truth, None
+    # An ignored voxel must still be a valid index; its values are masked away.
     return truth * known, known.float()

@@ -15,17 +15,10 @@ from torch import Tensor
 from uvlm.data.label_scheme import IGNORE_ID
 from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 
-__all__ = [
-    "class_weights",
-    "deep_supervision_loss",
-    "dice_cross_entropy",
-    "pool_labels",
-    "positive_weights",
-]
-
 
 def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
-    """Cross-entropy weight (1 / frequency) ^ power, at most `cap`; background and unseen are 1."""
+    """Weigh a class by (1 / frequency) ^ power, at most `cap`; background and unseen get 1."""
+    # The clamp keeps classes without a voxel from infinity until they are set to 1.
     frequency = voxels_per_class.double() / voxels_per_class.sum().clamp(min=1)
     weights = frequency.clamp(min=1e-12).pow(-power).clamp(max=cap)
     weights[voxels_per_class == 0] = 1.0
@@ -34,12 +27,13 @@ def class_weights(voxels_per_class: Tensor, power: float, cap: float) -> Tensor:
 
 
 def positive_weights(abnormalities: Tensor, cap: float) -> Tensor:
-    """BCE weight of a positive (A,): negatives per positive in (N, A), at most `cap`.
+    """Weigh a positive in the BCE, (A,): negatives per positive in (N, A), at most `cap`.
 
-    An abnormality that no case shows, or every case, keeps 1.
+    An abnormality that no case or every case shows keeps 1.
     """
     positives = abnormalities.sum(dim=0).double()
     negatives = len(abnormalities) - positives
+    # All positives together then weigh as much as all negatives.
     weights = (negatives / positives.clamp(min=1)).clamp(max=cap)
     weights[(positives == 0) | (negatives == 0)] = 1.0
     return weights.float()
@@ -52,15 +46,15 @@ def deep_supervision_loss(
     level_weights: Sequence[float],
     dice_classes: Literal["all", "present"] = "present",
 ) -> dict[str, Tensor]:
-    """Dice and cross-entropy over resolutions, as a weighted mean.
+    """Average Dice and cross-entropy over resolutions, weighted.
 
-    Low-resolution targets are max-pooled: lesions have the higher ids, so they survive.
+    Low-resolution targets are max-pooled: lesions have the highest ids, so they survive.
 
     Args:
         outputs: logits (B, C, D_i, H_i, W_i), full resolution first.
         target: (B, D, H, W) integer class ids at full resolution; IGNORE_ID counts in no term.
         weights: (C,) cross-entropy weights.
-        level_weights: one per resolution, full first; outputs beyond them do not count.
+        level_weights: one per resolution, full first; further outputs do not count.
         dice_classes: which foreground classes the Dice term averages over.
     """
     norm = sum(level_weights)
@@ -75,12 +69,13 @@ def deep_supervision_loss(
 
 
 def pool_labels(target: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Label maps (B, D, H, W) at a lower resolution; the highest known id of a block wins.
+    """Pool label maps (B, D, H, W) to a lower resolution; a block's highest known id wins.
 
-    Only a block without a known voxel is IGNORE_ID.
+    Only a block without a known voxel becomes IGNORE_ID.
     """
     if tuple(target.shape[1:]) == shape:
         return target
+    # IGNORE_ID is 255 and would win every maximum; as -1 it loses to the background.
     known = target.float().masked_fill(target == IGNORE_ID, -1.0)
     pooled = F.adaptive_max_pool3d(known, shape)
     return pooled.masked_fill(pooled < 0, IGNORE_ID).to(target.dtype)

@@ -1,8 +1,8 @@
 """Cross-entropy of report tokens from hidden states, without the table of all logits.
 
-With 151,669 words, logits and gradients of 2 x 1,024 tokens take several GB. Here the tokens pass
-in chunks; each chunk's gradient is formed while its logits are there, so that one chunk's table
-and the gradient of the weights are all that is held.
+With 151,669 words, logits and gradients of 2 x 1,024 tokens take several GB. Here the tokens are
+processed in chunks; each chunk's gradient is formed while its logits exist, so only one chunk's
+table and the gradient of the weights are held.
 
 N tokens to predict, E width, V vocabulary.
 """
@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CHUNK_ELEMENTS: Final = 2**24  # logits of one chunk; tables up to this size are made whole
+CHUNK_ELEMENTS: Final = 2**24  # logits of one chunk; smaller tables are made whole
 
 
 def token_cross_entropy(hidden: Tensor, weight: Tensor, target_ids: Tensor) -> Tensor:
-    """Mean -log softmax(hidden @ weight.T)[target] over all tokens.
+    """Average -log softmax(hidden @ weight.T)[target] over all tokens.
 
     Args:
         hidden: (N, E), report tokens and <eos> only.
@@ -34,7 +34,7 @@ def token_cross_entropy(hidden: Tensor, weight: Tensor, target_ids: Tensor) -> T
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradient in one walk over the tokens.
+    """Loss and gradient in one pass over the tokens.
 
     With z_n = W h_n, p_n = softmax(z_n) and y_n the target:
         loss    = 1/N sum_n (log sum_v exp z_nv - z_ny)
@@ -49,6 +49,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             dtype = torch.get_autocast_dtype(device)
         else:
             dtype = torch.promote_types(hidden.dtype, weight.dtype)
+        # Cast once, here, as autocast would do again for every chunk.
         with torch.autocast(device, enabled=False):
             h, w = hidden.to(dtype), weight.to(dtype)
             loss, grad_h, grad_w = _walk(h, w, target_ids, any(ctx.needs_input_grad[:2]))
@@ -65,7 +66,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
 def _walk(
     hidden: Tensor, weight: Tensor, target_ids: Tensor, with_gradient: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Loss, and the gradients of `hidden` and `weight`, chunk by chunk."""
+    """Compute the loss, and the gradients of `hidden` and `weight`, chunk by chunk."""
     num_tokens, vocabulary_size = len(hidden), len(weight)
     rows = max(1, CHUNK_ELEMENTS // vocabulary_size)
     loss = torch.zeros((), device=hidden.device)
@@ -74,8 +75,8 @@ def _walk(
     for start in range(0, num_tokens, rows):
         h, targets = hidden[start : start + rows], target_ids[start : start + rows, None]
         z = F.linear(h, weight).float()  # (rows, V)
-        highest = z.amax(dim=1, keepdim=True)
-        at_target = z.gather(1, targets)
+        highest = z.amax(dim=1, keepdim=True)  # subtracted, so that exp cannot overflow
+        at_target = z.gather(1, targets)  # before `z` is overwritten by `p`, to save its memory
         p = z.sub_(highest).exp_()
         total = p.sum(dim=1, keepdim=True)
         loss += (total.log() + highest - at_target).sum()
@@ -84,6 +85,7 @@ def _walk(
         p.div_(total * num_tokens)
         g = p.scatter_add_(1, targets, p.new_full(targets.shape, -1 / num_tokens)).to(h.dtype)
         grad_h[start : start + rows] = g @ weight
+        # Always summed in float32: bfloat16 would round the later chunks away.
         if g.dtype == grad_w.dtype:
             grad_w.addmm_(g.t(), h)
         else:

@@ -1,4 +1,4 @@
-"""The numbers of `uvlm overfit`; not a section of params.yaml, as the command needs no project."""
+"""Settings of `uvlm overfit`; not in params.yaml, because the command needs no project."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from uvlm.config import EncoderConfig, Fraction, Grid, OptimConfig, Section
 
 
 class OverfitConfig(Section):
-    """Sizes, steps and optimiser; a 2-core laptop finishes them in minutes."""
+    """Sizes, steps and optimiser, small enough for a 2-core laptop to finish in minutes."""
 
     seed: int = 42
     grid: Grid = (48, 64, 64)

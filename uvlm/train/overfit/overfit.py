@@ -1,9 +1,9 @@
-"""`uvlm overfit`: stage 1 on one real CT, to see that reading, labels, loss and training fit.
+"""`uvlm overfit`: stage 1 on one real CT, to see reading, labels, loss and training work together.
 
 The label map is TotalSegmentator's (`total` ids), folded into the coarse chest scheme. The network
-is trained and scored on the same CT: a high Dice says that the parts work, not that it generalises.
-A deadline ends the training, so the learning rate follows the clock where time is shorter than
-the steps.
+is trained and scored on the same CT: a high Dice shows that the parts work, not that they
+generalise. A deadline ends the training, so the learning rate follows the clock if time runs out
+before the steps do.
 
 B batch, C classes, (D, H, W) = (z, y, x).
 """
@@ -27,7 +27,7 @@ from uvlm.data.contract import normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.grid_rules import is_on_grid
 from uvlm.data.ct.io import read_label_map, read_volume
-from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.data.ct.volume import LabelMap
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.device import autocast, choose_device, set_threads
 from uvlm.errors import ConfigError, DataError, UvlmError
@@ -64,16 +64,17 @@ def overfit(
     Args:
         ct: NIfTI file.
         labels: TotalSegmentator's multi-label result on the CT's grid.
-        out: made if need be.
-        minutes: training stops here, whatever `config.steps` says.
-        config: the numbers.
+        out: folder, created if necessary.
+        minutes: training stops after them, whatever `config.steps` says.
+        config: the settings.
         progress: shows steps and loss.
 
     Returns:
-        What metrics.json holds: `dice` is the mean over the classes present, `dice_by_class` each.
+        The content of metrics.json: `dice` is the mean over the classes present, `dice_by_class`
+        each of them.
     """
-    if not minutes > 0:
-        raise ConfigError("minutes", f"is {minutes:g}", "give a number above 0")
+    if not minutes > 0:  # also true of NaN
+        raise ConfigError("minutes", f"is {minutes:g}", "use a number above 0")
     config = config or OverfitConfig()
     start = time.monotonic()
     set_threads()
@@ -84,7 +85,7 @@ def overfit(
     unet.to(device, memory_format=torch.channels_last_3d)
     segmenter = Segmenter(unet, config.patch, device)  # its norms are those to train with
     before = subject.dice(_labels(segmenter, subject))
-    steps = _train(segmenter, subject, config, start + 60 * minutes, progress)
+    steps = _train(segmenter, subject, start + 60 * minutes, progress)
     predicted = _labels(segmenter, subject)
     dice = subject.dice(predicted)
     metrics = {
@@ -101,14 +102,13 @@ def overfit(
         native = subject.geometry.labels_to_native(predicted)
         write_segmentation(temporary, native, subject.scheme.names)
         spacing = LabelMap(predicted, subject.geometry.grid_affine).spacing
-        picture = temporary / PICTURE
-        draw_planes(picture, subject.hu, spacing, (subject.truth, predicted), dice)
+        draw_planes(temporary / PICTURE, subject.hu, spacing, (subject.truth, predicted), dice)
     return metrics
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """One CT with its true classes on the network's grid, and how its patches are drawn."""
+    """One CT with its true classes, both on the network's grid; draws batches of patches."""
 
     name: str
     hu: npt.NDArray[np.int16]
@@ -120,23 +120,20 @@ class Subject:
 
     @property
     def counts(self) -> npt.NDArray[np.int64]:
-        """Voxels of each class, (C,)."""
+        """Count the voxels of each class, (C,)."""
         return np.bincount(self.truth.ravel(), minlength=self.scheme.num_classes)
 
     def dice(self, predicted: Ids) -> dict[str, float]:
-        """Dice of every class present but the background."""
+        """Compute the Dice of every class present except the background."""
         names = self.scheme.names
         scores = dice_of_present(overlap_counts(self.name, self.truth, predicted, len(names)))
-        return {
-            name: round(float(score), 4)
-            for name, score in zip(names[1:], scores[1:], strict=True)
-            if np.isfinite(score)
-        }
+        present = np.flatnonzero(np.isfinite(scores))
+        return {names[c]: round(float(scores[c]), 4) for c in present if c}
 
     def batch(self, index: int, rarity: npt.NDArray[np.float64]) -> SegBatch:
-        """Draw batch number `index`: patches anywhere, or around a voxel of an often rare class."""
+        """Draw batch `index`: patches anywhere or around a voxel, favouring rare classes."""
         config = self.config
-        rng = generator(config.seed, "overfit", index)
+        rng = generator(config.seed, "overfit", index)  # a batch is a function of its number
         present = {c: int(n) for c, n in enumerate(self.counts) if n}
         places = []
         for _ in range(config.batch_size):
@@ -153,39 +150,29 @@ class Subject:
 
 
 def read_subject(ct: Path, labels: Path, config: OverfitConfig) -> Subject:
-    """Read both files strictly and bring them onto the grid."""
+    """Read both files strictly and resample them to the grid."""
     _check_sizes(config)
     volume, label_map = read_volume(ct), read_label_map(labels)
-    _check_same_grid(labels, label_map, volume)
-    preprocess = PreprocessConfig(
-        orientation="LPS",
-        clip_hu=config.clip_hu,
-        grid=config.grid,
-        resize="stretch",
-        normalise="window",
-        window_hu=config.window_hu,
-    )
+    if not is_on_grid(label_map, volume.array.shape, volume.affine):
+        fact = f"lies on another grid {label_map.array.shape} than the CT {volume.array.shape}"
+        raise DataError(labels, fact, "pass the label map that was made from this CT")
+    fixed = {"orientation": "LPS", "resize": "stretch", "normalise": "window"}
+    chosen = config.model_dump(include={"clip_hu", "grid", "window_hu"})
+    preprocess = PreprocessConfig.model_validate(fixed | chosen)
     hu, geometry = preprocess_volume(volume, preprocess)
     coarse = scheme("chest", "coarse")
     truth = geometry.labels_to_grid(geometry.order.forward(coarse.fold_total(label_map.array)))
     if not truth.any():
-        raise DataError(
-            labels,
-            "holds none of the classes of the chest scheme",
-            "give TotalSegmentator's multi-label file of the task `total`",
-        )
+        remedy = "pass TotalSegmentator's multi-label file of the task `total`"
+        raise DataError(labels, "holds none of the classes of the chest scheme", remedy)
     return Subject(ct.name, hu, normalise(hu, preprocess), truth, geometry, coarse, config)
 
 
 def _train(
-    segmenter: Segmenter,
-    subject: Subject,
-    config: OverfitConfig,
-    deadline: float,
-    progress: Progress | None,
+    segmenter: Segmenter, subject: Subject, deadline: float, progress: Progress | None
 ) -> int:
-    """Train until the steps or the time are used up; returns the steps taken."""
-    unet: ResidualEncoderUNet = segmenter.unet
+    """Train until the steps or the time are used up; return the steps taken."""
+    config, unet = subject.config, segmenter.unet
     counts = torch.from_numpy(subject.counts)
     weights = class_weights(counts, config.ce_weight_power, config.ce_weight_cap)
     rarity = weights.double().numpy()
@@ -193,11 +180,11 @@ def _train(
     optimizer = build_optimizer(unet, config.optim)
     start = time.monotonic()
     _set_training(unet, True)
-    step = 0
-    while step < config.steps:
+    for step in range(config.steps):
+        # The schedule reaches its end whichever runs out first, steps or time.
         share = max(step / config.steps, (time.monotonic() - start) / (deadline - start))
         if share >= 1:
-            break
+            return step
         set_learning_rate(optimizer, int(share * config.steps), config.steps, config.optim)
         batch = subject.batch(step, rarity)
         x, target = batch.x.to(segmenter.device), batch.target.to(segmenter.device)
@@ -211,10 +198,9 @@ def _train(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(unet.parameters(), config.optim.clip_norm)
         optimizer.step()
-        step += 1
         if progress is not None:
-            progress.update(step, config.steps, value)
-    return step
+            progress.update(step + 1, config.steps, value)
+    return config.steps
 
 
 def _labels(segmenter: Segmenter, subject: Subject) -> Ids:
@@ -225,7 +211,7 @@ def _labels(segmenter: Segmenter, subject: Subject) -> Ids:
 
 
 def _set_training(unet: ResidualEncoderUNet, training: bool) -> None:
-    """Switch between all resolutions for the loss and full resolution alone."""
+    """Switch between all resolutions, for the loss, and full resolution only."""
     unet.train(training)
     unet.decoder.deep_supervision = training
 
@@ -237,15 +223,6 @@ def _check_sizes(config: OverfitConfig) -> None:
             raise ConfigError(f"overfit.{name}", f"{list(sizes)} is not a multiple of {step}")
     if any(edge > size for edge, size in zip(config.patch, config.grid, strict=True)):
         raise ConfigError("overfit.patch", f"{list(config.patch)} exceeds {list(config.grid)}")
-
-
-def _check_same_grid(path: Path, label_map: LabelMap, volume: Volume) -> None:
-    if not is_on_grid(label_map, volume.array.shape, volume.affine):
-        raise DataError(
-            path,
-            f"lies on another grid {label_map.array.shape} than the CT {volume.array.shape}",
-            "give the label map that was made from this CT",
-        )
 
 
 def _mean(dice: dict[str, float]) -> float:

@@ -1,6 +1,6 @@
 """Three planes of a CT with the outlines of its true and its predicted classes.
 
-Planes are shown as radiologists look at them: the patient's right on the left, the head on top.
+Planes are shown as radiologists view them: the patient's right on the left, the head on top.
 
 (D, H, W) = (z, y, x), x to Left, y to Posterior, z to Superior.
 """
@@ -31,7 +31,7 @@ def draw_planes(
     label_maps: tuple[Ids, Ids],
     dice: Mapping[str, float],
 ) -> None:
-    """Draw a PNG: one column a plane, the true outlines above the predicted ones.
+    """Draw a PNG: one column per plane, the true outlines above the predicted ones.
 
     Args:
         path: the PNG.
@@ -54,10 +54,12 @@ def draw_planes(
     axes = figure.subplots(len(_ROWS), len(_PLANES))
     for column, (plane, index) in enumerate(zip(_PLANES, busiest_slices(truth), strict=True)):
         image = np.moveaxis(hu, column, 0)[index]
+        height, width = (edge for axis, edge in enumerate(spacing) if axis != column)
         for row, (name, labels) in enumerate(zip(_ROWS, label_maps, strict=True)):
             ax = axes[row, column]
+            # Rows run to Posterior in an axial plane, to Superior in the others.
             origin = "lower" if column else "upper"
-            ax.imshow(image, aspect=_aspect(spacing, column), origin=origin, **_GREYS)
+            ax.imshow(image, aspect=height / width, origin=origin, **_GREYS)
             _outline(ax, np.moveaxis(labels, column, 0)[index], colours)
             ax.set_title(f"{plane}, {name}")
             ax.set_axis_off()
@@ -68,7 +70,7 @@ def draw_planes(
 
 
 def busiest_slices(truth: Ids) -> Sequence[int]:
-    """Find the slice along z, y and x that shows most classes, the middle one of several."""
+    """Find the slices along z, y and x that show the most classes; of equals the middle one."""
     chosen = []
     for axis in range(3):
         slices = np.moveaxis(truth, axis, 0)
@@ -79,14 +81,8 @@ def busiest_slices(truth: Ids) -> Sequence[int]:
 
 
 def _outline(ax: Axes, labels: Ids, colours: Mapping[int, Any]) -> None:
-    """Draw the border of every class that the slice shows."""
+    """Draw the outline of every class in the slice."""
     for class_id, colour in colours.items():
         mask = labels == class_id
         if mask.any() and not mask.all():
             ax.contour(mask.astype(float), levels=[0.5], colors=[colour], linewidths=1.2)
-
-
-def _aspect(spacing: tuple[float, float, float], axis: int) -> float:
-    """Millimetres of a row over those of a column, in the plane across this axis."""
-    rows, columns = (edge for number, edge in enumerate(spacing) if number != axis)
-    return rows / columns
