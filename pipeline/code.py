@@ -1,4 +1,4 @@
-"""DVC stage `code`: which code each stage reaches, one small file a stage, for it to depend on."""
+"""DVC stage `code`: the code that each stage reaches, in one small file for it to depend on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uvlm.files import write_json_atomic
 
 
 def describe(stage: Stage) -> None:
-    """Write what every other stage's script reaches, with digests."""
+    """Write down what the script of every other stage reaches, with digests."""
     sources = Sources(Path.cwd())
     for script, keys in params_by_script(Path.cwd()).items():
         write_json_atomic(code(script), sources.describe(script, keys))

@@ -1,6 +1,6 @@
 """DVC stage `pseudo_label`: one kind of anatomical label for every case, in the CT's own grid.
 
-Of a job array, each job takes its share into the common store, and `dvc repro` of the stage then
+In a job array each job puts its share into the common store; `dvc repro` of the stage then
 assembles the manifest:
 
     python -m pipeline.pseudo_label anatomy --shard ${SLURM_ARRAY_TASK_ID}/16
@@ -13,9 +13,8 @@ from functools import partial
 from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
-from pipeline.progress import ProgressBar
-from pipeline.stage import Stage, run_share, run_stage
-from uvlm.config import LABEL_KINDS, LabelKind, Params
+from pipeline.stage import Stage, refuse, run_stage_or_share
+from uvlm.config import LABEL_KINDS, LabelKind
 from uvlm.data.labels.pseudo import run, run_shard
 from uvlm.errors import ConfigError
 from uvlm.store import Shard
@@ -23,43 +22,27 @@ from uvlm.store import Shard
 
 def label(stage: Stage, kind: LabelKind) -> None:
     """Label what the store does not hold yet."""
-    name = f"pseudo_label_{kind}"
+    name, cases = f"pseudo_label_{kind}", stage.progress.cases
     counts = run(
-        kind,
-        stage.params,
-        manifest("index"),
-        manifest(name),
-        stage.progress.cases,
-        quarantine(name),
-        stage.code,
+        kind, stage.params, manifest("index"), manifest(name), cases, quarantine(name), stage.code
     )
     stage.tracker.log(counts, 0)
 
 
-def share(kind: LabelKind, text: str) -> NoReturn:
-    """Label the share that `--shard i/n` names."""
-
-    def work(params: Params, progress: ProgressBar, code: str) -> None:
-        run_shard(kind, params, manifest("index"), Shard.parse(text), progress.cases, code)
-
-    run_share(f"pseudo_label@{kind}", work)
+def share(stage: Stage, shard: str, kind: LabelKind) -> None:
+    """Label one share of the cases, into the store only."""
+    cases = stage.progress.cases
+    run_shard(kind, stage.params, manifest("index"), Shard.parse(shard), cases, stage.code)
 
 
 def main(arguments: list[str]) -> NoReturn:
     """Run the kind that the command line names, or a share of it."""
     for kind in LABEL_KINDS:
-        match arguments:
-            case [name] if name == kind:
-                run_stage(f"pseudo_label@{kind}", partial(label, kind=kind))
-            case [name, "--shard", text] if name == kind:
-                share(kind, text)
-    error = ConfigError(
-        "pseudo_label",
-        f"{arguments} is no kind",
-        f"name one of {', '.join(LABEL_KINDS)}, and --shard i/n for a share",
-    )
-    sys.stderr.write(f"{error}\n")
-    sys.exit(error.exit_code)
+        if arguments[:1] == [kind]:
+            works = partial(label, kind=kind), partial(share, kind=kind)
+            run_stage_or_share(f"pseudo_label@{kind}", *works, arguments[1:])
+    remedy = f"pass {', '.join(LABEL_KINDS)}, and --shard i/n for a share"
+    refuse(ConfigError("pseudo_label", f"{arguments} is not a kind", remedy))
 
 
 if __name__ == "__main__":

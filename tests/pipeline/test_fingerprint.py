@@ -108,7 +108,7 @@ def test_the_run_record_the_stage_and_the_state_have_the_same_fingerprint(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describe(project, "train_seg")
-    record = new_record(project, DECLARATIONS["train_seg"])
+    record = new_record(project, read_causes(project, DECLARATIONS["train_seg"]))
     seen: list[Stage] = []
     assert execute("train_seg", seen.append) == 0
     monkeypatch.setenv("RANK", "1")
@@ -131,5 +131,5 @@ def test_a_stage_does_not_run_code_that_the_stage_code_has_not_seen(
     ran: list[Stage] = []
     assert execute("train_cls", ran.append) == 4
     assert ran == []
-    told = "data/code/train_cls.json: is of other code; run `dvc repro -f -s code`, then this\n"
+    told = "data/code/train_cls.json: was written for other code; run `dvc repro -f -s code`, then this again\n"
     assert capsys.readouterr().err == f"train_cls: {told}"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from pipeline import stage as stage_module
 from pipeline.profiles import read_document, write_params
 from pipeline.progress import ProgressBar
 from pipeline.runs.records import read_records
-from pipeline.stage import Stage, execute
+from pipeline.stage import Stage, execute, run_stage_or_share
 from uvlm.errors import DataError, SetupError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -110,13 +111,14 @@ def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize(
     ("arguments", "fact"),
-    [(["--shard", "3/2"], "--shard: is '3/2'"), (["--all"], "['--all'] is no option")],
+    [(["--shard", "3/2"], "--shard: is '3/2'"), (["--all"], "['--all'] is not an option")],
 )
 def test_a_wrong_option_of_preprocess_is_named_and_leaves_no_record(
     arguments: list[str], fact: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", workspace)
     with pytest.raises(SystemExit) as exit_:
-        preprocess.main(arguments)
+        run_stage_or_share("preprocess", preprocess.preprocess, preprocess.share, arguments)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith(f"preprocess: {fact}")
     assert read_records() == []
