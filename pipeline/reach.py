@@ -37,7 +37,7 @@ class Node(NamedTuple):
 _PARAMS: Final = Node("uvlm.config.params", "Params")
 
 
-class Sources:
+class Checkout:
     """The source files of a checkout, and where their names lead."""
 
     def __init__(self, root: Path) -> None:

@@ -32,7 +32,7 @@ from pipeline.dvc_yaml import (
 from pipeline.launch import run_processes
 from pipeline.paths import PARAMS, code, state_root
 from pipeline.progress import ProgressBar
-from pipeline.reach import Sources
+from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
@@ -191,7 +191,7 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
 def _check_code(script: str) -> None:
     """Refuse code that `code` has not seen; the result would be recorded as that of other code."""
     noted, root = code_digest(code(script)), Path.cwd()
-    if noted and noted != Sources(root).describe(script, params_by_script(root)[script])["digest"]:
+    if noted and noted != Checkout(root).describe(script, params_by_script(root)[script])["digest"]:
         remedy = "run `dvc repro -f -s code`, then this again"
         raise SetupError(code(script), "was written for other code", remedy)
 

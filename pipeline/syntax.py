@@ -78,9 +78,9 @@ class Part:
 
 
 @cache
-def read_parts(source: str, project: tuple[str, ...]) -> dict[str, Part]:
+def read_parts(text: str, project: tuple[str, ...]) -> dict[str, Part]:
     """Take a module apart; `project` names our own packages."""
-    body = list(_running(ast.parse(source).body))
+    body = list(_running(ast.parse(text).body))
     # Imports inside functions and classes bind names there only; each part follows its own.
     scope = _bindings(n for s in body if not isinstance(s, _BLOCKS) for n in ast.walk(s))
     foreign = {name for name, path in scope.items() if path.partition(".")[0] not in project}
