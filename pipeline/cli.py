@@ -13,12 +13,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from pipeline.paths import MANIFESTS
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
 from uvlm.errors import ConfigError, DataError, UvlmError
-from uvlm.files import store_root
 
 app = typer.Typer(
     help="U-VLM: CT volumes to draft radiology reports. Research use, not a medical device.",
@@ -98,6 +96,8 @@ def info(
 @store.command()
 def verify(as_json: Json = False) -> None:
     """Check that the store holds everything that the manifests name, unchanged."""
+    from pipeline.paths import MANIFESTS
+    from uvlm.files import store_root
     from uvlm.store import verify as verify_store
 
     manifests = sorted(MANIFESTS.glob("*.jsonl"))
@@ -112,12 +112,14 @@ def verify(as_json: Json = False) -> None:
 @store.command()
 def gc(delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False) -> None:
     """List the arrays that no manifest of this workspace names."""
+    from pipeline.paths import MANIFESTS
+    from uvlm.files import store_root
     from uvlm.store import gc as collect
 
     loose = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), delete=delete)
     for path in loose:
         typer.echo(path)
-    typer.echo(f"{len(loose)} files {'removed' if delete else 'that no manifest names'}")
+    typer.echo(f"{len(loose)} files {'removed' if delete else 'are not named by a manifest'}")
 
 
 @runs.command("reap")

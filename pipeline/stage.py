@@ -21,14 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.dvc_yaml import (
-    Causes,
-    code_digest,
-    params_by_script,
-    read_causes,
-    read_declarations,
-    stage_params,
-)
+from pipeline import dvc_yaml
 from pipeline.launch import run_processes
 from pipeline.paths import PARAMS, code, state_root
 from pipeline.progress import ProgressBar
@@ -57,7 +50,7 @@ class Stage:
     """What a stage script gets."""
 
     params: Params
-    causes: Causes
+    causes: dvc_yaml.Causes
     tracker: MlflowTracker | NullTracker
     progress: ProgressBar
 
@@ -69,7 +62,9 @@ class Stage:
     @property
     def training(self) -> Training:
         """What a training needs to know about the run that it belongs to."""
-        declared = stage_params(self.params.model_dump(mode="json"), self.causes.declaration)
+        declared = dvc_yaml.stage_params(
+            self.params.model_dump(mode="json"), self.causes.declaration
+        )
         return Training(self.causes.fingerprint, declared, self.tracker, self.progress)
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
@@ -82,13 +77,11 @@ class Stage:
         self.tracker.artifact(folder)
 
 
+Work = Callable[[Stage], object]
+
+
 def run_stage(
-    name: str,
-    work: Callable[[Stage], object],
-    *,
-    live: bool = False,
-    tensors: bool = False,
-    processes: bool = False,
+    name: str, work: Work, *, live: bool = False, tensors: bool = False, processes: bool = False
 ) -> NoReturn:
     """Run `work` as the stage `name` and exit with its code.
 
@@ -105,10 +98,7 @@ def run_stage(
 
 
 def run_stage_or_share(
-    name: str,
-    work: Callable[[Stage], object],
-    share: Callable[[Stage, str], object],
-    arguments: Sequence[str],
+    name: str, work: Work, share: Callable[[Stage, str], object], arguments: Sequence[str]
 ) -> NoReturn:
     """Run a stage over all its cases, or over the share that `--shard i/n` names, and exit.
 
@@ -129,12 +119,7 @@ def refuse(error: UvlmError) -> NoReturn:
 
 
 def execute(
-    name: str,
-    work: Callable[[Stage], object],
-    *,
-    live: bool = False,
-    recorded: bool = True,
-    processes: bool = False,
+    name: str, work: Work, *, live: bool = False, recorded: bool = True, processes: bool = False
 ) -> int:
     """Run `work` as the stage `name`; errors go to stderr, the exit code is returned."""
     start = time.monotonic()
@@ -143,11 +128,11 @@ def execute(
         if processes:
             run_processes()
         root = Path.cwd()
-        params, declaration = load_params(PARAMS), read_declarations(root)[name]
+        params, declaration = load_params(PARAMS), dvc_yaml.read_declarations(root)[name]
         is_silent = recorded and not place().is_first
         if not is_silent:
             _check_code(declaration.script)
-        causes = read_causes(root, declaration)
+        causes = dvc_yaml.read_causes(root, declaration)
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)
@@ -190,8 +175,11 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
 
 def _check_code(script: str) -> None:
     """Refuse code that `code` has not seen; the result would be recorded as that of other code."""
-    noted, root = code_digest(code(script)), Path.cwd()
-    if noted and noted != Checkout(root).describe(script, params_by_script(root)[script])["digest"]:
+    noted, root = dvc_yaml.code_digest(code(script)), Path.cwd()
+    if not noted:
+        return
+    declared = dvc_yaml.params_by_script(root)[script]
+    if noted != Checkout(root).describe(script, declared)["digest"]:
         remedy = "run `dvc repro -f -s code`, then this again"
         raise SetupError(code(script), "was written for other code", remedy)
 

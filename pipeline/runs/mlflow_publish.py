@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline.paths import state_root, tracking_uri
 from pipeline.runs.records import Published, RunRecord
@@ -160,8 +160,8 @@ class MlflowStore:
         from mlflow.entities import Param
 
         entries = [Param(key, value[:_MAX_VALUE]) for key, value in params.items()]
-        for chunk in _chunks(entries, _MAX_PARAMS):
-            self.client.log_batch(run_id, params=chunk)
+        for start in range(0, len(entries), _MAX_PARAMS):
+            self.client.log_batch(run_id, params=entries[start : start + _MAX_PARAMS])
 
     def _new_history(self, run_id: str, record: RunRecord) -> None:
         lines = list(read_history(record.history))[record.published.lines :]
@@ -183,10 +183,5 @@ class MlflowStore:
             for step, metrics, seconds in numbers
             for name, value in metrics.items()
         ]
-        for chunk in _chunks(entries, _MAX_BATCH):
-            self.client.log_batch(run_id, metrics=chunk)
-
-
-def _chunks(entries: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]
+        for start in range(0, len(entries), _MAX_BATCH):
+            self.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH])
