@@ -1,15 +1,15 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
 # make test   every test
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
-# make bench  speed and memory beside the authors' release and other libraries, as ratios:
+# make bench  speed and memory compared with the authors' release and other libraries:
 #             reports/benchmarks.md, within half an hour on two cores
 # make check  lint, types, import direction, Dockerfile
 # make constant-reports   reports/constant_reports.md from CT-RATE's reports in UVLM_REAL_DATA
-# make reader-faults   thousands of damaged CTs against this reader, SimpleITK and nibabel;
-#             writes reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
+# make reader-faults   how this reader, SimpleITK and nibabel take thousands of damaged CTs:
+#             reports/reader_faults.md (with UVLM_REAL_DATA set, real CTs too)
 #
-# PYTHON       interpreter the venv is made with (3.11 or newer)
-# TORCH_INDEX  one more index for torch's wheel; a small CPU build on Linux:
+# PYTHON       the interpreter of the venv (3.11 or newer)
+# TORCH_INDEX  an additional index for torch's wheel; for a small CPU build on Linux:
 #              make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
 
 SHELL := /bin/bash
@@ -18,7 +18,7 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
-# One stamp per content of what is installed from, so that touching a file installs nothing.
+# The stamp's name holds a checksum of the two files, so that touching one installs nothing.
 STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -32,12 +32,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 setup: $(STAMP)
 
-# torch comes first and alone: its wheel may come from an index of its own
-# (where 2.13.0+cpu counts as newer than 2.13.0). A torchvision that some
-# package brings along may belong to another torch and then breaks every import; nothing needs it.
+# torch is installed first and alone: its wheel may come from a separate index
+# (where 2.13.0+cpu counts as newer than 2.13.0). Some packages pull in a torchvision that may
+# belong to another torch and then breaks every import; nothing needs it.
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is too old: name one of 3.11 or newer with PYTHON=..." >&2; exit 4; }
+		|| { echo "$(PYTHON) is too old: set PYTHON to 3.11 or newer" >&2; exit 4; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		-c constraints.txt $(TORCH)

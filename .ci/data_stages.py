@@ -1,4 +1,4 @@
-"""Compares the outputs of the data stages in dvc.lock with those of the committed one."""
+"""Compare the outputs of the data stages in dvc.lock with those in the committed dvc.lock."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def outputs(text: str) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Name the paths that differ; 1 if there are any."""
+    """List the paths that differ; return 1 if there are any."""
     shown = subprocess.run(
         ["git", "show", "HEAD:dvc.lock"], capture_output=True, text=True, check=True
     )
@@ -30,7 +30,7 @@ def main() -> int:
     committed = outputs(shown.stdout)
     different = [path for path in current if current[path] != committed.get(path)]
     for path in different:
-        sys.stderr.write(f"{path}: not the committed hash\n")
+        sys.stderr.write(f"{path}: differs from the committed hash\n")
     return int(bool(different))
 
 

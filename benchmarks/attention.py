@@ -48,7 +48,7 @@ def measure(size: Size) -> list[Ratio]:
 
 
 def saved(attend: Callable[[], Tensor]) -> list[Tensor]:
-    """List what autograd keeps for the way back, each piece of memory once."""
+    """List what autograd keeps for the backward pass, each piece of memory once."""
     kept: dict[int, Tensor] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ _NAMES: Final = {
 
 def main() -> None:
     """Score the trivial reports and write the page."""
-    folder = REAL_DATA.needed("name the folder of CT-RATE's reports")
+    folder = REAL_DATA.needed("set it to the folder of CT-RATE's reports")
     write_text_atomic(OUT, page(folder / "reports"))
 
 

@@ -130,7 +130,7 @@ def _split_z(raw: bytearray) -> None:
 
 
 def mirror_sform(raw: bytearray) -> None:
-    """Swap left and right in the sform; a qform, where there is one, stays."""
+    """Swap left and right in the sform; a qform, if there is one, stays."""
     row = struct.unpack_from("<4f", raw, 280)
     struct.pack_into("<4f", raw, 280, *(-value for value in row))
 
@@ -183,7 +183,7 @@ def _closed(raw: bytes, like: bytes) -> bytes:
 
 
 def has_qform(payload: bytes) -> bool:
-    """Whether a NIfTI file says twice, by sform and by qform, where its voxels lie."""
+    """Whether a NIfTI file has the position of its voxels twice, as sform and as qform."""
     code: int = struct.unpack_from("<h", _opened(payload), 252)[0]
     return code > 0
 

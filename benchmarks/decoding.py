@@ -1,4 +1,4 @@
-"""Writing reports: against the released code's way, transformers' cache, and one by one."""
+"""Writing reports: compared with the released code, transformers' cache, and one by one."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def released_seconds(model: UVLM, visual: Sequence[Tensor], lengths: Sequence[in
 
 @torch.no_grad()
 def token_times(model: UVLM, visual: Sequence[Tensor], num_tokens: int) -> list[float]:
-    """CPU seconds of each token; the first one reads the visual block too."""
+    """CPU seconds of each token; the first includes the visual block."""
     tokens = torch.full((len(visual[0]),), SPECIALS.bos)
     times, start = [], process_time()
     cache = model.prefill(visual, capacity=num_tokens)
@@ -76,7 +76,7 @@ def token_times(model: UVLM, visual: Sequence[Tensor], num_tokens: int) -> list[
 
 
 def against_transformers(size: Size, model: UVLM, visual: Sequence[Tensor]) -> Ratio:
-    """Our loop against Qwen3's `generate` with its cache, after equally many positions."""
+    """Our loop against Qwen3's `generate` with its cache, after the same number of positions."""
     num_tokens = min(64, size.tokens)
     qwen = qwen_of_equal_size(size, size.vocabulary)
     model.specials = replace(SPECIALS, eos=NEVER)

@@ -23,7 +23,7 @@ def remove_inner(folder: Path, generator: np.random.Generator) -> None:
 
 
 def copy_slice(folder: Path, generator: np.random.Generator) -> None:
-    """Have a slice twice, under another name."""
+    """Add a copy of a slice under another name."""
     path = _any(folder, generator)
     shutil.copyfile(path, path.with_name(f"{path.name}_copy"))
 
@@ -42,7 +42,7 @@ def move_slice(folder: Path, generator: np.random.Generator) -> None:
 
 
 def another_patient(folder: Path, generator: np.random.Generator) -> None:
-    """Let one slice belong to somebody else."""
+    """Make one slice belong to another patient."""
 
     def renamed(dataset: FileDataset) -> None:
         dataset.PatientID = "someone else"

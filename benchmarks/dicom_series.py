@@ -1,4 +1,4 @@
-"""A volume as a DICOM series, native or compressed, named so that names give no order."""
+"""A volume as a DICOM series, native or compressed, with file names that give no order."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def write_series(
 
 
 def _slice(volume: Volume, number: int, series: str) -> FileDataset:
-    """Describe slice `number`: where it lies and how it scales."""
+    """Describe slice `number`: its position and scaling."""
     affine, (z, y, x) = volume.affine, volume.spacing
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = CT

@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Base:
-    """A good file, made below a folder, and what is done to it."""
+    """A good file, made in a folder, and what is done to it."""
 
     name: str
     make: Callable[[Path], Path]
@@ -78,7 +78,7 @@ def _drawn(shape: Shape) -> Volume:
 
 
 def _real() -> Iterator[Base]:
-    """Real CTs, where UVLM_REAL_DATA names the folder that has them."""
+    """Real CTs, if UVLM_REAL_DATA names the folder that has them."""
     root = REAL_DATA.read()
     for name in REAL_FILES if root else ():
         source = Path(root or "") / name

@@ -49,7 +49,7 @@ is no CT. Only a digest kept elsewhere helps: keep the sha256 of a file from whe
 
 
 def write_page(tally: Tally) -> str:
-    """Give the page as Markdown."""
+    """Return the page as Markdown."""
     refused, bodies = sum(tally.scalings_refused.values()), tally.scalings_tried
     names = _missed(tally)
     head = _HEAD.format(

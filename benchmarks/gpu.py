@@ -184,7 +184,7 @@ def page(measured: list[Step], chip: str) -> str:
 def main() -> None:
     """Measure on the first GPU."""
     if not torch.cuda.is_available():
-        raise SetupError("benchmarks.gpu", "no CUDA device here", "run it where there is one")
+        raise SetupError("benchmarks.gpu", "no CUDA device here", "run it on a machine with one")
     device = torch.device("cuda")
     write_section(TITLE, page(list(steps(paper(), device)), torch.cuda.get_device_name(device)))
 

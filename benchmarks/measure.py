@@ -33,7 +33,7 @@ def cpu_seconds(work: Callable[[], Any], repeats: int) -> float:
 def cpu_seconds_of_both(
     theirs: Callable[[], Any], ours: Callable[[], Any], repeats: int
 ) -> tuple[float, float]:
-    """Median CPU times of two functions that run in turn, so that a noisy minute meets both."""
+    """Median CPU times of two functions that run in turn, so that a noisy minute affects both."""
     times = [(cpu_seconds(theirs, 1), cpu_seconds(ours, 1)) for _ in range(repeats)]
     first, second = zip(*times, strict=True)
     return statistics.median(first), statistics.median(second)
@@ -42,9 +42,9 @@ def cpu_seconds_of_both(
 def peak_growth_mb(
     work: Callable[..., Any], *arguments: Any, prepare: Callable[..., Any] | None = None
 ) -> float:
-    """Run a picklable function in a process of its own; MB that its peak rises above the start.
+    """Run a picklable function in a new process; return by how many MB its memory peak rises.
 
-    With `prepare`, that function gets the arguments, and `work` what it returned.
+    With `prepare`, that function gets the arguments, and `work` gets its result.
     """
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_grow, work, arguments, prepare).result()
@@ -88,7 +88,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_section(title: str, body: str, path: Path = REPORT) -> None:
-    """Put a section into the report in place of the one of the same title, and print it."""
+    """Put a section into the page in place of the one of the same title, and print it."""
     text = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
     section = f"## {title}\n\n{body.strip()}\n"
     sys.stdout.write(section)

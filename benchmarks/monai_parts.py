@@ -1,4 +1,4 @@
-"""Functions that MONAI or SciPy have too: `python -m benchmarks.monai_parts` prints their times.
+"""Functions that MONAI or SciPy also have: `python -m benchmarks.monai_parts` prints their times.
 
 docs/monai.md quotes the table; losses, augmentation and windows are in `python -m benchmarks`.
 """
@@ -42,7 +42,7 @@ def our_dice(maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]) -> Any:
 
 
 def monai_dice(maps: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]) -> Any:
-    """Compare one map a class."""
+    """Compare one map per class."""
     from monai.metrics.meandice import compute_dice
     from monai.networks.utils import one_hot
 
@@ -128,7 +128,7 @@ def auroc() -> Pair:
 
 
 def box() -> Pair:
-    """Where a structure lies in a CT; both give slices, whose ends are compared."""
+    """Bounding box of a structure in a CT; both return slices, whose ends are compared."""
     from scipy.ndimage import find_objects
 
     mask = np.zeros((300, 512, 512), dtype=bool)

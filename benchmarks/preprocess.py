@@ -1,6 +1,6 @@
 """Preprocessing and reading of one 512 x 512 x 300 CT against the chain of the authors' release.
 
-Their chain, stated again here: nibabel's float64 array, scipy.ndimage.zoom (order 3, no
+Their chain, written anew here: nibabel's float64 array, scipy.ndimage.zoom (order 3, no
 anti-aliasing), cast to int16, (x, y, z) order, one blosc2 chunk with zstd 8; a patch is cut from
 the whole array read back. Ours is what the stage `preprocess` runs: strict reader, clip,
 anti-aliased resize, statistics, likeness, digest, blosc2 blocks with zstd 1.

@@ -1,4 +1,4 @@
-"""One line of the table: what both sides took, how many times ours is less, and the bar."""
+"""One line of the table: what both sides took, how many times less ours took, and the bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from benchmarks.measure import table
 
 @dataclass(frozen=True)
 class Ratio:
-    """A baseline and ours, in the same unit; `times` says how much less ours is."""
+    """A baseline and ours, in the same unit; `times` says how many times less ours is."""
 
     what: str
     baseline: str  # what ours is compared with
@@ -36,12 +36,12 @@ class Ratio:
 
 
 def has_amx() -> bool:
-    """Tell whether this CPU multiplies bf16 in tiles, as the one the bars were set on."""
+    """Tell whether this CPU multiplies bf16 in tiles, like the one on which the bars were set."""
     return bool(getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)())
 
 
 def ratio_table(rows: Sequence[Ratio], judges_time: bool) -> str:
-    """Write the table, and below it how each number was got."""
+    """Write the table, and below it how each number was measured."""
     columns = ["what", "against", "theirs", "ours", "ratio", "at least", "bar"]
     cells = [
         [

@@ -3,7 +3,7 @@
     python -m benchmarks.reader_faults                 all of it, to reports/reader_faults.md
     python -m benchmarks.reader_faults --per-cell 2    a sample of every kind of damage
 
-Every damaged file lies alone in a folder. Real CTs join where UVLM_REAL_DATA names them.
+Every damaged file is alone in a folder. Real CTs are included if UVLM_REAL_DATA is set.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Counts = dict[str, Counter[str]]  # outcomes by reader
 
 @dataclass
 class Tally:
-    """All that the campaign counts."""
+    """Everything that the campaign counts."""
 
     detectable: dict[str, Counts] = field(default_factory=dict)
     silent: dict[str, Counts] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class Tally:
 
     @property
     def num_damaged(self) -> int:
-        """How many files with a trace of damage were tried."""
+        """Count the files tried whose damage leaves a trace."""
         return sum(sum(counts["uvlm"].values()) for counts in self.detectable.values())
 
 

@@ -46,7 +46,7 @@ def read_with(reader: str, path: Path) -> Image:
 
 
 def can_read(reader: str, path: Path) -> bool:
-    """Whether the package has the format at all."""
+    """Whether the package supports the format at all."""
     return reader != "nibabel" or path.name.endswith((".nii", ".nii.gz"))
 
 
@@ -59,7 +59,7 @@ class Reader:
         self._start()
 
     def ask(self, path: Path) -> None:
-        """Start to read a damaged file."""
+        """Start reading a damaged file."""
         self._pipe.send(("read", path))
 
     def answer(self) -> Outcome:
@@ -95,7 +95,7 @@ class Reader:
 
 
 def judge(reader: str, path: Path, original: Image) -> Outcome:
-    """Read a damaged file and say what came of it."""
+    """Read a damaged file and name the outcome."""
     try:
         array, affine = read_with(reader, path)
     except ReadError:

@@ -1,6 +1,6 @@
 """The released code's way of writing a report, over the weights of our own decoder.
 
-Stated again from what that code does: every new token runs the whole sequence through all layers,
+Written anew from what that code does: every new token runs the whole sequence through all layers,
 builds a float mask of L x L anew, attends by masking and normalising a map of scores, and turns
 every position, visual ones included, into logits. The visual features are injected each time.
 Its sampling and its departures from the paper are left out, so both sides write the same tokens.

@@ -1,4 +1,4 @@
-"""One training step of stage 3: from cached tokens against through the frozen encoder."""
+"""One training step of stage 3: from cached tokens, and through the frozen encoder."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class ReportLoss:
 def step_seconds(
     model: nn.Module, loss: Callable[[], Tensor], repeats: int, *, bf16: bool
 ) -> float:
-    """Median CPU seconds of a step, after one that makes the optimiser's state."""
+    """Median CPU seconds of a step, after one that creates the optimiser's state."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
     def step() -> None:

@@ -1,4 +1,4 @@
-"""Sliding windows over a whole volume, the network apart, against MONAI's inferer."""
+"""Sliding windows over a whole volume, without the network, against MONAI's inferer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Inputs = tuple[Ready, Tensor, Grid]
 
 
 def draw(num_classes: int, grid: Grid, patch: Grid) -> Inputs:
-    """Network, volume, window; MONAI's import is no part of what is measured."""
+    """Network, volume, window; MONAI's import is not measured."""
     import monai.inferers.utils  # noqa: F401
 
     return Ready(num_classes, patch), torch.zeros(1, 1, *grid), patch

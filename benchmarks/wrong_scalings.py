@@ -1,4 +1,4 @@
-"""Ways in which the values of a CT have been wrong in published data, as functions of whole HU."""
+"""Ways in which published CTs had wrong values, as functions of whole HU."""
 
 from __future__ import annotations
 

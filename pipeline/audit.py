@@ -1,4 +1,4 @@
-"""DVC stage `audit`: every row accounted for, no leak between splits, label maps looked at."""
+"""DVC stage `audit`: every row accounted for, no leak between splits, label maps inspected."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvlm.pages.label_quality import report_label_maps
 
 
 def audit(stage: Stage) -> None:
-    """Write reports/audit.json, or fail naming the pair that leaks; then reports/labels.*."""
+    """Write reports/audit.json, or fail and name the pair that leaks; then reports/labels.*."""
     report = run(
         stage.params,
         index=manifest("index"),
@@ -20,12 +20,9 @@ def audit(stage: Stage) -> None:
         out=REPORTS / "audit.json",
     )
     stage.tracker.log({f"nearest.{split}": d for split, d in report["nearest"].items()}, 0)
+    params, out = stage.params, REPORTS / "labels"
     quality = report_label_maps(
-        stage.params.label_maps,
-        stage.params.audit,
-        manifest("preprocess"),
-        manifest("label_maps"),
-        REPORTS / "labels",
+        params.label_maps, params.audit, manifest("preprocess"), manifest("label_maps"), out
     )
     stage.tracker.log({"label_maps.flagged": quality["flagged"]}, 0)
     stage.tracker.artifact(REPORTS / "labels.html")

@@ -13,9 +13,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, UvlmError
+from uvlm.errors import ConfigError, DataError, UvlmError
 
 app = typer.Typer(
     help="U-VLM: CT volumes to draft radiology reports. Research use, not a medical device.",
@@ -35,13 +36,11 @@ _BUG = 70
 
 @app.callback()
 def prepare(context: typer.Context) -> None:
-    """Close the records of processes that were killed, and lend the commands a progress bar."""
+    """Close the records of killed processes, and give the commands a progress bar."""
     if (Path.cwd() / ".uvlm" / "runs").is_dir():
         from pipeline.runs.mlflow_tracker import reap
 
         reap()
-    from pipeline.progress import ProgressBar
-
     context.obj = context.with_resource(ProgressBar(context.invoked_subcommand or "uvlm"))
 
 
@@ -56,9 +55,7 @@ def use(profile: Annotated[str, typer.Argument(help="A file of conf/profile/.")]
 
 @app.command()
 def params(
-    check: Annotated[
-        bool, typer.Option("--check", help="Only say whether params.yaml is what conf/ composes.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare, and write nothing.")] = False,
 ) -> None:
     """Compose conf/ into params.yaml again."""
     from pipeline.profiles import compose, drift, write_params
@@ -70,8 +67,7 @@ def params(
         typer.echo("params.yaml composed from conf/")
         return
     load_params(root / "params.yaml")
-    differences = drift(root)
-    if differences:
+    if differences := drift(root):
         raise ConfigError("params.yaml", "; ".join(differences), "run `uvlm params`")
     typer.echo("params.yaml is what conf/ composes")
 
@@ -93,18 +89,14 @@ def info(
         typer.echo(json.dumps(describe_environment()) if as_json else environment_text())
         return
     facts = describe(profile)
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        typer.echo(f"{name:<22} {value}")
+    lines = [f"{name:<22} {value}" for name, value in facts.items()]
+    typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
 
 
 @store.command()
 def verify(as_json: Json = False) -> None:
-    """Check that the store holds what every manifest names, unchanged."""
+    """Check that the store holds everything that the manifests name, unchanged."""
     from pipeline.paths import MANIFESTS
-    from uvlm.errors import DataError
     from uvlm.files import store_root
     from uvlm.store import verify as verify_store
 
@@ -118,10 +110,8 @@ def verify(as_json: Json = False) -> None:
 
 
 @store.command()
-def gc(
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False,
-) -> None:
-    """List arrays that no manifest of this workspace names."""
+def gc(delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False) -> None:
+    """List the arrays that no manifest of this workspace names."""
     from pipeline.paths import MANIFESTS
     from uvlm.files import store_root
     from uvlm.store import gc as collect
@@ -134,7 +124,7 @@ def gc(
 
 @runs.command("reap")
 def reap_runs() -> None:
-    """Mark runs whose process is gone as KILLED, and send what MLflow has not seen yet."""
+    """Mark runs whose process is gone as KILLED, and send MLflow what it does not have yet."""
     from pipeline.runs.mlflow_tracker import publish_pending, reap
 
     reaped = reap()
@@ -143,7 +133,7 @@ def reap_runs() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; every known error is one line and its exit code."""
+    """Run the command line; a known error becomes one line and its exit code."""
     try:
         app()
     except UvlmError as error:

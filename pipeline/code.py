@@ -1,4 +1,4 @@
-"""DVC stage `code`: which code each stage reaches, one small file a stage, for it to depend on."""
+"""DVC stage `code`: the code that each stage reaches, in one small file for it to depend on."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from pipeline.dvc_yaml import params_by_script
 from pipeline.paths import code
-from pipeline.reach import Sources
+from pipeline.reach import Checkout
 from pipeline.stage import Stage, run_stage
 from uvlm.files import write_json_atomic
 
 
 def describe(stage: Stage) -> None:
-    """Write what every other stage's script reaches, with digests."""
-    sources = Sources(Path.cwd())
+    """Write down what the script of every other stage reaches, with digests."""
+    checkout = Checkout(Path.cwd())
     for script, keys in params_by_script(Path.cwd()).items():
-        write_json_atomic(code(script), sources.describe(script, keys))
+        write_json_atomic(code(script), checkout.describe(script, keys))
 
 
 if __name__ == "__main__":

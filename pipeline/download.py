@@ -13,7 +13,7 @@ from uvlm.text.abnormalities import ABNORMALITIES
 
 
 def download(stage: Stage) -> None:
-    """Put the files of the profile's data set into the store, and name them in the manifest."""
+    """Put the files of the profile's data set into the store and name them in the manifest."""
     label = partial(_label, stage.params.evaluate.labeller)
     data_set = choose_set(stage.params)
     data_set.fetch(manifest("download"), label, stage.progress.cases, stage.code)

@@ -1,7 +1,7 @@
 """What dvc.yaml declares: each stage with its command, dependencies, parameters and outputs.
 
-The same declarations give a stage its fingerprint: a digest of what decides its result, by which a
-restarted stage finds its earlier run and an interrupted training its state, and a skipped stage the
+The same declarations give a stage its fingerprint, a digest of what decides its result. By it a
+restarted stage finds its earlier run, an interrupted training its state, and a skipped stage the
 run that made its outputs.
 """
 
@@ -21,14 +21,13 @@ from uvlm.files import file_sha256, files_sha256, key_of
 
 @dataclass(frozen=True)
 class Declaration:
-    """One stage of dvc.yaml; a matrix stage gives one declaration per value."""
+    """One stage of dvc.yaml; a matrix stage has one declaration per value."""
 
     name: str
     command: str
     deps: tuple[str, ...]
     params: tuple[str, ...]
-    outs: tuple[str, ...]
-    options: Mapping[str, Mapping[str, Any]]  # by out: cache, persist, x, y, ...
+    outs: Mapping[str, Mapping[str, Any]]  # options by path: cache, persist, x, y, ...
 
     @property
     def script(self) -> str:
@@ -39,8 +38,7 @@ class Declaration:
 def read_declarations(root: Path) -> dict[str, Declaration]:
     """Read every stage of dvc.yaml by name."""
     document = read_document(root / "dvc.yaml")
-    declarations = (d for item in document["stages"].items() for d in _expand(*item))
-    return {declaration.name: declaration for declaration in declarations}
+    return {d.name: d for item in document["stages"].items() for d in _expand(*item)}
 
 
 def params_by_script(root: Path) -> dict[str, set[str]]:
@@ -71,24 +69,26 @@ def stage_params(document: Any, declaration: Declaration) -> dict[str, Any]:
 class Causes:
     """What decides a stage's result."""
 
-    stage: str
-    code: str
+    declaration: Declaration
+    code: str  # digest of all that the stage's script reaches
     params: Mapping[str, Any]
     inputs: Mapping[str, str]  # sha256 by path
 
     @property
     def fingerprint(self) -> str:
-        """A digest of all, then a short one of each, which tell what makes two runs differ."""
+        """A digest of everything, then a short one of each cause, to tell why two runs differ."""
         causes = (self.code, self.params, self.inputs)
-        return "-".join([key_of(self.stage, *causes), *(key_of(cause)[:6] for cause in causes)])
+        return "-".join(
+            [key_of(self.declaration.name, *causes), *(key_of(cause)[:6] for cause in causes)]
+        )
 
 
 def read_causes(root: Path, declaration: Declaration) -> Causes:
-    """Read what decides the result of a stage that would run now."""
+    """Read what decides the stage's result if it runs now."""
     reached = code(declaration.script)
     inputs = {dep: digest(root / dep) for dep in declaration.deps if dep != str(reached)}
-    values = stage_params(read_document(root / PARAMS), declaration)
-    return Causes(declaration.name, code_digest(root / reached), values, inputs)
+    params = stage_params(read_document(root / PARAMS), declaration)
+    return Causes(declaration, code_digest(root / reached), params, inputs)
 
 
 def code_digest(path: Path) -> str:
@@ -97,7 +97,7 @@ def code_digest(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """Take the sha256 of a file or a folder; `absent` where there is none."""
+    """Compute the sha256 of a file or a folder; `absent` if there is neither."""
     if path.is_file():
         return file_sha256(path)
     if not path.is_dir():
@@ -108,25 +108,17 @@ def digest(path: Path) -> str:
 
 def _expand(name: str, stage: dict[str, Any]) -> Iterable[Declaration]:
     if "matrix" not in stage:
-        return [_declare(name, stage, {})]
+        return [_declare(name, stage, "${item}", "")]
     ((variable, values),) = stage["matrix"].items()
-    return [_declare(f"{name}@{v}", stage, {f"${{item.{variable}}}": v}) for v in values]
+    return [_declare(f"{name}@{v}", stage, f"${{item.{variable}}}", v) for v in values]
 
 
-def _declare(name: str, stage: dict[str, Any], replacements: dict[str, str]) -> Declaration:
+def _declare(name: str, stage: dict[str, Any], placeholder: str, value: str) -> Declaration:
     def fill(text: str) -> str:
-        for placeholder, value in replacements.items():
-            text = text.replace(placeholder, value)
-        return text
+        return text.replace(placeholder, value)
 
     entries = [entry for kind in ("outs", "metrics", "plots") for entry in stage.get(kind, [])]
     named = [entry if isinstance(entry, dict) else {entry: {}} for entry in entries]
-    options = {fill(path): option for entry in named for path, option in entry.items()}
-    return Declaration(
-        name=name,
-        command=fill(stage["cmd"]),
-        deps=tuple(fill(dep) for dep in stage.get("deps", [])),
-        params=tuple(fill(key) for key in stage.get("params", [])),
-        outs=tuple(options),
-        options=options,
-    )
+    outs = {fill(path): option for entry in named for path, option in entry.items()}
+    deps, params = (tuple(map(fill, stage.get(kind, []))) for kind in ("deps", "params"))
+    return Declaration(name, fill(stage["cmd"]), deps, params, outs)

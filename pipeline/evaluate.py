@@ -1,4 +1,4 @@
-"""DVC stage `evaluate`: every number of the test split, beside what costs nothing."""
+"""DVC stage `evaluate`: every number of the test split, beside trivial baselines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DVC stage `index`: cases, splits by patient, leak audit, and what is refused by name."""
+"""DVC stage `index`: cases, splits by patient, leak audit, and the cases refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uvlm.files import write_json_atomic
 
 
 def index(stage: Stage) -> None:
-    """Write the index and say how many cases were kept and refused, and of which table."""
+    """Write the index, and how many cases of which table were kept and refused."""
     summary = build(stage.params, manifest("download"), manifest("index"), quarantine("index"))
     counts = {f"kept.{split}": count for split, count in summary.kept.items()}
     counts |= {f"refused.{reason}": count for reason, count in summary.refused.items()}

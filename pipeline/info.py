@@ -17,10 +17,10 @@ _PACKAGES = ("uvlm", "torch", "monai", "dvc", "mlflow")
 _PAGE = """# Environment variables
 
 Places, devices and secrets are environment variables, never parameters, so that changing one
-invalidates no result. `uvlm info --environment` lists them with their present values, but shows no
-secret. A value that is not accepted ends a command that needs the variable with one line and exit
-code 2; a device that is accepted but not there, with exit code 4. A variable that is set to nothing
-counts as not set.
+invalidates no result. `uvlm info --environment` lists them with their present values but shows no
+secret. If a command needs a variable whose value is not accepted, it ends with one line and exit
+code 2; if the device exists but not on this computer, with exit code 4. An empty variable counts as
+not set.
 
 `python -m pipeline.info > docs/environment.md` writes this page from the table in
 `uvlm/environment.py`.
@@ -42,37 +42,35 @@ def describe(profile: str | None = None) -> dict[str, str]:
         "tracking": environment.without_login(tracking_uri()),
     }
     if profile is not None:
-        params = parse_params(
-            compose(environment.project_root(), profile), f"conf/profile/{profile}.yaml"
-        )
-    elif PARAMS.exists():
-        params = load_params(PARAMS)
-    else:
-        return facts | {"profile": "no params.yaml here"}
-    return facts | {"profile": params.profile} | model_facts(params)
+        document = compose(environment.project_root(), profile)
+        return facts | _model_facts(parse_params(document, f"conf/profile/{profile}.yaml"))
+    if PARAMS.exists():
+        return facts | _model_facts(load_params(PARAMS))
+    return facts | {"profile": "no params.yaml here"}
 
 
-def model_facts(params: Params) -> dict[str, str]:
-    """Count visual tokens and parameters and spell out the injection plan."""
+def _model_facts(params: Params) -> dict[str, str]:
+    """Name the profile, count visual tokens and parameters, spell out the injection plan."""
     from uvlm.data.label_scheme import scheme
     from uvlm.model.describe import describe as describe_model
 
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
-    return {name: str(value) for name, value in describe_model(params, len(classes.names))}
+    model = describe_model(params, len(classes.names))
+    return {"profile": params.profile} | {name: str(value) for name, value in model}
 
 
 def describe_environment() -> list[dict[str, str]]:
-    """Tell what every environment variable means, its present value and where that is from."""
+    """List every environment variable: its meaning, its value now and where that comes from."""
     rows = []
     for variable in environment.TABLE:
-        value, source = variable.shown()
-        row = {"name": variable.name, "value": value, "from": source}
+        value, origin = variable.shown()
+        row = {"name": variable.name, "value": value, "from": origin}
         rows.append(row | {"accepts": variable.kind.accepts, "meaning": variable.meaning})
     return rows
 
 
 def environment_text() -> str:
-    """Write `describe_environment` for people."""
+    """Write the list of `describe_environment` as text."""
     lines = []
     for row in describe_environment():
         wrong = f"; use {row['accepts']}" if row["from"] == "wrong" else ""
@@ -82,7 +80,7 @@ def environment_text() -> str:
 
 
 def environment_page() -> str:
-    """Write docs/environment.md, which says the same on every computer."""
+    """Write docs/environment.md, which is the same on every computer."""
     return _PAGE + "".join(
         f"| `{v.name}` | {v.meaning} | {v.kind.accepts} | {v.default_text} |\n"
         for v in environment.TABLE
@@ -91,8 +89,7 @@ def environment_page() -> str:
 
 def versions() -> dict[str, str]:
     """Collect the versions that decide a result."""
-    packages = {name: _version(name) for name in _PACKAGES}
-    return {"python": platform.python_version(), **packages}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""Where the stages leave what they make; dvc.yaml says the same, and a test compares the two."""
+"""Where the stages put what they make; dvc.yaml says the same, and a test compares the two."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def quarantine(name: str) -> Path:
 
 
 def state_root() -> Path:
-    """Name the home of what outlives a stage without being an output: records, timings, states."""
+    """Name the folder of what outlives a stage but is not an output: records, timings, states."""
     return environment.project_root() / ".uvlm"
 
 

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
 
-from pipeline.shares import refuse, run_cases
+from pipeline.shares import run_cases
 from uvlm.data.preprocess import Volumes
 
-
-def main(options: list[str]) -> NoReturn:
-    """Run the stage, or the share of it that the command line names."""
-    run_cases("preprocess", Volumes.of, options)
-    refuse("preprocess", f"{options} is not an option", "pass nothing or --shard i/n")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_cases("preprocess", Volumes.of, sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Profiles: conf/ composed by Hydra into one flat params.yaml, which is all that the stages read.
+"""Profiles: Hydra composes conf/ into one flat params.yaml, which is all that the stages read.
 
 `dvc exp run` composes by itself; `dvc repro` does not, so `uvlm use` and `uvlm params` do it here.
 """
@@ -37,16 +37,14 @@ def compose(root: Path, profile: str | None = None) -> dict[Any, Any]:
     Raises:
         ConfigError: no such profile, or a key of conf/ is unknown or wrong.
     """
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
+    import hydra
     from omegaconf import OmegaConf
 
-    names = profile_names(root)
-    profile = profile or default_profile(root)
+    names, profile = profile_names(root), profile or default_profile(root)
     if profile not in names:
         raise ConfigError(f"profile {profile}", "no such profile", f"choose {', '.join(names)}")
-    with initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
-        config = hydra_compose("config", overrides=[f"profile={profile}"])
+    with hydra.initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
+        config = hydra.compose("config", overrides=[f"profile={profile}"])
     document: Any = OmegaConf.to_container(config, resolve=True)
     parse_params(document, f"conf/profile/{profile}.yaml")
     return dict(document)
@@ -56,10 +54,9 @@ def use_profile(root: Path, profile: str) -> Params:
     """Compose `profile` into params.yaml and make it the default of conf/config.yaml."""
     document = compose(root, profile)
     line = _default_line(root)
-    path = root / "conf" / "config.yaml"
     text = line.string[: line.start(2)] + profile + line.string[line.end(2) :]
     write_params(root, document)
-    write_text_atomic(path, text)
+    write_text_atomic(root / "conf" / "config.yaml", text)
     return parse_params(document, "params.yaml")
 
 
@@ -77,27 +74,24 @@ def write_params(root: Path, document: dict[Any, Any]) -> None:
             return sequence
         return node
 
-    yaml = YAML()
+    yaml, buffer = YAML(), io.StringIO()
     yaml.width = 120
-    buffer = io.StringIO()
     yaml.dump(flow(document), buffer)
     write_text_atomic(root / "params.yaml", HEADER + buffer.getvalue())
 
 
 def drift(root: Path) -> list[str]:
-    """Compare params.yaml with what conf/ composes: the keys that differ, with both values."""
-    expected = flatten(compose(root))
-    found = flatten(read_document(root / "params.yaml"))
-    keys = sorted(expected.keys() | found.keys())
+    """List the keys in which params.yaml differs from what conf/ composes, with both values."""
+    expected, found = flatten(compose(root)), flatten(read_document(root / "params.yaml"))
     return [
         f"{key}: params.yaml has {found.get(key, 'nothing')}, conf/ {expected.get(key, 'nothing')}"
-        for key in keys
+        for key in sorted(expected | found)
         if found.get(key) != expected.get(key)
     ]
 
 
 def read_document(path: Path) -> dict[Any, Any]:
-    """Read a YAML file by the same rules as DVC does (YAML 1.2)."""
+    """Read a YAML file by the rules that DVC uses (YAML 1.2)."""
     from ruamel.yaml import YAML
 
     document: dict[Any, Any] = YAML(typ="safe").load(path.read_text(encoding="utf-8"))

@@ -1,10 +1,9 @@
-"""How far long work has come: a rich bar on a terminal, a line every ten seconds elsewhere."""
+"""Progress of long work: a rich bar on a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -14,7 +13,7 @@ _QUIET_S = 10.0
 
 
 class ProgressBar:
-    """Implements uvlm.tracking.Progress; a context that closes the bar; not `shown`, nothing."""
+    """Implements uvlm.tracking.Progress; a context manager that closes the bar."""
 
     def __init__(self, title: str, interactive: bool | None = None, shown: bool = True) -> None:
         self.title = title
@@ -23,24 +22,17 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._start = self._last_line = time.monotonic()
-        self._first = 0
-        self._done = 0
+        self._first = self._done = 0
 
     def __enter__(self) -> Self:
-        self._start = self._last_line = time.monotonic()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.stop()
 
     def update(self, step: int, total: int, loss: float | None = None) -> None:
-        """Show that `step` of `total` is done; a smaller step than before starts a new count."""
+        """Show that `step` of `total` is done; a smaller step than the last starts a new count."""
         if not self.shown:
             return
         now = time.monotonic()
@@ -52,17 +44,15 @@ class ProgressBar:
             self._draw(step, total, loss_text)
         elif now - self._last_line >= _QUIET_S:
             self._last_line = now
-            left = _clock(self._seconds_left(step, total, now))
-            sys.stderr.write(f"{self.title}  {step}/{total}  {loss_text}  {left} left\n")
+            left = (now - self._start) / max(step - self._first, 1) * (total - step)
+            minutes, seconds = divmod(round(left), 60)
+            clock = f"{minutes}:{seconds:02d}"
+            sys.stderr.write(f"{self.title}  {step}/{total}  {loss_text}  {clock} left\n")
 
     def cases(self, description: str, done: int, total: int) -> None:
-        """Show that `done` of `total` cases are done: what uvlm.store.map_cases calls."""
-        if description:
-            self.title = description
+        """Show that `done` of `total` cases are done, as uvlm.store.map_cases reports it."""
+        self.title = description or self.title
         self.update(done, total)
-
-    def _seconds_left(self, step: int, total: int, now: float) -> float:
-        return (now - self._start) / max(step - self._first, 1) * (total - step)
 
     def _draw(self, step: int, total: int, loss_text: str) -> None:
         if self._bar is None:
@@ -76,27 +66,15 @@ class ProgressBar:
 
 
 def _new_bar() -> Progress:
+    from rich import progress
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
 
-    return Progress(
-        TextColumn("{task.description:<14}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[loss]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+    return progress.Progress(
+        "{task.description:<14}",
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        "{task.fields[loss]}",
+        progress.TimeElapsedColumn(),
+        progress.TimeRemainingColumn(),
         console=Console(stderr=True),
     )
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes}:{rest:02d}"

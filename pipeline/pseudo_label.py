@@ -6,9 +6,11 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from pipeline.shares import refuse, run_cases
+from pipeline.shares import run_cases
+from pipeline.stage import refuse
 from uvlm.config import LABEL_KINDS
 from uvlm.data.labels.pseudo.stage import PseudoLabels
+from uvlm.errors import ConfigError
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -16,8 +18,8 @@ def main(arguments: list[str]) -> NoReturn:
     for kind in LABEL_KINDS:
         if arguments[:1] == [kind]:
             run_cases(f"pseudo_label@{kind}", partial(PseudoLabels.of, kind=kind), arguments[1:])
-    remedy = f"name one of {', '.join(LABEL_KINDS)}, and --shard i/n for a share"
-    refuse("pseudo_label", f"{arguments} is not a kind", remedy)
+    remedy = f"pass {', '.join(LABEL_KINDS)}, and --shard i/n for a share"
+    refuse(ConfigError("pseudo_label", f"{arguments} is not a kind", remedy))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Which code decides a stage's result: what its script reaches, part by part, with digests.
+"""Which code decides a stage's result: everything that its script reaches, with digests.
 
-From the whole script on, each name that a part uses leads to the part that defines it, through
-imports anywhere in it and re-exports of packages. What cannot be followed to a part, such as a
-module that is handed on or named in a string, counts whole. Data files count with the parts that
-open their folder. Of the sections of `Params` only those fields count that a stage declares.
+Starting from the script, each name that a part uses leads to the part that defines it, through
+imports at any depth and re-exports of packages. If a name cannot be followed to a part, as with a
+module that is passed on or named in a string, the whole module counts. Data files count with the
+parts that open their folder. Of `Params` only the fields that a stage declares count.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from uvlm.errors import ConfigError
 from uvlm.files import file_sha256, key_of
 
 PACKAGES: Final = ("uvlm", "pipeline")
-# How and where a stage is run, how it is recorded and what it says when it fails decide no result.
+# How and where a stage runs, how it is recorded and what its errors say decide no result.
 EXEMPT: Final = (
     "pipeline.dvc_yaml", "pipeline.stage", "pipeline.launch", "pipeline.progress", "pipeline.runs",
     "uvlm.environment", "uvlm.errors", "uvlm.tracking",
@@ -28,7 +28,7 @@ _OPENERS: Final = {"importlib.resources.files", "jinja2.PackageLoader"}
 
 
 class Node(NamedTuple):
-    """A part of a module by name; `*` stands for all of them."""
+    """A part of a module by name; `*` means all of them."""
 
     module: str
     name: str
@@ -37,8 +37,8 @@ class Node(NamedTuple):
 _PARAMS: Final = Node("uvlm.config.params", "Params")
 
 
-class Sources:
-    """The source files of a checkout, and where the names in them lead."""
+class Checkout:
+    """The source files of a checkout, and where their names lead."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
@@ -48,14 +48,16 @@ class Sources:
         self._uses: dict[Part, set[Node]] = {}
 
     def describe(self, script: str, declared: Iterable[str]) -> dict[str, Any]:
-        """Say what pipeline/<script>.py reaches when it declares these parameters."""
+        """List what pipeline/<script>.py reaches if it declares these parameters."""
         reached = self.reached(script, declared)
         by_module: dict[str, dict[str, str]] = {}
-        for node in sorted(reached):
-            if reached[node].statements:
-                by_module.setdefault(node.module, {})[node.name] = reached[node].digest
+        for node, part in sorted(reached.items(), key=lambda item: item[0]):
+            if part.statements:
+                by_module.setdefault(node.module, {})[node.name] = part.digest
         modules = {module: key_of(digests) for module, digests in by_module.items()}
-        opened = {path for node in reached for path in self._opened(node.module, reached[node])}
+        opened = {
+            path for node, part in reached.items() for path in self._opened(node.module, part)
+        }
         files = {p.relative_to(self.root).as_posix(): file_sha256(p) for p in sorted(opened)}
         return {"digest": key_of(modules, files), "modules": modules, "files": files}
 
@@ -80,7 +82,7 @@ class Sources:
                 self._parts[module] = read_parts(path.read_text(encoding="utf-8"), PACKAGES)
             except SyntaxError as error:
                 fact = f"line {error.lineno} is not Python ({error.msg})"
-                raise ConfigError(path, fact, "mend it") from None
+                raise ConfigError(path, fact, "correct it") from None
         return self._parts[module]
 
     def _leads_to(self, module: str, part: Part) -> set[Node]:
@@ -88,6 +90,7 @@ class Sources:
             parts = self.parts(module)
             heads = {name.partition(".")[0] for name in part.chains}
             found = {Node(module, head) for head in heads & parts.keys()}
+            # A dotted string that names a module may be run by name, as a child process is.
             modules = part.strings & self.paths.keys()
             found |= {Node(name, _WHOLE) for name in modules if "." in name}
             found |= {node for path in part.imported for node in self._find(path)}
@@ -108,20 +111,20 @@ class Sources:
         return [Node(module, _WHOLE)]
 
     def _module_of(self, path: str) -> str:
-        """Name the module of ours that a path begins with; empty where none is, or it is exempt."""
+        """Name our module that a path begins with; empty if there is none or if it is exempt."""
         while path and path not in self.paths:
             path = path.rpartition(".")[0]
         return "" if f"{path}.".startswith(tuple(f"{name}." for name in EXEMPT)) else path
 
     def _run_with(self, module: str) -> set[Node]:
-        """List what importing a module runs: the packages that it lies in and what it imports."""
+        """List what importing a module runs: its packages and what it imports."""
         paths = {*self.parts(module)[REST].scope.values(), module.rpartition(".")[0]}
         return {Node(name, REST) for name in map(self._module_of, paths) if name}
 
     def _sections(self, declared: Iterable[str]) -> dict[Node, Part]:
-        """Cut `Params` and its sections down to the fields that are declared, unless all are."""
+        """Cut `Params` and its sections down to the declared fields, unless all are declared."""
         fields: dict[Node, set[str]] = {_PARAMS: set()}
-        whole: set[Node] = set()
+        whole: set[Node] = set()  # sections at the end of a declared key
         for key in declared:
             sections = {_PARAMS}
             for name in key.split("."):
@@ -136,11 +139,11 @@ class Sources:
         return self.parts(node.module)[node.name]
 
     def _opened(self, module: str, part: Part) -> Iterator[Path]:
-        """Find the data files of folders that a part opens, of the package where it names none."""
+        """Find the data files of the folders that a part opens, or of all if it names none."""
         for node in part.nodes:
             if isinstance(node, ast.Call) and _OPENERS & {*part.spelt_out(chain(node.func))}:
                 base = self._folder(node.args[0], module)
-                names = part.strings | {"templates"}  # where a PackageLoader looks unless told
+                names = part.strings | {"templates"}  # the default of a PackageLoader
                 inside = [base / name for name in names if base in (base / name).resolve().parents]
                 for path in [path for path in inside if path.exists()] or [base]:
                     files = (file for file in [path, *path.rglob("*")] if file.is_file())

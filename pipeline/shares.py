@@ -9,17 +9,14 @@ assembles the manifest:
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
-from pipeline.progress import ProgressBar
-from pipeline.stage import Stage, run_share, run_stage
+from pipeline.stage import Stage, run_stage_or_share
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
-from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
 
@@ -38,28 +35,20 @@ def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
     make_all(stage, choose(stage.params), read_index(manifest("index")))
 
 
-def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> None:
+def run_cases(
+    name: str, choose: Callable[[Params], Product[Case]], arguments: Sequence[str]
+) -> NoReturn:
     """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
 
     Args:
         name: of the stage.
         choose: makes its product from the parameters.
-        options: the rest of the command line; the function returns only if it is wrong.
+        arguments: the rest of the command line.
     """
 
-    def share(params: Params, progress: ProgressBar, code: str) -> None:
-        shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
-        every_case.run_shard(choose(params), cases, shard, progress.cases, code)
+    def share(stage: Stage, shard: str) -> None:
+        part, product = Shard.parse(shard), choose(stage.params)
+        cases = read_index(manifest("index"))
+        every_case.run_shard(product, cases, part, stage.progress.cases, stage.code)
 
-    match options:
-        case []:
-            run_stage(name, partial(make_cases, choose=choose))
-        case ["--shard", _]:
-            run_share(name, share)
-
-
-def refuse(script: str, fact: str, remedy: str) -> NoReturn:
-    """Exit with the error of a wrong command line."""
-    error = ConfigError(script, fact, remedy)
-    sys.stderr.write(f"{error}\n")
-    sys.exit(error.exit_code)
+    run_stage_or_share(name, partial(make_cases, choose=choose), share, arguments)

@@ -1,9 +1,9 @@
-"""Runs one DVC stage: validated parameters, tracking, progress, timing, and the exit code.
+"""Run one DVC stage: validated parameters, tracking, progress, timing, and the exit code.
 
 Exit codes: 0 done, 2 parameters, 3 data refused, 4 environment, 5 interrupted, 70 a bug.
 
-Of the processes of a training the first one keeps records, shows progress and writes; the others
-work, and speak only of what went wrong with themselves.
+In a training of several processes the first one keeps records, shows progress and writes files; the
+others report only their own errors.
 """
 
 from __future__ import annotations
@@ -14,39 +14,34 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from pipeline.dvc_yaml import (
-    Declaration,
-    code_digest,
-    params_by_script,
-    read_causes,
-    read_declarations,
-    stage_params,
-)
-from pipeline.launch import run_crew
+from pipeline import dvc_yaml
+from pipeline.launch import run_processes
 from pipeline.paths import PARAMS, code, state_root
 from pipeline.progress import ProgressBar
-from pipeline.reach import Sources
+from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
-from uvlm.errors import Interrupted, SetupError, UvlmError
+from uvlm.errors import ConfigError, Interrupted, SetupError, UvlmError
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
 from uvlm.tracking import NullTracker, Training
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
-# takes a quarter off a training step on a CPU. It is read when a process starts.
+# makes a training step on a CPU a quarter shorter. It reads these variables at process start.
 _KEEP_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
+_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 _BUG = 70
 
 
@@ -54,25 +49,26 @@ _BUG = 70
 class Stage:
     """What a stage script gets."""
 
-    declaration: Declaration
     params: Params
+    causes: dvc_yaml.Causes
     tracker: MlflowTracker | NullTracker
     progress: ProgressBar
-    fingerprint: str
 
     @property
     def code(self) -> str:
         """The digest of the code that this stage reaches; empty before the stage `code` ran."""
-        return code_digest(code(self.declaration.script))
+        return self.causes.code
 
     @property
     def training(self) -> Training:
-        """What a training is told of how it runs."""
-        declared = stage_params(self.params.model_dump(mode="json"), self.declaration)
-        return Training(self.fingerprint, declared, self.tracker, self.progress)
+        """What a training needs to know about the run that it belongs to."""
+        declared = dvc_yaml.stage_params(
+            self.params.model_dump(mode="json"), self.causes.declaration
+        )
+        return Training(self.causes.fingerprint, declared, self.tracker, self.progress)
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
-        """Write metrics.json and history.csv of a training, which DVC and people read."""
+        """Write metrics.json and history.csv of a training, for DVC and for people."""
         if isinstance(self.tracker, NullTracker):
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,13 +77,11 @@ class Stage:
         self.tracker.artifact(folder)
 
 
+Work = Callable[[Stage], object]
+
+
 def run_stage(
-    name: str,
-    work: Callable[[Stage], object],
-    *,
-    live: bool = False,
-    tensors: bool = False,
-    crew: bool = False,
+    name: str, work: Work, *, live: bool = False, tensors: bool = False, processes: bool = False
 ) -> NoReturn:
     """Run `work` as the stage `name` and exit with its code.
 
@@ -96,54 +90,58 @@ def run_stage(
         work: the stage.
         live: show the numbers in MLflow while it runs.
         tensors: tune memory for large tensors.
-        crew: start as many processes as UVLM_DEVICES says, unless torchrun or srun did.
+        processes: start as many as UVLM_DEVICES says, unless torchrun or srun already did.
     """
-    if crew:
-        run_crew(name)
     if tensors:
         _restart_keeping_memory()
-    sys.exit(execute(name, work, live=live))
+    sys.exit(execute(name, work, live=live, processes=processes))
 
 
-def execute(name: str, work: Callable[[Stage], object], *, live: bool = False) -> int:
-    """Run `work` as the stage `name`; returns the exit code, errors are said on stderr."""
+def run_stage_or_share(
+    name: str, work: Work, share: Callable[[Stage, str], object], arguments: Sequence[str]
+) -> NoReturn:
+    """Run a stage over all its cases, or over the share that `--shard i/n` names, and exit.
+
+    A share only fills the store; the stage, run after all shares, writes outputs and records.
+    """
+    match arguments:
+        case []:
+            run_stage(name, work)
+        case ["--shard", shard]:
+            sys.exit(execute(name, lambda stage: share(stage, shard), recorded=False))
+    refuse(ConfigError(name, f"{arguments} is not an option", "pass nothing, or --shard i/n"))
+
+
+def refuse(error: UvlmError) -> NoReturn:
+    """Exit because of a command line that makes no sense."""
+    sys.stderr.write(f"{error}\n")
+    sys.exit(error.exit_code)
+
+
+def execute(
+    name: str, work: Work, *, live: bool = False, recorded: bool = True, processes: bool = False
+) -> int:
+    """Run `work` as the stage `name`; errors go to stderr, the exit code is returned."""
     start = time.monotonic()
 
-    def read() -> tuple[Params, Declaration]:
-        return load_params(PARAMS), read_declarations(Path.cwd())[name]
+    def body() -> None:
+        if processes:
+            run_processes()
+        root = Path.cwd()
+        params, declaration = load_params(PARAMS), dvc_yaml.read_declarations(root)[name]
+        is_silent = recorded and not place().is_first
+        if not is_silent:
+            _check_code(declaration.script)
+        causes = dvc_yaml.read_causes(root, declaration)
+        tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
+        if recorded and not is_silent:
+            tracking = MlflowTracker(causes, root, live)
+        with tracking as tracker, ProgressBar(name, shown=not is_silent) as progress:
+            work(Stage(params, causes, tracker, progress))
+            if isinstance(tracker, MlflowTracker):
+                _write_timing(name, time.monotonic() - start)
 
-    def silent() -> None:
-        params, declaration = read()
-        fingerprint = read_causes(Path.cwd(), declaration).fingerprint
-        progress = ProgressBar(name, shown=False)
-        work(Stage(declaration, params, NullTracker(), progress, fingerprint))
-
-    def tracked() -> None:
-        params, declaration = read()
-        _check_code(declaration.script)
-        with (
-            MlflowTracker(declaration, Path.cwd(), live) as tracker,
-            ProgressBar(name) as progress,
-        ):
-            work(Stage(declaration, params, tracker, progress, tracker.record.fingerprint))
-            _write_timing(name, time.monotonic() - start)
-
-    return _guarded(name, lambda: tracked() if place().is_first else silent())
-
-
-def run_share(name: str, work: Callable[[Params, ProgressBar, str], object]) -> NoReturn:
-    """Run one share of a stage's cases, told the digest of its code, and exit with its exit code.
-
-    A share writes into the store only; the stage, run after all shares, writes outputs and records.
-    """
-
-    def untracked() -> None:
-        script = name.partition("@")[0]
-        _check_code(script)
-        with ProgressBar(name) as progress:
-            work(load_params(PARAMS), progress, code_digest(code(script)))
-
-    sys.exit(_guarded(name, untracked))
+    return _guarded(name, body)
 
 
 def _guarded(name: str, body: Callable[[], None]) -> int:
@@ -155,7 +153,7 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
             who = f"{name} (process {place().rank})"
         body()
     except Interrupted as error:
-        if who == name:  # all processes stop, and one says so
+        if who == name:  # every process stops, one reports it
             sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code
     except UvlmError as error:
@@ -176,28 +174,30 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
 
 
 def _check_code(script: str) -> None:
-    """Refuse code that the stage `code` has not seen: the result would pass for that of another."""
-    told = code_digest(code(script))
-    root = Path.cwd()
-    if told and told != Sources(root).describe(script, params_by_script(root)[script])["digest"]:
-        raise SetupError(code(script), "is of other code", "run `dvc repro -f -s code`, then this")
+    """Refuse code that `code` has not seen; the result would be recorded as that of other code."""
+    noted, root = dvc_yaml.code_digest(code(script)), Path.cwd()
+    if not noted:
+        return
+    declared = dvc_yaml.params_by_script(root)[script]
+    if noted != Checkout(root).describe(script, declared)["digest"]:
+        remedy = "run `dvc repro -f -s code`, then this again"
+        raise SetupError(code(script), "was written for other code", remedy)
 
 
 def _write_timing(name: str, seconds: float) -> None:
-    """Wall seconds and peak resident memory (MB; itself, and its largest child) for the summary."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    child = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    """Note seconds and peak memory in MB, of this process and its largest child."""
+    own, child = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     timing = {
         "stage": name,
         "seconds": round(seconds, 2),
-        "peak_rss_mb": round(own),
-        "peak_child_rss_mb": round(child),
+        "peak_rss_mb": round(own.ru_maxrss / 1024),
+        "peak_child_rss_mb": round(child.ru_maxrss / 1024),
     }
     write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 
 
 def _restart_keeping_memory() -> None:
-    """Start this process anew, before anything heavy is imported, with malloc set for tensors."""
+    """Restart this process with malloc tuned for tensors, before anything heavy is imported."""
     wanted = environment.inherited() | _KEEP_MEMORY
     if wanted != environment.inherited():
         os.execve(sys.executable, sys.orig_argv, wanted)
@@ -207,6 +207,3 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(
         signal.Signals(number).name, "stopped by a signal", "run the same command to continue"
     )
-
-
-_SIGNALS = (signal.SIGTERM, signal.SIGUSR1)

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
 from pipeline.paths import GENERATED, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.runs.mlflow_tracker import MlflowTracker
@@ -15,11 +16,6 @@ from uvlm.evaluation.labelling.phantom import highlight_spans
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 
 TRAININGS = ("train_seg", "train_cls", "train_report")
-STAGES = (
-    "code", "download", "index", "preprocess", "pseudo_label@anatomy", "pseudo_label@airway",
-    "pseudo_label@vessel", "label_maps", "tokenizer", "audit", "train_seg", "train_cls", "encode",
-    "train_report", "generate", "evaluate",
-)  # fmt: skip
 
 
 def summarize(stage: Stage) -> None:
@@ -27,9 +23,7 @@ def summarize(stage: Stage) -> None:
     assert isinstance(stage.tracker, MlflowTracker)
     record = stage.tracker.record
     facts = {"profile": stage.params.profile, "seed": str(stage.params.seed)}
-    facts |= {
-        name: record.tags[name] for name in ("git.commit", "git.dirty") if name in record.tags
-    }
+    facts |= {name: tag for name, tag in record.tags.items() if name in ("git.commit", "git.dirty")}
     inputs = SummaryInputs(
         index=manifest("index"),
         preprocess=manifest("preprocess"),
@@ -41,7 +35,7 @@ def summarize(stage: Stage) -> None:
         quarantine=QUARANTINE,
         histories={name: REPORTS / name / "history.csv" for name in TRAININGS},
         spans=highlight_spans,
-        costs=read_costs(state_root() / "timings"),
+        costs=read_costs(),
         facts=facts | versions(),
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
     )
@@ -52,12 +46,12 @@ def summarize(stage: Stage) -> None:
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
 
 
-def read_costs(folder: Path) -> list[StageCost]:
-    """Read what each stage took when it last ran, in the order of the graph."""
+def read_costs() -> list[StageCost]:
+    """Read what each stage took when it last ran, in the order of dvc.yaml."""
     costs = []
-    for name in STAGES:
-        path = folder / f"{name}.json"
-        if path.exists():
+    for name in read_declarations(Path.cwd()):
+        path = state_root() / "timings" / f"{name}.json"
+        if name != "summarize" and path.exists():
             timing = json.loads(path.read_text(encoding="utf-8"))
             peak = max(timing["peak_rss_mb"], timing["peak_child_rss_mb"])
             costs.append(StageCost(name, timing["seconds"], peak))

@@ -1,9 +1,8 @@
-"""One source file as its top-level parts, each as text to digest and as the names that it uses.
+"""A source file as its top-level parts, each as text to digest and as the names that it uses.
 
-A part is a definition (function, class or assignment) under its name, or, under the empty name,
-the module's other statements. Docstrings, comments, layout and what only type checkers read are
-left out. Nothing but the standard library is imported, and every Python from 3.11 on writes the
-same text.
+A part is a definition (function, class or assignment) under its name or, under the empty name, all
+other statements of the module. Docstrings, comments, layout and what only type checkers read are
+left out. Every Python from 3.11 on writes the same text.
 """
 
 from __future__ import annotations
@@ -30,43 +29,43 @@ class Part:
 
     @cached_property
     def digest(self) -> str:
-        """Of what is said and what imported names mean: `np` may be another package tomorrow."""
+        """Digest the statements and what imported names stand for: `np` may change its meaning."""
         return key_of([canonical(s) for s in self.statements], sorted(self.imported))
 
     @cached_property
     def chains(self) -> frozenset[str]:
-        """Every name that is used, with the attributes after it: `a`, `a.b.c`."""
+        """All names in use, with their attributes: `a`, `a.b.c`."""
         return frozenset(chain for statement in self.statements for chain in _chains(statement))
 
     @cached_property
     def imported(self) -> frozenset[str]:
-        """The chains whose first name was imported, spelt out: `numpy.mean`."""
+        """The chains whose first name is imported, spelt out: `numpy.mean`."""
         return frozenset(path for chain in self.chains for path in self.spelt_out(chain))
 
     @cached_property
     def strings(self) -> frozenset[str]:
-        """Every string constant."""
-        values = (node.value for node in self.nodes if isinstance(node, ast.Constant))
+        """All string constants."""
+        values = {node.value for node in self.nodes if isinstance(node, ast.Constant)}
         return frozenset(value for value in values if isinstance(value, str))
 
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:
-        """The syntax tree, flat."""
+        """All nodes of the syntax tree."""
         return tuple(node for statement in self.statements for node in ast.walk(statement))
 
     def spelt_out(self, chain: str) -> list[str]:
-        """Follow a chain's first name through the imports of the part and of its module."""
+        """Replace a chain's first name by what the part or its module imports under it."""
         head, dot, tail = chain.partition(".")
         scopes = (self._own_scope, self.scope)
         return [f"{scope[head]}{dot}{tail}" for scope in scopes if head in scope]
 
     def field(self, name: str) -> Part:
         """Take one annotated field of a class."""
-        fields = (s for s in getattr(self.statements[0], "body", ()) if _field(s) == name)
-        return Part(tuple(fields), self.scope)
+        body = getattr(self.statements[0], "body", ())
+        return Part(tuple(s for s in body if _field(s) == name), self.scope)
 
     def with_fields(self, kept: Collection[str]) -> Part:
-        """Leave of the annotated fields of a class only these."""
+        """Drop all annotated fields of a class but these."""
         (node,) = self.statements
         assert isinstance(node, ast.ClassDef)
         body = [s for s in node.body if not _field(s) or _field(s) in kept]
@@ -79,9 +78,10 @@ class Part:
 
 
 @cache
-def read_parts(source: str, project: tuple[str, ...]) -> dict[str, Part]:
-    """Take a module apart; `project` names the packages that are ours."""
-    body = list(_running(ast.parse(source).body))
+def read_parts(text: str, project: tuple[str, ...]) -> dict[str, Part]:
+    """Take a module apart; `project` names our own packages."""
+    body = list(_running(ast.parse(text).body))
+    # Imports inside functions and classes bind names there only; each part follows its own.
     scope = _bindings(n for s in body if not isinstance(s, _BLOCKS) for n in ast.walk(s))
     foreign = {name for name, path in scope.items() if path.partition(".")[0] not in project}
     groups: dict[str, list[ast.stmt]] = {REST: []}
@@ -92,24 +92,25 @@ def read_parts(source: str, project: tuple[str, ...]) -> dict[str, Part]:
 
 
 def canonical(node: object) -> str:
-    """Write a syntax tree: fields in their order, nothing of what is empty."""
+    """Write a syntax tree as text: fields in their order, empty ones left out.
+
+    `ast.dump` would not do, since versions of Python differ in fields and in how they print.
+    """
     match node:
-        case ast.JoinedStr(values=values):  # 3.12 has empty strings between the others
+        case ast.JoinedStr(values=values):  # 3.12 puts empty strings between the others
             pieces = (v for v in values if not isinstance(v, ast.Constant) or v.value)
             return f"JoinedStr({','.join(map(canonical, pieces))})"
         case ast.AST():
             fields = ((n, v) for n, v in ast.iter_fields(node) if n not in _SILENT)
-            said = [
-                f"{name}={canonical(value)}" for name, value in fields if value not in (None, [])
-            ]
-            return f"{type(node).__name__}({','.join(said)})"
+            written = [f"{name}={canonical(v)}" for name, v in fields if v not in (None, [])]
+            return f"{type(node).__name__}({','.join(written)})"
         case list():
             return f"[{','.join(canonical(item) for item in node if not _is_docstring(item))}]"
-    return ascii(node)  # repr follows each version's own idea of what can be printed
+    return ascii(node)  # not repr: which characters it prints depends on the version
 
 
 def chain(node: ast.AST) -> str:
-    """Write `a.b.c`; empty where it does not begin with a name."""
+    """Write `a.b.c`; empty unless it begins with a name."""
     match node:
         case ast.Name(id=name):
             return name
@@ -119,7 +120,7 @@ def chain(node: ast.AST) -> str:
 
 
 def _names(statement: ast.stmt, foreign: Set[str]) -> list[str]:
-    """Under which names a top-level statement counts."""
+    """List the names under which a top-level statement counts."""
     match statement:
         case ast.Import() | ast.ImportFrom():
             return []
@@ -127,7 +128,7 @@ def _names(statement: ast.stmt, foreign: Set[str]) -> list[str]:
             decorators = [chain(getattr(d, "func", d)) for d in statement.decorator_list]
             if {text.partition(".")[0] for text in decorators} <= foreign:
                 return [name]
-            return [name, REST]  # a decorator of ours may keep a register
+            return [name, REST]  # a decorator of our own may register what it decorates
         case ast.Assign(targets=targets):
             return _targets(targets) or [REST]
         case ast.AnnAssign(target=target):
@@ -143,7 +144,7 @@ def _targets(targets: Iterable[ast.expr]) -> list[str]:
 
 
 def _running(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Leave out what stands below `if TYPE_CHECKING`."""
+    """Leave out what is below `if TYPE_CHECKING`."""
     for statement in body:
         if isinstance(statement, ast.If) and chain(statement.test).endswith("TYPE_CHECKING"):
             yield from _running(statement.orelse)
@@ -178,8 +179,6 @@ def _chains(node: ast.AST) -> Iterator[str]:
 
 
 def _is_docstring(node: object) -> bool:
-    """Whether this is a string that stands alone, which does nothing."""
-    match node:
-        case ast.Expr(value=ast.Constant(value=str())):
-            return True
-    return False
+    """Whether this is a string on its own, which does nothing."""
+    alone = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(alone, ast.Constant) and isinstance(alone.value, str)

@@ -23,4 +23,4 @@ def classify(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_cls", classify, live=True, tensors=True, crew=True)
+    run_stage("train_cls", classify, live=True, tensors=True, processes=True)

@@ -7,7 +7,7 @@ from pipeline.stage import Stage, run_stage
 
 
 def report(stage: Stage) -> None:
-    """Train on encoded tokens; write the model folder that stands alone, numbers, history."""
+    """Train on encoded tokens; write a model folder that stands alone, numbers, history."""
     from uvlm.evaluation.labeller import get_labeller
     from uvlm.text.abnormalities import abnormality_names
     from uvlm.train.report import train_report
@@ -23,15 +23,10 @@ def report(stage: Stage) -> None:
     )
     names = abnormality_names(stage.params)
     labeller = get_labeller(stage.params.evaluate.labeller, names)
-    metrics = train_report(
-        stage.params,
-        paths=paths,
-        out=MODELS / "report",
-        label=labeller.label,
-        training=stage.training,
-    )
+    out, label = MODELS / "report", labeller.label
+    metrics = train_report(stage.params, paths=paths, out=out, label=label, training=stage.training)
     stage.write_training(REPORTS / "train_report", metrics)
 
 
 if __name__ == "__main__":
-    run_stage("train_report", report, live=True, tensors=True, crew=True)
+    run_stage("train_report", report, live=True, tensors=True, processes=True)

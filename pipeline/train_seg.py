@@ -22,4 +22,4 @@ def segment(stage: Stage) -> None:
 
 
 if __name__ == "__main__":
-    run_stage("train_seg", segment, live=True, tensors=True, crew=True)
+    run_stage("train_seg", segment, live=True, tensors=True, processes=True)

@@ -14,7 +14,7 @@ from pipeline import summarize
 from pipeline.dvc_yaml import Declaration, params_by_script, read_declarations, stage_params
 from pipeline.paths import code
 from pipeline.profiles import compose, profile_names, read_document
-from pipeline.reach import EXEMPT, PACKAGES, Sources
+from pipeline.reach import EXEMPT, PACKAGES, Checkout
 from uvlm.config import Params
 
 ROOT = Path(__file__).parents[1]
@@ -25,7 +25,12 @@ SCRIPTS = sorted({stage.script for stage in STAGES})
 
 def test_the_graph_has_the_stages_of_the_design() -> None:
     names = [stage.name for stage in STAGES]
-    assert [*summarize.STAGES, "summarize"] == names
+    assert names == [
+        *("code", "download", "index", "preprocess"),
+        *("pseudo_label@anatomy", "pseudo_label@airway", "pseudo_label@vessel", "label_maps"),
+        *("tokenizer", "audit", "train_seg", "train_cls", "encode", "train_report"),
+        *("generate", "evaluate", "summarize"),
+    ]
     assert set(summarize.TRAININGS) <= set(names)
 
 
@@ -45,10 +50,6 @@ def test_a_stage_depends_on_its_own_file_of_code_and_on_no_source() -> None:
     for stage in others:
         assert stage.deps[0] == str(code(stage.script))
         assert not any(dep.startswith(PACKAGES) for dep in stage.deps), stage.name
-
-
-def test_dvc_yaml_can_be_read_in_one_go() -> None:
-    assert (ROOT / "dvc.yaml").read_text().count("\n") < 200
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
@@ -71,7 +72,7 @@ def test_every_dependency_is_an_output_of_an_earlier_stage() -> None:
 def test_what_a_stage_reaches_lies_among_what_its_script_imports() -> None:
     """Another tool, which knows modules only, draws the outer bound."""
     imports = grimp.build_graph(*PACKAGES)
-    sources = Sources(ROOT)
+    sources = Checkout(ROOT)
     for script, declared in params_by_script(ROOT).items():
         reached = set(sources.describe(script, declared)["modules"])
         imported = imports.find_upstream_modules(f"pipeline.{script}") | {f"pipeline.{script}"}
@@ -98,7 +99,7 @@ def test_a_stage_declares_the_section_of_its_name_and_every_section_is_declared(
 def test_outputs_can_be_taken_from_the_run_cache(stage: Declaration) -> None:
     document = read_document(ROOT / "dvc.yaml")["stages"][stage.script]
     assert not document.get("always_changed", False)
-    assert not any(option.get("persist") for option in stage.options.values())
+    assert not any(option.get("persist") for option in stage.outs.values())
     if stage.name != "summarize":  # it completes the run in MLflow
         for out in document.get("outs", []):
             is_page = isinstance(out, dict) and all(path.endswith(".html") for path in out)
@@ -107,7 +108,7 @@ def test_outputs_can_be_taken_from_the_run_cache(stage: Declaration) -> None:
 
 def test_numbers_and_curves_are_in_git_not_in_the_cache() -> None:
     for stage in STAGES:
-        for path, option in stage.options.items():
+        for path, option in stage.outs.items():
             assert (option.get("cache") is False) == path.startswith("reports/"), path
 
 

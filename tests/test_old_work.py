@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from pipeline import code, download, encode, generate, index, label_maps, train_seg
-from pipeline.dvc_yaml import read_declarations
+from pipeline.dvc_yaml import read_causes, read_declarations
 from pipeline.paths import manifest
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import MlflowTracker, reap
@@ -133,7 +133,8 @@ def test_records_are_read_and_none_is_taken_for_a_run_that_died_today(old: Path)
 def test_a_further_run_is_published_beside_those_of_then(old: Path) -> None:
     before = {run_id: status for _, run_id, status in _runs()}
     assert sorted(before.values()) == ["FINISHED"] * 17 + ["KILLED"] * 2
-    with MlflowTracker(read_declarations(old)["tokenizer"], old, live=True) as tracking:
+    causes = read_causes(old, read_declarations(old)["tokenizer"])
+    with MlflowTracker(causes, old, live=True) as tracking:
         tracking.log({"loss": 1.0}, 1)
     after = _runs()
     assert before.items() <= {run_id: status for _, run_id, status in after}.items()

@@ -58,13 +58,13 @@ def test_a_wrong_number_of_processes_is_refused(text: str, monkeypatch: pytest.M
         environment.DEVICES.read()
 
 
-def test_the_code_of_a_crew_is_that_of_its_first_failure(root: Path) -> None:
+def test_the_exit_code_of_several_processes_is_that_of_the_first_to_fail(root: Path) -> None:
     """One process fails at once, the other would wait for an hour."""
     body = (
         "import os, sys, time\n"
         "from pipeline import launch\n"
         "launch._GRACE_S = 1.0\n"
-        "launch.run_crew('train_seg')\n"
+        "launch.run_processes()\n"
         "sys.exit(3) if os.environ['RANK'] == '1' else time.sleep(3600)\n"
     )
     done = subprocess.run(

@@ -1,19 +1,19 @@
-"""Telling MLflow about run records: the only module that imports mlflow.
+"""Copies run records to MLflow; the only module that imports mlflow.
 
 One experiment per profile, one parent run per pipeline run, one child per stage. The store is
-sqlite at the repository root unless MLFLOW_TRACKING_URI says otherwise. Publishing is idempotent:
-a record remembers how much MLflow has.
+sqlite at the repository root unless MLFLOW_TRACKING_URI is set. Publishing is idempotent: a record
+remembers how much of it MLflow has.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from pipeline.paths import state_root, tracking_uri
 from pipeline.runs.records import Published, RunRecord
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 _MAX_BATCH = 900
 _MAX_PARAMS = 100
 _MAX_VALUE = 5000
+_QUIET = {  # no telemetry, no long waits for a server that is away
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
 _FORBIDDEN = re.compile(r"[^\w\-. :/]")
 
 
@@ -43,24 +49,20 @@ class MlflowStore:
         from filelock import FileLock
 
         state_root().mkdir(parents=True, exist_ok=True)
-        set_quiet_environment()
+        os.environ |= _QUIET | environment.inherited()
         with FileLock(state_root() / "mlflow.lock"):
-            import logging
-
             logging.getLogger("alembic").setLevel(logging.WARNING)
             from mlflow.tracking import MlflowClient
 
+            # Importing mlflow sets up its logger, so this has to come after it.
             logging.getLogger("mlflow").setLevel(logging.WARNING)
             yield cls(MlflowClient(tracking_uri()), environment.project_root())
 
     def publish(self, record: RunRecord) -> None:
         """Bring MLflow up to date with a record: params once, new numbers, status at the end."""
-        experiment = self.experiment(record.profile)
-        parent = self._parent(experiment, record)
-        if record.published.run_id is None:
-            self._create_child(experiment, parent, record)
-        run_id = record.published.run_id
-        assert run_id is not None
+        parent = self.parent_of(record)
+        run_id = record.published.run_id or self._create_child(parent, record)
+        record.save()  # so that a crash from here on does not make a second run
         self.client.update_run(run_id, status="RUNNING")
         self._tag(run_id, record.tags)
         self._new_history(run_id, record)
@@ -69,34 +71,28 @@ class MlflowStore:
                 self.log_path(run_id, Path(path))
             ended = int((record.ended or record.started) * 1000)
             self.client.set_terminated(run_id, record.status, ended)
-        self._set_parent_status(parent, record.status)
+            self.client.set_terminated(parent, record.status)
+        else:
+            self.client.update_run(parent, status="RUNNING")
         record.published.status = record.status
         record.save()
 
-    def publish_all(self, records: Iterable[RunRecord]) -> None:
-        """Bring MLflow up to date with several records."""
-        for record in records:
-            self.publish(record)
-
     def link(self, record: RunRecord, pipeline: str) -> None:
         """Show a stage that came from the cache: a child with the earlier run's numbers."""
-        source = record.published.run_id or "unknown"
-        experiment = self.experiment(record.profile)
         copy = record.model_copy(deep=True)
         copy.pipeline = pipeline
-        copy.tags = {"uvlm.cached_from": source}
+        copy.tags = {"uvlm.cached_from": record.published.run_id or "unknown"}
         copy.published = Published()
-        parent = self._parent(experiment, copy)
-        if self._children(experiment, parent, record.stage):
+        parent = self.parent_of(copy)
+        query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`dvc.stage` = '{record.stage}'"
+        if self.client.search_runs([self.experiment(record.profile)], query, max_results=1):
             return
-        self._create_child(experiment, parent, copy)
-        run_id = copy.published.run_id
-        assert run_id is not None
+        run_id = self._create_child(parent, copy)
         self._tag(run_id, copy.tags)
         last: dict[str, float] = {}
         for line in read_history(record.history):
             last |= line.get("metrics", {})
-        self.log_metrics(run_id, last, step=0)
+        self.log_metrics(run_id, last)
         self.client.set_terminated(run_id, "FINISHED")
 
     def experiment(self, profile: str) -> str:
@@ -111,11 +107,20 @@ class MlflowStore:
 
     def parent_of(self, record: RunRecord) -> str:
         """Find or make the parent run of this record's pipeline."""
-        return self._parent(self.experiment(record.profile), record)
+        if record.published.parent_id is None:
+            query = f"tags.`uvlm.pipeline` = '{record.pipeline}' and tags.`uvlm.kind` = 'pipeline'"
+            found = self.client.search_runs([self.experiment(record.profile)], query, max_results=1)
+            if found:
+                record.published.parent_id = str(found[0].info.run_id)
+            else:
+                parent = self._create(record, "pipeline", record.pipeline, {})
+                self._log_params(parent, record.parent_params)
+                record.published.parent_id = parent
+        return record.published.parent_id
 
-    def log_metrics(self, run_id: str, metrics: Mapping[str, float], step: int) -> None:
-        """Log the numbers of one step in as few requests as MLflow allows."""
-        self._log_numbers(run_id, [(step, metrics, 0.0)], 0)
+    def log_metrics(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Log numbers that belong to no step."""
+        self._log_numbers(run_id, [(0, metrics, 0.0)], 0)
 
     def log_path(self, run_id: str, path: Path) -> None:
         """Copy a file or folder into a run."""
@@ -124,53 +129,27 @@ class MlflowStore:
         elif path.exists():
             self.client.log_artifact(run_id, str(path))
 
-    def _parent(self, experiment: str, record: RunRecord) -> str:
-        if record.published.parent_id is not None:
-            return record.published.parent_id
-        query = f"tags.`uvlm.pipeline` = '{record.pipeline}' and tags.`uvlm.kind` = 'pipeline'"
-        found = self.client.search_runs([experiment], query, max_results=1)
-        if found:
-            parent_id = str(found[0].info.run_id)
-        else:
-            parent_id = self._create(experiment, record, "pipeline", record.pipeline, {})
-            self._log_params(parent_id, record.parent_params)
-        record.published.parent_id = parent_id
-        return parent_id
-
-    def _create_child(self, experiment: str, parent: str, record: RunRecord) -> None:
+    def _create_child(self, parent: str, record: RunRecord) -> str:
         tags = {
             "mlflow.parentRunId": parent,
             "dvc.stage": record.stage,
             "uvlm.fingerprint": record.fingerprint,
         }
-        run_id = self._create(experiment, record, "stage", record.stage, tags)
+        run_id = self._create(record, "stage", record.stage, tags)
         self._log_params(run_id, record.params)
         record.published = Published(run_id=run_id, parent_id=parent)
-        if "uvlm.cached_from" not in record.tags:
-            record.save()
+        return run_id
 
-    def _create(
-        self, experiment: str, record: RunRecord, kind: str, name: str, tags: dict[str, str]
-    ) -> str:
+    def _create(self, record: RunRecord, kind: str, name: str, tags: dict[str, str]) -> str:
         shared = {
             "uvlm.kind": kind,
             "uvlm.pipeline": record.pipeline,
             "uvlm.profile": record.profile,
             "git.commit": record.tags.get("git.commit", "none"),
         }
-        started = int(record.started * 1000)
-        run = self.client.create_run(experiment, started, {**shared, **tags}, run_name=name)
+        experiment, started = self.experiment(record.profile), int(record.started * 1000)
+        run = self.client.create_run(experiment, started, shared | tags, run_name=name)
         return str(run.info.run_id)
-
-    def _children(self, experiment: str, parent: str, stage: str) -> list[Any]:
-        query = f"tags.`mlflow.parentRunId` = '{parent}' and tags.`dvc.stage` = '{stage}'"
-        return list(self.client.search_runs([experiment], query, max_results=1))
-
-    def _set_parent_status(self, parent: str, status: str) -> None:
-        if status == "RUNNING":
-            self.client.update_run(parent, status="RUNNING")
-        else:
-            self.client.set_terminated(parent, status)
 
     def _tag(self, run_id: str, tags: Mapping[str, str]) -> None:
         from mlflow.entities import RunTag
@@ -181,11 +160,11 @@ class MlflowStore:
         from mlflow.entities import Param
 
         entries = [Param(key, value[:_MAX_VALUE]) for key, value in params.items()]
-        for chunk in _chunks(entries, _MAX_PARAMS):
-            self.client.log_batch(run_id, params=chunk)
+        for start in range(0, len(entries), _MAX_PARAMS):
+            self.client.log_batch(run_id, params=entries[start : start + _MAX_PARAMS])
 
     def _new_history(self, run_id: str, record: RunRecord) -> None:
-        lines = list(islice(read_history(record.history), record.published.lines, None))
+        lines = list(read_history(record.history))[record.published.lines :]
         numbers = [(n["step"], n["metrics"], n["seconds"]) for n in lines if "metrics" in n]
         self._log_numbers(run_id, numbers, record.started)
         for line in lines:
@@ -194,11 +173,9 @@ class MlflowStore:
         record.published.lines += len(lines)
 
     def _log_numbers(
-        self,
-        run_id: str,
-        numbers: Iterable[tuple[int, Mapping[str, float], float]],
-        started: float,
+        self, run_id: str, numbers: Iterable[tuple[int, Mapping[str, float], float]], started: float
     ) -> None:
+        """Log (step, metrics, seconds since the start) in as few requests as MLflow allows."""
         from mlflow.entities import Metric
 
         entries = [
@@ -206,21 +183,5 @@ class MlflowStore:
             for step, metrics, seconds in numbers
             for name, value in metrics.items()
         ]
-        for chunk in _chunks(entries, _MAX_BATCH):
-            self.client.log_batch(run_id, metrics=chunk)
-
-
-def set_quiet_environment() -> None:
-    """Turn telemetry off, and long waits for a server that is away."""
-    for name, value in {
-        "DO_NOT_TRACK": "1",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-        "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-    }.items():
-        os.environ.setdefault(name, value)
-
-
-def _chunks(entries: list[Any], size: int) -> Iterator[list[Any]]:
-    for start in range(0, len(entries), size):
-        yield entries[start : start + size]
+        for start in range(0, len(entries), _MAX_BATCH):
+            self.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH])

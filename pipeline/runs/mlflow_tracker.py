@@ -1,13 +1,13 @@
 """The tracker of a pipeline stage: JSONL first, MLflow after, and a status that is always right.
 
-    how the stage ends           status in MLflow     told by
+    how the stage ends           status in MLflow     reported by
     normally                     FINISHED             itself if a training, else the next training
     exception                    FAILED               itself
     SIGTERM, SIGUSR1, Ctrl-C     KILLED               itself
     kill -9, out of memory       KILLED               the next stage or `uvlm` command
 
-Opening MLflow takes seconds, so short stages leave their record to whoever opens it next
-(at the latest `summarize`). A tracking outage is said once and never stops a stage.
+Opening MLflow takes seconds, so short stages leave their record to whoever opens it next, at the
+latest to `summarize`. An outage of the tracking server is reported once and never stops a stage.
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
-from pipeline.dvc_yaml import Declaration
+from pipeline.dvc_yaml import Causes
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.provenance import new_record
 from pipeline.runs.records import RunRecord, Status, open_record, read_records, reap_dead
@@ -29,58 +28,41 @@ from uvlm.tracking import JsonlTracker
 _PUBLISH_EVERY_S = 30.0
 
 
-class MlflowTracker:
-    """Tracks one stage; a context whose exit decides the status.
+class MlflowTracker(JsonlTracker):
+    """Tracks one stage; a context manager whose exit decides the status.
 
     Args:
-        declaration: the stage as dvc.yaml declares it.
+        causes: what decides the stage's result.
         root: the workspace with params.yaml and dvc.yaml.
         live: publish while running, for trainings.
     """
 
-    def __init__(self, declaration: Declaration, root: Path, live: bool = False) -> None:
+    def __init__(self, causes: Causes, root: Path, live: bool = False) -> None:
         self.live = live
-        self.record: RunRecord = new_record(root, declaration)
+        self.record = new_record(root, causes)
         self._last_published = time.monotonic()
-        self._jsonl = JsonlTracker(self.record.history)
+        super().__init__(self.record.history)
 
     def __enter__(self) -> Self:
         reap()
         self.record = open_record(self.record)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.record.end(_status_of(kind))
         if self.live or kind is not None:
             self._publish()
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Write the numbers down; now and then show them in MLflow."""
-        self._jsonl.log(metrics, step)
+        super().log(metrics, step)
         if self.live and time.monotonic() - self._last_published > _PUBLISH_EVERY_S:
             self._publish()
-
-    def params(self, values: Mapping[str, object]) -> None:
-        """Write derived settings down."""
-        self._jsonl.params(values)
-
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Write facts about this attempt down."""
-        self._jsonl.tags(values)
 
     def artifact(self, path: Path) -> None:
         """Keep a copy of this file or folder when the run ends."""
         self.record.artifacts.append(str(path.resolve()))
         self.record.save()
-
-    def write_csv(self, path: Path) -> None:
-        """Write the numbers logged so far as one row per step."""
-        self._jsonl.write_csv(path)
 
     def _publish(self) -> None:
         with_store(lambda store: store.publish(self.record))
@@ -88,7 +70,7 @@ class MlflowTracker:
 
 
 def reap() -> list[RunRecord]:
-    """Mark runs whose process is gone as KILLED, here and in MLflow; returns those."""
+    """Mark runs whose process is gone as KILLED, here and in MLflow, and return them."""
     dead = reap_dead()
     if dead:
         publish_pending()
@@ -98,12 +80,17 @@ def reap() -> list[RunRecord]:
 def publish_pending() -> None:
     """Bring MLflow up to date with every record that has ended."""
     pending = [r for r in read_records() if r.status != "RUNNING" and not r.is_published]
+
+    def publish_each(store: MlflowStore) -> None:
+        for record in pending:
+            store.publish(record)
+
     if pending:
-        with_store(lambda store: store.publish_all(pending))
+        with_store(publish_each)
 
 
 def with_store(work: Callable[[MlflowStore], object]) -> None:
-    """Run `work` on the tracking store; an outage is reported and survived, whatever it is."""
+    """Run `work` on the tracking store; an outage of any kind is reported and survived."""
     try:
         with MlflowStore.open() as store:
             work(store)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.dvc_yaml import Causes, Declaration, digest, read_causes
+from pipeline.dvc_yaml import Causes, digest
 from pipeline.paths import PARAMS
 from pipeline.profiles import flatten, read_document
 from pipeline.runs.records import RunRecord
@@ -17,30 +17,29 @@ from uvlm.files import key_of
 _CODE = ("dvc.yaml", "pipeline", "uvlm")
 
 
-def new_record(root: Path, declaration: Declaration) -> RunRecord:
-    """Make the record of this stage as it would run now."""
+def new_record(root: Path, causes: Causes) -> RunRecord:
+    """Make the record of a stage as it would run now."""
     document = read_document(root / PARAMS)
-    causes = read_causes(root, declaration)
     return RunRecord(
-        stage=declaration.name,
+        stage=causes.declaration.name,
         fingerprint=causes.fingerprint,
-        pipeline=pipeline_id(root, document),
+        pipeline=_pipeline_id(root, document),
         profile=str(document.get("profile", "unknown")),
         params=_as_text(causes.params),
         parent_params=_as_text(document),
-        tags=git_tags(root) | dvc_tags(root) | cause_tags(causes),
+        tags=_git_tags(root) | _dvc_tags(root) | _cause_tags(causes),
     )
 
 
-def pipeline_id(root: Path, document: Any) -> str:
+def _pipeline_id(root: Path, document: Any) -> str:
     """Name a pipeline run: experiment or commit, and a digest of the code and parameters."""
     experiment = environment.EXPERIMENT.read() or (_git(root, "rev-parse", "HEAD") or "none")[:12]
     state = key_of(document, {name: digest(root / name) for name in _CODE})
     return f"{experiment}-{state[:12]}"
 
 
-def git_tags(root: Path) -> dict[str, str]:
-    """Tell the commit, and whether tracked files differ from it."""
+def _git_tags(root: Path) -> dict[str, str]:
+    """Name the commit, and whether tracked files differ from it."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {"git.commit": "none"}
@@ -48,8 +47,8 @@ def git_tags(root: Path) -> dict[str, str]:
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 
-def dvc_tags(root: Path) -> dict[str, str]:
-    """Tell the lock file before this stage, and the experiment where there is one."""
+def _dvc_tags(root: Path) -> dict[str, str]:
+    """Name the lock file before this stage, and the experiment if there is one."""
     tags = {
         "dvc.lock_sha256": digest(root / "dvc.lock"),
         "dvc.exp_name": environment.EXPERIMENT.read(),
@@ -58,8 +57,8 @@ def dvc_tags(root: Path) -> dict[str, str]:
     return {tag: value for tag, value in tags.items() if value}
 
 
-def cause_tags(causes: Causes) -> dict[str, str]:
-    """Tell the digests of the code and of every manifest and model folder that the stage reads."""
+def _cause_tags(causes: Causes) -> dict[str, str]:
+    """Give the digests of the code and of every manifest and model folder that the stage reads."""
     data = {f"data.{path}": value for path, value in causes.inputs.items() if path[:5] == "data/"}
     return {"uvlm.code": causes.code, **data}
 
@@ -69,11 +68,10 @@ def _as_text(params: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Output of a git command; empty outside a repository or without git."""
+    """Run a git command; its output, or nothing outside a repository and without git."""
+    command = ["git", *arguments]
     try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=root, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return ""
-    return result.stdout.strip() if result.returncode == 0 else ""
+    return "" if done.returncode else done.stdout.strip()

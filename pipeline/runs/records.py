@@ -4,8 +4,8 @@
         record.json      RunRecord: status, process, params, tags, artifacts, what MLflow has
         history.jsonl    numbers by step, as uvlm.tracking writes them
 
-A stage keeps its own record. MLflow is told later from these files, so an outage loses nothing,
-and a record whose process is dead but still RUNNING tells of a kill -9.
+A stage keeps its own record. MLflow is brought up to date later from these files, so an outage
+loses nothing; a record that still says RUNNING although its process is dead means a kill -9.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _START_TOLERANCE_S = 2.0
 
 
 class Published(BaseModel):
-    """How much of a record MLflow has, and under which run."""
+    """How much of a record MLflow has, and in which run."""
 
     run_id: str | None = None
     parent_id: str | None = None
@@ -58,7 +58,7 @@ class RunRecord(BaseModel):
     @property
     def folder(self) -> Path:
         """Where this record lives."""
-        return runs_root() / f"{self.stage}-{self.fingerprint[:12]}"
+        return state_root() / "runs" / f"{self.stage}-{self.fingerprint[:12]}"
 
     @property
     def history(self) -> Path:
@@ -82,28 +82,24 @@ class RunRecord(BaseModel):
         self.save()
 
 
-def runs_root() -> Path:
-    """Name the folder of all records."""
-    return state_root() / "runs"
-
-
 def read_records() -> list[RunRecord]:
     """Read every record, oldest first."""
-    paths = runs_root().glob("*/record.json")
-    records = [RunRecord.model_validate_json(path.read_text(encoding="utf-8")) for path in paths]
+    records = map(_read, state_root().glob("runs/*/record.json"))
     return sorted(records, key=lambda record: record.started)
 
 
 def find_record(stage: str, fingerprint: str) -> RunRecord | None:
     """Find the latest run of a stage with these parameters and inputs."""
-    path = runs_root() / f"{stage}-{fingerprint[:12]}" / "record.json"
-    if not path.exists():
-        return None
+    path = state_root() / "runs" / f"{stage}-{fingerprint[:12]}" / "record.json"
+    return _read(path) if path.exists() else None
+
+
+def _read(path: Path) -> RunRecord:
     return RunRecord.model_validate_json(path.read_text(encoding="utf-8"))
 
 
 def open_record(record: RunRecord) -> RunRecord:
-    """Start a run: continue the unfinished one of the same fingerprint, else begin anew."""
+    """Start a run: continue an unfinished one of the same fingerprint, else start anew."""
     record.pid_started = _process_start(record.pid)
     earlier = find_record(record.stage, record.fingerprint)
     if earlier is not None and earlier.status != "FINISHED":
@@ -118,7 +114,7 @@ def open_record(record: RunRecord) -> RunRecord:
 
 
 def reap_dead() -> list[RunRecord]:
-    """Mark RUNNING records of this machine whose process is gone as KILLED; returns those."""
+    """Mark RUNNING records of this machine whose process is gone as KILLED, and return them."""
     dead = [r for r in read_records() if r.status == "RUNNING" and _is_dead(r)]
     for record in dead:
         record.end("KILLED")
@@ -126,11 +122,11 @@ def reap_dead() -> list[RunRecord]:
 
 
 def _is_dead(record: RunRecord) -> bool:
-    """Another machine's process cannot be judged; a reused process id has another start time."""
+    """Whether the process is gone; one of another machine cannot be judged."""
     if record.host != socket.gethostname():
         return False
-    started = _process_start(record.pid)
-    return abs(started - record.pid_started) > _START_TOLERANCE_S
+    # A process id may have been reused; its start time has not.
+    return abs(_process_start(record.pid) - record.pid_started) > _START_TOLERANCE_S
 
 
 def _process_start(pid: int) -> float:

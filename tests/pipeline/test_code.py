@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.dvc_yaml import params_by_script
-from pipeline.reach import Sources
+from pipeline.reach import Checkout
 from pipeline.syntax import read_parts
 from uvlm.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
-Write = Callable[[dict[str, str]], Sources]
+Write = Callable[[dict[str, str]], Checkout]
 PARAMS = """
 from uvlm.config import sections
 class Params:
@@ -38,18 +38,18 @@ class Group:
 def write(tmp_path: Path) -> Write:
     """A checkout of a few files, by module name or, with a slash, by path."""
 
-    def write(sources: dict[str, str]) -> Sources:
+    def write(sources: dict[str, str]) -> Checkout:
         config = {"uvlm.config.params": PARAMS, "uvlm.config.sections": SECTIONS}
         for name, text in (config | sources).items():
             path = tmp_path / (name if "/" in name else f"{name.replace('.', '/')}.py")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-        return Sources(tmp_path)
+        return Checkout(tmp_path)
 
     return write
 
 
-def reached(sources: Sources, declared: Iterable[str] = ()) -> set[str]:
+def reached(sources: Checkout, declared: Iterable[str] = ()) -> set[str]:
     """What pipeline/run.py reaches of uvlm, without `Params`."""
     nodes = sources.reached("run", declared).keys()
     names = {f"{node.module.removeprefix('uvlm.')}.{node.name}" for node in nodes if node.name}
@@ -178,10 +178,10 @@ def f(*a, b: int = 0, **c) -> list[int]:
 CHILD = """
 import json, sys
 from pathlib import Path
-from pipeline.reach import Sources
+from pipeline.reach import Checkout
 from pipeline.syntax import read_parts
 root, declared, tricky = json.load(sys.stdin)
-sources = Sources(Path(root))
+sources = Checkout(Path(root))
 found = {script: sources.describe(script, keys) for script, keys in declared.items()}
 json.dump([found, read_parts(tricky, ())["f"].digest], sys.stdout)
 """

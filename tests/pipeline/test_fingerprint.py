@@ -12,7 +12,7 @@ import pytest
 from pipeline.dvc_yaml import read_causes, read_declarations, stage_params
 from pipeline.paths import code
 from pipeline.profiles import flatten
-from pipeline.reach import PACKAGES, Sources
+from pipeline.reach import PACKAGES, Checkout
 from pipeline.runs.provenance import new_record
 from pipeline.stage import Stage, execute
 from uvlm.files import write_json_atomic
@@ -29,7 +29,7 @@ LOSSES = {  # file, and a line of it that the training runs
 
 @pytest.fixture
 def project(tmp_path: Path, tiny_document: dict[Any, Any], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Sources, parameters and one input of every training; the cwd."""
+    """Checkout, parameters and one input of every training; the cwd."""
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     for package in PACKAGES:
         ignore = shutil.ignore_patterns("__pycache__")
@@ -47,7 +47,7 @@ def folder(project: Path, stage: str) -> str:
 
 def describe(project: Path, stage: str) -> None:
     """Do for one stage what the stage `code` does."""
-    told = Sources(project).describe(stage, DECLARATIONS[stage].params)
+    told = Checkout(project).describe(stage, DECLARATIONS[stage].params)
     write_json_atomic(project / code(stage), told)
 
 
@@ -108,7 +108,7 @@ def test_the_run_record_the_stage_and_the_state_have_the_same_fingerprint(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     describe(project, "train_seg")
-    record = new_record(project, DECLARATIONS["train_seg"])
+    record = new_record(project, read_causes(project, DECLARATIONS["train_seg"]))
     seen: list[Stage] = []
     assert execute("train_seg", seen.append) == 0
     monkeypatch.setenv("RANK", "1")
@@ -131,5 +131,7 @@ def test_a_stage_does_not_run_code_that_the_stage_code_has_not_seen(
     ran: list[Stage] = []
     assert execute("train_cls", ran.append) == 4
     assert ran == []
-    told = "data/code/train_cls.json: is of other code; run `dvc repro -f -s code`, then this\n"
-    assert capsys.readouterr().err == f"train_cls: {told}"
+    assert capsys.readouterr().err == (
+        "train_cls: data/code/train_cls.json: was written for other code; "
+        "run `dvc repro -f -s code`, then this again\n"
+    )

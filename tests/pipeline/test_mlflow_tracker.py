@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.dvc_yaml import read_declarations
+from pipeline.dvc_yaml import read_causes, read_declarations
 from pipeline.profiles import read_document, write_params
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import MlflowTracker, publish_pending, reap
@@ -27,7 +27,8 @@ Start = Callable[[str], subprocess.Popen[str]]
 
 
 def tracker(workspace: Path, stage: str = "train", live: bool = True) -> MlflowTracker:
-    return MlflowTracker(read_declarations(workspace)[stage], workspace, live)
+    causes = read_causes(workspace, read_declarations(workspace)[stage])
+    return MlflowTracker(causes, workspace, live)
 
 
 @pytest.fixture

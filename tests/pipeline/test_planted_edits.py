@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.dvc_yaml import params_by_script
-from pipeline.reach import PACKAGES, Sources
+from pipeline.reach import PACKAGES, Checkout
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = params_by_script(ROOT)
@@ -267,7 +267,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digests(root: Path) -> dict[str, str]:
-    sources = Sources(root)
+    sources = Checkout(root)
     return {script: sources.describe(script, keys)["digest"] for script, keys in SCRIPTS.items()}
 
 

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from pipeline import preprocess
 from pipeline import stage as stage_module
 from pipeline.profiles import read_document, write_params
 from pipeline.progress import ProgressBar
 from pipeline.runs.records import read_records
+from pipeline.shares import run_cases
 from pipeline.stage import Stage, execute
+from uvlm.data.preprocess import Volumes
 from uvlm.errors import DataError, SetupError
 
 pytestmark = pytest.mark.filterwarnings(
@@ -115,8 +117,9 @@ def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) 
 def test_a_wrong_option_of_preprocess_is_named_and_leaves_no_record(
     arguments: list[str], fact: str, workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    shutil.copy(Path(__file__).parents[2] / "dvc.yaml", workspace)
     with pytest.raises(SystemExit) as exit_:
-        preprocess.main(arguments)
+        run_cases("preprocess", Volumes.of, arguments)
     assert exit_.value.code == 2
     assert capsys.readouterr().err.startswith(f"preprocess: {fact}")
     assert read_records() == []

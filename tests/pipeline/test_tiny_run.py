@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.dvc_yaml import params_by_script, read_declarations
 from pipeline.profiles import write_params
-from pipeline.reach import EXEMPT, Sources
+from pipeline.reach import EXEMPT, Checkout
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -95,7 +95,7 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
 
     What the stage `code` ran as well belongs to how a stage is run.
     """
-    sources, declared = Sources(project), params_by_script(project)
+    sources, declared = Checkout(project), params_by_script(project)
     ran: dict[str, set[str]] = {}
     for file in folder.iterdir():
         ran.setdefault(file.name.split(".")[1], set()).update(file.read_text().splitlines())

@@ -76,12 +76,18 @@ def test_the_same_voxels_in_another_ct_are_labelled_anew(stages: Stages) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [["tumour"], [], ["anatomy", "--shards", "1/2"], ["anatomy", "1/2"]]
+    ("arguments", "remedy"),
+    [
+        (["tumour"], "pass anatomy, airway, vessel, and --shard i/n for a share"),
+        ([], "pass anatomy, airway, vessel, and --shard i/n for a share"),
+        (["anatomy", "--shards", "1/2"], "pass nothing, or --shard i/n"),
+        (["anatomy", "1/2"], "pass nothing, or --shard i/n"),
+    ],
 )
 def test_a_wrong_command_line_is_exit_code_2(
-    arguments: list[str], capsys: pytest.CaptureFixture[str]
+    arguments: list[str], remedy: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
-    assert "name one of anatomy, airway, vessel, and --shard i/n" in capsys.readouterr().err
+    assert capsys.readouterr().err.endswith(f"; {remedy}\n")
