@@ -44,9 +44,10 @@ class Part:
 
     @cached_property
     def strings(self) -> frozenset[str]:
-        """All string constants."""
-        values = {node.value for node in self.nodes if isinstance(node, ast.Constant)}
-        return frozenset(value for value in values if isinstance(value, str))
+        """All string constants that are not docstrings."""
+        docstrings = {node.value for node in self.nodes if _is_docstring(node)}
+        constants = {n for n in self.nodes if isinstance(n, ast.Constant)} - docstrings
+        return frozenset(n.value for n in constants if isinstance(n.value, str))
 
     @cached_property
     def nodes(self) -> tuple[ast.AST, ...]:

@@ -37,7 +37,6 @@ ONLY_IN = {
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
         *("pipeline/download.py", "pipeline/train_report.py", "benchmarks/constant_reports.py"),
     ),
-    "annotator": ("uvlm/data/labels/pseudo/",),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
         *("uvlm/evaluation/masks.py", "uvlm/evaluation/segmentation.py"),

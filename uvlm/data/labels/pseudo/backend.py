@@ -35,7 +35,7 @@ class Provenance:
 
 
 class Backend(ABC):
-    """An annotator of CTs: small and picklable; equal backends draw equal labels."""
+    """Draws the pseudo-labels of CTs: small and picklable; equal backends draw equal labels."""
 
     @abstractmethod
     def provenance(self) -> Provenance:
