@@ -104,13 +104,8 @@ def copied(texts: Sequence[str], training: Iterable[str], resamples: Resamples) 
     verbatim = np.array([float(text in whole) for text in texts])
     long_copy = np.array([float(not found.isdisjoint(run)) for run in runs])
     of_sentences = resamples.sums(known_sentences) / np.maximum(num_sentences, 1)
-    return with_intervals(
-        {
-            "report_share": resamples.means(verbatim),
-            "sentence_share": of_sentences,
-            "long_copy_share": resamples.means(long_copy),
-        }
-    )
+    shares = {"report_share": resamples.means(verbatim), "sentence_share": of_sentences}
+    return with_intervals(shares | {"long_copy_share": resamples.means(long_copy)})
 
 
 def image_shuffle(

@@ -28,8 +28,7 @@ def overlap_counts(case_id: str, reference: Ids, predicted: Ids | None, num_clas
     Raises:
         DataError: the two grids differ, or a label is not a class.
     """
-    if predicted is None:
-        predicted = np.zeros_like(reference)
+    predicted = np.zeros_like(reference) if predicted is None else predicted
     if predicted.shape != reference.shape:
         fact = f"predicted mask has grid {predicted.shape}, the label map {reference.shape}"
         raise DataError(case_id, fact, "force the stage generate")

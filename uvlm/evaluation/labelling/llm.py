@@ -52,8 +52,7 @@ class LlmLabeller:
         self._abnormalities = tuple(abnormalities)
         self._endpoint = endpoint or Endpoint.from_environment()
         self._cache = cache or store_root() / "labels" / "llm"
-        prompt = (files(__package__) / "llm_prompt.txt").read_text(encoding="utf-8").strip()
-        self._instructions = prompt.format(names=", ".join(self._abnormalities))
+        self._instructions = _instructions(self._abnormalities)
         self._lock = threading.Lock()
         self._used = Counter(requests=0, tokens_in=0, tokens_out=0)
 
@@ -113,6 +112,11 @@ class LlmLabeller:
         with self._lock:  # threads ask side by side
             self._used.update(requests=1, tokens_in=answer.tokens_in, tokens_out=answer.tokens_out)
         return parse_answer(answer.content, self._abnormalities)
+
+
+def _instructions(abnormalities: Sequence[str]) -> str:
+    text = (files(__package__) / "llm_prompt.txt").read_text(encoding="utf-8")
+    return text.strip().format(names=", ".join(abnormalities))
 
 
 def parse_answer(content: str, abnormalities: Sequence[str]) -> list[int]:
