@@ -157,7 +157,7 @@ def test_an_interrupted_training_begins_anew_and_says_so_in_one_line(
     assert execute("train_seg", train_seg.segment) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if str(left) in line]
     assert len(said) == 1
-    assert "begins at step 0" in said[0]
+    assert "starts at step 0" in said[0]
     assert "code" in said[0]
     assert (left / "state.safetensors").exists()
 
