@@ -143,10 +143,8 @@ class Checkout:
         for node in part.nodes:
             if isinstance(node, ast.Call) and _OPENERS & {*part.spelt_out(chain(node.func))}:
                 base = self._folder(node.args[0], module)
-                # What no file can be called is not looked for; templates is a PackageLoader's default.
-                names = {s for s in part.strings if s.isprintable() and len(s) < 256} | {
-                    "templates"
-                }
+                # Long strings are no file names; `templates` is the default of a PackageLoader.
+                names = {s for s in part.strings if s.isprintable() and len(s) < 99} | {"templates"}
                 inside = [base / name for name in names if base in (base / name).resolve().parents]
                 for path in [path for path in inside if path.exists()] or [base]:
                     files = (file for file in [path, *path.rglob("*")] if file.is_file())
