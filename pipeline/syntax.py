@@ -45,7 +45,7 @@ class Part:
     @cached_property
     def strings(self) -> frozenset[str]:
         """All string constants that are not docstrings."""
-        docstrings = {node.value for node in self.nodes if _is_docstring(node)}
+        docstrings = {n.value for n in self.nodes if isinstance(n, ast.Expr) and _is_docstring(n)}
         constants = {n for n in self.nodes if isinstance(n, ast.Constant)} - docstrings
         return frozenset(n.value for n in constants if isinstance(n.value, str))
 
