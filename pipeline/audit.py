@@ -10,20 +10,18 @@ from uvlm.pages.label_quality import report_label_maps
 
 def audit(stage: Stage) -> None:
     """Write reports/audit.json, or fail and name the pair that leaks; then reports/labels.*."""
+    params, volumes, maps = stage.params, manifest("preprocess"), manifest("label_maps")
     report = run(
-        stage.params,
+        params,
         index=manifest("index"),
-        preprocess=manifest("preprocess"),
-        label_maps=manifest("label_maps"),
+        preprocess=volumes,
+        label_maps=maps,
         fitted=[MODELS / "tokenizer"],
         quarantine=QUARANTINE,
         out=REPORTS / "audit.json",
     )
     stage.tracker.log({f"nearest.{split}": d for split, d in report["nearest"].items()}, 0)
-    params, out = stage.params, REPORTS / "labels"
-    quality = report_label_maps(
-        params.label_maps, params.audit, manifest("preprocess"), manifest("label_maps"), out
-    )
+    quality = report_label_maps(params.label_maps, params.audit, volumes, maps, REPORTS / "labels")
     stage.tracker.log({"label_maps.flagged": quality["flagged"]}, 0)
     stage.tracker.artifact(REPORTS / "labels.html")
 

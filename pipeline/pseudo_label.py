@@ -6,11 +6,9 @@ import sys
 from functools import partial
 from typing import NoReturn
 
-from pipeline.shares import run_cases
-from pipeline.stage import refuse
+from pipeline.shares import refuse, run_cases
 from uvlm.config import LABEL_KINDS
 from uvlm.data.labels.pseudo.stage import PseudoLabels
-from uvlm.errors import ConfigError
 
 
 def main(arguments: list[str]) -> NoReturn:
@@ -19,7 +17,7 @@ def main(arguments: list[str]) -> NoReturn:
         if arguments[:1] == [kind]:
             run_cases(f"pseudo_label@{kind}", partial(PseudoLabels.of, kind=kind), arguments[1:])
     remedy = f"pass {', '.join(LABEL_KINDS)}, and --shard i/n for a share"
-    refuse(ConfigError("pseudo_label", f"{arguments} is not a kind", remedy))
+    refuse("pseudo_label", f"{arguments} is not a kind", remedy)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Runs a DVC stage that makes one array per case: all of them, or one share.
+"""Run a DVC stage that makes one array per case: all of them, or one share.
 
 In a job array, each job makes its share into the common store, and `dvc repro` of the stage then
 assembles the manifest:
@@ -9,14 +9,16 @@ assembles the manifest:
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
-from pipeline.stage import Stage, run_stage_or_share
+from pipeline.stage import Stage, execute, run_stage
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
+from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
 
@@ -35,20 +37,30 @@ def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
     make_all(stage, choose(stage.params), read_index(manifest("index")))
 
 
-def run_cases(
-    name: str, choose: Callable[[Params], Product[Case]], arguments: Sequence[str]
-) -> NoReturn:
+def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> NoReturn:
     """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
 
     Args:
         name: of the stage.
         choose: makes its product from the parameters.
-        arguments: the rest of the command line.
+        options: the rest of the command line.
     """
 
-    def share(stage: Stage, shard: str) -> None:
-        part, product = Shard.parse(shard), choose(stage.params)
-        cases = read_index(manifest("index"))
-        every_case.run_shard(product, cases, part, stage.progress.cases, stage.code)
+    def share(stage: Stage) -> None:
+        shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
+        product, progress = choose(stage.params), stage.progress.cases
+        every_case.run_shard(product, cases, shard, progress, stage.code)
 
-    run_stage_or_share(name, partial(make_cases, choose=choose), share, arguments)
+    match options:
+        case []:
+            run_stage(name, partial(make_cases, choose=choose))
+        case ["--shard", _]:
+            sys.exit(execute(name, share, recorded=False))
+    refuse(name, f"{options} is not an option", "pass nothing, or --shard i/n")
+
+
+def refuse(script: str, fact: str, remedy: str) -> NoReturn:
+    """Exit with the error of a wrong command line."""
+    error = ConfigError(script, fact, remedy)
+    sys.stderr.write(f"{error}\n")
+    sys.exit(error.exit_code)

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
-from uvlm.errors import ConfigError, Interrupted, SetupError, UvlmError
+from uvlm.errors import Interrupted, SetupError, UvlmError
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
 from uvlm.tracking import NullTracker, Training
@@ -97,31 +97,13 @@ def run_stage(
     sys.exit(execute(name, work, live=live, processes=processes))
 
 
-def run_stage_or_share(
-    name: str, work: Work, share: Callable[[Stage, str], object], arguments: Sequence[str]
-) -> NoReturn:
-    """Run a stage over all its cases, or over the share that `--shard i/n` names, and exit.
-
-    A share only fills the store; the stage, run after all shares, writes outputs and records.
-    """
-    match arguments:
-        case []:
-            run_stage(name, work)
-        case ["--shard", shard]:
-            sys.exit(execute(name, lambda stage: share(stage, shard), recorded=False))
-    refuse(ConfigError(name, f"{arguments} is not an option", "pass nothing, or --shard i/n"))
-
-
-def refuse(error: UvlmError) -> NoReturn:
-    """Exit because of a command line that makes no sense."""
-    sys.stderr.write(f"{error}\n")
-    sys.exit(error.exit_code)
-
-
 def execute(
     name: str, work: Work, *, live: bool = False, recorded: bool = True, processes: bool = False
 ) -> int:
-    """Run `work` as the stage `name`; errors go to stderr, the exit code is returned."""
+    """Run `work` as the stage `name`; errors go to stderr, the exit code is returned.
+
+    Not `recorded`, it only fills the store, as a share of a stage does.
+    """
     start = time.monotonic()
 
     def body() -> None:

@@ -49,7 +49,8 @@ class MlflowStore:
         from filelock import FileLock
 
         state_root().mkdir(parents=True, exist_ok=True)
-        os.environ |= _QUIET | environment.inherited()
+        for name, value in _QUIET.items():  # a user's own setting stays
+            os.environ.setdefault(name, value)
         with FileLock(state_root() / "mlflow.lock"):
             logging.getLogger("alembic").setLevel(logging.WARNING)
             from mlflow.tracking import MlflowClient

@@ -60,7 +60,8 @@ def build_classifier(
         fact = f"{classifier.heads} heads do not divide the {channels} channels of the last stage"
         raise ConfigError("classifier.heads", fact, "choose a divisor")
     grid_tokens = prod(feature_grids(grid, encoder.strides)[-1])
-    return Classifier(channels, num_classes, grid_tokens=grid_tokens, **classifier.model_dump())
+    queries, heads, dropout = classifier.num_queries, classifier.heads, classifier.dropout
+    return Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
 
 
 def build_qwen(
@@ -106,7 +107,9 @@ def build_uvlm(
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
         max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
-        sizes = DecoderSizes(**decoder.model_dump(include=set(DecoderSizes._fields)))
+        sizes = DecoderSizes(
+            decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
+        )
         language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)

@@ -92,9 +92,9 @@ def read_patterns() -> tuple[Denials, Mapping[str, Rule]]:
     """Read every file of patterns/: how reports deny, and the rule of each abnormality."""
     from ruamel.yaml import YAML
 
-    folder, yaml = files(__package__) / "patterns", YAML(typ="safe")
+    folder, parser = files(__package__) / "patterns", YAML(typ="safe")
     found = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
-    documents = {file.name: yaml.load(file.read_text(encoding="utf-8")) for file in found}
+    documents = {file.name: parser.load(file.read_text(encoding="utf-8")) for file in found}
     denials = Denials(documents.pop("negation.yaml"))
     rules: dict[str, Rule] = {}
     for document in documents.values():
