@@ -108,9 +108,11 @@ class DownloadConfig(Section):
 
     @model_validator(mode="after")
     def _the_source_has_its_section(self) -> Self:
+        there = [name for name, section in self if name != "source" and section is not None]
         forbid(
             (self.section is None,
-             f"source is {self.source} but the section {self.source} is missing"),
+             f"source is {self.source} but the section {self.source} is missing; "
+             f"there is a section for {' and '.join(there) or 'no data set'}"),
             (self.other is not None and self.section is not self.other,
              f"other does nothing while source is {self.source}"),
         )  # fmt: skip

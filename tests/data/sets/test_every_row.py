@@ -198,7 +198,8 @@ def test_the_published_rows_of_abdomenatlas_are_all_counted_by_name(
 def test_a_source_that_is_no_set_is_refused_with_those_there_are(root: Path) -> None:
     document = compose(root, "phantom")
     document["download"]["source"] = "mri"
-    with pytest.raises(ConfigError, match="source is mri but the section mri is missing"):
+    there = "source is mri but the section mri is missing; there is a section for phantom"
+    with pytest.raises(ConfigError, match=there):
         parse_params(document, "params.yaml")
     document["download"]["mri"] = {"coils": 8}
     with pytest.raises(ConfigError, match="there is no data set mri; use phantom, ct_rate, abdo"):
