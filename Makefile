@@ -18,8 +18,12 @@ TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 TORCH := $(shell grep '^torch==' constraints.txt)
-# The stamp's name holds a checksum of the two files, so that touching one installs nothing.
-STAMP := $(VENV)/.installed-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+# What `make run` needs has one stamp, what tests and tools need another; a stamp's name holds a
+# checksum of the two files, so that touching one installs nothing.
+SUM := $(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+STAMP := $(VENV)/.installed-run-$(SUM)
+TEST_STAMP := $(VENV)/.installed-test-$(SUM)
+PIP := $(BIN)/python -m pip
 
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
@@ -30,24 +34,31 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: setup run test bench constant-reports check reader-faults format clean
 
-setup: $(STAMP)
+setup: $(TEST_STAMP)
 
 # torch is installed first and alone: its wheel may come from a separate index
-# (where 2.13.0+cpu counts as newer than 2.13.0). Some packages pull in a torchvision that may
-# belong to another torch and then breaks every import; nothing needs it.
+# (where 2.13.0+cpu counts as newer than 2.13.0).
 $(STAMP):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "$(PYTHON) is too old: set PYTHON to 3.11 or newer" >&2; exit 4; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
+	$(PIP) install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		-c constraints.txt $(TORCH)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[pipeline,test]'
-	@$(BIN)/python -c 'import torchvision' >/dev/null 2>&1 \
-		|| $(BIN)/python -m pip uninstall --quiet --yes torchvision
 	@rm -f $(VENV)/.installed-*
-	@touch $@
+	$(call install,pipeline)
 
-run: setup
+$(TEST_STAMP): $(STAMP)
+	$(call install,test)
+
+# Some packages pull in a torchvision that may belong to another torch and then breaks every
+# import; nothing needs it.
+define install
+$(PIP) install --quiet -c constraints.txt -e '.[$(1)]'
+@$(BIN)/python -c 'import torchvision' >/dev/null 2>&1 || $(PIP) uninstall --quiet --yes torchvision
+@touch $@
+endef
+
+run: $(STAMP)
 	dvc repro
 ifdef UVLM_REAL_DATA
 	uvlm predict $(UVLM_REAL_DATA)/ct/chest_abdomen_3mm.nii.gz --model data/models/report --out data/draft
