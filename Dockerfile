@@ -14,7 +14,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 WORKDIR /opt/uvlm
 RUN python -m venv .venv
-# The same steps as `make setup`: torch first, then the rest, then a torchvision that does not fit.
+# The same steps as `make run`: torch first, then the rest, then a torchvision that does not fit;
+# and with it every teacher and language model, but no tools of tests.
 COPY constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
     .venv/bin/python -m pip install --extra-index-url "${TORCH_INDEX}" \
@@ -23,7 +24,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY uvlm uvlm
 COPY pipeline pipeline
 RUN --mount=type=cache,target=/root/.cache/pip \
-    .venv/bin/python -m pip install -c constraints.txt '.[pipeline,test]' \
+    .venv/bin/python -m pip install -c constraints.txt '.[pipeline,pseudo,qwen,radbert]' \
     && { .venv/bin/python -c 'import torchvision' 2>/dev/null \
         || .venv/bin/python -m pip uninstall --yes torchvision; }
 

@@ -1,5 +1,5 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
-# make test   every test
+# make test   every test; `make quick` only those that take seconds
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make bench  speed and memory compared with the authors' release and other libraries:
 #             reports/benchmarks.md, within half an hour on two cores
@@ -32,7 +32,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test bench constant-reports check reader-faults format clean
+.PHONY: setup run test quick bench constant-reports check reader-faults format clean
 
 setup: $(TEST_STAMP)
 
@@ -67,8 +67,12 @@ endif
 	@echo "Summary: reports/summary.md, and with figures reports/summary.html"
 	@echo "Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
-test: setup
-	pytest -q
+# The quick tests, in two processes; then those that take all cores themselves.
+test: quick
+	pytest -q -m "slow or e2e"
+
+quick: setup
+	pytest -q -n 2 --dist loadfile -m "not slow and not e2e"
 
 constant-reports: setup
 	python -m benchmarks.constant_reports

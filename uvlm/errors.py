@@ -18,6 +18,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def install(extra: str) -> str:
+    """Return the remedy for a package that only some profiles need."""
+    return f"in the checkout, pip install -c constraints.txt -e '.[{extra}]'"
+
+
 class UvlmError(Exception):
     """One line for the user: which file or key, what is wrong with it, and what to do.
 

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.errors import ConfigError, DataError, SetupError, install
 from uvlm.model.attention import hybrid_mask
 from uvlm.model.cache import Cache, LayerCache
 from uvlm.model.inject import Position, inject
@@ -148,7 +148,7 @@ def qwen3(origin: QwenOrigin, vocabulary_size: int, attention_dropout: float) ->
         from transformers import Qwen3Config, Qwen3ForCausalLM
     except ImportError:
         fact = "Qwen3 needs transformers and peft"
-        raise SetupError("decoder.kind", fact, "pip install 'uvlm[qwen]'") from None
+        raise SetupError("decoder.kind", fact, install("qwen")) from None
     if vocabulary_size > (rows := origin.pretrained.architecture["vocab_size"]):
         fact = f"the tokenizer has {vocabulary_size} ids but Qwen3 {rows} rows"
         remedy = "use the tokenizer.json of the same Qwen3"

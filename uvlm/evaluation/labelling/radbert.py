@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.environment import RADBERT_WEIGHTS
-from uvlm.errors import SetupError, first_line
+from uvlm.errors import SetupError, first_line, install
 from uvlm.text.abnormalities import ABNORMALITIES
 
 if TYPE_CHECKING:
@@ -122,5 +122,5 @@ def import_transformers() -> Any:
         import transformers
     except ImportError:
         fact = "the radbert labeller needs this package"
-        raise SetupError("transformers", fact, "pip install 'uvlm[radbert]'") from None
+        raise SetupError("transformers", fact, install("radbert")) from None
     return transformers

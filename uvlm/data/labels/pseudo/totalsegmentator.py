@@ -31,7 +31,7 @@ from uvlm.data.ct.volume import LabelMap, ReadError, Volume
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.labels.pseudo.totalsegmentator_weights import Task, check_weights, weights_folder
 from uvlm.environment import TOTALSEG_WEIGHTS, inherited
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, install
 
 CHILD: Final = "uvlm.data.labels.pseudo.totalsegmentator_child"
 _LARGEST_ID: Final = {"total": 117, "lung_vessels": 4}
@@ -56,7 +56,7 @@ class TotalSegmentator(Backend):
         try:
             release = f"{version('totalsegmentator')} (nnunetv2 {version('nnunetv2')})"
         except PackageNotFoundError as error:
-            raise SetupError(error.name, "is not installed", "pip install 'uvlm[pseudo]'") from None
+            raise SetupError(error.name, "is not installed", install("pseudo")) from None
         options = {"task": self.task, "fast": self.fast}
         return Provenance("totalsegmentator", release, "Apache-2.0", digest, options)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from uvlm import environment
-from uvlm.errors import SetupError
+from uvlm.errors import SetupError, install
 from uvlm.files import files_sha256
 
 Task = Literal["total", "lung_vessels"]
@@ -95,5 +95,5 @@ def _tables() -> Any:
     try:
         return import_module("totalsegmentator.map_tasks_config")
     except ImportError:
-        remedy = "pip install 'uvlm[pseudo]'"
+        remedy = install("pseudo")
         raise SetupError("totalsegmentator", "the package is not installed", remedy) from None
