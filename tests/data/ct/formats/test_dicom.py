@@ -225,6 +225,23 @@ def test_a_series_that_would_have_to_be_guessed_at_is_refused(
     assert (error.reason, words in error.fact) == (reason, True), error
 
 
+@pytest.mark.parametrize("stated", ["2.5", "5", "25", "-2.5", "-5", "-1.25", "0", "", None])
+@pytest.mark.parametrize("thickness", ["1.25", "5", None])
+def test_slices_that_lie_evenly_are_all_there_whatever_wider_step_a_tag_states(
+    folder: Path, ct: Volume, stated: str | None, thickness: str | None
+) -> None:
+    def tagged(dataset: FileDataset, number: int) -> bool:
+        dataset.SpacingBetweenSlices, dataset.SliceThickness = stated, thickness
+        return True
+
+    write_series(folder, ct, edit=tagged)
+    read = read_volume(folder)
+    np.testing.assert_array_equal(read.array, ct.array)
+    np.testing.assert_allclose(read.affine, ct.affine, atol=1e-6)
+    sorted(folder.iterdir())[5].unlink()
+    assert refusal(folder).reason == "missing_slices"
+
+
 def test_a_tilted_gantry_is_refused_with_its_angle(folder: Path, ct: Volume) -> None:
     affine = ct.affine.copy()
     affine[1, 0] = 2.5 * np.tan(np.radians(12))

@@ -88,9 +88,10 @@ def _check_gaps(ordered: Sequence[SliceHeader], heights: Array, folder: Path) ->
         name = ordered[at].path.name
         fact = f"has slices {step:g} mm apart, but {gaps[at]:g} mm after {name}"
         raise ReadError(folder, fact, f"{again} or uneven", reason="missing_slices")
-    # With every second slice gone the gaps are even, but wider than the header says.
-    stated = abs(ordered[0].slice_spacing or 0.0)
-    if stated and abs(stated - step) > _UNEVEN * stated:
+    # With every second slice gone the gaps are even, but wider than the header says. A header that
+    # says more, as of overlapping slices, or that is negative, says nothing of missing ones.
+    stated = ordered[0].slice_spacing or 0.0
+    if stated > 0 and step - stated > _UNEVEN * stated:
         fact = f"states {stated:g} mm between slices, but they lie {step:g} mm apart"
         raise ReadError(folder, fact, again, reason="missing_slices")
 
