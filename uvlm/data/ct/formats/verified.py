@@ -8,6 +8,7 @@ ever opened.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ _FOREIGN: Final = (
     (b"<", "is a web page or XML, not an image", "download it again"),
     (b"PK", "is a zip archive", "unpack it"),
 )
+# Group 2 or 8 in little endian, a low element of it, then its VR or the length of a short value.
+_BARE_DICOM: Final = re.compile(rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
+_DICOM_MAGIC_AT: Final = 128
 Kind = Literal["gzip", "zlib"]
 
 
@@ -49,6 +53,17 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         fact = f"cannot be read ({error.strerror})"
         raise ReadError(path, fact, "check its permissions", reason="unreadable") from None
+
+
+def is_dicom(file: BinaryIO) -> bool:
+    """Whether a file begins as DICOM does, with its preamble or without."""
+    start = file.read(_DICOM_MAGIC_AT + 4)
+    return start[_DICOM_MAGIC_AT:] == b"DICM" or starts_bare_dicom(start)
+
+
+def starts_bare_dicom(start: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM dataset without the preamble of a file."""
+    return bool(_BARE_DICOM.match(start))
 
 
 def peek(file: BinaryIO, size: int, path: Path) -> tuple[bytes, bool]:
