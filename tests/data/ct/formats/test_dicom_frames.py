@@ -58,7 +58,8 @@ def test_every_syntax_gives_what_single_slices_give(
     read = read_volume(folder / "frames")
     same(read, read_volume(folder / "slices"))
     np.testing.assert_array_equal(read.array, ct.array)
-    assert "series 1 'Chest 1' (2.25.1), 12 slices" in read.series
+    assert read.origin is not None
+    assert (read.origin.kind, read.origin.series_number, read.origin.slices) == ("series", "1", 12)
 
 
 @pytest.mark.parametrize("seed", range(16))
@@ -164,7 +165,8 @@ def test_a_longer_series_of_single_slices_beside_it_is_preferred_and_it_is_named
     write_series(folder / "slices", long)
     read = read_volume(folder)
     np.testing.assert_array_equal(read.array, long.array)
-    assert "12 of series 2" in read.series
+    assert read.origin is not None
+    assert [part.what for part in read.origin.left_out] == ["series 2"]
 
 
 def in_frame(group: str, name: str, value: object, *places: int) -> Edit:

@@ -35,18 +35,12 @@ _ONE_OF: Final = (
 )
 
 
-def slice_headers(files: Sequence[CtFile], folder: Path) -> list[SliceHeader]:
-    """Describe every slice of one series, whose files hold one slice or many each."""
-    if any(file.num_slices > 1 for file in files):
-        _check_parts(files, folder)
-    headers: list[SliceHeader] = []
-    for file in files:
-        if file.num_frames is None:
-            headers.append(slice_header(file.path, file.dataset, None))
-        else:
-            frames = enumerate(_frames(file))
-            headers += (slice_header(file.path, frame, index) for index, frame in frames)
-    return headers
+def slice_headers(file: CtFile) -> list[SliceHeader]:
+    """Describe every slice of a file, which holds one or, as frames, many."""
+    if file.num_frames is None:
+        return [slice_header(file.path, file.dataset, None)]
+    frames = enumerate(_frames(file))
+    return [slice_header(file.path, frame, index) for index, frame in frames]
 
 
 def _frames(file: CtFile) -> Sequence[Dataset]:
@@ -84,8 +78,10 @@ def _flattened(file: CtFile, own: Dataset, shared: Dataset) -> Dataset:
     return flat
 
 
-def _check_parts(files: Sequence[CtFile], folder: Path) -> None:
-    """Check that the files are one image, alone or as a concatenation with all of its parts."""
+def check_parts(files: Sequence[CtFile], folder: Path) -> None:
+    """Check that multi-frame files are one image, alone or as a concatenation with all parts."""
+    if all(file.num_slices == 1 for file in files):
+        return
     names = {str(file.dataset.get("ConcatenationUID") or file.path) for file in files}
     if len(names) > 1:
         fact = f"holds {len(names)} multi-frame images in one series"

@@ -31,7 +31,7 @@ _FOREIGN: Final = (
 )
 # Group 2 or 8 in little endian, a low element of it, then its VR or the length of a short value.
 _BARE_DICOM: Final = re.compile(rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
-_DICOM_MAGIC_AT: Final = 128
+DICOM_START: Final = 132  # a preamble and `DICM`
 Kind = Literal["gzip", "zlib"]
 
 
@@ -55,10 +55,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise ReadError(path, fact, "check its permissions", reason="unreadable") from None
 
 
-def is_dicom(file: BinaryIO) -> bool:
-    """Whether a file begins as DICOM does, with its preamble or without."""
-    start = file.read(_DICOM_MAGIC_AT + 4)
-    return start[_DICOM_MAGIC_AT:] == b"DICM" or starts_bare_dicom(start)
+def starts_dicom(start: bytes) -> bool:
+    """Whether a file that begins so is DICOM, with its preamble or without."""
+    return start[DICOM_START - 4 : DICOM_START] == b"DICM" or starts_bare_dicom(start)
 
 
 def starts_bare_dicom(start: bytes) -> bool:
