@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from uvlm.data.ct.formats.verified import DICOM_START, starts_dicom
 from uvlm.data.ct.origin import CtOrigin, LeftOut, in_words, salted_id
 from uvlm.data.ct.volume import AmbiguousCt, ReadError
 
@@ -31,7 +32,6 @@ _KNOWN: Final = (
     *(".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif"),
     *(".doc", ".docx", ".xlsx", ".zip", ".raw", ".zraw", ".hdr", ".img", ".exe", ".inf", ".db"),
 )
-_MAGIC_AT: Final = 128
 
 
 def without_suffix(name: str) -> str:
@@ -140,8 +140,7 @@ def is_dicom(path: Path) -> bool:
     """Whether the first bytes of a file are those of DICOM."""
     try:
         with path.open("rb") as file:
-            file.seek(_MAGIC_AT)
-            return file.read(4) == b"DICM"
+            return starts_dicom(file.read(DICOM_START))
     except OSError:
         return False
 
@@ -165,7 +164,7 @@ def _series(folder: Path, below: _Below, others: Sequence[LeftOut]) -> FoundCt:
         paths=tuple(file.path for file in chosen.files),
         salted_id=salted_id(first.series),
         series_number=first.number,
-        slices=len(chosen.files),
+        slices=chosen.num_slices,
         contrast=contrast_of(first),
         left_out=(*left, *others),
         real_name=chosen.real_name,
@@ -185,7 +184,8 @@ def _left_out(kind: str, paths: Sequence[Path]) -> LeftOut:
 def _refuse_several(folder: Path, below: _Below) -> None:
     names = [path.relative_to(folder).as_posix() for path in below.images]
     if below.series:
-        names.append(f"{sum(map(len, below.series.values()))} DICOM slices")
+        count = sum(file.num_slices for files in below.series.values() for file in files)
+        names.append(f"{count} DICOM slices")
     fact = f"holds {len(names)} CTs: {in_words(names[:5])}"
     remedy = "pass the one that is meant, or move the others elsewhere"
     raise AmbiguousCt(folder, fact, remedy, reason="several_cts")

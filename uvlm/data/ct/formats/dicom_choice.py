@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, slice_header
+from uvlm.data.ct.formats.dicom_frames import slice_headers
+from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader
 from uvlm.data.ct.formats.dicom_tags import tag
 from uvlm.data.ct.formats.stored import MIN_EDGE_VOXELS
 from uvlm.data.ct.origin import LeftOut, in_words, salted_id
@@ -60,8 +61,13 @@ class Series:
 
     @cached_property
     def slices(self) -> list[SliceHeader]:
-        """Headers of the files that have all a slice needs."""
-        return [header for file in self.files if isinstance(header := _header(file), SliceHeader)]
+        """Headers of the slices that have all a slice needs."""
+        return [header for file in self.files for header in _headers(file)]
+
+    @property
+    def num_slices(self) -> int:
+        """How many slices it is said to have, readable or not."""
+        return sum(file.num_slices for file in self.files)
 
     @cached_property
     def places(self) -> list[float]:
@@ -83,7 +89,7 @@ class Series:
 
     def unfit(self) -> str:
         """Say why this cannot be a CT of the chest, if so; a damaged one still can be."""
-        count = len(self.files)
+        count = self.num_slices
         if count < MIN_EDGE_VOXELS:
             return f"fewer than {MIN_EDGE_VOXELS} slices"
         if 2 * len(self.slices) < count:
@@ -173,8 +179,8 @@ def _check_one(
 
 def _check_best(series: Sequence[Series], folder: Path) -> None:
     """Refuse series of nearly as many slices: nothing says which is meant."""
-    most = max(len(one.files) for one in series)
-    equal = [one for one in sorted(series, key=_size) if len(one.files) > _AS_MANY * most]
+    most = max(one.num_slices for one in series)
+    equal = [one for one in sorted(series, key=_size) if one.num_slices > _AS_MANY * most]
     if len(equal) > 1:
         fact, named = (
             f"holds {len(equal)} equally good series: "
@@ -189,7 +195,7 @@ def _size(one: Series) -> tuple[int, float, str]:
     """Order by slices, then by number, so that the order of the files does not matter."""
     first = one.files[0]
     number = float(first.number) if first.number.lstrip("-").isdigit() else float("inf")
-    return -len(one.files), number, first.series
+    return -one.num_slices, number, first.series
 
 
 def _patient(file: CtFile) -> str:
@@ -202,11 +208,11 @@ def _examination(file: CtFile) -> str:
     return " ".join(parts) if all(parts) else ""
 
 
-def _header(file: CtFile) -> SliceHeader | ReadError:
+def _headers(file: CtFile) -> list[SliceHeader]:
     try:
-        return slice_header(file)
-    except ReadError as error:
-        return error
+        return slice_headers(file)
+    except ReadError:
+        return []
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
