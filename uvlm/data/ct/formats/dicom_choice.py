@@ -127,6 +127,8 @@ def choose(series: Sequence[Series], folder: Path) -> tuple[Series, list[LeftOut
     Raises:
         AmbiguousCt: there are two patients, two examinations, or two equally good series.
     """
+    if len(series) == 1:
+        return series[0], []
     _check_one(series, "patients", _patient, folder)
     left: list[LeftOut] = []
     series = _without(series, [one.unfit() for one in series], left)
