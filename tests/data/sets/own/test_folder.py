@@ -241,9 +241,8 @@ def test_cts_that_no_row_names_are_counted_and_those_beside_other_series_too(own
     own.fetch()
     data_set = OwnData(FolderConfig(**own.settings), 0)
     assert data_set.remarks(rows_by_case(own.manifest)) == [
-        "CTs in the folder: 2: no row of reports.csv names them",
-        "CTs in the folder: 1: other series lie beside them and are not read; "
-        "`uvlm check-ct` says why",
+        "CTs that no row of reports.csv names: 2",
+        "CTs beside other series, which are not read (`uvlm check-ct` says why): 1",
     ]
 
 

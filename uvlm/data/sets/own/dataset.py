@@ -71,10 +71,10 @@ class OwnData(DataSet):
         told = json.loads(table_path(files, READ).read_text(encoding="utf-8"))
         beside = sum(any(part["slices"] for part in ct["left_out"]) for ct in told["cts"].values())
         counted = {
-            f"no row of {self.config.table} names them": told["unnamed"],
-            "other series lie beside them and are not read; `uvlm check-ct` says why": beside,
+            f"CTs that no row of {self.config.table} names": told["unnamed"],
+            "CTs beside other series, which are not read (`uvlm check-ct` says why)": beside,
         }
-        return [f"CTs in the folder: {n}: {what}" for what, n in counted.items() if n]
+        return [f"{what}: {count}" for what, count in counted.items() if count]
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the user's table and of the labels, and every CT."""
