@@ -42,9 +42,9 @@ from uvlm.evaluation.score_inputs import Columns, Labels, Texts
 from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
-from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import parse_report
+from uvlm.text.report_table import read_any_table
 
 _LISTED_MISSING: Final = 20
 
@@ -54,8 +54,8 @@ class ScoreRequest:
     """What to score, and how.
 
     Args:
-        references: CSV of the true reports.
-        predictions: CSV or JSON lines of the generated ones.
+        references: CSV or JSON of the true reports.
+        predictions: CSV or JSON of the generated ones.
         columns: of the references.
         prediction_columns: of the predictions and of `compare`.
         patient_column: of the references.
@@ -158,7 +158,7 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = score_inputs.read_texts(path, columns)
-    if {*names} <= {*read_table(path).columns}:
+    if {*names} <= {*read_any_table(path).columns}:
         labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
