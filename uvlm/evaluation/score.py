@@ -34,6 +34,7 @@ from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
 from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.line_breaks import count_line_breaks
 from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference, TextLabels, read_thresholds
@@ -121,7 +122,8 @@ def score(request: ScoreRequest) -> dict[str, Any]:
         **reference.size(predicted.num_missing),
         "missing": missing[:_LISTED_MISSING],
         "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
-        "protocol": _protocol(request, given, patients, references),
+        "protocol": _protocol(request, given, patients, references)
+        | {"line_breaks": _line_breaks(reference, predicted, compared)},
         "report": found["report"],
         "oracle": found["oracle"],
         "baselines": {**_constant_claims(reference), **found["baselines"]},
@@ -202,6 +204,13 @@ def _protocol(
         "bootstrap_samples": request.samples,
         "seed": request.seed,
     }
+
+
+def _line_breaks(
+    reference: Reference, predicted: AlignedPredictions, compared: AlignedPredictions | None
+) -> dict[str, dict[str, int]]:
+    sets = {"references": reference.texts, "predictions": predicted.reports}
+    return count_line_breaks(sets | ({"others": compared.reports} if compared else {}))
 
 
 def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
