@@ -44,8 +44,8 @@ from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.report import parse_report
 from uvlm.text.report_table import read_any_table
+from uvlm.text.sections import split_sections
 
 _LISTED_MISSING: Final = 20
 
@@ -164,7 +164,7 @@ def read_training(
         labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
-    reports = [parse_report(text) for text in texts.by_id.values()]
+    reports = [split_sections(text).report for text in texts.by_id.values()]
     is_judge = np.arange(len(reports)) % 4 == 3
     return TrainingReports(
         (*compress(reports, ~is_judge),),

@@ -24,9 +24,9 @@ from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.tables import Table, flags_of, read_text, refuse
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.predictions import CasePrediction, load_predictions
-from uvlm.text.report import Report
 from uvlm.text.report_json import holds_a_list
 from uvlm.text.report_table import first_column, read_any_table, read_report_table
+from uvlm.text.sections import report_of_columns
 
 _KNOWN_TEXT_COLUMNS: Final = (
     *(("Findings_EN", "Impressions_EN"), ("report",), ("report_text",), ("reports",), ("text",)),
@@ -178,5 +178,5 @@ def _stripped(path: Path, column: str, ids: Sequence[str]) -> list[str]:
 def _joined(columns: Sequence[str], parts: Sequence[str]) -> str:
     lowered = [column.lower() for column in columns]
     if len(parts) == 2 and lowered[0].startswith("finding") and lowered[1].startswith("impression"):
-        return Report(*parts).text
+        return report_of_columns(*parts).text
     return " ".join(filter(None, parts))

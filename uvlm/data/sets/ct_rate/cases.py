@@ -18,7 +18,7 @@ from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
 from uvlm.store import Refusal, Row
 from uvlm.tables import BadRow
-from uvlm.text.report import Report
+from uvlm.text.sections import report_of_columns
 
 
 @dataclass
@@ -96,7 +96,7 @@ def _join(case_id: str, volume: Row | None, known: _Tables, files: Files) -> Cas
         return rows
     if volume is None:
         return _refuse(case_id, "missing_file", "has a report but no volume")
-    report = Report(rows[0].findings, rows[0].impression)
+    report = report_of_columns(rows[0].findings, rows[0].impression)
     if report.is_empty:
         return _refuse(case_id, "empty_report", "has neither findings nor impression")
     findings_mask = files.get(name.findings_mask)

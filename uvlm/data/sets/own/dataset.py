@@ -41,6 +41,9 @@ class OwnData(DataSet):
         folder = own_folder()
         table = folder / self.config.table
         good, _ = read_own_table(table, self.config)
+        if progress is not None and (parted := [row for row in good if row.left_out]):
+            names = ", ".join(dict.fromkeys(name for row in parted for name in row.left_out))
+            progress(f"reports with sections left out ({names})", len(parted), len(good))
         cts, faults = find_all(folder, good)
         if not cts:
             fact = f"none of the {len(good)} CTs that {self.config.table} names is there"
