@@ -350,3 +350,20 @@ def test_the_predictions_of_the_challenge_score_like_the_same_in_csv(
     (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
     request = ScoreRequest(tables / "references.csv", as_csv, labeller="phantom", samples=0)
     assert score(request) == score(replace(request, predictions=tmp_path / file))
+
+
+def test_references_in_another_language_are_refused_and_predictions_scored(tmp_path: Path) -> None:
+    german = "Kein Pleuraerguss. Rundherd im rechten Oberlappen."
+    good = [("a", "No pleural effusion."), ("b", "A nodule in the right upper lobe.")]
+    english = write_table(tmp_path / "e.csv", ["id", "report"], good)
+    mixed = write_table(tmp_path / "m.csv", ["id", "report"], [good[0], ("b", german)])
+    with pytest.raises(DataError, match=r"m\.csv: id b: 0 of 6 words are known"):
+        score(ScoreRequest(mixed, english, samples=0))
+    document = score(ScoreRequest(english, mixed, samples=0))
+    assert document["known_words"] == {"references": 1.0, "predictions": pytest.approx(3 / 9)}
+    assert "words known from English reports: 100 % of the references, 33 % of" in score_page(
+        document
+    )
+    header = ["id", *ABNORMALITIES]
+    labels = write_table(tmp_path / "l.csv", header, [[case, *[0] * 18] for case in "ab"])
+    assert score(ScoreRequest(mixed, english, labels=labels, samples=0))["n"] == 2

@@ -12,9 +12,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from uvlm.errors import DataError
+from uvlm.tables import refusal_of
 
 # English reports have 0.9 and more, other languages 0.35 and less (docs/report_labels.md).
 LEAST_SHARE: Final = 0.5
@@ -26,15 +28,23 @@ _PREFIX: Final = re.compile(
     r"|pre|pseudo|re|retro|semi|sub|supra|trans|un|under)(?=\w{4})"
 )
 _SHORTEST_STEM: Final = 4  # endings make foreign words of shorter ones
+_REMEDY: Final = "translate these reports, leave them out, or let the labeller llm read them"
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
 
 
 class OtherLanguageError(DataError):
-    """Texts are hardly English; `facts` names each by its number, from 0."""
+    """Texts are hardly English; `facts` has the number of each, from 0, and what was counted."""
 
     def __init__(self, facts: Sequence[tuple[int, str]]) -> None:
-        super().__init__("reports", f"{len(facts)} are hardly English: {facts[0][1]}", "")
+        super().__init__("reports", f"{len(facts)} are hardly English: {facts[0][1]}", _REMEDY)
         self.facts = facts
+
+    def at(self, path: Path, places: Sequence[str], remedy: str = "") -> DataError:
+        """Name the rows of the table that the texts came from."""
+        problems = [
+            f"{places[number]}: {fact}, so it is hardly English" for number, fact in self.facts
+        ]
+        return refusal_of(path, problems, f"{_REMEDY}{remedy}")
 
 
 @dataclass(frozen=True)
@@ -97,4 +107,4 @@ def _known_words() -> _Words:
     words = {word for line in lines if not line.startswith("#") for word in line.split()}
     stems = [word for word in words if len(word) >= _SHORTEST_STEM]
     endings = {stem + ending for stem in stems for ending in _ENDINGS}
-    return _Words.fromkeys(words | endings, True)
+    return _Words(dict.fromkeys(words | endings, True))

@@ -109,6 +109,14 @@ def report_of_columns(findings: str, impression: str) -> Report:
     return Report(findings, impression)
 
 
+def has_only_headings(text: str) -> bool:
+    """Whether a text has no more than headings, also of organs, and sections that are left out."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    if all(line.rstrip().endswith(":") for line in lines):
+        return True
+    return bool(_headings(text)) and split_sections(text).report == Report("", "")
+
+
 def _joined(first: Sequence[str], second: Sequence[str]) -> str:
     """Join the parts of a section; what both columns say is said once."""
     return " ".join([*first, *(text for text in second if text not in first)])
