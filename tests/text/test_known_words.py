@@ -44,6 +44,7 @@ OTHER = {
     "Russian": "В верхней доле правого легкого узел 6 мм. Плеврального выпота нет.",
     "Arabic": "لا يوجد تضخم في الغدد اللمفاوية. عقدة في الفص العلوي الأيمن.",
     "Latin": "Lorem ipsum dolor sit amet, consectetur adipiscing elit, sed do eiusmod tempor.",
+    "German below English headings": "Findings: Unauffällig. Impressions: Emphysem.",
     "no word": "6 / 4 - ?",
 }
 ENGLISH = (

@@ -22,6 +22,8 @@ from uvlm.tables import refusal_of
 LEAST_SHARE: Final = 0.5
 # Single letters are no words, but every character of Chinese and Japanese is taken for one.
 _WORD: Final = re.compile(r"[\u3040-\u9fff]|[^\W\d_\u3040-\u9fff]{2,}")
+# These headings may be ours, written before a text of any language.
+_HEADING: Final = re.compile(r"\b(?:findings|impressions?):")
 _ENDINGS: Final = ("s", "es", "ed", "d", "ing", "ly", "al")
 _PREFIX: Final = re.compile(
     r"(?:anti|bi|endo|extra|hemi|hyper|hypo|infra|inter|intra|micro|multi|non|over|para|peri|post"
@@ -88,7 +90,7 @@ def _unknown(texts: Sequence[str]) -> Iterator[tuple[int, str]]:
 @lru_cache(_NUM_REMEMBERED_SENTENCES)
 def _count(sentence: str) -> tuple[int, int]:
     """Count known words and words; two in three sentences of reports have occurred before."""
-    words = _WORD.findall(sentence.lower())
+    words = _WORD.findall(_HEADING.sub(" ", sentence.lower()))
     return sum(map(_known_words().__getitem__, words)), len(words)
 
 
