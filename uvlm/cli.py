@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
-_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder of DICOM files."
+_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
 Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, Option(help="Folder for all output.")]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
@@ -35,6 +35,9 @@ def check_ct(
     picture: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw three planes as the model sees them.")
     ] = None,
+    names: Annotated[
+        bool, Option("--name-sources", help="Call series and patients by their real names.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check whether CTs are accepted and how they are prepared; exit code 3 if one is refused."""
@@ -49,7 +52,8 @@ def check_ct(
     elif here := params_here():
         config = here.preprocess
     for check in check_cts(paths, config, picture):
-        typer.echo(json.dumps(check.to_json(), allow_nan=False) if as_json else check.to_text())
+        told = check.to_json(names=names)
+        typer.echo(json.dumps(told, allow_nan=False) if as_json else check.to_text(names=names))
         refused += not check.accepted
     if refused:
         raise typer.Exit(DataError.exit_code)
@@ -107,7 +111,7 @@ def overfit(
 
 @app.command()
 def label(  # noqa: PLR0913 - one argument per option
-    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, in UTF-8.")],
+    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, CSV or JSON.")],
     text_column: Annotated[list[str], Option(help="Column of the reports; repeatable.")],
     out: Annotated[Path, Option(help="Table of labels to write.")],
     id_column: Annotated[str | None, Option(help="Default: the first column.")] = None,
@@ -135,7 +139,10 @@ def label(  # noqa: PLR0913 - one argument per option
         return
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
-    typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    known = f"{100 * summary.known_share:.0f} % of the words known"
+    typer.echo(
+        f"{summary.num_reports} reports, {claims} abnormalities{doubt}, {known}; written to {out}"
+    )
     if summary.usage:
         typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
 
@@ -185,8 +192,8 @@ def import_nnunet(
 
 @app.command()
 def score(  # noqa: PLR0913 - one argument per option
-    references: Annotated[Path, Option(help="CSV of the true reports.")],
-    predictions: Annotated[Path, Option(help="CSV or JSON lines of the generated reports.")],
+    references: Annotated[Path, Option(help="CSV or JSON of the true reports.")],
+    predictions: Annotated[Path, Option(help="CSV or JSON of the generated reports.")],
     id_column: Annotated[str | None, Option(help="In every table; default: the first.")] = None,
     text_column: Annotated[
         list[str] | None, Option(help="Column of the reports; repeat it to join several.")
