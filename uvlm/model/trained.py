@@ -27,7 +27,9 @@ def in_order(parts: Collection[Part]) -> tuple[Part, ...]:
     return tuple(part for part in PARTS if part in parts)
 
 
-def trained_parts(recorded: Collection[Part] | None, modules: Mapping[Part, nn.Module]) -> set[Part]:
+def trained_parts(
+    recorded: Collection[Part] | None, modules: Mapping[Part, nn.Module]
+) -> set[Part]:
     """Say which of the loaded parts have learned: as recorded, else by their weights."""
     if recorded is not None:
         return set(recorded).intersection(modules)

@@ -22,9 +22,9 @@ from uvlm.model.build import build_uvlm
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, load_segmenter
 from uvlm.model.model_config import ReportModelConfig
-from uvlm.model.trained import Part, in_order
 from uvlm.model.pretrained import QwenOrigin, find_qwen
 from uvlm.model.projection import Projection
+from uvlm.model.trained import Part, in_order
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
