@@ -89,7 +89,7 @@ def report_folder(params: Params, tmp_path: Path, tmp_path_factory: pytest.TempP
 def make_seg_folder(params: Params, folder: Path) -> None:
     torch.manual_seed(1)
     unet = build_unet(params.encoder, len(NAMES), deep_supervision=False)
-    trained = ("encoder", "segmentation")
+    trained = PARTS[:2]
     config = SegModelConfig(encoder=params.encoder, grid=GRID, class_names=NAMES, trained=trained)
     modules = {"unet": weights_of(unet), "encoder": weights_of(unet.encoder)}
     save_model(folder, modules, config, contract(params.preprocess))
