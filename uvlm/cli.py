@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer import Argument, Option
@@ -81,11 +81,19 @@ def predict(
     cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
     model: Model,
     out: Out,
+    name_sources: Annotated[
+        bool, Option("--name-sources", help="Write real names of files and series.")
+    ] = False,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm.inference.predictor import predict as predict_cts
 
-    predict_cts(cts, model, out, progress=context.obj)
+    told: list[str] = []
+    options: Any = {"name_sources": name_sources, "progress": context.obj, "tell": told.append}
+    try:
+        predict_cts(cts, model, out, **options)
+    finally:  # below the progress bar; also of those CTs that were read beside a refused one
+        typer.echo("".join(f"{line}\n" for line in told), nl=False)
     typer.echo(f"Written to {out}. Unreviewed research drafts, not a diagnosis.")
 
 

@@ -146,7 +146,7 @@ def test_a_model_that_is_not_the_one_named_is_refused(
     with pytest.raises(SetupError, match="UVLM_INITIAL_WEIGHTS: is not set"):
         chain.seg(steps=0, initial_weights=sha256)
     monkeypatch.setenv("UVLM_INITIAL_WEIGHTS", str(folder.parent / "nowhere"))
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="no such folder"):
         chain.seg(steps=0, initial_weights=sha256)
     assert not (chain.models / "seg").exists()
 

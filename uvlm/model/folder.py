@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report
 
 def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
     """Read config.json; refuse a folder whose model is of none of `kinds`."""
+    _check_folder(directory, kinds)
     path = directory / "config.json"
     document = read_json(path, _remedy(kinds))
     kind = document.get("kind")
@@ -41,6 +43,32 @@ def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
         return MODEL_CONFIG.validate_python(document)
     except ValidationError as error:
         raise DataError(path, first_problem(error, "document"), _remedy(kinds)) from None
+
+
+def _check_folder(directory: Path, kinds: Sequence[str]) -> None:
+    """Refuse what is no model folder, not even a damaged one, and say what may be meant."""
+    if directory.is_dir():
+        if (directory / "config.json").exists() or any(directory.glob("*.safetensors")):
+            return
+        fact = "is no model folder: it holds neither config.json nor weights"
+    else:
+        fact = "is a file, not a model folder" if directory.exists() else "no such folder"
+    meant = " or ".join(map(str, _meant(directory)))
+    remedy = f"did you mean {meant}?" if meant else f"pass the folder that {_stages(kinds)} writes"
+    raise DataError(directory, fact, remedy)
+
+
+def _meant(directory: Path) -> list[Path]:
+    """Find model folders inside `directory`, or in its place by a name much like it."""
+    if directory.is_file():
+        return [directory.parent] if (directory.parent / "config.json").is_file() else []
+    exists = directory if directory.is_dir() else next(p for p in directory.parents if p.is_dir())
+    folders = {path.name: path for path in sorted(exists.iterdir()) if path.is_dir()}
+    rest = directory.relative_to(exists).parts
+    if rest:
+        folders = {name: folders[name] for name in get_close_matches(rest[0], folders)}
+    meant = [path.joinpath(*rest[1:]) for path in folders.values()]
+    return [path for path in meant if (path / "config.json").is_file()]
 
 
 def read_contract(directory: Path) -> dict[str, Any]:
