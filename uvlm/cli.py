@@ -110,7 +110,17 @@ def overfit(
     from uvlm.train.overfit.overfit import overfit as overfit_ct
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
-    typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")
+    if as_json:
+        typer.echo(json.dumps(scores))
+        return
+    steps, planned = scores["steps"], scores["planned_steps"]
+    if steps < planned:
+        all_take = f"all would take about {scores['seconds'] / 60 * planned / steps:.2g} minutes"
+        typer.echo(
+            f"Stopped by --minutes {minutes:g} after {steps} of {planned} steps; {all_take}."
+        )
+    how_far = f"after {steps} steps, loss {scores['loss']:.3f}"
+    typer.echo(f"Dice {scores['dice']:.3f} {how_far}; written to {out}")
 
 
 @app.command()
