@@ -115,10 +115,7 @@ def overfit(
         return
     steps, planned = scores["steps"], scores["planned_steps"]
     if steps < planned:
-        all_take = f"all would take about {scores['seconds'] / 60 * planned / steps:.2g} minutes"
-        typer.echo(
-            f"Stopped by --minutes {minutes:g} after {steps} of {planned} steps; {all_take}."
-        )
+        typer.echo(f"Stopped by --minutes {minutes:g} after {steps} of {planned} steps.")
     how_far = f"after {steps} steps, loss {scores['loss']:.3f}"
     typer.echo(f"Dice {scores['dice']:.3f} {how_far}; written to {out}")
 

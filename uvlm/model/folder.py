@@ -53,22 +53,29 @@ def _check_folder(directory: Path, kinds: Sequence[str]) -> None:
         fact = "is no model folder: it holds neither config.json nor weights"
     else:
         fact = "is a file, not a model folder" if directory.exists() else "no such folder"
-    meant = " or ".join(map(str, _meant(directory)))
+    meant = " or ".join(str(path) for path in _like(directory) if _kind(path) in kinds)
     remedy = f"did you mean {meant}?" if meant else f"pass the folder that {_stages(kinds)} writes"
     raise DataError(directory, fact, remedy)
 
 
-def _meant(directory: Path) -> list[Path]:
-    """Find model folders inside `directory`, or in its place by a name much like it."""
+def _like(directory: Path) -> list[Path]:
+    """Find what may be meant: the folder around a file, those in a folder, those of a like name."""
     if directory.is_file():
-        return [directory.parent] if (directory.parent / "config.json").is_file() else []
+        return [directory.parent]
     exists = directory if directory.is_dir() else next(p for p in directory.parents if p.is_dir())
     folders = {path.name: path for path in sorted(exists.iterdir()) if path.is_dir()}
     rest = directory.relative_to(exists).parts
     if rest:
         folders = {name: folders[name] for name in get_close_matches(rest[0], folders)}
-    meant = [path.joinpath(*rest[1:]) for path in folders.values()]
-    return [path for path in meant if (path / "config.json").is_file()]
+    return [path.joinpath(*rest[1:]) for path in folders.values()]
+
+
+def _kind(directory: Path) -> Any:
+    """Return the kind of a model folder, None for any other."""
+    try:
+        return read_json(directory / "config.json").get("kind")
+    except DataError:
+        return None
 
 
 def read_contract(directory: Path) -> dict[str, Any]:

@@ -124,7 +124,7 @@ def test_the_clock_ends_a_training_whose_steps_take_longer(
 def test_without_time_for_a_step_nothing_is_written(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="minutes: is used up by reading"):
+    with pytest.raises(ConfigError, match="minutes: is used up before"):
         overfit(*files, tmp_path / "out", minutes=1e-5, config=TINY)
     assert not (tmp_path / "out").exists()
 

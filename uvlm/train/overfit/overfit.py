@@ -190,7 +190,7 @@ def _train(
     optimizer = build_optimizer(unet, config.optim)
     start, value = time.monotonic(), math.nan
     if start >= deadline:
-        fact = "is used up by reading, before the first step"
+        fact = "is used up before the first step"
         raise ConfigError("minutes", fact, "use a larger number")
     _set_training(unet, True)
     for step in range(config.steps):
