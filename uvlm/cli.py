@@ -81,7 +81,7 @@ def predict(
     cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
     model: Model,
     out: Out,
-    name_sources: Annotated[
+    real_names: Annotated[
         bool, Option("--name-sources", help="Write real names of files and series.")
     ] = False,
 ) -> None:
@@ -89,7 +89,7 @@ def predict(
     from uvlm.inference.predictor import predict as predict_cts
 
     told: list[str] = []
-    options: Any = {"name_sources": name_sources, "progress": context.obj, "tell": told.append}
+    options: Any = {"real_names": real_names, "progress": context.obj, "tell": told.append}
     try:
         predict_cts(cts, model, out, **options)
     finally:  # below the progress bar; also of those CTs that were read beside a refused one

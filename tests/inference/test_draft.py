@@ -102,7 +102,7 @@ def test_a_draft_says_which_file_was_read_and_names_it_only_if_asked(
         assert "Roe" not in said
     assert "10 slices" in text(out / "0")
     assert "10 slices" in told[-1]
-    predict([ct], report_folder, out / "1", name_sources=True)
+    predict([ct], report_folder, out / "1", real_names=True)
     assert document(out / "1")["read"]["name"] == "ct.nrrd"
     assert "ct.nrrd" in text(out / "1")
 

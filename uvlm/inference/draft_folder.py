@@ -83,20 +83,20 @@ class Draft(Prediction):
     model_sha256: str
     contract_sha256: str
     disclaimer: str
-    name_sources: bool
+    real_names: bool
 
     @property
-    def source(self) -> str:
+    def read(self) -> str:
         """Say in a line which file or series was read, and what was left out."""
-        origin = self.origin.to_text(names=self.name_sources) if self.origin else "unknown"
+        origin = self.origin.to_text(names=self.real_names) if self.origin else "unknown"
         return "; ".join([origin, *self.grid_notes])
 
     def document(self) -> dict[str, Any]:
         """Return the content of report.json."""
-        read = self.origin.to_json(names=self.name_sources) if self.origin else {}
+        told = self.origin.to_json(names=self.real_names) if self.origin else {}
         return {
             "case_id": self.case_id,
-            "read": {**read, "grid_notes": list(self.grid_notes)},
+            "read": {**told, "grid_notes": list(self.grid_notes)},
             "disclaimer": self.disclaimer,
             "report": self.report.text,
             "findings": self.report.findings,
@@ -121,7 +121,7 @@ class Draft(Prediction):
         body = said_of(self.not_trained)
         body += [f"{heading} {text}" for heading, text in sections.items() if text]
         body = body if self.report.text else [*body, "The model wrote nothing."]
-        ct = f"CT: {self.case_id}\nRead: {self.source}"
+        ct = f"CT: {self.case_id}\nRead: {self.read}"
         return "\n\n".join([self.disclaimer, ct, *body]) + "\n"
 
 

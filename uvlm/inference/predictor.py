@@ -113,7 +113,7 @@ def predict(
     model_dir: Path,
     out: Path,
     *,
-    name_sources: bool = False,
+    real_names: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
@@ -126,7 +126,7 @@ def predict(
         cts: NIfTI, NRRD or MetaImage files, or folders with one CT.
         model_dir: report folder, data/models/report.
         out: created if missing; other files in it are left alone.
-        name_sources: write real names of files and series, not only their salted ids.
+        real_names: write real names of files and series, not only their salted ids.
         progress: shows the CTs done.
         tell: gets a line for each part of the model that says nothing, and for each CT read.
 
@@ -143,9 +143,9 @@ def predict(
         tell(line)
     for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
         try:
-            draft = _draft(predictor, case_id, ct, name_sources)
+            draft = _draft(predictor, case_id, ct, real_names)
             draft_folder.write_draft(folder, draft)
-            tell(f"{case_id}: {draft.source}")
+            tell(f"{case_id}: {draft.read}")
         except DataError as error:
             refusals.append(error)
         if progress is not None:
@@ -189,7 +189,7 @@ def preprocess_config(
     return section
 
 
-def _draft(predictor: Predictor, case_id: str, ct: Path, name_sources: bool) -> draft_folder.Draft:
+def _draft(predictor: Predictor, case_id: str, ct: Path, real_names: bool) -> draft_folder.Draft:
     """Read one CT and predict from it."""
     start = time.perf_counter()
     said = vars(predictor.predict(ct))
@@ -201,5 +201,5 @@ def _draft(predictor: Predictor, case_id: str, ct: Path, name_sources: bool) -> 
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
         disclaimer=draft_folder.disclaimer_of(config.params, config.trained is not None),
-        name_sources=name_sources,
+        real_names=real_names,
     )
