@@ -23,6 +23,9 @@ app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 _CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
 Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, Option(help="Folder for all output.")]
+Names = Annotated[
+    bool, Option("--name-sources", help="Call files, series and patients by their real names.")
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
 
 
@@ -35,9 +38,7 @@ def check_ct(
     picture: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw three planes as the model sees them.")
     ] = None,
-    names: Annotated[
-        bool, Option("--name-sources", help="Call series and patients by their real names.")
-    ] = False,
+    names: Names = False,
     as_json: Json = False,
 ) -> None:
     """Check whether CTs are accepted and how they are prepared; exit code 3 if one is refused."""
@@ -85,15 +86,13 @@ def predict(
     cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
     model: Model,
     out: Out,
-    real_names: Annotated[
-        bool, Option("--name-sources", help="Write real names of files and series.")
-    ] = False,
+    names: Names = False,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm.inference.predictor import predict as predict_cts
 
     told: list[str] = []
-    options: Any = {"real_names": real_names, "progress": context.obj, "tell": told.append}
+    options: Any = {"real_names": names, "progress": context.obj, "tell": told.append}
     try:
         predict_cts(cts, model, out, **options)
     finally:  # below the progress bar; also of those CTs that were read beside a refused one

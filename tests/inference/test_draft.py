@@ -116,8 +116,8 @@ def test_a_draft_of_a_dicom_folder_names_series_and_what_was_left_out(
     predict([folder], report_folder, out)
     read = document(out)["read"]
     assert (read["kind"], read["slices"], read["files"]) == ("series", 10, 10)
-    assert [part["what"] for part in read["left_out"]] == ["1 .jpg"]
-    assert "1 .jpg" in text(out)
+    (left,) = read["left_out"]
+    assert (left["files"], ".jpg" in left["what"], ".jpg" in text(out)) == (1, True, True)
     assert "2.25." not in json.dumps(read)  # its UID
 
 
