@@ -117,8 +117,8 @@ def test_thin_slices_of_the_lung_kernel_win_over_thick_soft_ones(
     thin = as_seen(ct, 80, 1)
     write_series(tmp_path, thin, series="3", edit=tagged(ConvolutionKernel="B70f"))
     volume, origin = read(tmp_path)
-    assert (volume.array.shape[0], volume.spacing[0]) == (80, pytest.approx(1))
-    assert origin.slices == 80
+    assert volume.array.shape[0] == origin.slices == 80
+    assert volume.spacing[0] == pytest.approx(1)
 
 
 def test_a_derived_series_is_read_if_nothing_better_is_there(tmp_path: Path, ct: Volume) -> None:

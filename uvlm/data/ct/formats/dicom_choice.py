@@ -52,7 +52,8 @@ class Series:
         """Say why it was not read; UID and description may identify a patient."""
         first, paths = self.files[0], tuple(file.path for file in self.files)
         number = f"series {first.number}" if first.number else "a series without a number"
-        return LeftOut(paths, number, reason, salted_id(first.series), self.real_name)
+        salted = salted_id(first.series)
+        return LeftOut(paths, number, reason, salted, self.num_slices, self.real_name)
 
     @property
     def real_name(self) -> str:

@@ -67,15 +67,14 @@ class OwnData(DataSet):
         return read_cases(files, self.config, self.seed)
 
     def remarks(self, files: Files) -> list[str]:
-        """Say how many CTs of the folder no row names, and which rows' CTs are a part of more."""
+        """Count the CTs that no row names, and those that lie beside other series."""
         told = json.loads(table_path(files, READ).read_text(encoding="utf-8"))
-        unnamed, partly = told["unnamed"], sum(bool(ct["left_out"]) for ct in told["cts"].values())
-        lines = []
-        if unnamed:
-            lines.append(f"{unnamed} CTs in the folder are named by no row of {self.config.table}")
-        if partly:
-            lines.append(f"{partly} CTs lie beside other series or files, which were not read")
-        return lines
+        beside = sum(any(part["slices"] for part in ct["left_out"]) for ct in told["cts"].values())
+        counted = {
+            f"no row of {self.config.table} names them": told["unnamed"],
+            "other series lie beside them and are not read; `uvlm check-ct` says why": beside,
+        }
+        return [f"CTs in the folder: {n}: {what}" for what, n in counted.items() if n]
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the user's table and of the labels, and every CT."""
