@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 _CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
-Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
+# What cannot be read is refused by the reader, in one line and without stopping other CTs.
+Model = Annotated[Path, Option(help="Model folder, such as data/models/report.", readable=False)]
 Out = Annotated[Path, Option(help="Folder for all output.")]
 Names = Annotated[
     bool, Option("--name-sources", help="Call files, series and patients by their real names.")
@@ -31,7 +32,7 @@ Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")
 
 @app.command("check-ct")
 def check_ct(
-    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP)],
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP, readable=False)],
     model: Annotated[
         Path | None, Option(help="Prepare as for this model; default: as params.yaml says.")
     ] = None,
@@ -83,7 +84,7 @@ def check_labels(
 @app.command()
 def predict(
     context: typer.Context,
-    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
+    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP, readable=False)],
     model: Model,
     out: Out,
     names: Names = False,

@@ -156,8 +156,9 @@ def test_what_cannot_be_written_is_known_before_the_model_is_read(ct: Path, tmp_
 _UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
-from uvlm.errors import SetupError
+from uvlm.errors import DataError, SetupError
 from uvlm.inference.draft_folder import claim_folders, filling
+from uvlm.model.folder import read_config, read_contract
 os.setuid(65534)
 ct, locked, shared = map(Path, sys.argv[1:])
 for out in (locked, locked / "new", locked / "new" / "deeper"):
@@ -169,13 +170,22 @@ claim_folders([ct], shared)
 with filling(shared) as folder:
     (folder / "report.txt").write_text("draft")
 print(sorted(path.name for path in shared.iterdir()))
+model = ct.parent / "model"
+for reading in (lambda: read_config(model, ["report"]), lambda: read_contract(model)):
+    try:
+        reading()
+    except DataError as error:
+        print(error.fact)
 """
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_users_folder_is_refused_and_a_shared_one_is_all_that_must_be_writable(
-    ct: Path, tmp_path: Path
+def test_another_users_files_are_refused_and_a_shared_folder_is_all_that_must_be_writable(
+    ct: Path, report_folder: Path, tmp_path: Path
 ) -> None:
+    model = report_folder.rename(ct.parent / "model")
+    for name in ("config.json", "contract.json"):
+        (model / name).chmod(0o600)
     locked, shared = tmp_path / "locked", tmp_path / "locked" / "shared"
     shared.mkdir(parents=True)
     for folder in (*list(tmp_path.parents)[:2], tmp_path, ct.parent, locked):
@@ -185,8 +195,10 @@ def test_another_users_folder_is_refused_and_a_shared_one_is_all_that_must_be_wr
         [sys.executable, "-c", _UNPRIVILEGED, str(ct), str(locked), str(shared)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    refused = "cannot be written (Permission denied)"
-    assert run.stdout.splitlines() == [refused] * 3 + ["['report.txt']"]
+    unwritable, unreadable = (
+        f"cannot be {what} (Permission denied)" for what in ("written", "read")
+    )
+    assert run.stdout.splitlines() == [unwritable] * 3 + ["['report.txt']"] + [unreadable] * 2
 
 
 def test_a_disk_that_fills_up_is_one_line_and_leaves_the_older_draft(

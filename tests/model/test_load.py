@@ -184,6 +184,7 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         ("models", "models: is no model folder: .*; did you mean .*/models/seg\\?"),
         ("models/seg/config.json", "is a file, not a model folder; did you mean .*/models/seg\\?"),
         ("models/seg/unet", "unet: no such folder; pass the folder that train_seg or"),
+        ("a" * 300, r"a: cannot be read \(File name too long\); check the path"),
         ("models/other", "other: no such folder; pass the folder that train_seg or"),
     ],
 )

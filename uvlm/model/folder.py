@@ -12,7 +12,8 @@ a volume must be prepared. `decoder` includes the projections. Nothing is ever u
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report
 
 def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
     """Read config.json; refuse a folder whose model is of none of `kinds`."""
-    _check_folder(directory, kinds)
+    with _reading(directory):
+        _check_folder(directory, kinds)
     path = directory / "config.json"
     document = read_json(path, _remedy(kinds))
     kind = document.get("kind")
@@ -90,9 +92,11 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
     expected = config.weights.get(name)
     if expected is None:
         raise DataError(directory / "config.json", f"weights: no sha256 for {name}", remedy)
-    if not path.is_file():
-        raise DataError(path, "no such file", remedy)
-    if (found := file_sha256(path)) != expected:
+    with _reading(path):
+        if not path.is_file():
+            raise DataError(path, "no such file", remedy)
+        found = file_sha256(path)
+    if found != expected:
         fact = f"sha256 is {found[:12]} but config.json says {expected[:12]}: damaged or replaced"
         raise DataError(path, fact, remedy)
     try:
@@ -103,15 +107,27 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read a JSON object, or raise one DataError that says what is wrong with the file."""
-    if not path.is_file():
-        raise DataError(path, "no such file", remedy)
+    with _reading(path):
+        if not path.is_file():
+            raise DataError(path, "no such file", remedy)
+        payload = path.read_bytes()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(payload.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(path, f"not readable as JSON ({error})", remedy) from None
     if not isinstance(document, dict):
         raise DataError(path, "not a JSON object", remedy)
     return document
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        fact = f"cannot be read ({error.strerror})"
+        raise DataError(path, fact, "check the path and its permissions") from None
 
 
 def first_problem(error: ValidationError, whole: str) -> str:
