@@ -38,6 +38,8 @@ class ProgressBar:
         now = time.monotonic()
         if step < self._done or self._done == 0:
             self._start, self._first = now, step
+            if self._bar is not None and self._task is not None:
+                self._bar.reset(self._task)  # else the speed of the last count is taken for this
         self._done = step
         loss_text = "" if loss is None else f"loss {loss:.4f}"
         if self._interactive:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,18 @@ def test_on_a_terminal_progress_is_a_bar_with_the_loss(capsys: pytest.CaptureFix
     shown = capsys.readouterr().err
     assert "preprocess" in shown
     assert "8/8" in shown
+
+
+def test_on_a_terminal_a_new_count_does_not_take_over_the_time_of_the_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first count ends at 0:00:00 left; of the second, as long, one step is known."""
+    with ProgressBar("generate", interactive=True) as bar:
+        for step in (1, 2, 3):
+            bar.update(step, 3)
+            time.sleep(0.01)
+        bar.update(1, 3)
+    assert capsys.readouterr().err.splitlines()[-1].rstrip().endswith("-:--:--")
 
 
 def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:
