@@ -66,6 +66,7 @@ def test_probabilities_and_reports_are_not_made_up_either(
     predict([ct], report_folder, out)
     assert (document(out)["report"], document(out)["findings"]) == ("", "")
     assert "The language decoder was not trained: there is no report." in text(out)
+    assert "wrote nothing" not in text(out)
     assert (out / "segmentation.nii.gz").exists()
 
 

@@ -120,7 +120,8 @@ class Draft(Prediction):
         sections = {FINDINGS_HEADING: findings, IMPRESSION_HEADING: impression}
         body = said_of(self.not_trained)
         body += [f"{heading} {text}" for heading, text in sections.items() if text]
-        body = body if self.report.text else [*body, "The model wrote nothing."]
+        if not self.report.text and "language" not in self.not_trained:
+            body.append("The model wrote nothing.")
         ct = f"CT: {self.case_id}\nRead: {self.read}"
         return "\n\n".join([self.disclaimer, ct, *body]) + "\n"
 
