@@ -119,23 +119,23 @@ def _steps(
     steps.append(f"clipped to {low}..{high} HU, which changes {changed:.1%} of the voxels")
     how = "stretched" if config.resize == "stretch" else "resampled, then cut or padded,"
     steps.append(f"{how} to {_by(config.grid)} voxels of {_by(seen)} mm")
-    steps += _warnings(geometry, config)
+    steps += [f"  {note}" for note in grid_notes(geometry, config)]
     if config.normalise == "window":
         low, high = config.window_hu
         return [*steps, f"{low}..{high} HU scaled to -1..1"]
     return [*steps, "scaled to mean 0 and standard deviation 1 of the volume"]
 
 
-def _warnings(geometry: Geometry, config: PreprocessConfig) -> list[str]:
+def grid_notes(geometry: Geometry, config: PreprocessConfig) -> list[str]:
     """Say what the grid leaves out or makes up."""
     notes = []
     for name, axis in zip("zyx", geometry.axes, strict=True):
         covered = axis.size * axis.scale / axis.native
         if config.resize == "resample_pad" and covered < 0.999:
-            notes.append(f"  {1 - covered:.0%} of the CT along {name} lies outside the grid")
+            notes.append(f"{1 - covered:.0%} of the CT along {name} lies outside the grid")
         elif config.resize == "stretch" and axis.scale < 0.5:
             ratio = f"{1 / axis.scale:.1f} grid voxels along {name}"
-            notes.append(f"  {ratio} come from each of the CT's")
+            notes.append(f"{ratio} come from each of the CT's")
     return notes
 
 
