@@ -1,0 +1,86 @@
+"""Sentences of the summary page that depend on the run: what it counts, and what it cannot say."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, Final
+
+from uvlm.text.claims import Phrases
+
+# The parts of a model that a page shows something of, and what it shows where nothing was learned.
+_UNTRAINED: Final = {
+    "segmentation": "The segmentation decoder was not trained, so its masks mean nothing: neither "
+    "they nor their scores are shown.",
+    "classifier": "The classifier was not trained: its probabilities, and the baselines made of "
+    "them, are those of random weights.",
+    "language": "The language decoder was not trained: the reports are those of random weights.",
+}
+
+
+def plural(count: int, noun: str) -> str:
+    """Write a count with its noun, which takes an s unless there is one."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def size_of_test(metrics: Mapping[str, Any]) -> str:
+    """Say how many scans are scored, and of how many CTs and patients."""
+    scans, cts = metrics["n"], metrics["n_cts"]
+    size = f"{plural(scans, 'scan')} of {plural(metrics['n_patients'], 'patient')}"
+    if cts == scans:
+        return size
+    return f"{size} ({plural(cts, 'CT')}: the first reconstruction of each scan is scored)"
+
+
+def macro_remark(classes: Mapping[str, Any]) -> str:
+    """Say over how many classes macro values run, and what bounds them."""
+    total, positive, both = classes["n"], classes["n_positive"], classes["n_both"]
+    remark = f"Macro values are unweighted means over {total} classes"
+    if positive < total:
+        names = ", ".join(classes["without_positives"])
+        remark += (
+            f"; {total - positive} of them have no positive test scan and count as 0 ({names}), so "
+            f"that no reports, the references included, can exceed {positive / total:.3f} in F1"
+        )
+    remark += f". AUROC is a mean over the {both} classes with positive and negative test scans"
+    return f"{remark}, AUPRC over the {positive} with a positive one."
+
+
+def labels_remark(labeller: str, *, labels_are_read: bool) -> str:
+    """Say what counts as true, and who reads the reports."""
+    if labels_are_read:
+        return (
+            f"The labeller {labeller} reads the abnormalities of each generated report. For want "
+            "of a table of labels it also read those that count as true, out of the reference "
+            "reports, so that its own errors are hidden and the ceiling says nothing."
+        )
+    return (
+        f"The labeller {labeller} reads the abnormalities of each report, which are compared with "
+        "the table of labels."
+    )
+
+
+def learned_remark(classes: Mapping[str, Any]) -> str:
+    """Name the classes that nothing can be said about."""
+    names = ", ".join(classes["without_positives"])
+    return f"Not judged, for want of a positive test scan: {names}." if names else ""
+
+
+def marks_remark(labeller: str, phrases: Phrases) -> str:
+    """Explain the colours of the texts."""
+    if phrases.claimed is None:
+        return (
+            f"The labeller {labeller} judges a report as a whole, so that nothing is coloured in "
+            "the texts; what it reads stands below them."
+        )
+    coloured = "One colour per abnormality"
+    if phrases.named is None:
+        return f"{coloured}; normal text is black."
+    return (
+        f"{coloured}, on the words that the labeller {labeller} counts; what it names without "
+        "counting it, a denial for example, is black on a dotted line."
+    )
+
+
+def untrained_remarks(untrained: Collection[str]) -> Sequence[str]:
+    """Say what the page does not show, or shows of random weights."""
+    return [remark for part, remark in _UNTRAINED.items() if part in untrained]
