@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
-from pipeline.paths import CLAIMS, GENERATED, MODELS, QUARANTINE, REPORTS, manifest, state_root
+from pipeline.paths import CLAIMS, GENERATED, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
@@ -18,7 +18,6 @@ from uvlm.store import read_manifest
 from uvlm.text.abnormalities import abnormality_names
 
 TRAININGS = ("train_seg", "train_cls", "train_report")
-PARTS = ("segmentation", "classifier", "language")
 
 
 def summarize(stage: Stage) -> None:
@@ -41,7 +40,6 @@ def summarize(stage: Stage) -> None:
         histories={name: REPORTS / name / "history.csv" for name in TRAININGS},
         phrases=get_phrases(stage.params.evaluate.labeller, abnormality_names(stage.params)),
         labels_are_read=any(row.source == "labeller" for row in downloaded),
-        untrained=untrained_parts(MODELS / "report"),
         costs=read_costs(),
         facts=facts | versions(),
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
@@ -51,13 +49,6 @@ def summarize(stage: Stage) -> None:
     pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures"]
     publish_run(record, Path.cwd(), metrics, pages)
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
-
-
-def untrained_parts(model: Path) -> list[str]:
-    """Name the parts of a model that learned nothing; a model that does not say has learned all."""
-    config = json.loads((model / "config.json").read_text(encoding="utf-8"))
-    known = config.get("trained")
-    return [part for part in PARTS if known is not None and part not in known]
 
 
 def read_costs() -> list[StageCost]:

@@ -58,7 +58,7 @@ def test_one_ct_gives_a_report_its_numbers_and_a_segmentation(
     found = document(out)
     assert set(found) == {
         "case_id", "report", "findings", "impression", "probabilities", "model_sha256",
-        "contract_sha256", "versions", "seconds", "disclaimer",
+        "contract_sha256", "versions", "seconds", "disclaimer", "not_trained",
     }  # fmt: skip
     assert found["case_id"] == "valid_1_a_1"
     assert list(found["probabilities"]) == list(ABNORMALITIES)
@@ -264,6 +264,8 @@ def test_a_draft_for_a_model_that_windows_its_ct_covers_the_whole_ct(
     assert predictor.segmenter.patch == (8, 8, 8)
     windowed = replace(predictor, segmenter=replace(predictor.segmenter, patch=(4, 8, 8)))
     whole, parts = predictor.predict(ct).label_map, windowed.predict(ct).label_map
+    assert whole is not None
+    assert parts is not None
     assert whole.array.shape == parts.array.shape == (10, 20, 24)
     assert len(np.unique(parts.array)) > 1
 

@@ -15,6 +15,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError, SetupError
 from uvlm.inference.nnunet_import import import_nnunet
 from uvlm.model.build import build_unet
+from uvlm.model.load import load_segmenter
 from uvlm.seeding import seed_everything
 
 FINE = scheme("chest", "fine_lesion").names
@@ -97,6 +98,7 @@ def test_zero_steps_hand_the_imported_weights_on_with_a_seeded_head(
         assert torch.equal(tensor, (seeded if name in heads else imported)[name]), name
     assert not torch.equal(written["encoder.stem.convs.0.conv.weight"],
                            seeded["encoder.stem.convs.0.conv.weight"])  # fmt: skip
+    assert load_segmenter(chain.models / "seg").trained == {"encoder"}  # its head is a new one
     chain.cls(steps=0)
     encoder = chain.tensors("cls/encoder")
     assert all(torch.equal(encoder[n], imported[f"encoder.{n}"]) for n in encoder)
@@ -131,6 +133,7 @@ def test_a_model_of_the_same_classes_keeps_its_head(
     chain.seg(steps=0, initial_weights=f"sha256:{sha256}")
     imported = network.state_dict()
     assert all(torch.equal(t, imported[n]) for n, t in chain.tensors("seg/unet").items())
+    assert load_segmenter(chain.models / "seg").trained == {"encoder", "segmentation"}
 
 
 def test_a_model_that_is_not_the_one_named_is_refused(

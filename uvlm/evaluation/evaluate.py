@@ -6,7 +6,8 @@ reports/metrics.json
     n_cts                         CTs of the test split: a scan may have several reconstructions,
                                   of which the first is scored
     protocol.*                    which rules gave the numbers
-    seg.*                         masks: Dice, distances, lesions detected; see masks.py
+    seg.*                         masks: Dice, distances, lesions detected; see masks.py. Nothing is
+                                  measured where `not_computed` says that nothing was predicted
     cls.*, report.*, oracle.*, baselines.*, collapse.*, classes.*    see report_document.py
     not_learned                   abnormalities that the model does not find
 
@@ -18,9 +19,10 @@ N test scans, A abnormalities.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import compress
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
 
@@ -46,6 +48,9 @@ from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.text.claims import CaseClaims, write_claims
+from uvlm.text.predictions import has_learned
+
+_NO_MASKS: Final = "segmentation was not trained, so no masks were predicted"
 
 
 class EvaluatePaths(TypedDict):
@@ -95,6 +100,9 @@ def evaluate(
     found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
     test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
+    not_drawn = {} if has_learned(paths["predictions"], "segmentation") else {"not_computed": _NO_MASKS}
+    if not_drawn:
+        masks = replace(masks, label_maps=None)
     seg, structures = mask_scores(
         params.label_maps, test, validation, masks, reference.resamples, progress
     )
@@ -102,7 +110,7 @@ def evaluate(
         **reference.size(predicted.num_missing),
         "n_cts": sum(case.split == "test" for case in cases),
         "protocol": _protocol(params, index),
-        "seg": seg,
+        "seg": seg | not_drawn,
         **found,
         "not_learned": [row["name"] for row in rows if row["not_learned"]],
     }

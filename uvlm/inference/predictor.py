@@ -10,7 +10,7 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -34,6 +34,7 @@ from uvlm.model.fast_norm import ready
 from uvlm.model.folder import first_problem, read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.trained import PARTS, Part, in_order
 from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress
 
@@ -52,6 +53,7 @@ class Predictor:
     preprocess: PreprocessConfig
     writer: ReportWriter
     segmenter: Segmenter
+    trained: Collection[Part]
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -64,7 +66,8 @@ class Predictor:
         ready(model.encoder, writer.device)
         # A folder without a record of stage 1's patch gets its volumes read whole.
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
-        return cls(model, config, writer, Segmenter.of(model.unet, (int(z), int(y), int(x))))
+        segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
+        return cls(model, config, writer, segmenter, model.trained)
 
     def predict(self, ct: Path | str) -> draft_folder.Prediction:
         """Read one file or DICOM folder strictly and predict from it."""
@@ -76,10 +79,17 @@ class Predictor:
         array, geometry = preprocess_volume(volume, self.preprocess)
         voxels = normalise(array, self.preprocess)
         report, probabilities = self._describe(voxels)
-        label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
-        seconds = round(time.perf_counter() - start, 3)
-        names = self.model.config.class_names
-        return draft_folder.Prediction(report, probabilities, label_map, names, seconds)
+        label_map = None
+        if "segmentation" in self.trained:
+            label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
+        return draft_folder.Prediction(
+            report,
+            probabilities,
+            label_map,
+            self.model.config.class_names,
+            not_trained=in_order(set(PARTS).difference(self.trained)),
+            seconds=round(time.perf_counter() - start, 3),
+        )
 
     def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; free the encoder's maps before segmentation."""
@@ -164,10 +174,11 @@ def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
     start = time.perf_counter()
     said = vars(predictor.predict(ct))
     seconds = round(time.perf_counter() - start, 3)
+    config = predictor.model.config
     return draft_folder.Draft(
         **said | {"seconds": seconds},  # reading included
         case_id=case_id,
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
-        disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
+        disclaimer=draft_folder.disclaimer_of(config.params, config.trained is not None),
     )

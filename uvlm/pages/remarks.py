@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from uvlm.text.claims import Phrases
 
-# The parts of a model that a page shows something of, and what it shows where nothing was learned.
 _UNTRAINED: Final = {
-    "segmentation": "The segmentation decoder was not trained, so its masks mean nothing: neither "
-    "they nor their scores are shown.",
-    "classifier": "The classifier was not trained: its probabilities, and the baselines made of "
-    "them, are those of random weights.",
-    "language": "The language decoder was not trained: the reports are those of random weights.",
+    "segmentation": "The segmentation decoder was not trained: there are no masks, and no scores of "
+    "masks.",
+    "classifier": "The classifier was not trained: there are no probabilities.",
+    "language": "The language decoder was not trained: there are no reports, and every test scan "
+    "counts as one without a report.",
 }
 
 
@@ -81,6 +80,6 @@ def marks_remark(labeller: str, phrases: Phrases) -> str:
     )
 
 
-def untrained_remarks(untrained: Collection[str]) -> Sequence[str]:
-    """Say what the page does not show, or shows of random weights."""
-    return [remark for part, remark in _UNTRAINED.items() if part in untrained]
+def untrained_remarks(has_learned: Callable[[str], bool]) -> Sequence[str]:
+    """Say what is not there because nothing has been learned that could make it."""
+    return [remark for part, remark in _UNTRAINED.items() if not has_learned(part)]

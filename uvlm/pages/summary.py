@@ -10,8 +10,9 @@ A number or a picture of a part that has not learned anything is left out, and t
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from uvlm.pages.html import png_url, render
 from uvlm.pages.slices import MaskedSlice, choose_slice
 from uvlm.store import read_quarantine
 from uvlm.text.claims import Phrases, load_claims
-from uvlm.text.predictions import load_predictions
+from uvlm.text.predictions import has_learned, load_predictions
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -67,7 +68,6 @@ class SummaryInputs:
         histories: history.csv of each training, in order.
         phrases: marks what the run's labeller reads in a report.
         labels_are_read: the labels come from that labeller too, for want of a table.
-        untrained: the parts of the model that have not learned anything.
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown unchanged.
         accounts: JSON files whose `accounts` say what became of the rows of each table.
@@ -85,7 +85,6 @@ class SummaryInputs:
     histories: Mapping[str, Path]
     phrases: Phrases
     labels_are_read: bool = False
-    untrained: Collection[str] = ()
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     accounts: Sequence[Path] = ()
@@ -96,8 +95,6 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     cases = read_index(inputs.index)
     test = scored_cases(cases)
     metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
-    if "segmentation" in inputs.untrained:
-        metrics["seg"], per_class["structures"] = {}, []
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
     masked = _masked_slice(inputs, test, classes)
     histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
@@ -117,7 +114,7 @@ def _masked_slice(
     inputs: SummaryInputs, test: Sequence[Case], classes: LabelScheme
 ) -> MaskedSlice | None:
     """Choose the slice to draw; None where there are no masks to show."""
-    if "segmentation" in inputs.untrained:
+    if not has_learned(inputs.predictions, "segmentation"):
         return None
     manifests = inputs.preprocess, inputs.label_maps, inputs.generated_masks
     return choose_slice([case.case_id for case in test], classes, *manifests)
@@ -168,7 +165,7 @@ def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
     labeller = metrics["protocol"]["labeller"]
     return {
         "size": remarks.size_of_test(metrics),
-        "untrained": remarks.untrained_remarks(inputs.untrained),
+        "untrained": remarks.untrained_remarks(partial(has_learned, inputs.predictions)),
         "labels_remark": remarks.labels_remark(labeller, labels_are_read=inputs.labels_are_read),
         "macro_remark": remarks.macro_remark(metrics["classes"]),
         "learned_remark": remarks.learned_remark(metrics["classes"]),

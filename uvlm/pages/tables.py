@@ -118,7 +118,7 @@ def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[He
     return [
         Headline(label, number_at(metrics[section], key), goals.get(name))
         for (section, key), name, label in keys
-        if metrics[section]
+        if metrics[section] and "not_computed" not in metrics[section]
     ]
 
 

@@ -85,7 +85,7 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
         "orientation": volume.orientation(),
         "hu_percentiles": {f"{p:g}": round(v, 1) for p, v in zip(PERCENTILES, values, strict=True)},
         "preprocessing": None,
-        "source": volume.series or None,
+        "source": volume.origin.to_json() if volume.origin else None,
     }
     if config is None:
         return CtCheck(path, facts=facts)

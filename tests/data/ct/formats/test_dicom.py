@@ -77,7 +77,9 @@ def test_a_series_of_any_syntax_comes_back_as_it_was(folder: Path, ct: Volume, s
     assert read.array.dtype == np.int16
     np.testing.assert_array_equal(read.array, ct.array)
     np.testing.assert_allclose(read.affine, ct.affine, atol=1e-6)
-    assert (read.orientation(), "series 1 'Chest 1'" in read.series) == ("LPS", True)
+    assert read.orientation() == "LPS"
+    assert read.origin
+    assert (read.origin.series_number, read.origin.slices) == ("1", 12)
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "jpeg_lossless", "jpeg_2000"])
@@ -144,10 +146,15 @@ def test_of_several_series_the_original_with_most_slices_is_read_and_the_rest_na
     (folder / "readme.txt").write_text("exported")
     read = read_volume(folder)
     np.testing.assert_array_equal(read.array, ct.array)
-    assert read.series == (
-        "series 3 'Chest 3' (2.25.3), 12 slices, the original one with most; not read: "
-        "24 of series 2, 6 of series 1, 1 .txt, 1 Enhanced SR Storage (CT), 1 localizer"
-    )
+    assert read.origin
+    assert (read.origin.series_number, len(read.origin.paths)) == ("3", 12)
+    assert sorted((len(part.paths), part.reason) for part in read.origin.left_out) == [
+        (1, "no CT image"),
+        (1, "no CT image"),
+        (1, "no CT image"),
+        (6, "fewer than 8 slices"),
+        (24, "derived from other images"),
+    ]
 
 
 def test_a_series_without_uids_is_still_one_series(folder: Path, ct: Volume) -> None:

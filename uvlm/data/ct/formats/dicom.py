@@ -1,15 +1,12 @@
-"""One CT series of a DICOM folder, ordered by position.
+"""One CT series, ordered by position.
 
-    files --read headers--> CT slices, by series --first by rank--> ordered along its normal
-          --check grid--> decoded
+    headers of one series --order--> slices along its normal --check grid--> decoded
 
-A folder may hold localizers, other series or reports; the result names what was read. Nothing is
-repaired within the series: duplicate, missing, shifted or differently shaped slices refuse it.
+Nothing is repaired: duplicate, missing, shifted or differently shaped slices refuse the series.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -17,72 +14,27 @@ from typing import Final
 import numpy as np
 
 from uvlm.arrays import Array
-from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, read_header, slice_header
+from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, slice_header
 from uvlm.data.ct.formats.dicom_pixels import read_pixels
-from uvlm.data.ct.formats.stored import AGAIN, MIN_EDGE_VOXELS, StoredImage, volume_shape
+from uvlm.data.ct.formats.stored import AGAIN, StoredImage, volume_shape
 from uvlm.data.ct.grid_rules import check_grid, geometry_error
 from uvlm.data.ct.volume import Affine, ReadError
 
-_NOT_IMAGES: Final = (".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg")
 _TURNED: Final = 0.005  # between direction cosines of one series
 _UNEVEN: Final = 0.25  # of the distance between slices
 _TILT: Final = 0.01  # sine of the angle between the stack and the normal of its slices
 _ONE_PLACE_MM: Final = 0.01
 
 
-def read_series(folder: Path) -> StoredImage:
-    """Read the CT series with the most slices, original ones before derived ones."""
-    series, others = _series_of(folder)
-    chosen, why = _choose(series, others, folder)
-    slices = [slice_header(file) for file in chosen]
+def read_series(files: Sequence[CtFile], folder: Path) -> StoredImage:
+    """Read the slices of one series, ordered by position."""
+    slices = [slice_header(file) for file in files]
     _check_alike(slices, folder)
     slices = _ordered(slices, folder)
     affine = _affine(slices, folder)
     check_grid(affine, folder)
     values, slope, inter = _decode(slices, folder)
-    return StoredImage(values, affine, slope, inter, why)
-
-
-def _series_of(folder: Path) -> tuple[list[list[CtFile]], Counter[str]]:
-    """Read every header: CT images by series, and how many files of each other kind there are."""
-    by_series: dict[str, list[CtFile]] = defaultdict(list)
-    others: Counter[str] = Counter()
-    for path in sorted(folder.rglob("[!.]*")):
-        if not path.is_file():
-            continue
-        kind = path.suffix.lower()
-        file = kind if kind in _NOT_IMAGES else read_header(path)
-        if isinstance(file, str):
-            others[file] += 1
-        else:
-            by_series[file.series].append(file)
-    return list(by_series.values()), others
-
-
-def _choose(
-    series: Sequence[list[CtFile]], others: Counter[str], folder: Path
-) -> tuple[list[CtFile], str]:
-    """Take the first series by `_rank`; say in words which it is and what was left out."""
-    left = [f"{count} {kind}" for kind, count in sorted(others.items())]
-    if not series:
-        fact = f"holds no CT slices ({', '.join(left) or 'no files'})"
-        remedy = "pass the folder of an axial CT series"
-        raise ReadError(folder, fact, remedy, reason="no_ct_series")
-    chosen, *rest = sorted(series, key=_rank)
-    left = [f"{len(files)} of series {files[0].number or files[0].series}" for files in rest] + left
-    first = chosen[0]
-    name = f"series {first.number}" if first.number else "a series without a number,"
-    why = f"{name} {first.description!r} ({first.series}), {len(chosen)} slices"
-    if rest:
-        why += ", the original one with most" if first.is_original else ", the largest"
-    return chosen, f"{why}; not read: {', '.join(left)}" if left else why
-
-
-def _rank(files: Sequence[CtFile]) -> tuple[bool, bool, int, float, str]:
-    """Order series: volumes before single images, originals before derived ones, large ones."""
-    first = files[0]
-    number = float(first.number) if first.number.lstrip("-").isdigit() else float("inf")
-    return len(files) < MIN_EDGE_VOXELS, not first.is_original, -len(files), number, first.series
+    return StoredImage(values, affine, slope, inter)
 
 
 def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
