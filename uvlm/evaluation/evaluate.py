@@ -100,9 +100,9 @@ def evaluate(
     found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
     test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
-    not_drawn = {} if has_learned(paths["predictions"], "segmentation") else {"not_computed": _NO_MASKS}
-    if not_drawn:
-        masks = replace(masks, label_maps=None)
+    unmeasured = {}
+    if not has_learned(paths["predictions"], "segmentation"):
+        unmeasured, masks = {"not_computed": _NO_MASKS}, replace(masks, label_maps=None)
     seg, structures = mask_scores(
         params.label_maps, test, validation, masks, reference.resamples, progress
     )
@@ -110,7 +110,7 @@ def evaluate(
         **reference.size(predicted.num_missing),
         "n_cts": sum(case.split == "test" for case in cases),
         "protocol": _protocol(params, index),
-        "seg": seg | not_drawn,
+        "seg": seg | unmeasured,
         **found,
         "not_learned": [row["name"] for row in rows if row["not_learned"]],
     }
