@@ -3,6 +3,7 @@
 reports/metrics.json
 
     n, n_patients, n_missing      test scans, patients, scans without a prediction
+    n_empty                       scans whose prediction says nothing, which counts as missing
     n_cts                         CTs of the test split: a scan may have several reconstructions,
                                   of which the first is scored
     protocol.*                    which rules gave the numbers
@@ -108,6 +109,7 @@ def evaluate(
     )
     metrics = {
         **reference.size(predicted.num_missing),
+        "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
         "n_cts": sum(case.split == "test" for case in cases),
         "protocol": _protocol(params, index),
         "seg": seg | unmeasured,

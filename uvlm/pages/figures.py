@@ -99,7 +99,7 @@ def _training_curves(histories: Mapping[str, History]) -> Figure:
 
 def _f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the F1 of every abnormality in the reports and by the classifier, best report first."""
-    ordered = sorted(rows, key=lambda row: (row["report_f1"], row.get("cls_f1_tuned") or 0.0))
+    ordered = sorted(rows, key=_place_of_bar)
     figure = new_figure(9.6, 0.9 + 0.34 * len(ordered))
     axes = figure.subplots()
     places = np.arange(len(ordered))
@@ -121,6 +121,11 @@ def _f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.set_axisbelow(True)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure
+
+
+def _place_of_bar(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """Sort what is not judged first, which is the bottom, then the worst."""
+    return row["support"] > 0, row["report_f1"], row.get("cls_f1_tuned") or 0.0
 
 
 def _no_masks() -> Figure:

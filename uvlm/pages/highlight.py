@@ -41,7 +41,7 @@ def colour_of(abnormality: str) -> str:
 
 
 def cut_at_spans(text: str, spans: Sequence[Span], named: Sequence[Span] = ()) -> Iterator[Piece]:
-    """Cut a text at its spans; the pieces join to the text. A span that meets another is ignored.
+    """Cut a text at its spans; the pieces join to the text. Of two that meet, the first wins.
 
     Args:
         text: the report.
@@ -55,7 +55,8 @@ def cut_at_spans(text: str, spans: Sequence[Span], named: Sequence[Span] = ()) -
         if not any(a < end and start < b for a, b, _ in spans)
     ]
     for start, end, abnormality, is_claimed in sorted([*((*s, True) for s in spans), *free]):
-        if start < done:
+        start = max(start, done)
+        if start >= end:
             continue
         if start > done:
             yield Piece(text[done:start], None)

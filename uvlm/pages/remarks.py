@@ -8,7 +8,7 @@ from typing import Any, Final
 from uvlm.text.claims import Phrases
 
 _UNTRAINED: Final = {
-    "segmentation": "The segmentation decoder was not trained: there are no masks, and no scores of "
+    "segmentation": "The segmentation decoder was not trained: there are no masks and no scores of "
     "masks.",
     "classifier": "The classifier was not trained: there are no probabilities.",
     "language": "The language decoder was not trained: there are no reports, and every test scan "
@@ -30,7 +30,18 @@ def size_of_test(metrics: Mapping[str, Any]) -> str:
     return f"{size} ({plural(cts, 'CT')}: the first reconstruction of each scan is scored)"
 
 
-def macro_remark(classes: Mapping[str, Any]) -> str:
+def missing_remark(metrics: Mapping[str, Any]) -> str:
+    """Count the scans that have no report, or an empty one; nothing if there are none."""
+    counts = {
+        "without a prediction": metrics["n_missing"],
+        "with an empty report": metrics["n_empty"],
+    }
+    found = [f"{count:,} {what}" for what, count in counts.items() if count]
+    rule = metrics["protocol"]["missing_prediction"]
+    return f"{', '.join(found)}, each counted as {rule}" if found else ""
+
+
+def macro_remark(classes: Mapping[str, Any], *, has_probabilities: bool) -> str:
     """Say over how many classes macro values run, and what bounds them."""
     total, positive, both = classes["n"], classes["n_positive"], classes["n_both"]
     remark = f"Macro values are unweighted means over {total} classes"
@@ -40,8 +51,10 @@ def macro_remark(classes: Mapping[str, Any]) -> str:
             f"; {total - positive} of them have no positive test scan and count as 0 ({names}), so "
             f"that no reports, the references included, can exceed {positive / total:.3f} in F1"
         )
-    remark += f". AUROC is a mean over the {both} classes with positive and negative test scans"
-    return f"{remark}, AUPRC over the {positive} with a positive one."
+    if has_probabilities:
+        remark += f". AUROC is a mean over the {both} classes with positive and negative test scans"
+        remark += f", AUPRC over the {positive} with a positive one"
+    return f"{remark}."
 
 
 def labels_remark(labeller: str, *, labels_are_read: bool) -> str:

@@ -151,7 +151,8 @@ def _page(
         "classifier": tables.classifier_numbers(metrics),
         "collapse": tables.collapse_rows(metrics["collapse"], can_swap=metrics["n_patients"] > 1),
         "class_columns": [label for _, label in tables.CLASS_COLUMNS],
-        "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
+        "abnormalities": sorted(rows, key=_by_f1),
+        "plural": remarks.plural,
         "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],
         **_mask_tables(metrics["seg"], per_class["structures"]),
@@ -160,14 +161,22 @@ def _page(
     }
 
 
+def _by_f1(row: dict[str, Any]) -> tuple[bool, float, str]:
+    """Sort the best first, and what is not judged last."""
+    return not row["support"], -row["report_f1"], row["name"]
+
+
 def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
     """Say what the numbers and colours of this run mean."""
     labeller = metrics["protocol"]["labeller"]
     return {
         "size": remarks.size_of_test(metrics),
+        "missing": remarks.missing_remark(metrics),
         "untrained": remarks.untrained_remarks(partial(has_learned, inputs.predictions)),
         "labels_remark": remarks.labels_remark(labeller, labels_are_read=inputs.labels_are_read),
-        "macro_remark": remarks.macro_remark(metrics["classes"]),
+        "macro_remark": remarks.macro_remark(
+            metrics["classes"], has_probabilities=bool(metrics["cls"])
+        ),
         "learned_remark": remarks.learned_remark(metrics["classes"]),
         "is_marked": inputs.phrases.claimed is not None,
         "marks_remark": remarks.marks_remark(labeller, inputs.phrases),
