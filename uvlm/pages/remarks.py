@@ -32,11 +32,8 @@ def size_of_test(metrics: Mapping[str, Any]) -> str:
 
 def missing_remark(metrics: Mapping[str, Any]) -> str:
     """Count the scans that have no report, or an empty one; nothing if there are none."""
-    counts = {
-        "without a prediction": metrics["n_missing"],
-        "with an empty report": metrics["n_empty"],
-    }
-    found = [f"{count:,} {what}" for what, count in counts.items() if count]
+    counts = {"n_missing": "without a prediction", "n_empty": "with an empty report"}
+    found = [f"{metrics[key]:,} {what}" for key, what in counts.items() if metrics[key]]
     rule = metrics["protocol"]["missing_prediction"]
     return f"{', '.join(found)}, each counted as {rule}" if found else ""
 

@@ -94,6 +94,7 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     """Draw the figures and write summary.md and summary.html in `out`."""
     cases = read_index(inputs.index)
     test = scored_cases(cases)
+    examples = _examples(params, inputs, test)
     metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
     masked = _masked_slice(inputs, test, classes)
@@ -103,7 +104,7 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
         write_bytes_atomic(out / "figures" / f"{name}.png", picture)
     urls = {name: png_url(picture) for name, picture in figures.items()}
     page = _page(params, inputs, cases, metrics, per_class)
-    page |= {"examples": _examples(params, inputs, test), "slice": masked, "figures": urls}
+    page |= {"examples": examples, "slice": masked, "figures": urls}
     html = render("summary.html.j2", page, colour=colour_of, highlight=highlight)
     markdown = render("summary.md.j2", page, md=_markdown, md_pieces=_markdown_pieces)
     write_text_atomic(out / "summary.html", html)
