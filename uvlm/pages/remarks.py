@@ -17,8 +17,9 @@ _UNTRAINED: Final = {
 
 
 def plural(count: int, noun: str) -> str:
-    """Write a count with its noun, which takes an s unless there is one."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """Write a count with its noun in the right number."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
 
 
 def size_of_test(metrics: Mapping[str, Any]) -> str:
@@ -40,17 +41,19 @@ def missing_remark(metrics: Mapping[str, Any]) -> str:
 
 def macro_remark(classes: Mapping[str, Any], *, has_probabilities: bool) -> str:
     """Say over how many classes macro values run, and what bounds them."""
-    total, positive, both = classes["n"], classes["n_positive"], classes["n_both"]
-    remark = f"Macro values are unweighted means over {total} classes"
-    if positive < total:
-        names = ", ".join(classes["without_positives"])
+    total, positive, names = classes["n"], classes["n_positive"], classes["without_positives"]
+    remark = f"Macro values are unweighted means over {plural(total, 'class')}"
+    if names:
+        verbs = ("has", "counts") if len(names) == 1 else ("have", "count")
         remark += (
-            f"; {total - positive} of them have no positive test scan and count as 0 ({names}), so "
-            f"that no reports, the references included, can exceed {positive / total:.3f} in F1"
+            f"; {len(names)} of them {verbs[0]} no positive test scan and {verbs[1]} as 0 "
+            f"({', '.join(names)}), so that no reports, the references included, can exceed "
+            f"{positive / total:.3f} in F1"
         )
     if has_probabilities:
-        remark += f". AUROC is a mean over the {both} classes with positive and negative test scans"
-        remark += f", AUPRC over the {positive} with a positive one"
+        both = plural(classes["n_both"], "class")
+        remark += f". AUROC is a mean over the {both} with positive and negative test scans"
+        remark += f", AUPRC over the {plural(positive, 'class')} with a positive one"
     return f"{remark}."
 
 
