@@ -97,10 +97,10 @@ def _macro(classes: Mapping[str, Any]) -> str:
     """Say over how many classes the macro values run."""
     total, positive = classes["n"], classes["n_positive"]
     line = f"macro values are means over {total} classes"
-    if positive < total:
-        line += f"; {total - positive} without a positive reference count as 0, so F1 is at most "
-        line += f"{positive / total:.3f}, also for the references"
-    return line
+    if positive == total:
+        return line
+    bound = f"F1 is at most {positive / total:.3f}, also for the references"
+    return f"{line}; {total - positive} without a positive reference count as 0,\nso {bound}"
 
 
 def _protocols(document: Mapping[str, Any]) -> str:
