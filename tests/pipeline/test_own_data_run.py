@@ -21,7 +21,7 @@ from uvlm.files import store_root
 from uvlm.store import rows_by_case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
-OWN_SECTIONS = ("download", "index", "pseudo_label", "label_maps")
+OWN_SECTIONS = ("profile", "download", "index", "pseudo_label", "label_maps")
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from uvlm.config import TRIVIAL
 from uvlm.data.cases import SPLITS, Case
+from uvlm.pages.remarks import plural
 
 _DASH: Final = "\u2013"
 Columns = tuple[tuple[str, str], ...]
@@ -196,8 +197,9 @@ def collapse_rows(audit: Mapping[str, Any], *, can_swap: bool = True) -> list[tu
         )
     ]
     rare = audit["rare"]
-    rarest = f"recall of the rarest third of the abnormalities ({len(rare['names'])} classes, "
-    rarest += f"{rare['n_positive']} of them with a positive test scan)"
+    count, positive = len(rare["names"]), rare["n_positive"]
+    of_them = "" if positive == count else f", {positive} of them with a positive test scan"
+    rarest = f"recall of the rarest third of the abnormalities ({plural(count, 'class')}{of_them})"
     swapped = swapped if can_swap else {}
     measured = (
         (rarest, rare, "macro_recall"),
