@@ -59,6 +59,7 @@ def test_one_ct_gives_a_report_its_numbers_and_a_segmentation(
     assert set(found) == {
         "case_id", "report", "findings", "impression", "probabilities", "model_sha256",
         "contract_sha256", "versions", "seconds", "disclaimer", "not_trained",
+        "read",
     }  # fmt: skip
     assert found["case_id"] == "valid_1_a_1"
     assert list(found["probabilities"]) == list(ABNORMALITIES)
@@ -224,7 +225,7 @@ def test_a_spoilt_model_folder_is_refused_in_one_line_before_anything_is_written
 def test_another_kind_of_model_is_refused(ct: Path, seg_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds a seg model, expected report"):
         predict([ct], seg_folder, tmp_path / "out")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
         predict([ct], tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -243,7 +244,7 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
         ([tmp_path / "none.nii.gz"], tmp_path / "out", DataError, "no such file"),
         ([empty], tmp_path / "out", DataError, "is empty"),
         ([tmp_path], tmp_path / "out", ConfigError, "lies inside an input"),
-        ([twin.parent], tmp_path / "out", DataError, "is not DICOM"),
+        ([ct.parent.parent], tmp_path.parent / "out", DataError, r"holds \d+ CTs"),
         ([ct, twin], tmp_path / "out", ConfigError, "case id valid_1_a_1"),
         ([taken], tmp_path, ConfigError, "is an input"),
         ([ct], empty, ConfigError, "is a file"),
@@ -272,7 +273,14 @@ def test_a_draft_for_a_model_that_windows_its_ct_covers_the_whole_ct(
 
 @pytest.mark.parametrize(
     ("name", "case_id"),
-    [("a.nii.gz", "a"), ("a.b.nii", "a.b"), ("A.NII.GZ", "A"), ("series", "series")],
+    [
+        ("a.nii.gz", "a"),
+        ("a.b.nii", "a.b"),
+        ("A.NII.GZ", "A"),
+        ("series", "series"),
+        ("a.nrrd", "a"),
+        ("a.2.MHA", "a.2"),
+    ],
 )
 def test_case_ids_carry_no_ending(name: str, case_id: str) -> None:
     assert case_id_of(Path("folder") / name) == case_id

@@ -90,6 +90,26 @@ def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds(
     ]
 
 
+def test_how_long_it_takes_is_said_from_the_second_measured_step_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps of 20 s, the first one longer; a new count, here of masks, has no time at first."""
+    now = [0.0]
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    with ProgressBar("predict", interactive=False) as bar:
+        for step, seconds in ((1, 50.0), (2, 70.0), (3, 90.0)):
+            now[0] = seconds
+            bar.update(step, 3)
+        now[0] = 110.0
+        bar.cases("masks", 1, 2)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict  1/3",
+        "predict  2/3  0:20 left",
+        "predict  3/3  0:00 left",
+        "masks  1/2",
+    ]
+
+
 def test_on_a_terminal_progress_is_a_bar_with_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("train_cls", interactive=True) as bar:
         bar.update(3, 8, 0.25)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ import numpy as np
 import torch
 
 import uvlm
+from uvlm.data.ct.find import without_suffix
 from uvlm.data.ct.io import write_label_map
+from uvlm.data.ct.origin import CtOrigin
 from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.files import filling_folder, try_filling, write_json_atomic, write_text_atomic
@@ -53,7 +54,6 @@ _NOT_TRAINED: Final[dict[Part, str]] = {
     "classifier": "The classifier was not trained: there are no probabilities.",
     "language": "The language decoder was not trained: there is no report.",
 }
-_ENDING: Final = re.compile(r"(?<=.)(\.nii\.gz|\.nii|\.gz|\.nrrd|\.mha)\Z", re.IGNORECASE)
 _ELSEWHERE: Final = "choose another --out"
 
 
@@ -61,7 +61,8 @@ _ELSEWHERE: Final = "choose another --out"
 class Prediction:
     """What the model says about one CT; `label_map` is on the CT's own grid and axes.
 
-    Of a part that was not trained there is no label map, no probability or no report.
+    Of a part that was not trained there is no label map, no probability or no report. `origin` says
+    which file or series was read, `grid_notes` what the network's grid left out or made up.
     """
 
     report: Report
@@ -69,6 +70,8 @@ class Prediction:
     label_map: LabelMap | None
     class_names: tuple[str, ...]
     not_trained: tuple[Part, ...]
+    origin: CtOrigin | None
+    grid_notes: tuple[str, ...]
     seconds: float
 
 
@@ -80,11 +83,20 @@ class Draft(Prediction):
     model_sha256: str
     contract_sha256: str
     disclaimer: str
+    real_names: bool
+
+    @property
+    def read(self) -> str:
+        """Say in a line which file or series was read, and what was left out."""
+        origin = self.origin.to_text(names=self.real_names) if self.origin else "unknown"
+        return "; ".join([origin, *self.grid_notes])
 
     def document(self) -> dict[str, Any]:
         """Return the content of report.json."""
+        told = self.origin.to_json(names=self.real_names) if self.origin else {}
         return {
             "case_id": self.case_id,
+            "read": {**told, "grid_notes": list(self.grid_notes)},
             "disclaimer": self.disclaimer,
             "report": self.report.text,
             "findings": self.report.findings,
@@ -106,10 +118,16 @@ class Draft(Prediction):
         """Return the content of report.txt."""
         findings, impression = self.report.findings, self.report.impression
         sections = {FINDINGS_HEADING: findings, IMPRESSION_HEADING: impression}
-        body = [_NOT_TRAINED[part] for part in self.not_trained]
+        body = said_of(self.not_trained)
         body += [f"{heading} {text}" for heading, text in sections.items() if text]
         body = body if self.report.text else [*body, "The model wrote nothing."]
-        return "\n\n".join([self.disclaimer, f"CT: {self.case_id}", *body]) + "\n"
+        ct = f"CT: {self.case_id}\nRead: {self.read}"
+        return "\n\n".join([self.disclaimer, ct, *body]) + "\n"
+
+
+def said_of(not_trained: Collection[Part]) -> list[str]:
+    """Say what is missing of parts that were not trained."""
+    return [_NOT_TRAINED[part] for part in not_trained]
 
 
 def disclaimer_of(params: Mapping[str, Any], says_trained: bool = True) -> str:
@@ -130,8 +148,7 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
     """
     folders: dict[str, tuple[Path, Path]] = {}
     for ct in cts:
-        if not ct.exists():
-            raise DataError(ct, "no such file", "check the path")
+        _check_there(ct)
         case_id = case_id_of(ct)
         if case_id in folders:
             other = folders[case_id][0]
@@ -146,6 +163,15 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
             _check_place(folder, inputs)
         check_writable(folder)
     return folders
+
+
+def _check_there(ct: Path) -> None:
+    try:
+        if not ct.exists():
+            raise DataError(ct, "no such file", "check the path")
+    except OSError as error:  # a folder that may not be searched, a name that is too long
+        fact = f"cannot be read ({error.strerror})"
+        raise DataError(ct, fact, "check the path and its permissions") from None
 
 
 def check_writable(folder: Path) -> None:
@@ -163,10 +189,11 @@ def check_writable(folder: Path) -> None:
 
 def _check_place(folder: Path, inputs: Collection[Path]) -> None:
     """Refuse a folder where a draft would overwrite an input, or anything but a draft."""
-    if any(ct.is_dir() and folder.resolve().is_relative_to(ct) for ct in inputs):
+    real = Path(os.path.realpath(folder))  # unlike Path.resolve, it takes a link to itself
+    if any(ct.is_dir() and real.is_relative_to(ct) for ct in inputs):
         raise ConfigError(folder, "lies inside an input", _ELSEWHERE)
     for name in FILES:
-        if (folder / name).resolve() in inputs:
+        if Path(os.path.realpath(folder / name)) in inputs:
             raise ConfigError(folder / name, "is an input", _ELSEWHERE)
         if (folder / name).is_dir():
             raise ConfigError(folder / name, "is a folder", _ELSEWHERE)
@@ -175,7 +202,7 @@ def _check_place(folder: Path, inputs: Collection[Path]) -> None:
 def case_id_of(ct: Path) -> str:
     """Return the name of the folder, or of the file without its ending."""
     ct = ct if ct.name else ct.resolve()  # "." has no name
-    return _ENDING.sub("", ct.name, count=1)
+    return without_suffix(ct.name) or ct.name
 
 
 def write_draft(folder: Path, draft: Draft) -> None:

@@ -6,17 +6,19 @@
     language       projections and decoder, which write the report
 
 Every training records them in config.json. A folder of an earlier release has no such record; its
-weights are looked at instead: the scales of normalisations start at exactly 1, or 0 at the end of a
-residual block, and any step of an optimiser moves them.
+weights are looked at instead. The scales of normalisations start at exactly 1, or 0 at the end of a
+residual block, and the biases of the head that draws masks at 0; any step of an optimiser moves
+them. A part without either counts as trained.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Part = Literal["encoder", "segmentation", "classifier", "language"]
 PARTS: Final[tuple[Part, ...]] = get_args(Part)
@@ -37,11 +39,13 @@ def trained_parts(
 
 
 def _is_as_seeded(module: nn.Module) -> bool:
-    """Whether every scale of a normalisation is still 1 or 0; without one, the part has learned."""
-    scales = [
-        weight
-        for name, weight in module.named_parameters()
-        # nnU-Net's decoder also holds the encoder.
-        if name.endswith("norm.weight") and not name.startswith("encoder.")
-    ]
-    return bool(scales) and all(bool((scale == scale.round()).all()) for scale in scales)
+    """Whether all scales of normalisations, or all biases of the head, are as they were made."""
+    # nnU-Net's decoder also holds the encoder.
+    own = {n: w for n, w in module.named_parameters() if not n.startswith("encoder.")}
+    scales = [weight for name, weight in own.items() if name.endswith("norm.weight")]
+    biases = [weight for name, weight in own.items() if re.match(r"seg_layers\..*bias", name)]
+    return any(group and all(map(_is_whole, group)) for group in (scales, biases))
+
+
+def _is_whole(weight: Tensor) -> bool:
+    return bool((weight == weight.round()).all())

@@ -10,12 +10,14 @@ reads the others read too.
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from uvlm.data.ct.formats.verified import DICOM_START, starts_dicom
 from uvlm.data.ct.origin import CtOrigin, LeftOut, in_words, salted_id
 from uvlm.data.ct.volume import AmbiguousCt, ReadError
 
@@ -26,7 +28,11 @@ IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # What a DICOM file may be called, besides names that end in a number; all else must say so itself.
 _SLICE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".dic", ".ima")
 _NO_SLICES: Final = ("DICOMDIR", "README", "LICENSE", "VERSION", "LOCKFILE", "INDEX")
-_MAGIC_AT: Final = 128
+# Other files are only called by a suffix that names nobody.
+_KNOWN: Final = (
+    *(".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif"),
+    *(".doc", ".docx", ".xlsx", ".zip", ".raw", ".zraw", ".hdr", ".img", ".exe", ".inf", ".db"),
+)
 
 
 def without_suffix(name: str) -> str:
@@ -60,7 +66,7 @@ def find_ct(path: Path) -> FoundCt:
         ReadError: a folder holds no CT or a damaged slice.
         AmbiguousCt: it holds more than one, and nothing says which is meant.
     """
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode_of(path)):
         return FoundCt(_file_origin(path))
     below = _sort(path)
     # Beside an image file, what is called like a slice need not be one.
@@ -70,46 +76,58 @@ def find_ct(path: Path) -> FoundCt:
     if len(below.images) + bool(below.series) > 1:
         _refuse_several(path, below)
     if below.images:
-        wrong = [LeftOut((Path(e.subject),), "1 file", e.fact) for e in below.errors]
-        return FoundCt(_file_origin(below.images[0], (*others, *wrong)))
+        wrong = tuple(Path(error.subject) for error in below.errors)
+        others += [LeftOut(wrong, "other", "not DICOM")] if wrong else []
+        return FoundCt(_file_origin(below.images[0], others))
     if not below.series:
-        fact = f"holds no CT slices ({', '.join(part.what for part in others) or 'no files'})"
+        kinds = ", ".join(f"{len(part.paths)} {part.what}" for part in others)
+        fact = f"holds no CT slices ({kinds or 'no files'})"
         remedy = "pass the folder of an axial CT series"
         raise ReadError(path, fact, remedy, reason="no_ct_series")
     return _series(path, below, others)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """List every file below a folder once, in order; links are followed, hidden names are not.
+def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """List the files below a folder in order; links are followed, hidden names are not.
 
     Raises:
         ReadError: a folder below it cannot be listed.
     """
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=_unlisted):
-        real = os.path.realpath(root)
-        # A link may lead back up, and two links to one place.
-        folders[:] = [] if real in seen else sorted(n for n in folders if not n.startswith("."))
-        if real not in seen:
-            yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
-        seen.add(real)
+    real = os.path.realpath(folder)
+    if real in above:  # a link that leads back up
+        return
+    try:
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        fact = f"cannot be listed ({error.strerror})"
+        raise ReadError(folder, fact, "check its permissions", reason="unreadable") from None
+    for path in paths:
+        if stat.S_ISDIR(mode_of(path)):
+            yield from files_below(path, (*above, real))
+        else:
+            yield path
 
 
-def _unlisted(error: OSError) -> None:
-    fact = f"cannot be listed ({error.strerror})"
-    raise ReadError(error.filename, fact, "check its permissions", reason="unreadable")
+def mode_of(path: Path) -> int:
+    """Return what kind of file this is, as `stat` does; 0 if that cannot be known."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a link to nothing, no permission, a name that cannot exist
+        return 0
 
 
 def _sort(folder: Path) -> _Below:
     """Tell image files, CT slices and everything else apart; every header is read."""
     below = _Below()
-    for path in files_below(folder):
+    # Two links to one file are one file.
+    for path in {os.path.realpath(path): path for path in files_below(folder)}.values():
         if path.name.lower().endswith(IMAGE_SUFFIXES):
             below.images.append(path)
-        elif not _may_be_slice(path):
-            below.others[path.suffix.lower() or path.name].append(path)
-        else:
+        elif _may_be_slice(path):
             _add_slice(below, path)
+        else:
+            suffix = path.suffix.lower()
+            below.others[suffix if suffix in _KNOWN else "other"].append(path)
     return below
 
 
@@ -127,17 +145,24 @@ def _add_slice(below: _Below, path: Path) -> None:
         below.series[file.series].append(file)
 
 
-def _may_be_slice(path: Path) -> bool:
-    """Whether a file claims to be DICOM, by its name or its first bytes."""
-    suffix = path.suffix.lower()
-    if path.name.upper() not in _NO_SLICES and (suffix in _SLICE_SUFFIXES or suffix[1:].isdigit()):
-        return True
+def is_dicom(path: Path) -> bool:
+    """Whether the first bytes of a file are those of DICOM."""
+    if not stat.S_ISREG(mode_of(path)):  # to open a pipe would wait for its other end
+        return False
     try:
         with path.open("rb") as file:
-            file.seek(_MAGIC_AT)
-            return file.read(4) == b"DICM" and path.name.upper() != "DICOMDIR"
+            return starts_dicom(file.read(DICOM_START))
     except OSError:
         return False
+
+
+def _may_be_slice(path: Path) -> bool:
+    """Whether a file claims to be DICOM, by its name or its first bytes."""
+    suffix, mode = path.suffix.lower(), mode_of(path)
+    # What cannot be looked at may be a slice that is missing here; the reader then says so.
+    if path.name.upper() in _NO_SLICES or (mode and not stat.S_ISREG(mode)):
+        return False
+    return suffix in _SLICE_SUFFIXES or suffix[1:].isdigit() or is_dicom(path)
 
 
 def _series(folder: Path, below: _Below, others: Sequence[LeftOut]) -> FoundCt:
@@ -151,6 +176,7 @@ def _series(folder: Path, below: _Below, others: Sequence[LeftOut]) -> FoundCt:
         paths=tuple(file.path for file in chosen.files),
         salted_id=salted_id(first.series),
         series_number=first.number,
+        slices=chosen.num_slices,
         contrast=contrast_of(first),
         left_out=(*left, *others),
         real_name=chosen.real_name,
@@ -164,13 +190,14 @@ def _file_origin(path: Path, left: Sequence[LeftOut] = ()) -> CtOrigin:
 
 
 def _left_out(kind: str, paths: Sequence[Path]) -> LeftOut:
-    return LeftOut(tuple(paths), f"{len(paths)} {kind}", "no CT image")
+    return LeftOut(tuple(paths), kind, "no CT image")
 
 
 def _refuse_several(folder: Path, below: _Below) -> None:
     names = [path.relative_to(folder).as_posix() for path in below.images]
     if below.series:
-        names.append(f"{sum(map(len, below.series.values()))} DICOM slices")
-    fact = f"holds {len(names)} CTs: {in_words(names[:5])}"
+        count = sum(file.num_slices for files in below.series.values() for file in files)
+        names.append(f"{count} DICOM slices")
+    fact = f"holds {len(names)} images that may be the CT: {in_words(names[:5])}"
     remedy = "pass the one that is meant, or move the others elsewhere"
     raise AmbiguousCt(folder, fact, remedy, reason="several_cts")

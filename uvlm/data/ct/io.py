@@ -18,12 +18,11 @@ from uvlm.data.ct.find import FoundCt, find_ct
 from uvlm.data.ct.formats import metaimage, nifti, nrrd
 from uvlm.data.ct.formats.nifti_affine import affine_of
 from uvlm.data.ct.formats.stored import CONVERT, StoredImage, volume_shape
-from uvlm.data.ct.formats.verified import opened
+from uvlm.data.ct.formats.verified import DICOM_START, opened, starts_dicom
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError, Volume, spacing_of
 from uvlm.files import write_bytes_atomic
 
 _NIFTI: Final = (".nii", ".nii.gz")
-_DICOM_MAGIC_AT: Final = 128
 _IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -126,10 +125,11 @@ def _read_file(path: Path) -> StoredImage:
     if name.endswith((".mha", ".mhd")):
         return metaimage.read_metaimage(path)
     with opened(path) as file:
-        file.seek(_DICOM_MAGIC_AT)
-        if file.read(4) == b"DICM":
-            fact, remedy = "is one DICOM file", "pass the folder of its whole series"
-            raise ReadError(path, fact, remedy, reason="single_slice")
+        is_dicom = starts_dicom(file.read(DICOM_START))
+    if is_dicom:
+        from uvlm.data.ct.formats.dicom import read_file
+
+        return read_file(path)
     fact = "is not a .nii, .nii.gz, .nrrd or .mha file, nor a folder of DICOM files"
     raise ReadError(path, fact, CONVERT, reason="unsupported_format")
 

@@ -20,20 +20,30 @@ from uvlm.environment import SALT
 class LeftOut:
     """Files below a folder that are no part of the CT that was read.
 
-    `what` ("12 slices of series 2, id 1f2e3d4c", "3 .jpg") and `reason` name nobody.
+    `what` ("series 2", ".jpg") and `reason` name nobody; only a series has an id.
     """
 
     paths: tuple[Path, ...]
     what: str
     reason: str
+    salted_id: str = ""
+    slices: int = 0
     real_name: str = ""  # the SeriesInstanceUID and description of a series
 
     def to_json(self, *, names: bool = False) -> dict[str, Any]:
         """Return what was left out and why; with `names`, also which files."""
-        told: dict[str, Any] = {"what": self.what, "reason": self.reason, "files": len(self.paths)}
+        told: dict[str, Any] = {"what": self.what, "id": self.salted_id or None}
+        told |= {"files": len(self.paths), "slices": self.slices or None, "reason": self.reason}
         if names:
             told |= {"name": self.real_name, "paths": [str(path) for path in self.paths]}
         return told
+
+    def to_text(self, *, names: bool = False) -> str:
+        """Say it in a few words."""
+        if not self.salted_id:
+            return f"{len(self.paths)} {self.what} ({self.reason})"
+        name = f", {self.real_name}" if names else ""
+        return f"{self.what} (id {self.salted_id}{name}, {self.slices} slices: {self.reason})"
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ class CtOrigin:
         size = " x ".join(f"{v:.4g}" for v in self.spacing_mm)
         line = f"{what} (id {self.salted_id}{name}), {self.slices} slices, {size} mm (z, y, x)"
         line += "".join(f", {fact}" for fact in self.contrast)
-        left = "; ".join(f"{part.what} ({part.reason})" for part in self.left_out)
+        left = "; ".join(part.to_text(names=names) for part in self.left_out)
         return f"{line}; not read: {left}" if left else line
 
 

@@ -14,7 +14,8 @@ from typing import Final
 import numpy as np
 
 from uvlm.arrays import Array
-from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, slice_header
+from uvlm.data.ct.formats.dicom_frames import check_parts, slice_headers
+from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, read_header
 from uvlm.data.ct.formats.dicom_pixels import read_pixels
 from uvlm.data.ct.formats.stored import AGAIN, StoredImage, volume_shape
 from uvlm.data.ct.grid_rules import check_grid, geometry_error
@@ -28,13 +29,23 @@ _ONE_PLACE_MM: Final = 0.01
 
 def read_series(files: Sequence[CtFile], folder: Path) -> StoredImage:
     """Read the slices of one series, ordered by position."""
-    slices = [slice_header(file) for file in files]
+    check_parts(files, folder)
+    slices = [header for file in files for header in slice_headers(file)]
     _check_alike(slices, folder)
     slices = _ordered(slices, folder)
     affine = _affine(slices, folder)
     check_grid(affine, folder)
     values, slope, inter = _decode(slices, folder)
     return StoredImage(values, affine, slope, inter)
+
+
+def read_file(path: Path) -> StoredImage:
+    """Read one file that holds a whole CT as its frames."""
+    file = read_header(path)
+    if isinstance(file, str) or file.num_frames is None:
+        fact, remedy = "is one DICOM file", "pass the folder of its whole series"
+        raise ReadError(path, fact, remedy, reason="single_slice")
+    return read_series([file], path)
 
 
 def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
@@ -50,11 +61,11 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     for header in slices[1:]:
         if (header.rows, header.columns) != (first.rows, first.columns):
             shapes = f"{first.rows} x {first.columns} and {header.rows} x {header.columns}"
-            raise _mixed(folder, f"mixes slices of {shapes} ({header.path.name})")
+            raise _mixed(folder, f"mixes slices of {shapes} ({header.name})")
         if np.abs(np.subtract(header.orientation, first.orientation)).max() > _TURNED:
-            raise _mixed(folder, f"mixes slices of different directions ({header.path.name})")
+            raise _mixed(folder, f"mixes slices of different directions ({header.name})")
         if not np.allclose(header.pixel_spacing, first.pixel_spacing, rtol=1e-3):
-            raise _mixed(folder, f"mixes pixel spacings ({header.path.name})")
+            raise _mixed(folder, f"mixes pixel spacings ({header.name})")
 
 
 def _ordered(slices: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
@@ -68,7 +79,7 @@ def _ordered(slices: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
     gaps = np.diff(heights)
     twice = np.flatnonzero(gaps < _ONE_PLACE_MM)
     if twice.size:
-        names = f"{ordered[twice[0]].path.name} and {ordered[twice[0] + 1].path.name}"
+        names = f"{ordered[twice[0]].name} and {ordered[twice[0] + 1].name}"
         fact = f"has {twice.size + 1} slices at places that are taken ({names})"
         remedy = "leave one copy, or one phase, in the folder"
         raise ReadError(folder, fact, remedy, reason="duplicate_slices")
@@ -85,12 +96,13 @@ def _check_gaps(ordered: Sequence[SliceHeader], heights: Array, folder: Path) ->
     drift = np.abs(heights - np.linspace(heights[0], heights[-1], len(heights)))
     if wide.size or drift.max() > _UNEVEN * step:
         at = wide[0] if wide.size else int(drift.argmax()) - 1
-        name = ordered[at].path.name
+        name = ordered[at].name
         fact = f"has slices {step:g} mm apart, but {gaps[at]:g} mm after {name}"
         raise ReadError(folder, fact, f"{again} or uneven", reason="missing_slices")
-    # With every second slice gone the gaps are even, but wider than the header says.
-    stated = abs(ordered[0].slice_spacing or 0.0)
-    if stated and abs(stated - step) > _UNEVEN * stated:
+    # With every second slice gone the gaps are even, but wider than the header says. A header that
+    # says more, as of overlapping slices, or that is negative, says nothing of missing ones.
+    stated = ordered[0].slice_spacing or 0.0
+    if stated > 0 and step - stated > _UNEVEN * stated:
         fact = f"states {stated:g} mm between slices, but they lie {step:g} mm apart"
         raise ReadError(folder, fact, again, reason="missing_slices")
 
@@ -119,13 +131,13 @@ def _decode(slices: Sequence[SliceHeader], folder: Path) -> tuple[Array, float, 
     alike = len({(header.slope, header.inter) for header in slices}) == 1
     stack = np.empty((len(slices), first.rows, first.columns), np.uint16 if alike else np.float32)
     dtypes = set()
-    for plane, header in zip(stack, slices, strict=True):
-        pixels = read_pixels(header)
+    for index, pixels in read_pixels(slices):
+        plane, header = stack[index], slices[index]
         if header.slope == 0:
             raise ReadError(header.path, "scales its values by 0", AGAIN, reason="scaling")
         dtypes.add(pixels.dtype)
         if len(dtypes) > 1:
-            raise _mixed(folder, f"mixes signed and unsigned pixels ({header.path.name})")
+            raise _mixed(folder, f"mixes signed and unsigned pixels ({header.name})")
         # One slope cannot scale slices that differ, so those are scaled here.
         plane[...] = pixels.view(np.uint16) if alike else pixels * header.slope + header.inter
     return (stack.view(*dtypes), first.slope, first.inter) if alike else (stack, 1.0, 0.0)

@@ -18,7 +18,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, slice_header
+from uvlm.data.ct.formats.dicom_frames import slice_headers
+from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader
 from uvlm.data.ct.formats.dicom_tags import tag
 from uvlm.data.ct.formats.stored import MIN_EDGE_VOXELS
 from uvlm.data.ct.origin import LeftOut, in_words, salted_id
@@ -47,23 +48,27 @@ class Series:
 
     files: Sequence[CtFile]
 
-    @property
-    def label(self) -> str:
-        """Call it by its number, salted id and size."""
-        first = self.files[0]
+    def left_out(self, reason: str) -> LeftOut:
+        """Say why it was not read; UID and description may identify a patient."""
+        first, paths = self.files[0], tuple(file.path for file in self.files)
         number = f"series {first.number}" if first.number else "a series without a number"
-        return f"{number} (id {salted_id(first.series)}, {len(self.files)} slices)"
+        salted = salted_id(first.series)
+        return LeftOut(paths, number, reason, salted, self.num_slices, self.real_name)
 
     @property
     def real_name(self) -> str:
         """Return what may identify a patient: UID and description."""
-        first = self.files[0]
-        return f"{first.series} {first.description!r}"
+        return f"{self.files[0].series} {self.files[0].description!r}"
 
     @cached_property
     def slices(self) -> list[SliceHeader]:
-        """Headers of the files that have all a slice needs."""
-        return [header for file in self.files if isinstance(header := _header(file), SliceHeader)]
+        """Headers of the slices that have all a slice needs."""
+        return [header for file in self.files for header in _headers(file)]
+
+    @property
+    def num_slices(self) -> int:
+        """How many slices it is said to have, readable or not."""
+        return sum(file.num_slices for file in self.files)
 
     @cached_property
     def places(self) -> list[float]:
@@ -85,12 +90,11 @@ class Series:
 
     def unfit(self) -> str:
         """Say why this cannot be a CT of the chest, if so; a damaged one still can be."""
-        count = len(self.files)
+        count = self.num_slices
         if count < MIN_EDGE_VOXELS:
             return f"fewer than {MIN_EDGE_VOXELS} slices"
         if 2 * len(self.slices) < count:
-            error = next(h for f in self.files if isinstance(h := _header(f), ReadError))
-            return f"no CT slices: each {error.fact}"
+            return "no slices of a CT"
         places = len(self.places)
         if places < MIN_EDGE_VOXELS or count >= _REPEATED * places:
             return f"{count} images of {places} {'place' if places == 1 else 'places'}"
@@ -133,7 +137,7 @@ def choose(series: Sequence[Series], folder: Path) -> tuple[Series, list[LeftOut
         _check_one(series, "examinations", _examination, folder)
         _check_best(series, folder)
     chosen, *others = sorted(series, key=_size)
-    return chosen, left + [_left(one, "fewer slices") for one in others]
+    return chosen, left + [one.left_out("fewer slices") for one in others]
 
 
 def _without(
@@ -143,7 +147,7 @@ def _without(
     good = [one for one, reason in zip(series, reasons, strict=True) if not reason]
     if not good:
         return series
-    left += [_left(one, reason) for one, reason in zip(series, reasons, strict=True) if reason]
+    left += [one.left_out(reason) for one, reason in zip(series, reasons, strict=True) if reason]
     return good
 
 
@@ -176,25 +180,23 @@ def _check_one(
 
 def _check_best(series: Sequence[Series], folder: Path) -> None:
     """Refuse series of nearly as many slices: nothing says which is meant."""
-    most = max(len(one.files) for one in series)
-    equal = [one for one in sorted(series, key=_size) if len(one.files) > _AS_MANY * most]
+    most = max(one.num_slices for one in series)
+    equal = [one for one in sorted(series, key=_size) if one.num_slices > _AS_MANY * most]
     if len(equal) > 1:
-        text = f"holds {len(equal)} equally good series: "
-        fact = text + in_words([one.label for one in equal])
+        fact, named = (
+            f"holds {len(equal)} equally good series: "
+            + in_words([one.left_out("no better").to_text(names=names) for one in equal])
+            for names in (False, True)
+        )
         remedy = "pass a folder with the one that is meant"
-        named = text + in_words([f"{one.label}, {one.real_name}" for one in equal])
         raise AmbiguousCt(folder, fact, remedy, reason="several_series", named=named)
-
-
-def _left(one: Series, reason: str) -> LeftOut:
-    return LeftOut(tuple(file.path for file in one.files), one.label, reason, one.real_name)
 
 
 def _size(one: Series) -> tuple[int, float, str]:
     """Order by slices, then by number, so that the order of the files does not matter."""
     first = one.files[0]
     number = float(first.number) if first.number.lstrip("-").isdigit() else float("inf")
-    return -len(one.files), number, first.series
+    return -one.num_slices, number, first.series
 
 
 def _patient(file: CtFile) -> str:
@@ -207,11 +209,11 @@ def _examination(file: CtFile) -> str:
     return " ".join(parts) if all(parts) else ""
 
 
-def _header(file: CtFile) -> SliceHeader | ReadError:
+def _headers(file: CtFile) -> list[SliceHeader]:
     try:
-        return slice_header(file)
-    except ReadError as error:
-        return error
+        return slice_headers(file)
+    except ReadError:
+        return []
 
 
 def _apart(heights: Sequence[float]) -> list[float]:
