@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.paths import GENERATED, MODELS, REPORTS, manifest
+from pipeline.paths import CLAIMS, GENERATED, MODELS, REPORTS, manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.config import LABEL_KINDS
 from uvlm.data.leaks.fitted_on import check_fits
@@ -11,7 +11,7 @@ from uvlm.evaluation.native_masks import MaskManifests
 
 
 def score(stage: Stage) -> None:
-    """Write reports/metrics.json and reports/per_class.json, if nothing was fitted on test."""
+    """Write metrics, rows per class and claims per case, if nothing was fitted on test."""
     check_fits(manifest("index"), [MODELS / "cls"])
     evaluate(
         stage.params,
@@ -26,6 +26,7 @@ def score(stage: Stage) -> None:
         thresholds=MODELS / "cls" / "thresholds.json",
         out=REPORTS / "metrics.json",
         per_class=REPORTS / "per_class.json",
+        claims=CLAIMS,
         progress=stage.progress.cases,
     )
 

@@ -12,6 +12,7 @@ MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
 MODELS = Path("data/models")
 GENERATED = Path("data/generated")
+CLAIMS = Path("data/claims.json")
 REPORTS = Path("reports")
 
 

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
-from pipeline.paths import GENERATED, QUARANTINE, REPORTS, manifest, state_root
+from pipeline.paths import CLAIMS, GENERATED, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
-from uvlm.evaluation.labelling.phantom import highlight_spans
+from uvlm.evaluation.labeller import get_phrases
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
+from uvlm.store import read_manifest
+from uvlm.text.abnormalities import abnormality_names
 
 TRAININGS = ("train_seg", "train_cls", "train_report")
 
@@ -22,6 +24,7 @@ def summarize(stage: Stage) -> None:
     """Write reports/summary.md, summary.html and figures; complete the MLflow run."""
     assert isinstance(stage.tracker, MlflowTracker)
     record = stage.tracker.record
+    downloaded = read_manifest(manifest("download"))
     facts = {"profile": stage.params.profile, "seed": str(stage.params.seed)}
     facts |= {name: tag for name, tag in record.tags.items() if name in ("git.commit", "git.dirty")}
     inputs = SummaryInputs(
@@ -32,9 +35,11 @@ def summarize(stage: Stage) -> None:
         predictions=GENERATED / "predictions.jsonl",
         metrics=REPORTS / "metrics.json",
         per_class=REPORTS / "per_class.json",
+        claims=CLAIMS,
         quarantine=QUARANTINE,
         histories={name: REPORTS / name / "history.csv" for name in TRAININGS},
-        spans=highlight_spans,
+        phrases=get_phrases(stage.params.evaluate.labeller, abnormality_names(stage.params)),
+        labels_are_read=any(row.source == "labeller" for row in downloaded),
         costs=read_costs(),
         facts=facts | versions(),
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],

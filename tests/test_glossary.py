@@ -35,7 +35,8 @@ ONLY_IN = {
     "likeness": ("uvlm/data/leaks/", "uvlm/data/preprocess.py", "uvlm/data/audit.py"),
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
-        *("pipeline/download.py", "pipeline/train_report.py", "benchmarks/constant_reports.py"),
+        *("pipeline/download.py", "pipeline/train_report.py", "pipeline/summarize.py"),
+        *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -45,7 +46,7 @@ ONLY_IN = {
     "contract": ("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
-        *("uvlm/evaluation/score.py", "uvlm/pages/", "benchmarks/"),
+        *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.evaluation.conftest import reference_without_texts
 from uvlm.arrays import Flags
 from uvlm.evaluation.classification import (
     Confusion,
@@ -14,6 +15,7 @@ from uvlm.evaluation.classification import (
     precision_recall_f1,
     ranking,
 )
+from uvlm.evaluation.scores import class_counts
 
 
 def random_labels(seed: int, cases: int = 40, classes: int = 5) -> tuple[Flags, Flags]:
@@ -105,3 +107,13 @@ def test_deleting_right_answers_never_raises_any_metric(seed: int, deleted: set[
         after = [*precision_recall_f1(summed(labels, fewer)), crg_of(labels, fewer)]
     for old, new in zip(before, after, strict=True):
         assert np.all(np.asarray(new) <= np.asarray(old) + 1e-12)
+
+
+def test_classes_are_counted_by_the_kinds_of_cases_that_they_have() -> None:
+    labels = np.array([[1, 1, 0], [1, 0, 0]], dtype=bool)  # always, once, never
+    assert class_counts(reference_without_texts(labels)) == {
+        "n": 3,
+        "n_positive": 2,
+        "n_both": 1,
+        "without_positives": ["emphysema"],
+    }

@@ -127,6 +127,7 @@ def evaluator(root: Path, params: Params, out: Path) -> Callable[..., dict[str, 
             parts={kind: root / f"{kind}.jsonl" for kind in PARTS},
         )
         inputs |= {"out": out / "metrics.json", "per_class": out / "per_class.json"}
+        inputs |= {"claims": out / "claims.json"}
         return evaluate(params, masks=masks, **inputs)
 
     return evaluate_with

@@ -16,7 +16,7 @@ from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.label_scheme import scheme
 from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.evaluation.evaluate import evaluate
-from uvlm.evaluation.labelling.phantom import highlight_spans
+from uvlm.evaluation.labeller import get_phrases
 from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.files import write_json_atomic
 from uvlm.pages.summary import StageCost, SummaryInputs
@@ -68,6 +68,7 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
         thresholds=root / "thresholds.json",
         out=root / "metrics.json",
         per_class=root / "per_class.json",
+        claims=root / "claims.json",
     )
     refusals = [
         Refusal("train_7_a_1", "a/train_7_a_1.nii.gz", "truncated_gzip", "ends early", "again"),
@@ -86,10 +87,11 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
         predictions=root / "predictions.jsonl",
         metrics=root / "metrics.json",
         per_class=root / "per_class.json",
+        claims=root / "claims.json",
         quarantine=root / "quarantine",
         accounts=[root / "index.json"],
         histories={stage: write_history(root, stage, steps) for stage, steps in stages.items()},
-        spans=highlight_spans,
+        phrases=get_phrases("phantom"),
         costs=[StageCost("download", 14.2, 310.0), *(StageCost(s, 98.7, 912.0) for s in stages)],
         facts={"torch": "2.13.0", "params.yaml sha256": "3f9a2c0be1d4"},
     )

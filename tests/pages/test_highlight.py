@@ -51,6 +51,22 @@ def test_invented_findings_are_marked_as_doubtful() -> None:
     assert 'class="abnormal doubtful"' in highlight(pieces, ["Lung nodule"])
 
 
+def test_a_phrase_that_is_named_without_a_claim_stays_black() -> None:
+    text = "No nodule. Emphysema"
+    pieces = cut_at_spans(text, [(11, 20, "Emphysema")], [(3, 9, "Lung nodule")])
+    html = highlight(pieces, ["Lung nodule"])
+    assert '<span class="named" title="Lung nodule: named, not claimed">nodule</span>' in html
+    assert html.count("<mark") == 1
+
+
+def test_of_two_phrases_that_meet_each_keeps_what_the_first_does_not_take() -> None:
+    pieces = list(cut_at_spans("aorta and coronary", [(0, 5, "Emphysema"), (0, 18, "Atelectasis")]))
+    assert [(piece.text, piece.abnormality) for piece in pieces] == [
+        ("aorta", "Emphysema"),
+        (" and coronary", "Atelectasis"),
+    ]
+
+
 def test_markup_in_generated_text_is_escaped_inside_and_outside_phrases() -> None:
     html = highlight(cut_at_spans("<b>x</b><script>", [(0, 8, '"><script>')]))
     assert "<script" not in html

@@ -21,7 +21,7 @@ from uvlm.files import store_root
 from uvlm.store import rows_by_case
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
-OWN_SECTIONS = ("download", "index", "pseudo_label", "label_maps")
+OWN_SECTIONS = ("profile", "download", "index", "pseudo_label", "label_maps")
 
 
 @pytest.fixture
@@ -53,10 +53,11 @@ def own(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
-    """The profile `folder` with the sizes of the tiny phantoms, and their labeller."""
+    """The profile `folder` with the sizes of the tiny phantoms, and the labeller of patients."""
     document = tiny_document | {key: compose(root, "folder")[key] for key in OWN_SECTIONS}
     document["index"]["max_quarantined_share"] = 0.0
     document["train_seg"]["steps"] = 0
+    document["evaluate"]["labeller"] = compose(root, "folder")["evaluate"]["labeller"]
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(root / "dvc.yaml", folder)
@@ -75,8 +76,6 @@ def test_a_folder_and_a_table_become_a_trained_model(root: Path, project: Path, 
         "UVLM_OWN_DATA": str(own),
     }
     for stage in read_declarations(root).values():
-        if stage.name == "summarize":
-            continue
         run = subprocess.run(
             [sys.executable, *stage.command.split()[1:]],
             cwd=project,
@@ -89,4 +88,10 @@ def test_a_folder_and_a_table_become_a_trained_model(root: Path, project: Path, 
     assert {path: path.read_bytes() for path in own.iterdir()} == before
     metrics = json.loads((project / "reports/metrics.json").read_text())
     assert metrics["n"] == 3  # a fifth of sixteen patients
+    page = (project / "reports/summary.md").read_text()
+    assert "The labeller rules reads the abnormalities" in page
+    assert "phantom" not in page
+    assert "3 scans of 3 patients" in page
+    assert "segmentation was not trained" in page
+    assert "Dice" not in page
     assert (project / "data/models/report/decoder.safetensors").is_file()

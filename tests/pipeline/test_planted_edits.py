@@ -19,7 +19,7 @@ EVERY = set(SCRIPTS)
 TRAININGS = {"train_seg", "train_cls", "train_report"}
 READING_CTS = {"preprocess", "pseudo_label"}
 # Where the table has no labels, where written reports are judged, where they are scored.
-LABELLING = {"download", "train_report", "evaluate"}
+LABELLING = {"download", "train_report", "evaluate", "summarize"}
 PAGES = {"audit", "summarize"}
 
 

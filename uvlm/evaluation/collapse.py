@@ -83,6 +83,7 @@ def rare_recall(reference: Reference, claimed: Flags, training_labels: Flags) ->
     return {
         "names": [reference.names[number] for number in rare],
         "support": int(reference.labels[:, rare].sum()),
+        "n_positive": int(reference.labels[:, rare].any(axis=0).sum()),
         **with_interval("macro_recall", samples["recall"][:, rare].mean(axis=1)),
     }
 

@@ -2,24 +2,28 @@
 
 reports/metrics.json
 
-    n, n_patients, n_missing      test cases, patients, cases without a prediction
+    n, n_patients, n_missing      test scans, patients, scans without a prediction
+    n_empty                       scans whose prediction says nothing, which counts as missing
+    n_cts                         CTs of the test split: a scan may have several reconstructions,
+                                  of which the first is scored
     protocol.*                    which rules gave the numbers
     seg.*                         masks: Dice, distances, lesions detected; see masks.py. Nothing is
                                   measured where `not_computed` says that nothing was predicted
-    cls.*, report.*, oracle.*, baselines.*, collapse.*    see report_document.py
+    cls.*, report.*, oracle.*, baselines.*, collapse.*, classes.*    see report_document.py
     not_learned                   abnormalities that the model does not find
 
 A score has its 95 % patient-bootstrap interval under `<name>_ci`; counts of texts have none.
 
-N test cases, A abnormalities.
+N test scans, A abnormalities.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
 
@@ -33,6 +37,7 @@ from uvlm.evaluation.bootstrap import draw_resamples
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
+from uvlm.evaluation.missing import is_missing
 from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
@@ -43,61 +48,92 @@ from uvlm.files import file_sha256, write_json_atomic
 from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.claims import CaseClaims, write_claims
 from uvlm.text.predictions import has_learned
 
 _NO_MASKS: Final = "segmentation was not trained, so no masks were predicted"
 
 
-def evaluate(
-    params: Params,
-    *,
-    index: Path,
-    masks: MaskManifests,
-    predictions: Path,
-    thresholds: Path | None,
-    out: Path,
-    per_class: Path,
-    progress: CaseProgress | None = None,
-) -> dict[str, Any]:
-    """Score the test split; write `out` (numbers) and `per_class` (one row per class).
+class EvaluatePaths(TypedDict):
+    """What is read, then what is written.
 
     Args:
-        params: the run's parameters.
         index: the cases.
-        masks: manifests of the reference and predicted masks.
         predictions: JSON lines of the generated reports.
         thresholds: JSON of each abnormality's threshold, tuned on validation; None for 0.5.
         out: metrics.json.
-        per_class: per_class.json.
-        progress: told how many masks are measured.
+        per_class: per_class.json, one row per abnormality and per structure.
+        claims: claims.json, what each report claims; see uvlm/text/claims.py.
     """
+
+    index: Path
+    predictions: Path
+    thresholds: Path | None
+    out: Path
+    per_class: Path
+    claims: Path
+
+
+def evaluate(
+    params: Params,
+    *,
+    masks: MaskManifests,
+    progress: CaseProgress | None = None,
+    **paths: Unpack[EvaluatePaths],
+) -> dict[str, Any]:
+    """Score the test split, and write the numbers, a row per class and the claims per case.
+
+    Args:
+        params: the run's parameters.
+        masks: manifests of the reference and predicted masks.
+        progress: told how many masks are measured.
+        **paths: see EvaluatePaths.
+    """
+    index = paths["index"]
     cases = read_index(index)
     reference = _reference(params, cases, index)
-    predicted = read_predictions(predictions, reference.case_ids)
+    predicted = read_predictions(paths["predictions"], reference.case_ids)
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
-    tuned = read_thresholds(thresholds, reference.names)
+    tuned = read_thresholds(paths["thresholds"], reference.names)
     seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
     texts = predicted.reports
     meteor, training = _meteor(params, reference, texts), _training(cases)
     found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
     test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
-    not_drawn = {} if has_learned(predictions, "segmentation") else {"not_computed": _NO_MASKS}
-    if not_drawn:
-        masks = replace(masks, label_maps=None)
+    unmeasured = {}
+    if not has_learned(paths["predictions"], "segmentation"):
+        unmeasured, masks = {"not_computed": _NO_MASKS}, replace(masks, label_maps=None)
     seg, structures = mask_scores(
         params.label_maps, test, validation, masks, reference.resamples, progress
     )
     metrics = {
         **reference.size(predicted.num_missing),
+        "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
+        "n_cts": sum(case.split == "test" for case in cases),
         "protocol": _protocol(params, index),
-        "seg": seg | not_drawn,
+        "seg": seg | unmeasured,
         **found,
         "not_learned": [row["name"] for row in rows if row["not_learned"]],
     }
-    write_json_atomic(out, metrics)
-    write_json_atomic(per_class, {"abnormalities": rows, "structures": structures})
+    write_json_atomic(paths["out"], metrics)
+    write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
+    write_claims(paths["claims"], params.evaluate.labeller, _claims(reference, texts, label))
     return metrics
+
+
+def _claims(reference: Reference, texts: Sequence[str], label: TextLabels) -> list[CaseClaims]:
+    """Name what is true of each case, and what the labeller reads in its two reports."""
+
+    def named(flags: Flags) -> tuple[str, ...]:
+        return tuple(compress(reference.names, flags))
+
+    flags = (reference.labels, label(reference.texts), label(texts))
+    rows = zip(reference.case_ids, *flags, is_missing(texts), strict=True)
+    return [
+        CaseClaims(case, named(true), named(read), None if missing else named(claimed))
+        for case, true, read, claimed, missing in rows
+    ]
 
 
 def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:

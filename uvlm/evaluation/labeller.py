@@ -17,6 +17,7 @@ import numpy.typing as npt
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.known_words import check_language
+from uvlm.text.claims import Phrases
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
 READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
@@ -89,3 +90,18 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
             return LlmLabeller(abnormalities)
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")
+
+
+def get_phrases(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Phrases:
+    """Make what marks the reading of a labeller in a text; `radbert` and `llm` mark nothing."""
+    match name:
+        case "phantom":
+            from uvlm.evaluation.labelling.phantom import highlight_spans
+
+            return Phrases(claimed=highlight_spans)
+        case "rules":
+            from uvlm.evaluation.labelling.phrases import PhraseFinder
+
+            finder = PhraseFinder(get_labeller(name, abnormalities).label, abnormalities)
+            return Phrases(claimed=finder.claimed, named=finder.named)
+    return Phrases()

@@ -23,6 +23,8 @@ def abnormality_rows(
 ) -> list[dict[str, Any]]:
     """One row per class: its support, its scores, and why it does not count as learned.
 
+    A class without a positive case is not judged, as no report could show that it was learned.
+
     Args:
         reference: what is true of the N cases.
         claimed: (N, A) what the generated reports claim.
@@ -54,7 +56,9 @@ def _prf(prefix: str, labels: Flags, claimed: Flags, resamples: Resamples) -> Sa
 
 
 def _shortcomings(row: dict[str, Any]) -> list[str]:
-    reasons = []
+    reasons: list[str] = []
+    if not row["support"]:
+        return reasons
     if row["report_f1"] < LEARNED_F1:
         reasons.append(f"report F1 {row['report_f1']:.2f} is below {LEARNED_F1}")
     auroc = row.get("cls_auroc")

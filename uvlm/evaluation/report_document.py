@@ -6,6 +6,7 @@ never looks at the image
 oracle         the reference reports through the labeller: the ceiling
 baselines      what costs nothing; empty without training reports
 collapse       whether the reports depend on the CT; empty without training reports
+classes        how many classes the macro values above run over
 abnormalities  one row per class
 """
 
@@ -63,5 +64,6 @@ def report_document(
         "oracle": with_intervals(scores.label_samples(reference, label(reference.texts))),
         "baselines": {k: scores.report_scores(reference, *v) for k, v in baselines.items()},
         "collapse": collapse,
+        "classes": scores.class_counts(reference),
         "abnormalities": abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds),
     }

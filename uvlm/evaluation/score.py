@@ -11,6 +11,7 @@
                      the classifier where the predictions tell what it says
     collapse.*       with training reports only; see collapse.py
     cls.*            with probabilities only
+    classes.*        how many classes the macro values run over
     abnormalities    one row per class
     compare.*        with a second set of predictions: differences on the same resamples
 
@@ -118,6 +119,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
             seen = replace(seen, nearest=())  # they name cases of another training split
     meteor = _meteor(request, reference, texts)
     found = report_document(reference, texts, label, seen, training, meteor, request.seed)
+    optional = ("collapse", "cls", "classes", "abnormalities")
     pairs = zip(reference.case_ids, predicted.predictions, strict=True)
     missing = [case for case, prediction in pairs if prediction is None]
     return {
@@ -133,7 +135,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
         "report": found["report"],
         "oracle": found["oracle"],
         "baselines": {**_constant_claims(reference), **found["baselines"]},
-        **{key: found[key] for key in ("collapse", "cls", "abnormalities") if found[key]},
+        **{key: found[key] for key in optional if found[key]},
         **({"compare": _compared(reference, texts, compared, label)} if compared else {}),
     }
 

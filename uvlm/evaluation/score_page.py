@@ -94,11 +94,21 @@ def _reports(document: Mapping[str, Any]) -> str:
     for label, scores in sets:
         cells = (number(scores, key, with_range=key in _WITH_RANGE) for key, _ in _COLUMNS)
         rows.append([label, *cells])
-    lines = [aligned(rows)]
+    lines = [aligned(rows), _macro(document["classes"])]
     if "above_trivial" in document["report"]:
         above = number(document["report"], "above_trivial")
         lines.append(f"macro-F1 above the best that never looks at an image: {above}")
     return "\n".join(lines)
+
+
+def _macro(classes: Mapping[str, Any]) -> str:
+    """Say over how many classes the macro values run."""
+    total, positive = classes["n"], classes["n_positive"]
+    line = f"macro values are means over {total} classes"
+    if positive == total:
+        return line
+    bound = f"F1 is at most {positive / total:.3f}, also for the references"
+    return f"{line}; {total - positive} without a positive reference count as 0,\nso {bound}"
 
 
 def _protocols(document: Mapping[str, Any]) -> str:
@@ -122,7 +132,8 @@ def _protocols(document: Mapping[str, Any]) -> str:
 def _classes(document: Mapping[str, Any]) -> str:
     rows = [["abnormality", "n", "precision", "recall", "F1"]]
     for row in document["abnormalities"]:
-        cells = [number(row, f"report_{key}") for key in ("precision", "recall", "f1")]
+        known = row if row["support"] else {}  # nothing is defined without a positive reference
+        cells = [number(known, f"report_{key}") for key in ("precision", "recall", "f1")]
         rows.append([row["name"], str(row["support"]), *cells])
     return aligned(rows)
 
@@ -132,7 +143,11 @@ def _classifier(document: Mapping[str, Any]) -> str:
     titles = {"macro-F1 at 0.5": "macro_f1", f"macro-F1 at {thresholds}": "macro_f1_tuned"}
     if thresholds == "0.5":
         titles = {"macro-F1 at 0.5": "macro_f1"}
-    titles |= {"macro-AUROC": "macro_auroc", "macro-AUPRC": "macro_auprc"}
+    classes = document["classes"]
+    titles |= {
+        f"macro-AUROC, {classes['n_both']} classes with positives and negatives": "macro_auroc"
+    }
+    titles |= {f"macro-AUPRC, {classes['n_positive']} classes with positives": "macro_auprc"}
     rows = [[title, number(scores, name)] for title, name in titles.items()]
     return aligned([["probabilities", ""], *rows])
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,22 @@ def per_class_samples(labels: Flags, claimed: Flags, resamples: Resamples) -> Sa
     """Precision, recall and F1 of each class, each (1 + R, A)."""
     counts = Confusion(*map(resamples.sums, Confusion.per_case(labels, claimed)))
     return dict(zip(("precision", "recall", "f1"), precision_recall_f1(counts), strict=True))
+
+
+def class_counts(reference: Reference) -> dict[str, Any]:
+    """Count the classes that macro values run over.
+
+    F1, precision and recall run over all; one without a positive case counts as 0, so that not even
+    a perfect report reaches more than `n_positive / n`. AUROC runs over `n_both`, AUPRC over
+    `n_positive`.
+    """
+    positives = reference.labels.sum(axis=0)
+    return {
+        "n": len(reference.names),
+        "n_positive": int((positives > 0).sum()),
+        "n_both": int(((positives > 0) & (positives < len(reference.labels))).sum()),
+        "without_positives": [*compress(reference.names, positives == 0)],
+    }
 
 
 def label_samples(reference: Reference, claimed: Flags) -> Samples:

@@ -49,17 +49,20 @@ _STYLE: Final[Any] = {
 def draw_figures(
     histories: Mapping[str, History],
     rows: Sequence[Mapping[str, Any]],
-    masked: MaskedSlice,
+    masked: MaskedSlice | None,
     classes: LabelScheme,
 ) -> dict[str, bytes]:
-    """Draw every figure in our style, as a PNG by name; matplotlib's defaults stay as they are."""
+    """Draw every figure in our style, as a PNG by name; matplotlib's defaults stay as they are.
+
+    The slice is drawn without masks too, as DVC expects each picture: it says that there are none.
+    """
     import matplotlib as mpl
 
     with mpl.rc_context(_STYLE):
         figures = {
             "training_curves": _training_curves(histories),
             "f1_by_abnormality": _f1_bars(rows),
-            "slice": _slice_masks(masked, classes),
+            "slice": _slice_masks(masked, classes) if masked else _no_masks(),
         }
     return {name: png_of(figure, 160) for name, figure in figures.items()}
 
@@ -82,6 +85,8 @@ def _training_curves(histories: Mapping[str, History]) -> Figure:
     for column, (stage, history) in enumerate(histories.items()):
         losses = {name: points for name, points in history.items() if name.endswith("loss")}
         scores = {n: points for n, points in history.items() if "val_" in n and n not in losses}
+        if not any(history.values()):
+            axes[0, column].text(0.5, 0.5, "no steps", transform=axes[0, column].transAxes)
         _draw_lines(axes[0, column], losses, marker="")
         _draw_lines(axes[1, column], scores, marker="o")
         axes[0, column].set_title(stage)
@@ -94,7 +99,7 @@ def _training_curves(histories: Mapping[str, History]) -> Figure:
 
 def _f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Draw the F1 of every abnormality in the reports and by the classifier, best report first."""
-    ordered = sorted(rows, key=lambda row: (row["report_f1"], row.get("cls_f1_tuned") or 0.0))
+    ordered = sorted(rows, key=_place_of_bar)
     figure = new_figure(9.6, 0.9 + 0.34 * len(ordered))
     axes = figure.subplots()
     places = np.arange(len(ordered))
@@ -103,17 +108,30 @@ def _f1_bars(rows: Sequence[Mapping[str, Any]]) -> Figure:
     axes.barh(places + 0.19, classifier, 0.36, color=GREY, label="classifier, tuned threshold")
     axes.barh(places - 0.19, report, 0.36, color=BLUE, label="generated report")
     for place, row in zip(places, ordered, strict=True):
-        axes.text(row["report_f1"] + 0.008, place - 0.19, f"{row['report_f1']:.2f}", va="center")
+        said = f"{row['report_f1']:.2f}" if row["support"] else "no positive scan"
+        axes.text(row["report_f1"] + 0.008, place - 0.19, said, va="center")
     names = [
         f"{row['name']}{' ✕' * bool(row['not_learned'])}  (n={row['support']})" for row in ordered
     ]
     axes.set_yticks(places, names, color=INK)
     axes.set_xlim(0, 1.06)
     axes.set_ylim(-0.6, len(ordered) - 0.4)
-    axes.set_xlabel("F1 on the test split   (✕ not learned)")
+    axes.set_xlabel("F1 on the test split   (n positive scans, ✕ not learned)")
     axes.grid(axis="x")
     axes.set_axisbelow(True)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    return figure
+
+
+def _place_of_bar(row: Mapping[str, Any]) -> tuple[bool, float, float]:
+    """Sort what is not judged first, which is the bottom, then the worst."""
+    return row["support"] > 0, row["report_f1"], row.get("cls_f1_tuned") or 0.0
+
+
+def _no_masks() -> Figure:
+    """Say in place of a slice that there is none."""
+    figure = new_figure(9.6, 0.6)
+    figure.text(0.5, 0.5, "no masks to show", ha="center", va="center", color=INK)
     return figure
 
 

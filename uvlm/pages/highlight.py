@@ -1,19 +1,19 @@
 """Reports in colour: one colour per abnormality, the same on every page; normal text stays black.
 
+A phrase that names an abnormality without claiming it stays black too, on a dotted line.
+
 Generated text is untrusted: whatever becomes HTML is escaped by `Markup.format`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
-
-Span = tuple[int, int, str]  # start, end, abnormality
-Spans = Callable[[str], Sequence[Span]]
+from uvlm.text.claims import Span
 
 # Dark enough to read on white (contrast of at least 4.5) and easy to tell apart.
 _COLOURS: Final = (
@@ -32,6 +32,7 @@ class Piece(NamedTuple):
 
     text: str
     abnormality: str | None
+    is_claimed: bool = True
 
 
 def colour_of(abnormality: str) -> str:
@@ -39,15 +40,27 @@ def colour_of(abnormality: str) -> str:
     return _COLOUR_BY_NAME.get(abnormality, _OTHER)
 
 
-def cut_at_spans(text: str, spans: Sequence[Span]) -> Iterator[Piece]:
-    """Cut a text at its spans; the pieces join to the text. A span inside another is ignored."""
+def cut_at_spans(text: str, spans: Sequence[Span], named: Sequence[Span] = ()) -> Iterator[Piece]:
+    """Cut a text at its spans; the pieces join to the text. Of two that meet, the first wins.
+
+    Args:
+        text: the report.
+        spans: phrases that claim an abnormality.
+        named: phrases that name one without claiming it; where they meet a claim, it wins.
+    """
     done = 0
-    for start, end, abnormality in sorted(spans):
-        if start < done:
+    free = [
+        (start, end, abnormality, False)
+        for start, end, abnormality in named
+        if not any(a < end and start < b for a, b, _ in spans)
+    ]
+    for start, end, abnormality, is_claimed in sorted([*((*s, True) for s in spans), *free]):
+        start = max(start, done)
+        if start >= end:
             continue
         if start > done:
             yield Piece(text[done:start], None)
-        yield Piece(text[start:end], abnormality)
+        yield Piece(text[start:end], abnormality, is_claimed)
         done = end
     if done < len(text):
         yield Piece(text[done:], None)
@@ -61,6 +74,9 @@ def highlight(pieces: Iterable[Piece], doubtful: Collection[str] = ()) -> Markup
 def _html(piece: Piece, doubtful: Collection[str]) -> Markup:
     if piece.abnormality is None:
         return Markup("{}").format(piece.text)
+    if not piece.is_claimed:
+        title = f"{piece.abnormality}: named, not claimed"
+        return Markup('<span class="named" title="{}">{}</span>').format(title, piece.text)
     return Markup('<mark class="{}" style="--hue:{}" title="{}">{}</mark>').format(
         "abnormal doubtful" if piece.abnormality in doubtful else "abnormal",
         colour_of(piece.abnormality),

@@ -3,6 +3,8 @@
 <out>/summary.md      numbers and reports for the terminal and the repository's web page
 <out>/summary.html    the same with figures embedded; opens offline, prints on A4
 <out>/figures/*.png   training_curves, f1_by_abnormality, slice
+
+A number or a picture of a part that has not learned anything is left out, and the page says so.
 """
 
 from __future__ import annotations
@@ -10,22 +12,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, scored_cases
-from uvlm.data.label_scheme import scheme
+from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.errors import DataError
 from uvlm.files import write_bytes_atomic, write_text_atomic
-from uvlm.pages import mask_tables, tables
-from uvlm.pages.examples import choose_examples
+from uvlm.pages import mask_tables, remarks, tables
+from uvlm.pages.examples import Example, choose_examples
 from uvlm.pages.figures import draw_figures, read_history
-from uvlm.pages.highlight import Piece, Spans, colour_of, highlight
+from uvlm.pages.highlight import Piece, colour_of, highlight
 from uvlm.pages.html import png_url, render
-from uvlm.pages.slices import choose_slice
+from uvlm.pages.slices import MaskedSlice, choose_slice
 from uvlm.store import read_quarantine
-from uvlm.text.predictions import load_predictions
+from uvlm.text.claims import Phrases, load_claims
+from uvlm.text.predictions import has_learned, load_predictions
 
 DISCLAIMER = (
     "Unreviewed research draft. Every report, probability and mask here was made by a program and "
@@ -59,9 +63,11 @@ class SummaryInputs:
         predictions: predictions JSONL.
         metrics: reports/metrics.json.
         per_class: reports/per_class.json.
+        claims: data/claims.json.
         quarantine: folder of quarantine files, one per stage.
         histories: history.csv of each training, in order.
-        spans: marks the phrases of a report that state an abnormality.
+        phrases: marks what the run's labeller reads in a report.
+        labels_are_read: the labels come from that labeller too, for want of a table.
         costs: seconds and memory of each stage, in order.
         facts: versions, hashes and the like, shown unchanged.
         accounts: JSON files whose `accounts` say what became of the rows of each table.
@@ -74,9 +80,11 @@ class SummaryInputs:
     predictions: Path
     metrics: Path
     per_class: Path
+    claims: Path
     quarantine: Path
     histories: Mapping[str, Path]
-    spans: Spans
+    phrases: Phrases
+    labels_are_read: bool = False
     costs: Sequence[StageCost] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
     accounts: Sequence[Path] = ()
@@ -86,16 +94,14 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     """Draw the figures and write summary.md and summary.html in `out`."""
     cases = read_index(inputs.index)
     test = scored_cases(cases)
+    examples = _examples(params, inputs, test)
     metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
-    manifests = inputs.preprocess, inputs.label_maps, inputs.generated_masks
-    masked = choose_slice([case.case_id for case in test], classes, *manifests)
+    masked = _masked_slice(inputs, test, classes)
     histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
     figures = draw_figures(histories, per_class["abnormalities"], masked, classes)
     for name, picture in figures.items():
         write_bytes_atomic(out / "figures" / f"{name}.png", picture)
-    reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
-    examples = choose_examples(test, reports, inputs.spans, params.summarize.num_examples)
     urls = {name: png_url(picture) for name, picture in figures.items()}
     page = _page(params, inputs, cases, metrics, per_class)
     page |= {"examples": examples, "slice": masked, "figures": urls}
@@ -103,6 +109,22 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     markdown = render("summary.md.j2", page, md=_markdown, md_pieces=_markdown_pieces)
     write_text_atomic(out / "summary.html", html)
     write_text_atomic(out / "summary.md", markdown)
+
+
+def _masked_slice(
+    inputs: SummaryInputs, test: Sequence[Case], classes: LabelScheme
+) -> MaskedSlice | None:
+    """Choose the slice to draw; None where there are no masks to show."""
+    if not has_learned(inputs.predictions, "segmentation"):
+        return None
+    manifests = inputs.preprocess, inputs.label_maps, inputs.generated_masks
+    return choose_slice([case.case_id for case in test], classes, *manifests)
+
+
+def _examples(params: Params, inputs: SummaryInputs, test: Sequence[Case]) -> list[Example]:
+    reports = {p.case_id: p.report for p in load_predictions(inputs.predictions)}
+    claims, count = load_claims(inputs.claims)[1], params.summarize.num_examples
+    return choose_examples(test, reports, claims, inputs.phrases, count)
 
 
 def _page(
@@ -122,22 +144,59 @@ def _page(
         "disclaimer": DISCLAIMER,
         "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
         "metrics": metrics,
+        **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
         "score_tables": tables.score_tables(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
         "classifier": tables.classifier_numbers(metrics),
-        "collapse": tables.collapse_rows(metrics["collapse"]),
+        "collapse": tables.collapse_rows(metrics["collapse"], can_swap=metrics["n_patients"] > 1),
         "class_columns": [label for _, label in tables.CLASS_COLUMNS],
-        "abnormalities": sorted(rows, key=lambda row: (-row["report_f1"], row["name"])),
+        "abnormalities": sorted(rows, key=_by_f1),
+        "plural": remarks.plural,
         "legend": [row["name"] for row in rows],
         "not_learned": [row for row in rows if row["not_learned"]],
-        "detection": mask_tables.detection_rows(metrics["seg"]["detection"]),
-        "structures": {
-            kind: mask_tables.structure_rows(per_class["structures"], kind)
-            for kind in ("lesion", "anatomy")
-        },
+        **_mask_tables(metrics["seg"], per_class["structures"]),
         "splits": tables.count_splits(cases),
+        **_provenance(inputs),
+    }
+
+
+def _by_f1(row: dict[str, Any]) -> tuple[bool, float, str]:
+    """Sort the best first, and what is not judged last."""
+    return not row["support"], -row["report_f1"], row["name"]
+
+
+def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Say what the numbers and colours of this run mean."""
+    labeller = metrics["protocol"]["labeller"]
+    return {
+        "size": remarks.size_of_test(metrics),
+        "missing": remarks.missing_remark(metrics),
+        "untrained": remarks.untrained_remarks(partial(has_learned, inputs.predictions)),
+        "labels_remark": remarks.labels_remark(labeller, labels_are_read=inputs.labels_are_read),
+        "macro_remark": remarks.macro_remark(
+            metrics["classes"], has_probabilities=bool(metrics["cls"])
+        ),
+        "learned_remark": remarks.learned_remark(metrics["classes"]),
+        "is_marked": inputs.phrases.claimed is not None,
+        "marks_remark": remarks.marks_remark(labeller, inputs.phrases),
+    }
+
+
+def _mask_tables(seg: dict[str, Any], structures: list[dict[str, Any]]) -> dict[str, Any]:
+    """Arrange the scores of the masks; `seg` is empty where none are shown."""
+    return {
+        "detection": mask_tables.detection_rows(seg.get("detection", {})),
+        "structures": {
+            kind: mask_tables.structure_rows(structures, kind) for kind in ("lesion", "anatomy")
+        },
+    }
+
+
+def _provenance(inputs: SummaryInputs) -> dict[str, Any]:
+    """List what became of the rows, what was refused, what it cost and what it was made with."""
+    return {
         "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
         "quarantine": [
             (path.stem, refusal)
@@ -159,8 +218,8 @@ def _markdown(text: object) -> str:
 
 
 def _markdown_pieces(pieces: Sequence[Piece]) -> str:
-    """Write a report with its abnormal phrases in bold."""
-    marks = ("**" if piece.abnormality else "" for piece in pieces)
+    """Write a report with the phrases that claim an abnormality in bold."""
+    marks = ("**" if piece.abnormality and piece.is_claimed else "" for piece in pieces)
     return "".join(f"{m}{_markdown(p.text)}{m}" for m, p in zip(marks, pieces, strict=True))
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from uvlm.config import TRIVIAL
 from uvlm.data.cases import SPLITS, Case
+from uvlm.pages.remarks import plural
 
 _DASH: Final = "\u2013"
 Columns = tuple[tuple[str, str], ...]
@@ -110,11 +111,15 @@ def number_at(scores: Mapping[str, Any], name: str) -> Number:
 
 
 def headlines(metrics: Mapping[str, Any], goals: Mapping[str, float]) -> list[Headline]:
-    """Pick the numbers a reader looks for first; `goals` holds minima by dotted name."""
+    """Pick the numbers a reader looks for first; `goals` holds minima by dotted name.
+
+    A number whose section is not there is left out.
+    """
     keys = ((name.split("."), name, label) for name, label in _HEADLINES)
     return [
         Headline(label, number_at(metrics[section], key), goals.get(name))
         for (section, key), name, label in keys
+        if metrics[section] and "not_computed" not in metrics[section]
     ]
 
 
@@ -172,8 +177,13 @@ def meteor_line(report: Mapping[str, Any]) -> str:
     return f"METEOR of this model: {corpus}; mean over reports {each.text} ({each.range})."
 
 
-def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """List what the collapse audit found: title, the model, the reference reports."""
+def collapse_rows(audit: Mapping[str, Any], *, can_swap: bool = True) -> list[tuple[str, str, str]]:
+    """List what the collapse audit found: title, the model, the reference reports.
+
+    Args:
+        audit: metrics.json's section.
+        can_swap: whether another patient's CT is there to swap with.
+    """
     distinct, copied, swapped = audit["distinct"], audit["memorised"], audit["image_shuffle"]
     rows = [
         (title, f"{section[key]:{form}}", f"{section[f'reference_{key}']:{form}}")
@@ -186,8 +196,13 @@ def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             ("reports with 50 words in a row from training", copied, "long_copy_share", ".3f"),
         )
     ]
+    rare = audit["rare"]
+    count, positive = len(rare["names"]), rare["n_positive"]
+    of_them = "" if positive == count else f", {positive} of them with a positive test scan"
+    rarest = f"recall of the rarest third of the abnormalities ({plural(count, 'class')}{of_them})"
+    swapped = swapped if can_swap else {}
     measured = (
-        ("recall of the rarest third of the abnormalities", audit["rare"], "macro_recall"),
+        (rarest, rare, "macro_recall"),
         ("macro-F1 when every CT is another patient's", swapped, "macro_f1"),
         ("macro-F1 lost by that", swapped, "macro_f1_lost"),
         ("reports that change with the CT", swapped, "changed_share"),
@@ -199,8 +214,12 @@ def collapse_rows(audit: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def class_numbers(row: Mapping[str, Any]) -> list[Number]:
-    """List the scores of one abnormality in the order of CLASS_COLUMNS."""
-    return [number_at(row, key) for key, _ in CLASS_COLUMNS]
+    """List the scores of one abnormality in the order of CLASS_COLUMNS.
+
+    None is defined without a positive scan; the zeros that stand for them in macro values would
+    read as failures.
+    """
+    return [number_at(row, key) if row["support"] else Number(None) for key, _ in CLASS_COLUMNS]
 
 
 def count_splits(cases: Sequence[Case]) -> list[dict[str, Any]]:
@@ -217,6 +236,7 @@ def count_splits(cases: Sequence[Case]) -> list[dict[str, Any]]:
 
 
 def positives_by_split(cases: Sequence[Case], number: int) -> dict[str, int]:
-    """Count the cases of each split that show abnormality `number`."""
-    found = Counter(case.split for case in cases if case.abnormalities[number])
+    """Count the scans of each split that show abnormality `number`, whatever is made of them."""
+    positive = {case.scan_id: case.split for case in cases if case.abnormalities[number]}
+    found = Counter(positive.values())
     return {split: found[split] for split in SPLITS}
