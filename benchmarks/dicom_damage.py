@@ -85,6 +85,64 @@ DETECTABLE: Final[dict[str, FolderDamage]] = {
 }
 
 
+def lose_frame(folder: Path, generator: np.random.Generator) -> None:
+    """Lose a frame of a multi-frame file that is neither the first nor the last, pixels and all."""
+
+    def shorter(dataset: FileDataset) -> None:
+        index = int(generator.integers(1, dataset.NumberOfFrames - 1))
+        size = 2 * dataset.Rows * dataset.Columns
+        pixels = dataset.PixelData
+        dataset.PixelData = pixels[: index * size] + pixels[(index + 1) * size :]
+        del dataset.PerFrameFunctionalGroupsSequence[index]
+        dataset.NumberOfFrames -= 1
+
+    _change(_any(folder, generator), shorter)
+
+
+def lose_description(folder: Path, generator: np.random.Generator) -> None:
+    """Lose what is said of one frame, but not its pixels."""
+
+    def shorter(dataset: FileDataset) -> None:
+        del dataset.PerFrameFunctionalGroupsSequence[
+            int(generator.integers(dataset.NumberOfFrames))
+        ]
+
+    _change(_any(folder, generator), shorter)
+
+
+def move_frame(folder: Path, generator: np.random.Generator) -> None:
+    """Put a frame where its neighbour is."""
+
+    def moved(dataset: FileDataset) -> None:
+        index = int(generator.integers(1, dataset.NumberOfFrames))
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        taken = groups[index - 1].PlanePositionSequence[0].ImagePositionPatient
+        groups[index].PlanePositionSequence[0].ImagePositionPatient = taken
+
+    _change(_any(folder, generator), moved)
+
+
+def another_stack(folder: Path, generator: np.random.Generator) -> None:
+    """Make one frame part of another stack."""
+
+    def restacked(dataset: FileDataset) -> None:
+        index = int(generator.integers(dataset.NumberOfFrames))
+        groups = dataset.PerFrameFunctionalGroupsSequence[index]
+        groups.FrameContentSequence[0].StackID = "2"
+
+    _change(_any(folder, generator), restacked)
+
+
+ENHANCED: Final[dict[str, FolderDamage]] = {
+    "one frame missing": lose_frame,
+    "one frame without description": lose_description,
+    "one frame at the place of another": move_frame,
+    "one frame of another stack": another_stack,
+    "more rows than pixels": another_shape,
+    "cut": in_one_slice(damage.cut),
+}
+
+
 def _read(path: Path) -> FileDataset:
     return dcmread(path)
 

@@ -55,6 +55,7 @@ def plan() -> Iterator[Base]:
         yield _phantom(name, SMALL, _text("compressed .mha, .nrrd", 1.0))
     for name in ("DICOM, explicit", "DICOM, jpeg_lossless"):
         yield _phantom(name, SMALL, _dicom(name))
+    yield _phantom("Enhanced CT, explicit", SMALL, _enhanced())
     yield from _real()
     large = "8.8 MB "
     yield _phantom("nii.gz, SimpleITK", LARGE, _nifti(f"{large}nii.gz", 1.0, both_forms=True))
@@ -157,6 +158,11 @@ def _dicom(name: str) -> list[Cell]:
     ]
     flips = dicom_damage.in_one_slice(dicom_damage.flip_pixels)
     return [*cells, Cell(f"{name}: bit of the pixels", _to_folder(flips), 40, detectable=False)]
+
+
+def _enhanced() -> list[Cell]:
+    kinds = dicom_damage.ENHANCED.items()
+    return [Cell(f"Enhanced CT: {kind}", _to_folder(act), 20) for kind, act in kinds]
 
 
 def _edits(label: str) -> list[Cell]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
+from benchmarks.dicom_enhanced import write_enhanced
 from benchmarks.dicom_series import SYNTAXES, write_series
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import AxisOrder, Volume
@@ -98,6 +99,23 @@ def as_dicom(syntax: str) -> Write:
     return write
 
 
+def as_enhanced(syntax: str, *, in_order: bool) -> Write:
+    """Write one multi-frame file; SimpleITK keeps the order of the frames, whatever it is."""
+
+    def write(folder: Path, volume: Volume) -> Path:
+        whole = Volume(np.maximum(volume.array, -1024).astype(np.int16), volume.affine)
+        numbers = np.arange(len(volume.array))
+        # Upwards along the normal of the slices, as a series is read.
+        rise, down, along = volume.affine[:3, :3].T
+        order = numbers if np.cross(along, down) @ rise > 0 else numbers[::-1]
+        order = order if in_order else np.random.default_rng(0).permutation(order)
+        path = folder / "enhanced" / "ct"
+        write_enhanced(path, whole, syntax=syntax, order=order.tolist())
+        return folder / "enhanced"
+
+    return write
+
+
 WRITERS: Final[dict[str, Write]] = {
     "nii.gz, ours": by_us,
     "nii.gz, nibabel int16": by_nibabel("ct.nii.gz"),
@@ -111,6 +129,8 @@ WRITERS: Final[dict[str, Write]] = {
     "nrrd, gzip": by_simpleitk("ct.nrrd", compressed=True),
     "nrrd, raw": by_simpleitk("ct.nrrd", compressed=False),
     **{f"DICOM, {syntax}": as_dicom(syntax) for syntax in SYNTAXES},
+    "Enhanced CT, explicit": as_enhanced("explicit", in_order=True),
+    "Enhanced CT, jpeg_lossless": as_enhanced("jpeg_lossless", in_order=False),
 }
 
 

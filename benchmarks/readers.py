@@ -128,8 +128,10 @@ def _by_simpleitk(path: Path) -> Image:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     if path.is_dir():
         series = sitk.ImageSeriesReader()
-        series.SetFileNames(series.GetGDCMSeriesFileNames(str(path)))
-        image = series.Execute()
+        names = series.GetGDCMSeriesFileNames(str(path))
+        series.SetFileNames(names)
+        # As a series of one file, frames would become a fourth axis.
+        image = sitk.ReadImage(names[0]) if len(names) == 1 else series.Execute()
     else:
         image = sitk.ReadImage(str(path))
     affine = np.eye(4)

@@ -1,18 +1,20 @@
-"""NRRD with its voxels in the same file, raw or gzip.
+"""NRRD with its voxels in the same file: raw, gzip, bzip2 or text.
 
-NRRD lists x first; its directions are rows for x, y and z in the named space.
+NRRD lists x first; its directions are rows for x, y and z in the named space. An axis that is
+`none` has no direction: it is not in space and must have the length 1.
 """
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, Literal
 
 import numpy as np
 
+from uvlm.arrays import Array
 from uvlm.data.ct.formats import stored, text_header
-from uvlm.data.ct.formats.verified import inflate, opened, read_exactly
+from uvlm.data.ct.formats.verified import Kind, inflate, opened, read_exactly
 from uvlm.data.ct.grid_rules import check_grid
 from uvlm.data.ct.volume import Affine, ReadError
 
@@ -35,8 +37,13 @@ _SIGNS_TO_LPS: Final = {
     "left-anterior-superior": (1, -1, 1), "las": (1, -1, 1),
 }  # fmt: skip
 _NUMBER: Final = r"[^(),\s]+"
-_VECTOR: Final = re.compile(rf"\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
+_UNIT: Final = re.compile(r'"([^"]*)"')
+_VECTOR: Final = re.compile(rf"none|\(\s*({_NUMBER})\s*,\s*({_NUMBER})\s*,\s*({_NUMBER})\s*\)")
 _KINDS: Final = ("domain", "space", "none", "???", "list", "time")
+_KIND_BY_ENCODING: Final[dict[str, Kind | Literal["raw", "text"]]] = {
+    "raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2",
+    "ascii": "text", "text": "text", "txt": "text",
+}  # fmt: skip
 _SKIPS: Final = ("line skip", "lineskip", "byte skip", "byteskip")
 
 
@@ -45,12 +52,21 @@ def read_nrrd(path: Path) -> stored.StoredImage:
     with opened(path) as file:
         fields = _header(file, path)
         layout = _layout(fields)
-        shape = stored.volume_shape(layout.shape, path)
-        affine = _affine(fields)
-        check_grid(affine, path)
-        is_raw = fields.choice("encoding", "", "raw", "gzip", "gz") == "raw"
-        payload = (read_exactly if is_raw else inflate)(file, layout.num_bytes, path)
-    return stored.StoredImage(layout.array(payload).reshape(shape[::-1]), affine)
+        shape, affine = _grid(fields, layout)
+        values = _voxels(file, fields, layout)
+    return stored.StoredImage(values.reshape(shape[::-1]), affine)
+
+
+def _voxels(file: BinaryIO, fields: text_header.Fields, layout: stored.Layout) -> Array:
+    encoding = fields.text("encoding").lower()
+    if encoding == "hex":
+        fields.refuse_unread("encoding")
+    kind = _KIND_BY_ENCODING[fields.choice("encoding", "", *_KIND_BY_ENCODING)]
+    if kind == "text":
+        return text_header.read_numbers(file, layout, fields.path)
+    if kind == "raw":
+        return layout.array(read_exactly(file, layout.num_bytes, fields.path))
+    return layout.array(inflate(file, layout.num_bytes, fields.path, kind))
 
 
 def _header(file: BinaryIO, path: Path) -> text_header.Fields:
@@ -68,7 +84,8 @@ def _header(file: BinaryIO, path: Path) -> text_header.Fields:
             text_header.add_field(values, name, text, path)
     fields = text_header.Fields(path, values)
     for name in _SKIPS:
-        fields.choice(name, "0", "0")
+        if fields.values.get(name, "0") != "0":
+            fields.refuse_unread(name)
     return fields
 
 
@@ -78,7 +95,7 @@ def _layout(fields: text_header.Fields) -> stored.Layout:
         fact = f"has voxel type {name!r}, not one number a voxel"
         stored.refuse_voxel_type(fields.path, fact)
     dtype: np.dtype[Any] = np.dtype(_CODE_BY_NAME[name])
-    if dtype.itemsize > 1:
+    if dtype.itemsize > 1 and fields.text("encoding").lower() not in ("ascii", "text", "txt"):
         fields.text("endian")
         order = fields.choice("endian", "", "little", "big")
         dtype = dtype.newbyteorder("<" if order == "little" else ">")
@@ -91,27 +108,40 @@ def _layout(fields: text_header.Fields) -> stored.Layout:
     return layout
 
 
-def _affine(fields: text_header.Fields) -> Affine:
-    """Build the affine from the space, its directions and its origin."""
+def _grid(fields: text_header.Fields, layout: stored.Layout) -> tuple[tuple[int, ...], Affine]:
+    """Build shape, x first, and affine from the space, its directions and its origin."""
     if "space" not in fields.values or "space directions" not in fields.values:
+        stored.volume_shape(layout.shape, fields.path)
         fact = "does not name its space, so left and right are unknown"
         raise ReadError(fields.path, fact, stored.FROM_DICOM, reason="no_orientation")
-    signs = np.array(_SIGNS_TO_LPS[fields.choice("space", "", *_SIGNS_TO_LPS)], float)
-    # In the order x, y, z; reversed below, as our columns are z, y, x.
-    directions = _vectors(fields, "space directions", 3)
+    space = fields.text("space").lower()
+    if space not in _SIGNS_TO_LPS:
+        fact = f"lies in the space {space[:60]!r}, which does not tell left from right"
+        raise ReadError(fields.path, fact, stored.FROM_DICOM, reason="header")
+    signs = np.array(_SIGNS_TO_LPS[space], float)
+    directions = _vectors(fields, "space directions", len(layout.shape))
+    axes = [*zip(layout.shape, directions, strict=True)]
+    in_space, others = ([axis for axis in axes if bool(axis[1]) == want] for want in (True, False))
+    shape = stored.volume_shape(tuple(length for length, _ in [*in_space, *others]), fields.path)
     origin = _vectors(fields, "space origin", 1)
-    columns = np.array([*directions[::-1], *origin]).T * signs[:, None]  # (3, 4): z, y, x, origin
-    return np.vstack([columns, [0.0, 0.0, 0.0, 1.0]])
+    if len(in_space) != 3 or not origin[0]:
+        fields.refuse("space directions" if origin[0] else "space origin")
+    # Directions are in the order x, y, z and are reversed, as our columns are z, y, x.
+    vectors = [vector for _, vector in in_space[::-1]] + origin
+    affine = np.vstack([np.array(vectors).T * signs[:, None], [0.0, 0.0, 0.0, 1.0]])
+    check_grid(affine, fields.path)
+    for unit in _UNIT.findall(fields.values.get("space units", "")):
+        fields.check_unit("space units", unit)
+    return shape, affine
 
 
 def _vectors(fields: text_header.Fields, name: str, count: int) -> list[tuple[float, ...]]:
-    """Read a field of `count` vectors (x,y,z); axes without direction come last, as `none`."""
+    """Read a field of `count` vectors (x,y,z); an axis that is `none` has an empty one."""
     text = fields.text(name)
     found = _VECTOR.findall(text)
-    rest = _VECTOR.sub("", text).split()
-    if len(found) != count or not set(rest) <= {"none"}:
+    if len(found) != count or _VECTOR.sub("", text).strip():
         fields.refuse(name)
     try:
-        return [tuple(map(float, vector)) for vector in found]
+        return [tuple(map(float, vector)) if any(vector) else () for vector in found]
     except ValueError:
         fields.refuse(name)

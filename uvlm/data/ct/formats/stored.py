@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final, NoReturn, Self
 
 import numpy as np
@@ -75,6 +76,13 @@ def volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
         raise ReadError(path, fact, remedy, reason="too_few_slices")
     x, y, z = shape
     return x, y, z
+
+
+def rewriting(path: Path) -> str:
+    """Name the command that writes a file, valid but in a form that is not read, in one that is."""
+    target = path.with_name(f"{path.name.partition('.')[0]}_rewritten.nrrd")
+    code = "import sys, SimpleITK as s; s.WriteImage(s.ReadImage(sys.argv[1]), sys.argv[2])"
+    return f'write it in another form: python -c "{code}" {quote(str(path))} {quote(str(target))}'
 
 
 def refuse_size(path: Path, declared: int, real: str) -> NoReturn:

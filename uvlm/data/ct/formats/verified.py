@@ -7,10 +7,12 @@ ever opened.
 
 from __future__ import annotations
 
+import bz2
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
@@ -21,9 +23,13 @@ from uvlm.data.ct.volume import ReadError
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _PIECE: Final = 2**20
-_MAX_DEFLATE_RATIO: Final = 1032  # no deflate stream expands further
+_MAX_RATIO: Final = {"gzip": 1032, "zlib": 1032, "bzip2": 50_000}  # no stream expands further
 _IsalError: Any = igzip_lib.IsalError  # typed as an instance by its stub
-_FLAGS: Final = {"gzip": igzip_lib.DECOMP_GZIP, "zlib": igzip_lib.DECOMP_ZLIB}
+_STREAMS: Final[dict[str, Callable[[], Any]]] = {
+    "gzip": partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_GZIP),
+    "zlib": partial(igzip_lib.IgzipDecompressor, flag=igzip_lib.DECOMP_ZLIB),
+    "bzip2": bz2.BZ2Decompressor,
+}
 _FOREIGN: Final = (
     (b"version https://git-lfs", "is a git-lfs pointer, not the file", "fetch it with `git lfs`"),
     (b"<", "is a web page or XML, not an image", "download it again"),
@@ -32,7 +38,7 @@ _FOREIGN: Final = (
 # Group 2 or 8 in little endian, a low element of it, then its VR or the length of a short value.
 _BARE_DICOM: Final = re.compile(rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
 DICOM_START: Final = 132  # a preamble and `DICM`
-Kind = Literal["gzip", "zlib"]
+Kind = Literal["gzip", "zlib", "bzip2"]
 
 
 @contextmanager
@@ -95,7 +101,7 @@ def read_exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
 def inflate(file: BinaryIO, size: int, path: Path, kind: Kind = "gzip") -> bytearray:
     """Decompress the rest of a file, which must hold exactly `size` bytes."""
     compressed = rest_of(file)
-    if size > _MAX_DEFLATE_RATIO * compressed:  # refused before the memory is asked for
+    if size > _MAX_RATIO[kind] * compressed:  # refused before the memory is asked for
         refuse_size(path, size, f"{compressed} compressed bytes")
     payload = bytearray(size)
     filled = 0
@@ -118,18 +124,19 @@ def rest_of(file: BinaryIO) -> int:
 def _inflated(file: BinaryIO, size: int, path: Path, kind: Kind) -> Iterator[bytes]:
     """Decompress piece by piece, at most one byte past `size`: enough to see that it goes on.
 
-    A gzip file may have several members; igzip checks the checksum and the length of each one.
+    A gzip file may have several members; igzip checks the checksum and the length of each one, bz2
+    a checksum of every block and of all of them.
     """
     pending, done = file.read(_PIECE), 0
     while pending:
-        member = igzip_lib.IgzipDecompressor(flag=_FLAGS[kind])
+        member = _STREAMS[kind]()
         while not member.eof:
             if not pending:
                 fact = f"is cut off after {done} of {size} bytes"
                 raise _stream_error(path, kind, "truncated", fact)
             try:
                 part = member.decompress(pending, size + 1 - done)
-            except _IsalError as error:
+            except (_IsalError, OSError) as error:  # the second is bzip2's
                 raise _stream_error(path, kind, "damaged", f"is damaged ({error})") from None
             pending = b"" if member.eof else file.read(_PIECE)
             done += len(part)
@@ -137,7 +144,7 @@ def _inflated(file: BinaryIO, size: int, path: Path, kind: Kind) -> Iterator[byt
         pending = member.unused_data
         if len(pending) < len(_GZIP_MAGIC):  # the next member may begin in the next piece
             pending += file.read(_PIECE)
-        if pending and (kind == "zlib" or not pending.startswith(_GZIP_MAGIC)):
+        if pending and (kind != "gzip" or not pending.startswith(_GZIP_MAGIC)):
             fact = f"the {kind} stream has {len(pending) + rest_of(file)} bytes after its end"
             raise ReadError(path, fact, AGAIN, reason="trailing_bytes")
 
