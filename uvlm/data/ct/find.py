@@ -10,6 +10,7 @@ reads the others read too.
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from uvlm.data.ct.volume import AmbiguousCt, ReadError
 if TYPE_CHECKING:
     from uvlm.data.ct.formats.dicom_header import CtFile
 
+NO_CT: Final = "no_ct_series"
+SEVERAL_CTS: Final = "several_cts"
 IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # What a DICOM file may be called, besides names that end in a number; all else must say so itself.
 _SLICE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".dic", ".ima")
@@ -65,7 +68,7 @@ def find_ct(path: Path) -> FoundCt:
         ReadError: a folder holds no CT or a damaged slice.
         AmbiguousCt: it holds more than one, and nothing says which is meant.
     """
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode_of(path)):
         return FoundCt(_file_origin(path))
     below = _sort(path)
     # Beside an image file, what is called like a slice need not be one.
@@ -82,7 +85,7 @@ def find_ct(path: Path) -> FoundCt:
         kinds = ", ".join(f"{len(part.paths)} {part.what}" for part in others)
         fact = f"holds no CT slices ({kinds or 'no files'})"
         remedy = "pass the folder of an axial CT series"
-        raise ReadError(path, fact, remedy, reason="no_ct_series")
+        raise ReadError(path, fact, remedy, reason=NO_CT)
     return _series(path, below, others)
 
 
@@ -101,10 +104,18 @@ def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
         fact = f"cannot be listed ({error.strerror})"
         raise ReadError(folder, fact, "check its permissions", reason="unreadable") from None
     for path in paths:
-        if path.is_dir():
+        if stat.S_ISDIR(mode_of(path)):
             yield from files_below(path, (*above, real))
         else:
             yield path
+
+
+def mode_of(path: Path) -> int:
+    """Return what kind of file this is, as `stat` does; 0 if that cannot be known."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a link to nothing, no permission, a name that cannot exist
+        return 0
 
 
 def _sort(folder: Path) -> _Below:
@@ -138,6 +149,8 @@ def _add_slice(below: _Below, path: Path) -> None:
 
 def is_dicom(path: Path) -> bool:
     """Whether the first bytes of a file are those of DICOM."""
+    if not stat.S_ISREG(mode_of(path)):  # to open a pipe would wait for its other end
+        return False
     try:
         with path.open("rb") as file:
             return starts_dicom(file.read(DICOM_START))
@@ -147,8 +160,9 @@ def is_dicom(path: Path) -> bool:
 
 def _may_be_slice(path: Path) -> bool:
     """Whether a file claims to be DICOM, by its name or its first bytes."""
-    suffix = path.suffix.lower()
-    if path.name.upper() in _NO_SLICES or not (path.is_file() or path.is_symlink()):
+    suffix, mode = path.suffix.lower(), mode_of(path)
+    # What cannot be looked at may be a slice that is missing here; the reader then says so.
+    if path.name.upper() in _NO_SLICES or (mode and not stat.S_ISREG(mode)):
         return False
     return suffix in _SLICE_SUFFIXES or suffix[1:].isdigit() or is_dicom(path)
 
@@ -186,6 +200,6 @@ def _refuse_several(folder: Path, below: _Below) -> None:
     if below.series:
         count = sum(file.num_slices for files in below.series.values() for file in files)
         names.append(f"{count} DICOM slices")
-    fact = f"holds {len(names)} CTs: {in_words(names[:5])}"
+    fact = f"holds {len(names)} images that may be the CT: {in_words(names[:5])}"
     remedy = "pass the one that is meant, or move the others elsewhere"
-    raise AmbiguousCt(folder, fact, remedy, reason="several_cts")
+    raise AmbiguousCt(folder, fact, remedy, reason=SEVERAL_CTS)

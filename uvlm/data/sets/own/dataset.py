@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from uvlm import store
 from uvlm.config import FolderConfig
@@ -71,14 +71,8 @@ class OwnData(DataSet):
     def remarks(self, files: Files) -> list[str]:
         """Say what was left out of folder and reports, and how many words are known."""
         told = json.loads(table_path(files, READ).read_text(encoding="utf-8"))
-        unnamed, partly = told["unnamed"], sum(bool(ct["left_out"]) for ct in told["cts"].values())
-        lines = []
-        if unnamed:
-            lines.append(f"{unnamed} CTs in the folder are named by no row of {self.config.table}")
-        if partly:
-            lines.append(f"{partly} CTs lie beside other series or files, which were not read")
         rows, _ = read_own_table(table_path(files, TABLE), self.config)
-        return [*lines, *_remarks_on_reports(rows)]
+        return [*_remarks_on_cts(told, self.config.table), *_remarks_on_reports(rows)]
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the user's table and of the labels, and every CT."""
@@ -90,6 +84,16 @@ class OwnData(DataSet):
             self.config.table: ids,
             "labels.csv": [row.values[_NAME] for row in labels],
         }
+
+
+def _remarks_on_cts(told: Mapping[str, Any], table: str) -> list[str]:
+    """Count the CTs that no row names, and those that lie beside other series."""
+    beside = sum(any(part["slices"] for part in ct["left_out"]) for ct in told["cts"].values())
+    counted = {
+        f"CTs that no row of {table} names": told["unnamed"],
+        "CTs beside other series, which are not read (`uvlm check-ct` says why)": beside,
+    }
+    return [f"{what}: {count}" for what, count in counted.items() if count]
 
 
 def _remarks_on_reports(rows: Sequence[OwnRow]) -> list[str]:
