@@ -26,7 +26,7 @@ from uvlm.tables import Table, flags_of, read_text, refuse
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.known_words import OtherLanguageError
 from uvlm.text.predictions import CasePrediction, load_predictions
-from uvlm.text.report_json import holds_a_list
+from uvlm.text.report_json import holds_predictions
 from uvlm.text.report_table import first_column, read_any_table, read_report_table
 from uvlm.text.sections import report_of_columns
 
@@ -96,12 +96,15 @@ def read_aligned(path: Path, columns: Columns, references: Texts) -> AlignedPred
     Raises:
         DataError: a prediction belongs to no reference.
     """
-    if path.suffix == ".jsonl" and not holds_a_list(read_text(path)):
+    if holds_predictions(path, read_text(path)):
         loaded = load_predictions(path)
         unit, column = "line", "case_id"
         ids = _stripped(path, column, [p.case_id for p in loaded])
         by_id = dict(zip(ids, loaded, strict=True))
     else:
+        if "probabilities" in read_any_table(path).columns:
+            fact = "probabilities are read from JSON lines only"
+            raise DataError(path, fact, "write one object a line, or leave them out")
         table = read_texts(path, columns, allow_empty=True)
         unit, column = "row", f"column {table.id_column}"
         by_id = {case: CasePrediction(case, "", text) for case, text in table.by_id.items()}
