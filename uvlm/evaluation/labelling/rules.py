@@ -24,8 +24,10 @@ import numpy as np
 
 from uvlm.arrays import Counts
 from uvlm.errors import ConfigError
+from uvlm.evaluation.labelling.denials import Denials
+from uvlm.evaluation.labelling.headings import Headings, Statement
 from uvlm.evaluation.labelling.notation import Condition, any_of, parse_condition
-from uvlm.evaluation.labelling.sentences import Denials, split_sentences, unify_spelling
+from uvlm.evaluation.labelling.sentences import unify_spelling
 from uvlm.text.abnormalities import ABNORMALITIES
 
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
@@ -40,12 +42,17 @@ class Rule:
     ignore: re.Pattern[str] | None
     present: tuple[Condition, ...]
 
-    def is_claimed_by(self, clause: str) -> bool:
-        """Whether the abnormality is present if all that the clause says is asserted."""
-        if self.ignore is not None:
-            clause = self.ignore.sub(" ", clause)
+    def is_claimed_by(self, clause: str, topic: str = "") -> bool:
+        """Whether the abnormality is present if all that a clause below a heading says is so."""
         parts = clause.split(",") if self.per_comma else (clause,)
-        return any(condition.holds(part) for part in parts for condition in self.present)
+        return any(
+            self._is_claimed_by_part(f"{topic}: {part}" if topic else part) for part in parts
+        )
+
+    def _is_claimed_by_part(self, part: str) -> bool:
+        if self.ignore is not None:
+            part = self.ignore.sub(" ", part)
+        return any(condition.holds(part) for condition in self.present)
 
 
 class RulesLabeller:
@@ -58,7 +65,7 @@ class RulesLabeller:
     name: Final = "rules"
 
     def __init__(self, abnormalities: Sequence[str] = ABNORMALITIES) -> None:
-        self._denials, rules = read_patterns()
+        self._headings, self._denials, rules = read_patterns()
         unknown = [name for name in abnormalities if name not in rules]
         if unknown:
             raise ConfigError("rules", f"there are no patterns for {', '.join(unknown)}")
@@ -74,33 +81,47 @@ class RulesLabeller:
         """One row per text, one column per abnormality; 1 is present."""
         labels = np.zeros((len(texts), len(self._rules)), dtype=np.int64)
         for row, text in enumerate(texts):
-            for sentence in split_sentences(text):
-                labels[row, self._remembered(sentence)] = 1
+            claimed = map(self._remembered, self._headings.statements(text))
+            labels[row, list(set[int]().union(*claimed))] = 1
         return labels
 
-    def _columns_claimed_by(self, sentence: str) -> list[int]:
-        """Find the columns of the abnormalities that a sentence says are present."""
-        sentence = unify_spelling(sentence)
-        found = (columns for stem, columns in self._columns_by_stem.items() if stem in sentence)
+    def _columns_claimed_by(self, statement: Statement) -> list[int]:
+        """Find the columns of the abnormalities that a statement says are present."""
+        topic = unify_spelling(statement.topic, statement.text)
+        sentence = unify_spelling(statement.text, topic)
+        words = f"{topic}: {sentence}"
+        found = (columns for stem, columns in self._columns_by_stem.items() if stem in words)
         candidates = set[int]().union(*found)
         clauses = self._denials.asserted(sentence) if candidates else []
-        return [c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses))]
+        return [c for c in candidates if any(self._is_claimed(c, topic, x) for x in clauses)]
+
+    def _is_claimed(self, column: int, topic: str, clause: str) -> bool:
+        """Whether a clause claims an abnormality, and not its heading alone.
+
+        "Pericardium: small effusion" needs both for the finding; what "Coronary calcification: none
+        in the stent" leaves says nothing of it.
+        """
+        rule = self._rules[column]
+        if not rule.is_claimed_by(clause, topic):
+            return False
+        return not topic or rule.is_claimed_by(clause) or self._denials.tells(clause)
 
 
 @cache
-def read_patterns() -> tuple[Denials, Mapping[str, Rule]]:
-    """Read every file of patterns/: how reports deny, and the rule of each abnormality."""
+def read_patterns() -> tuple[Headings, Denials, Mapping[str, Rule]]:
+    """Read every file of patterns/: headings, denials and the rule of each abnormality."""
     from ruamel.yaml import YAML
 
     folder, parser = files(__package__) / "patterns", YAML(typ="safe")
     found = [file for file in folder.iterdir() if file.name.endswith(".yaml")]
     documents = {file.name: parser.load(file.read_text(encoding="utf-8")) for file in found}
+    headings = Headings(documents.pop("headings.yaml"))
     denials = Denials(documents.pop("negation.yaml"))
     rules: dict[str, Rule] = {}
     for document in documents.values():
         terms = document.pop("terms", {})
         rules |= {name: _parse_rule(rule, terms) for name, rule in document.items()}
-    return denials, rules
+    return headings, denials, rules
 
 
 def _parse_rule(rule: Mapping[str, Any], terms: Mapping[str, str]) -> Rule:
