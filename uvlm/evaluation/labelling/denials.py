@@ -19,7 +19,7 @@ count them. The words themselves are in patterns/negation.yaml.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from uvlm.evaluation.labelling.notation import any_of

@@ -15,7 +15,7 @@ _CHARACTERS: Final = str.maketrans(
 )
 _BOXES: Final = ((re.compile(r"\[ *\]"), " no "), (re.compile(r"\[[xX]\]"), " yes "))
 _PLAIN: Final = str.maketrans("[]{}*_", "()()  ")
-# A capital, a mark of a list or a heading begins a line of its own; other breaks are those of a page.
+# A capital, a mark of a list or a heading begins a line; other breaks are those of the page.
 _LINE: Final = re.compile(
     r"\n\s*\n|\n(?=\s*(?:[-*>\"A-Z(+[]|\d+[.)]\s|\w\)|[a-z][\w/,&() -]{1,40}:))"
 )
@@ -55,8 +55,6 @@ def split_lines(text: str) -> list[str]:
     """Split where a new line begins like one; a paragraph's end gives an empty line."""
     if text.isupper():  # a capital at the start of a line would end a sentence
         text = text.lower()
-    for box, word in _BOXES:
-        text = box.sub(word, text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_CHARACTERS)
     return re.sub(_LINE, _keep_paragraph, text).split("\f")
 
@@ -67,6 +65,8 @@ def _keep_paragraph(match: re.Match[str]) -> str:
 
 def split_line(line: str) -> Iterator[str]:
     """Yield the sentences of a line in lower case with single blanks."""
+    for box, word in _BOXES:
+        line = box.sub(word, line)
     for part in _BREAK.split(line.translate(_PLAIN)):
         sentence = " ".join(part.lower().split())
         if len(sentence) > _MAX_SENTENCE:
