@@ -12,8 +12,8 @@ only fit what is there ("small", "residual"), commas count:
     "no A, small B"     B is there
     "A, B not enlarged" A is there
 
-Questions and guesses ("nodule?", "cannot exclude a nodule") count as asserted, as CT-RATE's annotators
-count them. The words themselves are in patterns/negation.yaml.
+Questions and guesses ("nodule?", "cannot exclude a nodule") count as asserted, as CT-RATE's
+annotators count them. The words themselves are in patterns/negation.yaml.
 """
 
 from __future__ import annotations
@@ -148,12 +148,16 @@ class Denials:
         comma = subject.rfind(", ", start)
         while comma > 0:
             first = max(subject.rfind(", ", start, comma) + 1, start)
-            if not _OR.match(subject, comma + 2) and self._is_there(
-                subject[first:comma].strip(" ,")
-            ):
+            if self._ends_before(subject[first:comma].strip(" ,"), subject[comma + 2 :]):
                 return comma
             comma = subject.rfind(", ", start, comma)
         return 0
+
+    def _ends_before(self, part: str, rest: str) -> bool:
+        """Whether a part between commas is no item of the list that goes on with `rest`."""
+        if self._is_there(part):
+            return not _OR.match(rest)
+        return self._pattern["describes"].match(part) is not None and not _OR.search(rest)
 
     def _is_there(self, part: str) -> bool:
         """Whether a part between commas asserts without a verb: "small A", "A noted"."""
