@@ -102,7 +102,7 @@ class Denials:
             suit = self._suit(clause, start) if start else None
             if suit:
                 start = self._end_of_denial(clause, suit.end(), "")
-            elif before and (after is None or before.start() <= after.start()):
+            elif before and (after is None or _is_first(before, after)):
                 ahead = self._ahead_of_subject(clause[start : before.start()])
                 # Without a subject of its own, the verb denies what was said of the earlier one.
                 kept = [] if ahead is None else [*kept, ahead]
@@ -199,3 +199,8 @@ class Denials:
             joints = list(_JOINT.finditer(clause, start, verb.start()))
             return (joints[-1].start() if joints else verb.start()), True
         return verb.end(), True
+
+
+def _is_first(match: re.Match[str], other: re.Match[str]) -> bool:
+    """Whether a match begins before another, or at the same place and is no shorter."""
+    return (match.start(), -match.end()) <= (other.start(), -other.end())

@@ -30,6 +30,7 @@ from uvlm.evaluation.labelling.notation import Condition, any_of, parse_conditio
 from uvlm.evaluation.labelling.sentences import unify_spelling
 from uvlm.text.abnormalities import ABNORMALITIES
 
+_FIRST_PART: Final = re.compile(r",| with ")
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
 
 
@@ -104,7 +105,17 @@ class RulesLabeller:
         rule = self._rules[column]
         if not rule.is_claimed_by(clause, topic):
             return False
-        return not topic or rule.is_claimed_by(clause) or self._denials.tells(clause)
+        if not topic or rule.is_claimed_by(clause):
+            return True
+        if rule.is_claimed_by(topic) and self._is_of_another(column, clause):
+            return False
+        return self._denials.tells(clause)
+
+    def _is_of_another(self, column: int, clause: str) -> bool:
+        """Whether the first words below a heading name another abnormality than the heading."""
+        first = _FIRST_PART.split(clause)[0]
+        others = (rule for number, rule in enumerate(self._rules) if number != column)
+        return any(rule.is_claimed_by(first) for rule in others)
 
 
 @cache

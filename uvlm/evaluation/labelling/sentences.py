@@ -21,6 +21,9 @@ _LINE: Final = re.compile(
 )
 # A full stop inside a number or a date ends no sentence, nor does a question mark in parentheses.
 _BREAK: Final = re.compile(r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)")
+_ABBREVIATED: Final = re.compile(
+    r"\b(neg|approx|vs|resp|bilat|mod|sig|prob|poss|incl|esp|lt|rt|prev|susp)\. (?=[a-z])", re.I
+)
 _MAX_SENTENCE: Final = 2000  # characters; a model may write on without a full stop
 
 _STATION: Final = (
@@ -37,13 +40,14 @@ _CORONARY: Final = re.compile(
     r"\b(?:calcif\w*|athero\w*|atero\w*|plaques?|stent\w*|steno\w*|coronar\w*|arter\w*|rca|lcx|cx"
     r"|circumflex|proximal|distal|mid|cabg|lima|bypass|vessels?|cac)\b"
 )
-_HAS_SPELLINGS: Final = re.compile(r"glass|gg[on]|n't|cannot|w/|[?&+]")  # as most have none
+_HAS_SPELLINGS: Final = re.compile(r"glass|gg[on]|n't|can(?:no|')t|w/|quer|[?&+]")  # as most have none
 _SPELLINGS: Final = (
     (re.compile(r"\b(?:ground|frosted|ice|matte?)[ -]*glass(?:ed|y)?\b"), "ground-glass"),
     (re.compile(r"\bggos?\b"), "ground-glass opacity"),
     (re.compile(r"\bggns?\b"), "ground-glass nodule"),
     (re.compile(r"\b(can|could|do|does|did|is|are|was|were|has|have|had)n't\b"), r"\1 not"),
-    (re.compile(r"\bcannot\b"), "can not"),
+    (re.compile(r"\b(?:cannot|can't)\b"), "can not"),
+    (re.compile(r"^query (?=[a-z])"), "possible "),
     (re.compile(r"\bw/o\b"), "without"),
     (re.compile(r"\bw/ ?(?=\w)"), "with "),
     (re.compile(r"(^|[ (,])\?+ ?(?=[a-z])"), r"\1possible "),
@@ -65,6 +69,7 @@ def _keep_paragraph(match: re.Match[str]) -> str:
 
 def split_line(line: str) -> Iterator[str]:
     """Yield the sentences of a line in lower case with single blanks."""
+    line = _ABBREVIATED.sub(r"\1 ", line)
     for box, word in _BOXES:
         line = box.sub(word, line)
     for part in _BREAK.split(line.translate(_PLAIN)):
