@@ -19,7 +19,7 @@ annotators count them. The words themselves are in patterns/negation.yaml.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from uvlm.evaluation.labelling.notation import any_of
@@ -96,9 +96,11 @@ class Denials:
             return ""
         kept: list[str] = []
         start = 0  # of the rest that is not judged yet
+        next_before, next_after = map(
+            self._searcher, ("denies_before", "denies_after"), 2 * [clause]
+        )
         while start < len(clause):
-            before = self._pattern["denies_before"].search(clause, start)
-            after = self._pattern["denies_after"].search(clause, start)
+            before, after = next_before(start), next_after(start)
             suit = self._suit(clause, start) if start else None
             if suit:
                 start = self._end_of_denial(clause, suit.end(), "")
@@ -114,6 +116,18 @@ class Denials:
                 kept.append(clause[start:])
                 break
         return " | ".join(part for part in kept if part.strip(" ,"))
+
+    def _searcher(self, name: str, clause: str) -> Callable[[int], re.Match[str] | None]:
+        """Make a search from places further and further on, which looks at no text twice."""
+        found = self._pattern[name].search(clause)
+
+        def search(start: int) -> re.Match[str] | None:
+            nonlocal found
+            if found is not None and found.start() < start:
+                found = self._pattern[name].search(clause, start)
+            return found
+
+        return search
 
     def _suit(self, clause: str, start: int) -> re.Match[str] | None:
         """Find ", as has X" or "and so is X" right behind a denial."""

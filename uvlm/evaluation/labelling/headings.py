@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from uvlm.evaluation.labelling.notation import any_of
@@ -21,6 +22,7 @@ from uvlm.evaluation.labelling.sentences import split_line, split_lines
 _COLON: Final = re.compile(r"([a-z][a-z0-9'/,&() -]{0,58}?) ?:(?!\d)-? ?(.*)")
 _LIST_MARK: Final = re.compile(r"(?:[-+>~#]+ *|[(]?(?:\d{1,2}|[a-h]|i{1,3}|iv|v)[)] *|yes (?!$))+")
 _NUM_WORDS: Final = 7  # of the longest heading
+_NUM_REMEMBERED: Final = 1 << 16
 _FULL_LINE: Final = 60  # characters; a shorter line was not broken by the width of the page
 
 
@@ -40,6 +42,7 @@ class Headings:
 
     def __init__(self, patterns: Mapping[str, Sequence[str]]) -> None:
         self._pattern = {name: any_of(lines) for name, lines in patterns.items()}
+        self.take = lru_cache(_NUM_REMEMBERED)(self._take)  # reports repeat themselves
 
     def statements(self, text: str) -> Iterator[Statement]:
         """Yield what a report states, without the sections that assert nothing."""
@@ -57,14 +60,14 @@ class Headings:
         """Whether something of a kind occurs in the words."""
         return self._pattern[kind].search(words) is not None
 
-    def take(self, sentence: str) -> tuple[list[str], str]:
+    def _take(self, sentence: str) -> tuple[tuple[str, ...], str]:
         """Take the headings off a sentence: "impression: 1) pleura: clear" has two."""
-        headings = []
+        headings: list[str] = []
         sentence = _without_mark(sentence)
         while (parts := self._split(sentence)) is not None:
             headings.append(parts[0])
             sentence = _without_mark(parts[1])
-        return headings, sentence
+        return tuple(headings), "" if self.have("requests", sentence) else sentence
 
     def _split(self, sentence: str) -> tuple[str, str] | None:
         """Split a sentence behind its first heading, if it begins with one."""
@@ -86,14 +89,14 @@ class _Reader:
         self._above = ""  # the heading on a line of its own
         self._topic = ""  # of the sentences of this line that have no heading
         self._is_silent = False  # under a heading that asserts nothing
-        self._is_wrapped = False  # a silent line that goes on in the next
 
     def read(self, line: Sequence[str], *, is_last: bool) -> Iterator[Statement]:
         """Yield the statements of one line; an empty line ends what stood above."""
         if not line:
             self._above, self._is_silent = "", False
             return
-        self._topic, headings, text = self._above, [], ""
+        self._topic, text = self._above, ""
+        headings: tuple[str, ...] = ()
         was_headed = False
         for number, sentence in enumerate(line):
             headings, text = self._headings.take(sentence)
@@ -123,7 +126,7 @@ class _Reader:
     def _asserts(self, text: str, headings: Sequence[str]) -> bool:
         if self._is_silent and not headings and self._headings.are("titles", text):
             self._is_silent = False  # the examination is named between the request and the report
-        return bool(text) and not (self._is_silent or self._headings.have("requests", text))
+        return bool(text) and not self._is_silent
 
     def _is_ended(self, rest: Sequence[str]) -> bool:
         """Whether the rest of a line has something that ends a silent section."""

@@ -4,7 +4,7 @@ Findings and impression are read alike, and one assertion is enough. The convent
 CT-RATE's annotators (docs/report_labels.md); the patterns are data, in patterns/*.yaml:
 
     Abnormality:
-      stems     strings of which one must occur, so that most sentences are skipped fast
+      stems     strings of which one must occur in a word, so that most sentences are skipped fast
       per_comma whether the parts between commas are judged separately
       ignore    patterns that are erased first
       present   conditions of which one must hold
@@ -31,7 +31,7 @@ from uvlm.evaluation.labelling.sentences import unify_spelling
 from uvlm.text.abnormalities import ABNORMALITIES
 
 _FIRST_PART: Final = re.compile(r",| with ")
-_NUM_REMEMBERED_SENTENCES: Final = 1 << 16
+_NUM_REMEMBERED: Final = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,9 @@ class RulesLabeller:
         for column, rule in enumerate(self._rules):
             for stem in rule.stems:
                 self._columns_by_stem[stem].add(column)
+        self._columns_of_word = lru_cache(_NUM_REMEMBERED)(self._find_columns)
         # Reports repeat themselves: two in three sentences of CT-RATE have occurred before.
-        self._remembered = lru_cache(_NUM_REMEMBERED_SENTENCES)(self._columns_claimed_by)
+        self._remembered = lru_cache(_NUM_REMEMBERED)(self._columns_claimed_by)
 
     def label(self, texts: Sequence[str]) -> Counts:
         """One row per text, one column per abnormality; 1 is present."""
@@ -86,13 +87,17 @@ class RulesLabeller:
             labels[row, list(set[int]().union(*claimed))] = 1
         return labels
 
+    def _find_columns(self, word: str) -> set[int]:
+        """Find the columns of the abnormalities that a sentence with a word may be about."""
+        found = (columns for stem, columns in self._columns_by_stem.items() if stem in word)
+        return set().union(*found)
+
     def _columns_claimed_by(self, statement: Statement) -> list[int]:
         """Find the columns of the abnormalities that a statement says are present."""
         topic = unify_spelling(statement.topic, statement.text)
         sentence = unify_spelling(statement.text, topic)
-        words = f"{topic}: {sentence}"
-        found = (columns for stem, columns in self._columns_by_stem.items() if stem in words)
-        candidates = set[int]().union(*found)
+        words = {*topic.split(), *sentence.split()}
+        candidates = set[int]().union(*map(self._columns_of_word, words))
         clauses = self._denials.asserted(sentence) if candidates else []
         return [c for c in candidates if any(self._is_claimed(c, topic, x) for x in clauses)]
 
@@ -136,9 +141,14 @@ def read_patterns() -> tuple[Headings, Denials, Mapping[str, Rule]]:
 
 
 def _parse_rule(rule: Mapping[str, Any], terms: Mapping[str, str]) -> Rule:
+    alone = [line for line in rule["present"] if " & " not in line]
+    others = [line for line in rule["present"] if " & " in line]
     return Rule(
         stems=tuple(rule["stems"]),
         per_comma=rule.get("per_comma", False),
         ignore=any_of(rule["ignore"], terms) if "ignore" in rule else None,
-        present=tuple(parse_condition(line, terms) for line in rule["present"]),
+        present=(
+            *([Condition((any_of(alone, terms),), ())] if alone else []),
+            *(parse_condition(line, terms) for line in others),
+        ),
     )

@@ -19,11 +19,18 @@ _PLAIN: Final = str.maketrans("[]{}*_", "()()  ")
 _LINE: Final = re.compile(
     r"\n\s*\n|\n(?=\s*(?:[-*>\"A-Z(+[]|\d+[.)]\s|\w\)|[a-z][\w/,&() -]{1,40}:))"
 )
+# Of a text in capitals or without: a line that was not broken by the width of the page.
+_SHORT_LINE: Final = re.compile(
+    r"^(?=.{4,50}$)(.*\w \(?(?!(?:no|not|of|the|in|and|or|is|are|was|were|with|without|to|an?|on|at"
+    r"|for|by|from|has|have|been)$)[\w-]+[.)]?)\n(?=\S)",
+    re.MULTILINE,
+)
 # A full stop inside a number or a date ends no sentence, nor does a question mark in parentheses.
 _BREAK: Final = re.compile(r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)")
 _ABBREVIATED: Final = re.compile(
     r"\b(neg|approx|vs|resp|bilat|mod|sig|prob|poss|incl|esp|lt|rt|prev|susp)\. (?=[a-z])", re.I
 )
+_LOWER_AFTER_STOP: Final = re.compile(r"\. [a-z]")
 _MAX_SENTENCE: Final = 2000  # characters; a model may write on without a full stop
 
 _STATION: Final = (
@@ -40,7 +47,9 @@ _CORONARY: Final = re.compile(
     r"\b(?:calcif\w*|athero\w*|atero\w*|plaques?|stent\w*|steno\w*|coronar\w*|arter\w*|rca|lcx|cx"
     r"|circumflex|proximal|distal|mid|cabg|lima|bypass|vessels?|cac)\b"
 )
-_HAS_SPELLINGS: Final = re.compile(r"glass|gg[on]|n't|can(?:no|')t|w/|quer|[?&+]")  # as most have none
+_HAS_SPELLINGS: Final = re.compile(
+    r"glass|gg[on]|n't|can(?:no|')t|w/|quer|[?&+]"
+)  # as most have none
 _SPELLINGS: Final = (
     (re.compile(r"\b(?:ground|frosted|ice|matte?)[ -]*glass(?:ed|y)?\b"), "ground-glass"),
     (re.compile(r"\bggos?\b"), "ground-glass opacity"),
@@ -57,8 +66,8 @@ _SPELLINGS: Final = (
 
 def split_lines(text: str) -> list[str]:
     """Split where a new line begins like one; a paragraph's end gives an empty line."""
-    if text.isupper():  # a capital at the start of a line would end a sentence
-        text = text.lower()
+    if text.isupper() or text.islower():  # then capitals do not say where a sentence begins
+        text = _SHORT_LINE.sub(r"\1\n- ", text.lower())
     text = text.replace("\r\n", "\n").replace("\r", "\n").translate(_CHARACTERS)
     return re.sub(_LINE, _keep_paragraph, text).split("\f")
 
@@ -69,7 +78,8 @@ def _keep_paragraph(match: re.Match[str]) -> str:
 
 def split_line(line: str) -> Iterator[str]:
     """Yield the sentences of a line in lower case with single blanks."""
-    line = _ABBREVIATED.sub(r"\1 ", line)
+    if _LOWER_AFTER_STOP.search(line):
+        line = _ABBREVIATED.sub(r"\1 ", line)
     for box, word in _BOXES:
         line = box.sub(word, line)
     for part in _BREAK.split(line.translate(_PLAIN)):
