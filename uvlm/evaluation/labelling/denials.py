@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any, Final
 
 from uvlm.evaluation.labelling.notation import any_of
@@ -33,6 +34,13 @@ _RELATIVE: Final = re.compile(r"\b(?:which|that|who|whose)(?: \w+){0,2} ?$")
 _VERB_AT_END: Final = re.compile(
     r"\b(?:is|are|was|were|has|have|had|shows?|with) ?(?:also |currently )*$"
 )
+_END: Final = "\n"  # of a statement
+_KEPT: Final = {  # what denies nothing, and what is left of it
+    "doubts": " possible ",
+    "unchanged": " unchanged ",
+    "partly_gone": " residual ",
+    "harmless": " ",
+}
 _NUM_WORDS_BARE: Final = 3  # of an item of a list that says neither where nor how much
 
 
@@ -50,15 +58,15 @@ class Denials:
 
     def asserted(self, sentence: str) -> list[str]:
         """Return the clauses of a sentence without what they deny."""
-        sentence = self._pattern["doubts"].sub(" possible ", sentence)
-        sentence = self._pattern["harmless"].sub(" ", sentence)
+        for name, word in _KEPT.items():
+            sentence = self._pattern[name].sub(word, sentence)
         clauses = [
             clause
             for part in self._brackets_apart(sentence)
             for clause in self._pattern["splits_clauses"].split(part)
         ]
         asserted = map(self._without_denials, map(self._without_normal, clauses))
-        return [clause for clause in asserted if clause.strip(" ,.-|()")]
+        return [clause for clause in chain.from_iterable(asserted) if clause.strip(" ,.-|()")]
 
     def tells(self, clause: str) -> bool:
         """Whether a clause says of its heading what, how much, how many, where or that it is so."""
@@ -90,10 +98,10 @@ class Denials:
             clause = clause[: max(subject, joint)] + clause[normal.end() :]
         return clause
 
-    def _without_denials(self, clause: str) -> str:
-        """Go from denial to denial; the parts of a clause that are kept are joined by bars."""
+    def _without_denials(self, clause: str) -> list[str]:
+        """Go from denial to denial; the parts of a statement that are kept are joined by bars."""
         if self._pattern["earlier"].search(clause):
-            return ""
+            return []
         kept: list[str] = []
         start = 0  # of the rest that is not judged yet
         next_before, next_after = map(
@@ -112,10 +120,11 @@ class Denials:
             elif after:
                 kept.append(clause[start : after.start()])
                 start = self._end_of_denial(clause, after.end(), kept[-1])
+                kept += [_END] if clause.startswith(",", start) else []
             else:
                 kept.append(clause[start:])
                 break
-        return " | ".join(part for part in kept if part.strip(" ,"))
+        return " | ".join(part for part in kept if part.strip(" ,")).split(_END)
 
     def _searcher(self, name: str, clause: str) -> Callable[[int], re.Match[str] | None]:
         """Make a search from places further and further on, which looks at no text twice."""
@@ -188,9 +197,19 @@ class Denials:
             rest = listed[joint.end() :]
             if self._pattern["strong"].match(rest):
                 return start + joint.start()
-            if not has_verb and joint[0].startswith(",") and not self._is_list(rest):
+            if joint[0].startswith(",") and self._begins_statement(
+                listed[: joint.start()], rest, has_verb=has_verb
+            ):
                 return start + joint.start()
         return end
+
+    def _begins_statement(self, before: str, rest: str, *, has_verb: bool) -> bool:
+        """Whether what follows a comma is no item of a list that is denied."""
+        if has_verb:
+            return self._pattern["subject"].match(rest) is not None and not _OR.search(rest)
+        items = _OR.split(before)
+        is_closed = len(items) > 1 and not self._pattern["adjectives"].fullmatch(items[0].strip())
+        return not self._is_list(rest) or (is_closed and not _OR.search(rest))
 
     def _is_list(self, rest: str) -> bool:
         """Whether what follows "no A," goes on with the list: "B or C", "B, C"."""

@@ -26,7 +26,10 @@ _SHORT_LINE: Final = re.compile(
     re.MULTILINE,
 )
 # A full stop inside a number or a date ends no sentence, nor does a question mark in parentheses.
-_BREAK: Final = re.compile(r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)")
+_BREAK: Final = re.compile(
+    r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)"
+    r"|\s(?=\(?[a-f]\)\s)|\s(?=\d{1,2}\)\s+[A-Z])"  # marks of a list that goes on in the line
+)
 _ABBREVIATED: Final = re.compile(
     r"\b(neg|approx|vs|resp|bilat|mod|sig|prob|poss|incl|esp|lt|rt|prev|susp)\. (?=[a-z])", re.I
 )
