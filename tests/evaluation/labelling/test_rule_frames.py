@@ -1,10 +1,13 @@
 """Frames of assertion, denial and doubt, each filled with terms of every abnormality.
 
-Frames and terms are written by hand and independently of the patterns; every combination has to be
-read rightly, under headings, in lists and in brackets too.
+Frames and terms are written by hand; every combination has to be read rightly, below headings, in
+lists and in brackets too.
 """
 
 from __future__ import annotations
+
+import itertools
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from uvlm.evaluation.labelling.rules import RulesLabeller
 from uvlm.text.abnormalities import ABNORMALITIES
 
 LABELLER = RulesLabeller()
+WRITTEN = Path(__file__).parent / "other_styles" / "written_with_the_rules.txt"
+LETTERS = "MACPYHLETNOFUXBSRI"  # in the order of ABNORMALITIES
 
 # Noun phrases that can be denied and asserted.
 TERMS = {
@@ -31,7 +36,8 @@ TERMS = {
         "effusion in the pericardial sac", "haemopericardium",
     ],
     "Coronary artery wall calcification": [
-        "coronary calcification", "coronary artery calcification", "CAC", "calcified coronary arteries",
+        "coronary calcification", "coronary artery calcification", "CAC",
+        "calcified coronary arteries",
         "calcified plaque in the LAD", "calcification of the coronary arteries",
         "coronary atherosclerosis",
     ],
@@ -100,7 +106,8 @@ ASSERTED = [
     "Decreased {}.", "Increasing {}.", "{} as before.", "{}: present", "{}: Yes", "{}: mild",
     "{} (stable), no fracture.", "New {} since the prior study.", "Interval development of {}.",
     "Indication: Cough.\nFindings: {}.", "Technique: CT of the chest.\n\n{}.",
-    "Normal thyroid; {} is present.", "Apart from {}, normal study.", "Negative for fracture, mild {}.",
+    "Normal thyroid; {} is present.", "Apart from {}, normal study.",
+    "Negative for fracture, mild {}.",
     "{} has not changed.", "{} has not increased.", "Not fractured. {}.", "{} [no change]",
 ]  # fmt: skip
 DENIED = [
@@ -126,12 +133,39 @@ DENIED = [
     "Clinical details: known {}.\nCT thorax.\nNormal.", "Clinical information: {}",
     "No fracture ({} absent).", "Normal study (no {}).", "Normal study (previous {} resolved).",
     "{} (resolved).", "Nothing to suggest {}.", "The scan fails to show {}.", "No sign of {}.",
-    "There is no longer any {}.", "{} is excluded.", "{} has been excluded.", "{} has not developed.",
+    "There is no longer any {}.", "{} is excluded.", "{} has been excluded.",
+    "{} has not developed.",
     "Impression: No {}.", "IMPRESSION:\n1. No {}.\n2. Normal study.", "Findings: No {}.",
     "There are no findings to suggest {}.", "No radiographic evidence for {}.", "{} - none",
     "Not seen: {}.", "{} (-)", "{} is not present on this study.", "{} is not demonstrated.",
     "Free from {}.", "No fracture, no {}.", "No fracture and no {}.", "No CT evidence of {}.",
     "We see no {}.", "No obvious {}, fracture or pneumothorax.", "Normal, without {}.",
+]  # fmt: skip
+# What is said of two findings together: the frame, whether A is there, whether B is.
+PAIRS = [
+    ("No {a}, small {b}.", 0, 1), ("No {a}, mild {b} at the left base.", 0, 1),
+    ("{a} without {b}.", 1, 0), ("{a}, no {b}.", 1, 0), ("Mild {a} but no {b}.", 1, 0),
+    ("No {a}; {b}.", 0, 1), ("{a} has resolved, leaving {b}.", 0, 1), ("No {a} or {b}.", 0, 0),
+    ("{a} is absent and {b} is noted.", 0, 1), ("Neither {a} nor {b} is seen.", 0, 0),
+    ("{a}, {b} and fracture.", 1, 1), ("No {a}, {b}, or fracture.", 0, 0),
+    ("No {a} (unchanged {b}).", 0, 1), ("{a}: None. {b}: Mild.", 0, 1),
+    ("{a}: absent; {b}: present", 0, 1), ("- No {a}\n- {b}", 0, 1), ("1. {a}\n2. No {b}", 1, 0),
+    ("{a} is unchanged, {b} has resolved.", 1, 0), ("{a} is absent, and so is {b}.", 0, 0),
+    ("{a} has cleared, and {b} is no longer seen.", 0, 0), ("{a} or {b} is not seen.", 0, 0),
+    ("The {a} has resolved, as has the {b}.", 0, 0), ("No change in {a}, no {b}.", 1, 0),
+    ("Cannot exclude {a}, no {b}.", 1, 0), ("{a} cannot be excluded; {b} is absent.", 1, 0),
+    ("No growth of {a}, {b} as before.", 1, 1), ("{a} noted, {b} not seen.", 1, 0),
+    ("Except for mild {a}, there is no {b}.", 1, 0), ("Stable {a}, {b} absent.", 1, 0),
+    ("Negative for {a}, although mild {b} is present.", 0, 1), ("{a} (no {b}).", 1, 0),
+    ("Interval clearing of {a} with residual {b}.", 0, 1), ("No {a}, chronic {b}.", 0, 1),
+    ("No {a} is seen, but {b} is present.", 0, 1), ("{a} and {b} have resolved.", 0, 0),
+    ("No acute {a}, unchanged {b}, no fracture.", 0, 1), ("Mild {a} is present; {b} is not.", 1, 0),
+    ("There is mild {a} without evidence of {b} or fracture.", 1, 0),
+    ("Indication: {a}. Findings: {b}.", 0, 1), ("History of {a}. {b} is present.", 0, 1),
+    ("There is no {a}, and there is mild {b}.", 0, 1),
+    ("{a} persists while {b} has cleared.", 1, 0),
+    ("Previously seen {a} has resolved. New {b}.", 0, 1), ("{a} or {b}: [Absent]", 0, 0),
+    ("Unchanged {a} and no new {b}.", 1, 0),
 ]  # fmt: skip
 
 
@@ -152,3 +186,25 @@ def test_denying_frames_deny_every_term(name: str) -> None:
     texts = [_fill(frame, term) for frame in DENIED for term in TERMS[name]]
     labels = LABELLER.label(texts)[:, ABNORMALITIES.index(name)]
     assert [text for text, label in zip(texts, labels, strict=True) if label] == []
+
+
+@pytest.mark.parametrize(("frame", "has_a", "has_b"), PAIRS)
+def test_two_findings_in_one_sentence_are_kept_apart(frame: str, has_a: int, has_b: int) -> None:
+    wrong = []
+    for (a, terms_a), (b, terms_b) in itertools.permutations(TERMS.items(), 2):
+        text = frame.format(a=terms_a[0], b=terms_b[0])
+        claimed = {ABNORMALITIES[column] for column in LABELLER.label([text])[0].nonzero()[0]}
+        wrong += [text] * (claimed != {name for name, there in ((a, has_a), (b, has_b)) if there})
+    assert wrong == []
+
+
+def test_reports_written_with_the_rules_are_still_read_rightly() -> None:
+    lines = (WRITTEN.read_text(encoding="utf-8")).splitlines()
+    wrong = []
+    for line in (line for line in lines if not line.startswith("#")):
+        text, letters = line.rsplit(" |", 1)
+        (labels,) = LABELLER.label([text.replace("\\n", "\n").replace("\\t", "\t")])
+        claimed = {LETTERS[column] for column in labels.nonzero()[0]}
+        wrong += [line] * (claimed != set(letters.strip()))
+    assert len(lines) > 700
+    assert wrong == []
