@@ -30,6 +30,7 @@ _JOINT: Final = re.compile(r",| and (?!the same)")
 _PART: Final = re.compile(r",(?: and| with| plus)? | and | with | plus ")
 _OR: Final = re.compile(r"\b(?:or|nor|and/or)\b")
 _NEXT_DENIAL: Final = re.compile(r", (?:no|not|without|negative|free|clear)\b")
+_AUXILIARY: Final = re.compile(r"(?:is|are|was|were|has|have|had|can|could|do|does|did)\b")
 _RELATIVE: Final = re.compile(r"\b(?:which|that|who|whose)(?: \w+){0,2} ?$")
 _VERB_AT_END: Final = re.compile(
     r"\b(?:is|are|was|were|has|have|had|shows?|with) ?(?:also |currently )*$"
@@ -82,7 +83,7 @@ class Denials:
         def take(match: re.Match[str]) -> str:
             if self._pattern["denied_bracket"].fullmatch(match[1].strip()):
                 return "absent"
-            if not self._pattern["own_bracket"].search(match[1]):
+            if "?" in match[1] or not self._pattern["own_bracket"].search(match[1]):
                 return match[0]
             if not self._pattern["earlier_bracket"].match(match[1]):
                 apart.append(match[1])
@@ -113,7 +114,9 @@ class Denials:
             if suit:
                 start = self._end_of_denial(clause, suit.end(), "")
             elif before and (after is None or _is_first(before, after)):
-                ahead = self._ahead_of_subject(clause[start : before.start()])
+                ahead = self._ahead_of_subject(
+                    clause[start : before.start()], has_verb=_AUXILIARY.match(before[0]) is not None
+                )
                 # Without a subject of its own, the verb denies what was said of the earlier one.
                 kept = [] if ahead is None else [*kept, ahead]
                 start = before.end()
@@ -144,7 +147,7 @@ class Denials:
             start += 1
         return self._pattern["follows_suit"].match(clause, start)
 
-    def _ahead_of_subject(self, text: str) -> str | None:
+    def _ahead_of_subject(self, text: str, *, has_verb: bool) -> str | None:
         """Keep what stands before the subject of "... was not observed".
 
         None if its subject is that of an earlier verb ("X was seen before and was not observed").
@@ -155,7 +158,7 @@ class Denials:
             if not _RELATIVE.search(text[: v.start()])
         ]
         start = verbs[-1].end() if verbs else 0
-        if own := self._own_statements(text, start):
+        if own := self._own_statements(text, start, has_verb=has_verb):
             return text[:own]
         if not verbs:
             return ""
@@ -165,22 +168,19 @@ class Denials:
             return None
         return text[: start + joint.start()]
 
-    def _own_statements(self, text: str, start: int) -> int:
+    def _own_statements(self, text: str, start: int, *, has_verb: bool) -> int:
         """Find where "small A, B" (not seen) stops asserting; 0 if all may be one list."""
         subject = text.rstrip(" ,")
         comma = subject.rfind(", ", start)
         while comma > 0:
             first = max(subject.rfind(", ", start, comma) + 1, start)
-            if self._ends_before(subject[first:comma].strip(" ,"), subject[comma + 2 :]):
+            part, rest = subject[first:comma].strip(" ,"), subject[comma + 2 :]
+            if self._is_there(part) and not _OR.match(rest):
+                return comma
+            if not (has_verb or _OR.search(rest)) and self._pattern["describes"].match(part):
                 return comma
             comma = subject.rfind(", ", start, comma)
         return 0
-
-    def _ends_before(self, part: str, rest: str) -> bool:
-        """Whether a part between commas is no item of the list that goes on with `rest`."""
-        if self._is_there(part):
-            return not _OR.match(rest)
-        return self._pattern["describes"].match(part) is not None and not _OR.search(rest)
 
     def _is_there(self, part: str) -> bool:
         """Whether a part between commas asserts without a verb: "small A", "A noted"."""
@@ -217,6 +217,8 @@ class Denials:
         if _OR.search(rest):
             return True
         part = rest.split(",")[0].strip()
+        if self._pattern["denied_item"].search(part):
+            return True
         is_bare = part.count(" ") < _NUM_WORDS_BARE and not self._is_there(part)
         return is_bare and not self._describes(part)
 
