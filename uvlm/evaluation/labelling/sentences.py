@@ -1,4 +1,7 @@
-"""Lines and sentences of a report, with one spelling for each term that has several."""
+"""Lines and sentences of a report, with one spelling for each term that has several.
+
+headings.py says what the sentences stand under, denials.py what they assert.
+"""
 
 from __future__ import annotations
 
