@@ -98,23 +98,30 @@ class RulesLabeller:
         sentence = unify_spelling(statement.text, topic)
         words = {*topic.split(), *sentence.split()}
         candidates = set[int]().union(*map(self._columns_of_word, words))
-        clauses = self._denials.asserted(sentence) if candidates else []
-        return [c for c in candidates if any(self._is_claimed(c, topic, x) for x in clauses)]
+        if not candidates:
+            return []
+        clauses = self._denials.asserted(sentence)
+        is_whole = clauses == [sentence]
+        return [
+            column
+            for column in candidates
+            if any(self._is_claimed(column, topic, clause, is_whole) for clause in clauses)
+        ]
 
-    def _is_claimed(self, column: int, topic: str, clause: str) -> bool:
+    def _is_claimed(self, column: int, topic: str, clause: str, is_whole: bool) -> bool:
         """Whether a clause claims an abnormality, and not its heading alone.
 
-        "Pericardium: small effusion" needs both for the finding; what "Coronary calcification: none
-        in the stent" leaves says nothing of it.
+        "Pericardium: small effusion" needs both for the finding; "Emphysema: see above" and what is
+        left of "Atherosclerosis: coronaries clear of plaque" say nothing of it.
         """
         rule = self._rules[column]
         if not rule.is_claimed_by(clause, topic):
             return False
         if not topic or rule.is_claimed_by(clause):
             return True
-        if rule.is_claimed_by(topic) and self._is_of_another(column, clause):
-            return False
-        return self._denials.tells(clause)
+        if rule.is_claimed_by(topic):
+            return self._denials.tells(clause) and not self._is_of_another(column, clause)
+        return is_whole or self._denials.tells(clause)
 
     def _is_of_another(self, column: int, clause: str) -> bool:
         """Whether the first words below a heading name another abnormality than the heading."""
