@@ -136,8 +136,9 @@ def test_no_sentence_of_four_words_is_one_of_ct_rate(
     assert [s for e in everything for s in sentences_of(e["text"]) if s in known] == []
 
 
-def test_the_rules_answer_every_entry_of_the_half_that_may_be_looked_at() -> None:
+def test_the_rules_follow_the_conventions_on_the_half_that_may_be_looked_at() -> None:
     entries = read_half("a")
+    truth = flags_of(entries)
     labels = get_labeller("rules").label([entry["text"] for entry in entries])
-    assert labels.shape == flags_of(entries).shape == (len(entries), 18)
-    assert set(np.unique(labels)) <= {0, 1}
+    f1 = 2 * (labels & truth).sum(axis=0) / (labels.sum(axis=0) + truth.sum(axis=0))
+    assert f1.mean() >= 0.985

@@ -375,6 +375,6 @@ def test_it_is_found_by_its_name() -> None:
 
 
 def test_every_abnormality_has_exactly_one_rule_and_its_stems_are_lower_case() -> None:
-    _, rules = read_patterns()
+    *_, rules = read_patterns()
     assert set(rules) == {*ABNORMALITIES, *ABDOMEN_LESIONS}
     assert all(stem == stem.lower() for rule in rules.values() for stem in rule.stems)

@@ -66,10 +66,10 @@ def test_macro_f1_and_every_frequent_class_reach_their_bars(
     labels = RulesLabeller().label(texts)
     true_positives = (labels & truth).sum(axis=0)
     f1 = 2 * true_positives / (labels.sum(axis=0) + truth.sum(axis=0))
-    assert f1.mean() >= 0.955  # measured 0.963; the bar is 0.94
+    assert f1.mean() >= 0.963  # measured 0.964
     frequent = truth.sum(axis=0) >= 30
     assert frequent.sum() == 9
-    assert f1[frequent].min() >= 0.90  # measured 0.924, lung opacity; the bar is 0.85
+    assert f1[frequent].min() >= 0.90  # measured 0.940, lung opacity; the bar is 0.85
 
 
 def test_prevalences_on_the_validation_reports_are_as_known(
@@ -105,7 +105,5 @@ def test_the_letters_that_skip_sentences_skip_no_finding(
 ) -> None:
     """A rule's stems are only there for speed."""
     labeller = RulesLabeller()
-    labels = labeller.label(validation_texts)
-    every = set(range(len(ABNORMALITIES)))
-    labeller._columns_by_stem = {"": every}
-    assert np.array_equal(labeller.label(validation_texts), labels)
+    labeller._columns_by_stem = {"": set(range(len(ABNORMALITIES)))}
+    assert np.array_equal(labeller.label(validation_texts), RulesLabeller().label(validation_texts))

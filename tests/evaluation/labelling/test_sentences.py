@@ -99,6 +99,6 @@ FINDINGS = ("nodule", "mass", "effusion", "emphysem")
 
 @pytest.mark.parametrize(("sentence", "expected"), ASSERTED.items())
 def test_what_a_sentence_asserts(sentence: str, expected: str) -> None:
-    denials, _ = read_patterns()
+    _, denials, _ = read_patterns()
     asserted = " ".join(denials.asserted(unify_spelling(sentence)))
     assert {f for f in FINDINGS if f in asserted} == {f for f in FINDINGS if f in expected}

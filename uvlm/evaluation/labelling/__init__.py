@@ -2,7 +2,8 @@
 
 phantom.py         the report grammar of the phantoms, read backwards
 rules.py           patterns/*.yaml, one file per family of abnormalities, in the notation of
-                   notation.py, matched against what sentences.py finds asserted
+                   notation.py, matched against what headings.py, sentences.py and denials.py
+                   leave of a report as asserted
 radbert.py         CT-RATE's official classifier; radbert_import.py converts its weights
 llm.py             a language model, asked llm_prompt.txt through chat.py
 """
