@@ -38,9 +38,10 @@ _BUG = 70
 def prepare(context: typer.Context) -> None:
     """Close the records of killed processes, and give the commands a progress bar."""
     if (Path.cwd() / ".uvlm" / "runs").is_dir():
-        from pipeline.runs.mlflow_tracker import reap
+        from pipeline.runs.mlflow_tracker import find_artifacts, reap
 
         reap()
+        find_artifacts()
     context.obj = context.with_resource(ProgressBar(context.invoked_subcommand or "uvlm"))
 
 

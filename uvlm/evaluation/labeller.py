@@ -47,6 +47,13 @@ class DoubtingLabeller(Labeller, Protocol):
         ...
 
 
+def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
+    """Refuse a labeller that does not know these abnormalities."""
+    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
+        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
+        raise ConfigError("labeller", fact, "use rules or llm")
+
+
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:
     """Make the labeller that `evaluate.labeller` or `--labeller` names.
 
@@ -54,9 +61,7 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
         name: one of LABELLER_NAMES.
         abnormalities: the columns of its labels; `phantom` and `radbert` know only CT-RATE's.
     """
-    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
-        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
-        raise ConfigError("labeller", fact, "use rules or llm")
+    check_labeller(name, abnormalities)
     match name:
         case "phantom":
             from uvlm.evaluation.labelling.phantom import PhantomLabeller
