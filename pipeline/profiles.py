@@ -28,7 +28,9 @@ def profile_names(root: Path) -> list[str]:
 
 def check_profile(root: Path, profile: str) -> None:
     """Refuse a profile that conf/profile/ does not have."""
-    if profile not in (names := profile_names(root)):
+    if not (names := profile_names(root)):
+        raise ConfigError(root / "conf/profile", "no profiles", "run this in the project's folder")
+    if profile not in names:
         raise ConfigError(f"profile {profile}", "no such profile", f"choose {', '.join(names)}")
 
 
