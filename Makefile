@@ -39,8 +39,11 @@ setup: $(TEST_STAMP)
 # torch is installed first and alone: its wheel may come from a separate index
 # (where 2.13.0+cpu counts as newer than 2.13.0).
 $(STAMP):
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "$(PYTHON) is too old: set PYTHON to 3.11 or newer" >&2; exit 4; }
+	@case "$$($(PYTHON) -c 'import sys; print(sys.version_info >= (3, 11))' 2>/dev/null)" in \
+		True) ;; \
+		False) echo "$(PYTHON) is too old: set PYTHON to 3.11 or newer" >&2; exit 4 ;; \
+		*) echo "$(PYTHON) cannot be run: set PYTHON to a Python of 3.11 or newer" >&2; exit 4 ;; \
+	esac
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) \
 		-c constraints.txt $(TORCH)

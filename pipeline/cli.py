@@ -1,32 +1,57 @@
-"""The `uvlm` command: the library's commands, profiles, the store, and run records.
-
-Exit codes: 0 done, 2 usage or parameters, 3 data refused, 4 environment, 5 interrupted, 70 a bug.
-"""
+"""The `uvlm` command: the library's commands, profiles, the store, and run records."""
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, UvlmError
+from uvlm.errors import ConfigError, DataError, Interrupted, as_known
+
+
+class Commands(TyperGroup):
+    """Lists its commands in whole sentences, and ends with the exit codes of this project."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write one row per command; typer would cut its sentence at the end of the line."""
+        rows = [(name, command.get_short_help_str(999)) for name, command in self.commands.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; Ctrl-C ends it as it ends a stage."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            name = ctx.invoked_subcommand or "uvlm"
+            raise Interrupted(name, "interrupted", "run the same command again") from None
+
 
 app = typer.Typer(
+    cls=Commands,
     help="U-VLM: CT volumes to draft radiology reports. Research use, not a medical device.",
+    epilog="Exit codes: 0 done, 2 wrong usage or parameters, 3 data refused, 4 something is missing"
+    " on this computer, 5 interrupted, 70 a bug.",
     rich_markup_mode=None,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-store = typer.Typer(help="The bulk arrays behind the manifests.", no_args_is_help=True)
-runs = typer.Typer(help="Run records and MLflow.", no_args_is_help=True)
+store = typer.Typer(
+    cls=Commands, help="Check or clean the arrays behind the manifests.", no_args_is_help=True
+)
+runs = typer.Typer(
+    cls=Commands, help="Put the records of runs and MLflow in order.", no_args_is_help=True
+)
 app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
@@ -34,13 +59,31 @@ app.add_typer(runs, name="runs")
 _BUG = 70
 
 
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from uvlm import __version__
+
+        typer.echo(f"uvlm {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Show the version and exit.", callback=show_version, is_eager=True
+    ),
+]
+
+
 @app.callback()
-def prepare(context: typer.Context) -> None:
+def prepare(context: typer.Context, version: Version = False) -> None:
     """Close the records of killed processes, and give the commands a progress bar."""
     if (Path.cwd() / ".uvlm" / "runs").is_dir():
-        from pipeline.runs.mlflow_tracker import reap
+        from pipeline.runs.mlflow_tracker import find_artifacts, reap
 
         reap()
+        find_artifacts()
     context.obj = context.with_resource(ProgressBar(context.invoked_subcommand or "uvlm"))
 
 
@@ -134,17 +177,20 @@ def reap_runs() -> None:
 
 def main() -> NoReturn:
     """Run the command line; a known error becomes one line and its exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
-    except UvlmError as error:
-        if error.details:
-            typer.echo(error.details, err=True)
-        typer.echo(str(error), err=True)
-        sys.exit(error.exit_code)
-    except Exception:
-        traceback.print_exc()
-        typer.echo("this is a bug; please report it with the lines above", err=True)
-        sys.exit(_BUG)
+    except Exception as error:
+        known = as_known(error)
+        if known is None:
+            traceback.print_exc()
+            typer.echo("this is a bug; please report it with the lines above", err=True)
+            sys.exit(_BUG)
+        if known.details:
+            typer.echo(known.details, err=True)
+        typer.echo(str(known), err=True)
+        sys.exit(known.exit_code)
     sys.exit(0)
 
 

@@ -1,9 +1,13 @@
-"""DVC stage `code`: the code that each stage reaches, in one small file for it to depend on."""
+"""DVC stage `code`: every parameter checked, and the code that each stage reaches.
+
+That code is one small file for each stage to depend on, so all of them come after the check.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.check_params import check_params
 from pipeline.dvc_yaml import params_by_script
 from pipeline.paths import code
 from pipeline.reach import Checkout
@@ -12,9 +16,11 @@ from uvlm.files import write_json_atomic
 
 
 def describe(stage: Stage) -> None:
-    """Write down what the script of every other stage reaches, with digests."""
-    checkout = Checkout(Path.cwd())
-    for script, keys in params_by_script(Path.cwd()).items():
+    """Check the parameters; write down what every other script reaches, with digests."""
+    root = Path.cwd()
+    check_params(stage.params, root)
+    checkout = Checkout(root)
+    for script, keys in params_by_script(root).items():
         write_json_atomic(code(script), checkout.describe(script, keys))
 
 

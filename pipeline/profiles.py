@@ -26,6 +26,14 @@ def profile_names(root: Path) -> list[str]:
     return sorted(path.stem for path in (root / "conf" / "profile").glob("*.yaml"))
 
 
+def check_profile(root: Path, profile: str) -> None:
+    """Refuse a profile that conf/profile/ does not have."""
+    if not (names := profile_names(root)):
+        raise ConfigError(root / "conf/profile", "no profiles", "run this in the project's folder")
+    if profile not in names:
+        raise ConfigError(f"profile {profile}", "no such profile", f"choose {', '.join(names)}")
+
+
 def default_profile(root: Path) -> str:
     """Read which profile conf/config.yaml names."""
     return _default_line(root).group(2)
@@ -40,9 +48,8 @@ def compose(root: Path, profile: str | None = None) -> dict[Any, Any]:
     import hydra
     from omegaconf import OmegaConf
 
-    names, profile = profile_names(root), profile or default_profile(root)
-    if profile not in names:
-        raise ConfigError(f"profile {profile}", "no such profile", f"choose {', '.join(names)}")
+    profile = profile or default_profile(root)
+    check_profile(root, profile)
     with hydra.initialize_config_dir(str((root / "conf").resolve()), version_base="1.3"):
         config = hydra.compose("config", overrides=[f"profile={profile}"])
     document: Any = OmegaConf.to_container(config, resolve=True)

@@ -29,7 +29,7 @@ from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
-from uvlm.errors import Interrupted, SetupError, UvlmError
+from uvlm.errors import Interrupted, SetupError, as_known
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
 from uvlm.tracking import NullTracker, Training
@@ -138,17 +138,18 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
         if who == name:  # every process stops, one reports it
             sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code
-    except UvlmError as error:
-        sys.stderr.write(f"{error.details}\n" if error.details else "")
-        sys.stderr.write(f"{who}: {error}\n")
-        return error.exit_code
     except KeyboardInterrupt:
         sys.stderr.write(f"{who}: interrupted; run the same command to continue\n")
         return Interrupted.exit_code
-    except Exception:
-        traceback.print_exc()
-        sys.stderr.write(f"{who}: this is a bug; please report it with the lines above\n")
-        return _BUG
+    except Exception as error:
+        known = as_known(error)
+        if known is None:
+            traceback.print_exc()
+            sys.stderr.write(f"{who}: this is a bug; please report it with the lines above\n")
+            return _BUG
+        sys.stderr.write(f"{known.details}\n" if known.details else "")
+        sys.stderr.write(f"{who}: {known}\n")
+        return known.exit_code
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

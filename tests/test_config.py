@@ -121,6 +121,25 @@ def test_every_mistyped_key_is_refused_with_the_right_one_named(
         assert expected in str(caught.value), path
 
 
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("train_clss", "train_cls"),
+        ("steps", "train_seg.steps or train_cls.steps or train_report.steps"),
+        ("prevalence", "download.phantom.prevalence"),
+    ],
+)
+def test_a_key_that_was_added_in_the_wrong_place_names_where_it_belongs(
+    key: str, nearest: str, documents: dict[str, dict[Any, Any]]
+) -> None:
+    document = documents["phantom"] | {key: {"steps": 3}}
+    with pytest.raises(ConfigError) as caught:
+        parse_params(document, "params.yaml")
+    assert str(caught.value) == (
+        f"params.yaml: unknown parameter {key}; nearest valid key is {nearest}"
+    )
+
+
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
@@ -158,6 +177,15 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
     ("section", "key", "value", "fact"),
     [
         ("injection", "reference_stage", 7, "encoder has 6 stages"),
+        ("train_cls", "steps", -1, r"train_cls.steps: .* \(found -1\)"),
+        ("train_cls", "steps", "many", r"train_cls.steps: .* \(found 'many'\)"),
+        ("train_cls", "steps", True, "train_cls: steps should not be true"),
+        ("train_cls", "pos_weight_cap", float("inf"), "train_cls.pos_weight_cap: .* finite"),
+        ("preprocess", "grid", [32, 0, 48], r"preprocess.grid.1: .* \(found 0\)"),
+        ("encoder", "strides", [1, 2, 2, 2, 1, 0], "encoder.strides.5"),
+        ("train_seg", "patch", [40, 16, 16], r"\[40, 16, 16\] exceeds preprocess.grid"),
+        ("train_seg", "patch", [16, 12, 16], "not a multiple of 8, the product of encoder.strides"),
+        ("train_seg", "patch", [8, 8, 8], "leaves the last stage one voxel"),
         ("injection", "layer_by_stage", {6: 9}, "stage 6 to layer 9"),
         ("preprocess", "window_hu", [100, 100], "from 100 to 100"),
         ("encoder", "strides", [1, 2], "2 strides"),

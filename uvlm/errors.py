@@ -11,7 +11,12 @@ UvlmError                70  a bug, or none of those below
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+import os
+import re
+import sysconfig
+from pathlib import Path
+from typing import ClassVar, Final
 
 
 def first_line(error: BaseException) -> str:
@@ -89,3 +94,72 @@ class Interrupted(UvlmError):
     """Stopped by a signal after saving; the same command resumes."""
 
     exit_code = 5
+
+
+_REMEDIES: Final = {  # by what the system says of one file
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another, or remove it",
+    errno.ENOTEMPTY: "name another, or empty it",
+    errno.EACCES: "check its permissions",
+    errno.EPERM: "check its permissions",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ELOOP: "correct the link",
+    errno.EILSEQ: "use a name that this file system accepts",
+    errno.EBUSY: "close what uses it",
+}
+_DISK_REMEDIES: Final = {  # and of a disk or the whole computer, whichever file it is
+    errno.ENOSPC: "free some space and run the same command again",
+    errno.EDQUOT: "free some space and run the same command again",
+    errno.EFBIG: "write to another disk",
+    errno.EROFS: "write to another disk",
+    errno.EIO: "check the disk or the network drive",
+    errno.ESTALE: "check the network drive",
+    errno.EMFILE: "raise `ulimit -n`",
+    errno.ENFILE: "raise `ulimit -n`",
+}
+_OF_ANOTHER_LANGUAGE: Final = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries end
+_LOOP: Final = re.compile(r"Symlink loop from '(.*)'")  # Path.resolve before Python 3.13
+# A file that is missing here is missing from the installation, whoever asked for it.
+_PROGRAM: Final = (
+    Path(__file__).parent,
+    Path(__file__).parents[1] / "pipeline",
+    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")),
+)
+
+
+def as_known(error: BaseException) -> UvlmError | None:
+    """Tell of an error in one line if it is about a user's file, a name or a disk.
+
+    Returns:
+        The error to show, or None for a bug.
+    """
+    if isinstance(error, UvlmError):
+        return error
+    if isinstance(error, UnicodeEncodeError) and error.reason == "surrogates not allowed":
+        line = error.object[: error.end].rpartition("\n")[2][-80:]
+        return DataError(ascii(line), "holds a byte that is not UTF-8", "rename the file")
+    if isinstance(error, RuntimeError) and (loop := _LOOP.fullmatch(str(error))):
+        return DataError(loop[1], "is a loop of symbolic links", "correct the link")
+    number, path = _system_error(error)
+    fact = os.strerror(number).lower() if number else ""
+    if number in _DISK_REMEDIES:
+        return SetupError(path or "the disk", fact, _DISK_REMEDIES[number])
+    if number in _REMEDIES and path and not _is_of_program(path):
+        return DataError(path, fact, _REMEDIES[number])
+    return None
+
+
+def _system_error(error: BaseException) -> tuple[int, str]:
+    """Find the number and the file of what the operating system refused: 0 and "" if nothing."""
+    if not isinstance(error, OSError) or error.errno is None:
+        said = _OF_ANOTHER_LANGUAGE.search(str(error))
+        return (int(said[1]), "") if said else (0, "")
+    # Of a renaming, the second name is the one that the user gave.
+    name = error.filename if error.filename2 is None else error.filename2
+    return error.errno, os.fsdecode(name) if isinstance(name, str | bytes) else ""
+
+
+def _is_of_program(path: str) -> bool:
+    return any(Path(path).absolute().is_relative_to(folder) for folder in _PROGRAM)

@@ -41,15 +41,16 @@ def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = _beside(path)
-    try:
-        with unfinished.open("xb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())  # else a power cut may leave the new name without content
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with _errors_name(path, unfinished):
+        try:
+            with unfinished.open("xb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())  # else a power cut may leave a name without content
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -63,22 +64,17 @@ def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]
     place = _place(folder, keep_others)
     _sweep(place)
     unfinished = _beside(place)
-    unfinished.mkdir(parents=True)
-    try:
-        yield unfinished
-        _open_to_readers(unfinished)
-        if keep_others:
-            folder.mkdir(parents=True, exist_ok=True)
-            for file in sorted(unfinished.iterdir()):
-                file.replace(folder / file.name)
-        else:
-            retired = _beside(folder)
-            if folder.exists():  # a folder cannot be renamed over one that holds something
-                folder.rename(retired)
-            unfinished.rename(folder)
-            shutil.rmtree(retired, ignore_errors=True)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with _errors_name(folder, unfinished):
+        try:
+            unfinished.mkdir(parents=True)
+            yield unfinished
+            _open_to_readers(unfinished)
+            if keep_others:
+                _move_into(folder, unfinished)
+            else:
+                _take_the_place_of(folder, unfinished)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def try_filling(folder: Path) -> None:
@@ -139,6 +135,31 @@ def key_of(*parts: object) -> str:
     """Make a key of 16 hex digits from JSON values."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
+
+
+def _move_into(folder: Path, unfinished: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in sorted(unfinished.iterdir()):
+        file.replace(folder / file.name)
+
+
+def _take_the_place_of(folder: Path, unfinished: Path) -> None:
+    retired = _beside(folder)
+    if folder.exists():  # a folder cannot be renamed over one that holds something
+        folder.rename(retired)
+    unfinished.rename(folder)
+    shutil.rmtree(retired, ignore_errors=True)
+
+
+@contextmanager
+def _errors_name(path: Path, unfinished: Path) -> Iterator[None]:
+    """Let an error name what the user asked for, not the hidden name that it was refused under."""
+    try:
+        yield
+    except OSError as error:
+        hidden, name = str(unfinished), error.filename
+        error.filename = name.replace(hidden, str(path)) if isinstance(name, str) else str(path)
+        raise
 
 
 def _beside(path: Path) -> Path:

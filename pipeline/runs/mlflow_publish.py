@@ -1,8 +1,8 @@
 """Copies run records to MLflow; the only module that imports mlflow.
 
 One experiment per profile, one parent run per pipeline run, one child per stage. The store is
-sqlite at the repository root unless MLFLOW_TRACKING_URI is set. Publishing is idempotent: a record
-remembers how much of it MLflow has.
+sqlite at the repository root unless MLFLOW_TRACKING_URI is set, and its artifacts lie beside it,
+also after a move. Publishing is idempotent: a record remembers how much of it MLflow has.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.paths import state_root, tracking_uri
+from pipeline.runs.mlflow_place import ARTIFACTS, keep_artifacts_in
 from pipeline.runs.records import Published, RunRecord
 from uvlm import environment
 from uvlm.tracking import read_history
@@ -57,10 +58,13 @@ class MlflowStore:
 
             # Importing mlflow sets up its logger, so this has to come after it.
             logging.getLogger("mlflow").setLevel(logging.WARNING)
+            if _is_local():
+                keep_artifacts_in(environment.project_root())
             yield cls(MlflowClient(tracking_uri()), environment.project_root())
 
     def publish(self, record: RunRecord) -> None:
         """Bring MLflow up to date with a record: params once, new numbers, status at the end."""
+        self._forget_lost(record)
         parent = self.parent_of(record)
         run_id = record.published.run_id or self._create_child(parent, record)
         record.save()  # so that a crash from here on does not make a second run
@@ -69,7 +73,7 @@ class MlflowStore:
         self._new_history(run_id, record)
         if record.status != "RUNNING":
             for path in record.artifacts:
-                self.log_path(run_id, Path(path))
+                self.log_path(run_id, self.root / path)
             ended = int((record.ended or record.started) * 1000)
             self.client.set_terminated(run_id, record.status, ended)
             self.client.set_terminated(parent, record.status)
@@ -102,8 +106,7 @@ class MlflowStore:
         found = self.client.get_experiment_by_name(name)
         if found is not None:
             return str(found.experiment_id)
-        local = environment.TRACKING_URI.read() is None
-        location = (self.root / "mlruns").resolve().as_uri() if local else None
+        location = (self.root.resolve() / ARTIFACTS).as_uri() if _is_local() else None
         return str(self.client.create_experiment(name, artifact_location=location))
 
     def parent_of(self, record: RunRecord) -> str:
@@ -125,10 +128,27 @@ class MlflowStore:
 
     def log_path(self, run_id: str, path: Path) -> None:
         """Copy a file or folder into a run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        # Asked every time, because the client remembers an address from before a move.
+        address = self.client.get_run(run_id).info.artifact_uri
+        artifacts: Any = get_artifact_repository(address, tracking_uri=tracking_uri())
         if path.is_dir():
-            self.client.log_artifacts(run_id, str(path), path.name)
+            artifacts.log_artifacts(str(path), path.name)
         elif path.exists():
-            self.client.log_artifact(run_id, str(path))
+            artifacts.log_artifact(str(path))
+
+    def _forget_lost(self, record: RunRecord) -> None:
+        """Publish anew what a deleted or exchanged database no longer holds."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            for run_id in filter(None, (record.published.run_id, record.published.parent_id)):
+                self.client.get_run(run_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            record.published = Published()
 
     def _create_child(self, parent: str, record: RunRecord) -> str:
         tags = {
@@ -186,3 +206,7 @@ class MlflowStore:
         ]
         for start in range(0, len(entries), _MAX_BATCH):
             self.client.log_batch(run_id, metrics=entries[start : start + _MAX_BATCH])
+
+
+def _is_local() -> bool:
+    return environment.TRACKING_URI.read() is None

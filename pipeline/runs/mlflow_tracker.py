@@ -12,16 +12,20 @@ latest to `summarize`. An outage of the tracking server is reported once and nev
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
 from pipeline.dvc_yaml import Causes
+from pipeline.runs.mlflow_place import keep_artifacts_in
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.provenance import new_record
 from pipeline.runs.records import RunRecord, Status, open_record, read_records, reap_dead
+from uvlm import environment
 from uvlm.errors import Interrupted, first_line
 from uvlm.tracking import JsonlTracker
 
@@ -61,7 +65,10 @@ class MlflowTracker(JsonlTracker):
 
     def artifact(self, path: Path) -> None:
         """Keep a copy of this file or folder when the run ends."""
-        self.record.artifacts.append(str(path.resolve()))
+        path, root = path.resolve(), environment.project_root().resolve()
+        # Relative to the project, which may be moved before MLflow is told.
+        inside = path.relative_to(root) if path.is_relative_to(root) else path
+        self.record.artifacts.append(str(inside))
         self.record.save()
 
     def _publish(self) -> None:
@@ -75,6 +82,13 @@ def reap() -> list[RunRecord]:
     if dead:
         publish_pending()
     return dead
+
+
+def find_artifacts() -> None:
+    """After a move, let MLflow's page find the artifacts of earlier runs again, if it can be."""
+    with suppress(sqlite3.Error):  # locked by an open page, or read-only
+        if environment.TRACKING_URI.read() is None:
+            keep_artifacts_in(environment.project_root())
 
 
 def publish_pending() -> None:

@@ -187,7 +187,7 @@ class Stages:
 
     def reasons(self, stage: str) -> dict[str, str]:
         lines = (self.root / f"quarantine/{stage}.jsonl").read_text().splitlines()
-        return {entry["case"]: entry["reason"] for entry in map(json.loads, lines)}
+        return {entry["case"]: entry["reason"] for entry in map(json.loads, filter(None, lines))}
 
     def index(self) -> IndexSummary:
         self.prepare()

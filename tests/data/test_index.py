@@ -36,7 +36,7 @@ def build(dataset: Dataset, params: Params) -> tuple[IndexSummary, list[Case], d
     dataset.write()
     out, quarantine = dataset.root / "index.jsonl", dataset.root / "quarantine/index.jsonl"
     summary = index.build(params, dataset.manifest, out, quarantine)
-    refused = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    refused = [json.loads(line) for line in quarantine.read_text().splitlines() if line]
     assert summary.candidates == sum(summary.kept.values()) + sum(summary.refused.values())
     assert len(refused) == sum(summary.refused.values())
     return summary, read_index(out), {entry["case"]: entry["reason"] for entry in refused}

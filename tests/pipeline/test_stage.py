@@ -65,6 +65,21 @@ def test_a_known_error_is_one_line_and_its_exit_code(
     assert not (workspace / ".uvlm" / "timings" / "first.json").exists()
 
 
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        ("first.txt/x", "first: first.txt/x: not a directory; check the path\n"),
+        ("gone.txt", "first: gone.txt: no such file or directory; check the path\n"),
+        (".uvlm", "first: .uvlm: is a directory; name a file\n"),
+    ],
+)
+def test_a_file_that_the_system_refuses_is_one_line_too(
+    path: str, line: str, workspace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute("first", lambda _: Path(path).read_bytes()) == 3
+    assert capsys.readouterr().err == line
+
+
 def test_a_training_writes_its_numbers_and_its_curve(workspace: Path) -> None:
     def work(stage: Stage) -> None:
         stage.tracker.log({"loss": 0.5}, 10)

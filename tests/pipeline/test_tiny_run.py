@@ -15,19 +15,19 @@ from typing import Any
 import pytest
 
 from pipeline.dvc_yaml import params_by_script, read_declarations
-from pipeline.profiles import write_params
+from pipeline.profiles import read_document, write_params
 from pipeline.reach import EXEMPT, Checkout
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-def run(project: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(project: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     environment = {name: v for name, v in os.environ.items() if not name.startswith("DVC_ROOT")}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(
         command, cwd=project, env=environment, capture_output=True, text=True, check=False
     )
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    assert result.returncode == code, result.stdout[-4000:] + result.stderr[-4000:]
     return result
 
 
@@ -63,6 +63,7 @@ def test_the_pipeline_runs_once_and_then_has_nothing_to_do(
         patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{project}")
         patch.setenv("CALLS", str(tmp_path / "calls"))
         first = run(project, "dvc", "repro")
+    assert "is empty" not in first.stderr
     assert calls_not_reached(project, tmp_path / "calls") == {}
     stages = read_declarations(project)
     for name, stage in stages.items():
@@ -89,6 +90,17 @@ def test_the_pipeline_runs_once_and_then_has_nothing_to_do(
     third = run(project, "dvc", "repro")
     assert re.findall(r"Running stage '(.*)'", third.stdout) == ["code"]
 
+    params = read_document(project / "params.yaml")
+    params["summarize"]["num_examples"] = 2
+    write_params(project, params)
+    fourth = run(project, "dvc", "repro")
+    assert re.findall(r"Running stage '(.*)'", fourth.stdout) == ["code", "summarize"]
+
+    write_params(project, params | {"train_clss": {"steps": 3}})
+    wrong = run(project, "dvc", "repro", code=255)
+    assert re.findall(r"Running stage '(.*)'", wrong.stdout) == ["code"]
+    assert "unknown parameter train_clss; nearest valid key is train_cls" in wrong.stderr
+
 
 def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
     """The functions of ours that a stage ran and that its file of data/code does not cover.
@@ -111,12 +123,15 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
     return {script: calls for script, calls in missing.items() if calls}
 
 
-# Functions and classes of ours that are called, but not by importing a module or recording a run.
+# Functions and classes of ours that are called, but not by importing a module, recording a run or
+# checking the parameters.
 _WRITE_DOWN_WHAT_RUNS = """
 import atexit, os, sys, threading
 
 seen, root = set(), os.getcwd() + os.sep
-outside = ("<frozen importlib._bootstrap>", os.path.join(root, "pipeline", "runs"))
+outside = ("<frozen importlib._bootstrap>", *(
+    os.path.join(root, "pipeline", name) for name in ("runs", "check_params.py")
+))
 
 
 def note(frame, event, argument):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, Self, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section, forbid
+
+_Mm = Annotated[float, Field(gt=0)]
 
 
 class PhantomConfig(Section):
@@ -133,7 +135,7 @@ class PreprocessConfig(Section):
     clip_hu: tuple[int, int]
     grid: Grid
     resize: Literal["stretch", "resample_pad"]
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[_Mm, _Mm, _Mm] | None = None
     normalise: Literal["window", "zscore"]
     window_hu: tuple[int, int]
 

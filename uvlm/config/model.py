@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from uvlm.config.section import Fraction, Section, forbid
+from uvlm.config.section import Count, Fraction, Section, forbid
 
 
 class TokenizerConfig(Section):
@@ -19,9 +19,9 @@ class TokenizerConfig(Section):
 class EncoderConfig(Section):
     """ResidualEncoderUNet: one entry per stage, shallow to deep."""
 
-    channels: tuple[int, ...]
-    strides: tuple[int, ...]
-    blocks: tuple[int, ...]
+    channels: tuple[Count, ...]
+    strides: tuple[Count, ...]
+    blocks: tuple[Count, ...]
     decoder_convs: int = Field(ge=1)
 
     @model_validator(mode="after")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterator
+from math import prod
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from uvlm.config import data, model
 from uvlm.config.evaluate import EncodeConfig, EvaluateConfig, GenerateConfig, SummarizeConfig
@@ -21,7 +23,7 @@ class Params(Section):
     """The whole params.yaml."""
 
     profile: str
-    seed: int
+    seed: int = Field(ge=0)
     download: data.DownloadConfig
     index: data.IndexConfig
     preprocess: data.PreprocessConfig
@@ -87,6 +89,19 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_patch_fits(self) -> Self:
+        patch, grid, whole = self.train_seg.patch, self.preprocess.grid, prod(self.encoder.strides)
+        name = f"train_seg.patch {list(patch)}"
+        forbid(
+            (any(edge > size for edge, size in zip(patch, grid, strict=True)),
+             f"{name} exceeds preprocess.grid {list(grid)}"),
+            (any(edge % whole for edge in patch),
+             f"{name} is not a multiple of {whole}, the product of encoder.strides"),
+            (max(patch) == whole, f"{name} leaves the last stage one voxel, which has no spread"),
+        )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
     def _qwen_reads_its_own_vocabulary(self) -> Self:
         kind, words = self.decoder.kind, self.tokenizer.kind
         needs = f"decoder.kind {kind} needs tokenizer.kind qwen3, not {words}"
@@ -106,7 +121,8 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         fact = f"not readable as YAML ({error})"
         raise ConfigError(path, fact, "compose it again with `uvlm use PROFILE`") from None
-    return parse_params(document, path)
+    remedy = "correct conf/ or the -S option; `uvlm params` composes params.yaml again"
+    return parse_section(Params, document, path, remedy)
 
 
 def params_here() -> Params | None:
@@ -120,13 +136,15 @@ def parse_params(document: object, subject: object) -> Params:
     return parse_section(Params, document, subject)
 
 
-def parse_section(section: type[_Section], document: object, subject: object) -> _Section:
+def parse_section(
+    section: type[_Section], document: object, subject: object, remedy: str = ""
+) -> _Section:
     """Validate the values of one section."""
     try:
         return section.model_validate(document)
     except ValidationError as error:
         facts = [_describe(problem, section) for problem in error.errors()]
-        raise ConfigError(subject, "; ".join(facts)) from None
+        raise ConfigError(subject, "; ".join(facts), remedy) from None
 
 
 def _describe(problem: Any, section: type[Section]) -> str:
@@ -134,17 +152,39 @@ def _describe(problem: Any, section: type[Section]) -> str:
     *parents, name = [str(part) for part in problem["loc"]] or ["params"]
     key = ".".join([*parents, name])
     if problem["type"] != "extra_forbidden":
-        return f"{key}: {problem['msg']}"
-    valid = sorted(_keys_under(parents, section))
-    nearest = difflib.get_close_matches(name, valid, n=1, cutoff=0.0)
-    return f"unknown parameter {key}; nearest valid key is {'.'.join([*parents, *nearest])}"
+        value = problem["input"]
+        found = f" (found {value!r})" if isinstance(value, str | int | float) else ""
+        return f"{key}: {problem['msg'].removeprefix('Value error, ')}{found}"
+    return f"unknown parameter {key}; nearest valid key is {_nearest(parents, name, section)}"
 
 
-def _keys_under(parents: list[str], section: Any) -> set[str]:
-    """List the valid keys of the section at this path."""
-    for name in parents:
-        annotation = section.model_fields[name].annotation
-        # An optional section is a union: take the member that is a section.
-        candidates = [annotation, *getattr(annotation, "__args__", ())]
-        section = next(c for c in candidates if isinstance(c, type) and issubclass(c, Section))
-    return set(section.model_fields)
+def _nearest(parents: list[str], name: str, root: type[Section]) -> str:
+    """Name the likeliest key: one beside it, else those of this name elsewhere, else any beside it.
+
+    A key may be in the wrong section or in none, as after `dvc exp run -S +steps=3`.
+    """
+    section: type[Section] | None = root
+    for parent in parents:
+        section = section and _section_of(section.model_fields[parent].annotation)
+    assert section is not None
+    beside = sorted(section.model_fields)
+    likely = difflib.get_close_matches(name, beside, n=1)
+    elsewhere = [path for path in _every_key(root) if path.rpartition(".")[2] == name]
+    if not likely and elsewhere:
+        return " or ".join(elsewhere)
+    return ".".join([*parents, *difflib.get_close_matches(name, beside, n=1, cutoff=0.0)])
+
+
+def _every_key(section: type[Section]) -> Iterator[str]:
+    """Yield the dotted names of all parameters and sections."""
+    for name, field in section.model_fields.items():
+        yield name
+        if inner := _section_of(field.annotation):
+            yield from (f"{name}.{key}" for key in _every_key(inner))
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """Find the section that a field holds; an optional one is a union with None."""
+    candidates = [annotation, *getattr(annotation, "__args__", ())]
+    sections = (c for c in candidates if isinstance(c, type) and issubclass(c, Section))
+    return next(sections, None)

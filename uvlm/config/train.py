@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section, forbid
+
+_Voxels = Annotated[int, Field(ge=0)]
 
 
 class OptimConfig(Section):
@@ -70,7 +72,7 @@ class AugmentConfig(Section):
     shift_std: float = Field(ge=0)
     scale_std: float = Field(ge=0)
     gamma_std: float = Field(ge=0)
-    roll_voxels: Grid
+    roll_voxels: tuple[_Voxels, _Voxels, _Voxels]
     spatial: SpatialConfig
     intensity: IntensityConfig
 
@@ -113,7 +115,7 @@ class TrainSegConfig(TrainConfig):
     initial_weights: str | None = Field(pattern=r"^sha256:[0-9a-f]{12,64}$")
     patch: Grid
     foreground_fraction: Fraction = Field(ge=0, le=1)
-    deep_supervision: tuple[float, ...] = Field(min_length=1)
+    deep_supervision: tuple[Annotated[float, Field(ge=0)], ...] = Field(min_length=1)
     dice_classes: Literal["all", "present"]
     ce_weight_power: float = Field(ge=0)
     ce_weight_cap: float = Field(ge=1)

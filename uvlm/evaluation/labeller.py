@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.known_words import check_language
 from uvlm.text.claims import Phrases
+from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
 READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
@@ -62,6 +62,13 @@ def check_language_for(labeller: Labeller, texts: Sequence[str]) -> None:
         check_language(texts)
 
 
+def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
+    """Refuse a labeller that does not know these abnormalities."""
+    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
+        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
+        raise ConfigError("labeller", fact, "use rules or llm")
+
+
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:
     """Make the labeller that `evaluate.labeller` or `--labeller` names.
 
@@ -69,9 +76,7 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
         name: one of LABELLER_NAMES.
         abnormalities: the columns of its labels; `phantom` and `radbert` know only CT-RATE's.
     """
-    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
-        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
-        raise ConfigError("labeller", fact, "use rules or llm")
+    check_labeller(name, abnormalities)
     match name:
         case "phantom":
             from uvlm.evaluation.labelling.phantom import PhantomLabeller

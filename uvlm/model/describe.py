@@ -37,12 +37,12 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
     plan = injection_plan(injection.kind, injection.layer_by_stage)
     plan_text = " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items())
-    qwen = None
-    if params.decoder.kind != "scratch":
-        qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
+        qwen = None
+        if params.decoder.kind != "scratch":
+            qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
         specials = SpecialIds(0, 1, 2, 3, 4)
         uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
     decoder = count_parameters(uvlm.decoder)

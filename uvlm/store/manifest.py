@@ -84,9 +84,9 @@ def rows_by_case(path: Path) -> dict[str, Row]:
 
 
 def write_quarantine(path: Path, refusals: Iterable[Refusal]) -> None:
-    """Write the refused cases, even when there are none."""
+    """Write the refused cases; none are an empty line, because DVC warns of an empty file."""
     ordered = sorted(refusals, key=lambda refusal: (refusal.case, refusal.file, refusal.reason))
-    write_text_atomic(path, _json_lines(map(asdict, ordered)))
+    write_text_atomic(path, _json_lines(map(asdict, ordered)) or "\n")
 
 
 def read_quarantine(path: Path) -> list[Refusal]:

@@ -17,7 +17,7 @@ from uvlm.arrays import Counts, Floats, Ids, Voxels
 from uvlm.config import AugmentConfig, PreprocessConfig, TrainSegConfig
 from uvlm.data.contract import normalise
 from uvlm.data.examples import Example
-from uvlm.errors import ConfigError, DataError
+from uvlm.errors import DataError
 from uvlm.seeding import generator
 from uvlm.train.augmentation import patches
 from uvlm.train.augmentation.augment import augment_intensity, augment_volume, draw_roll, roll
@@ -56,12 +56,6 @@ class SegBatches:
     rarity: Floats  # (C,)
     lesion_ids: frozenset[int]
     seed: int
-
-    def __post_init__(self) -> None:
-        grid = self.preprocess.grid
-        if any(edge > size for edge, size in zip(self.config.patch, grid, strict=True)):
-            fact = f"{list(self.config.patch)} exceeds preprocess.grid {list(grid)}"
-            raise ConfigError("train_seg.patch", fact, "use a smaller patch")
 
     def __call__(self, index: int) -> SegBatch:
         rng = generator(self.seed, "seg", index)

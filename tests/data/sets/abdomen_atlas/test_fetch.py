@@ -106,7 +106,7 @@ def build(params: Params, manifest: Path) -> tuple[index.IndexSummary, dict[str,
     params = params.model_copy(update={"download": download})
     out, quarantine = manifest.with_name("index.jsonl"), manifest.with_name("q.jsonl")
     summary = index.build(params, manifest, out, quarantine)
-    refused = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    refused = [json.loads(line) for line in quarantine.read_text().splitlines() if line]
     return summary, {entry["case"]: entry["reason"] for entry in refused}
 
 

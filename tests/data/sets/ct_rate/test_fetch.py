@@ -56,7 +56,7 @@ def build(dataset: Dataset, params: Params) -> tuple[IndexSummary, dict[str, str
     """Index what was fetched; gives the summary and the reason by quarantined case."""
     quarantine = dataset.root / "q.jsonl"
     summary = index.build(params, dataset.manifest, dataset.index, quarantine)
-    refused = [json.loads(line) for line in quarantine.read_text().splitlines()]
+    refused = [json.loads(line) for line in quarantine.read_text().splitlines() if line]
     return summary, {entry["case"]: entry["reason"] for entry in refused}
 
 

@@ -71,7 +71,7 @@ class Own:
         params = self.params.model_copy(update={"download": download})
         out, quarantine = self.folder.with_name("index.jsonl"), self.folder.with_name("q.jsonl")
         summary = index.build(params, self.manifest, out, quarantine)
-        refused = [json.loads(line) for line in quarantine.read_text().splitlines()]
+        refused = [json.loads(line) for line in quarantine.read_text().splitlines() if line]
         assert summary.candidates == sum(summary.kept.values()) + len(refused)
         return {c.case_id: c for c in read_index(out)}, {e["case"]: e["reason"] for e in refused}
 
