@@ -23,7 +23,7 @@ class Held(TorchDispatchMode):
     """Bytes of the storages that are alive, `now`, and the most that ever were, `peak`."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -48,7 +48,7 @@ class Training:
         batch = self.batch()
         with autocast(torch.device("cpu"), self.width):
             loss = self.loss(batch)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 
@@ -78,10 +78,7 @@ def cls_training(params: Params) -> Training:
     encoder = build_encoder(params.encoder)
     if config.gradient_checkpointing:
         recompute_blocks(encoder)
-    names = abnormality_names(params)
-    net = ClassifierNet(
-        encoder, build_classifier(params.encoder, params.classifier, grid, len(names))
-    )
+    net = ClassifierNet(encoder, _classifier(params))
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
     )
@@ -161,18 +158,15 @@ def encode_sizes(params: Params) -> Sizes:
 def generate_sizes(params: Params) -> Sizes:
     """Imagine what is larger: the U-Net on one volume, or writing a batch of reports."""
     with imagined() as held, torch.no_grad():
-        unet, language = _ready(build_unet(params.encoder, _num_classes(params), False)), None
+        unet = _ready(build_unet(params.encoder, _num_classes(params), False))
         language = _language(params).eval()
-        classifier = build_classifier(
-            params.encoder, params.classifier, params.preprocess.grid, len(abnormality_names(params))
-        )
-        encoder = build_encoder(params.encoder)
+        loaded = build_encoder(params.encoder), _classifier(params)
         weights = held.now
         with autocast(torch.device("cpu")):
             predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
-        del classifier, encoder
         with autocast(torch.device("cpu"), params.decoder.width):
             _write(params, language)
+        del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
 
 
@@ -192,6 +186,11 @@ def _ready(network: nn.Module) -> nn.Module:
     """Do what `fast_norm.ready` does, except for the layout."""
     use_group_norms(network)
     return network.eval()
+
+
+def _classifier(params: Params) -> nn.Module:
+    grid, num_classes = params.preprocess.grid, len(abnormality_names(params))
+    return build_classifier(params.encoder, params.classifier, grid, num_classes)
 
 
 def _language(params: Params) -> UVLM:

@@ -11,7 +11,7 @@ here is small, or its memory is that of other programs (TotalSegmentator, ATM'22
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -77,7 +77,7 @@ def estimate(stage: str, params: Params, cts: Cts) -> Estimate | None:
     return make(cts) if make else None
 
 
-def estimates(params: Params, cts: Cts, stages: Mapping[str, object]) -> list[Estimate]:
+def estimates(params: Params, cts: Cts, stages: Iterable[str]) -> list[Estimate]:
     """Estimate those of the stages that have something that grows."""
     found = (estimate(stage, params, cts) for stage in stages)
     return [each for each in found if each is not None]
