@@ -81,10 +81,10 @@ def make_own(root: Path, request: Request) -> Iterator[str]:
     yield from (f"{name:<10}{text}" for name, text in seen.lines(config.patient_column))
 
     def document(size: Mapping[str, Any]) -> dict[str, Any]:
-        return _merged(_first_try(request.name, columns, seen), size)
+        return merged(_first_try(request.name, columns, seen), size)
 
     def composed(size: Mapping[str, Any]) -> Params:
-        return parse_params(_merged(base, document(size)), f"conf/profile/{request.name}.yaml")
+        return parse_params(merged(base, document(size)), f"conf/profile/{request.name}.yaml")
 
     fit = largest_that_fits(composed, seen.cts, memory.num_bytes, request.minutes)
     _write(path, document(fit.size), seen, memory)
@@ -163,10 +163,10 @@ def _folder(path: Path) -> Path:
     return path.resolve()
 
 
-def _merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     """Let `other` win, key by key."""
     result = dict(one)
     for key, value in other.items():
         is_section = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = _merged(result[key], value) if is_section else value
+        result[key] = merged(result[key], value) if is_section else value
     return result

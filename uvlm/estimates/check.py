@@ -49,8 +49,9 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
     if found.stage in _ON_DEVICE:
         largest = max(found.sizes, key=lambda name: found.sizes[name][0])
         remedy = advice(found.stage, found.batch_size, largest)
-    fact = f"would need {needed / _MIB:,.0f} MiB by estimate; there are {_mib(there)}"
-    error = SetupError(found.stage, fact, f"{remedy}; nothing was started")
+    need = f"{found.stage} would need {needed / _MIB:,.0f} MiB by estimate"
+    fact = f"{need}, and there are {there.num_bytes / _MIB:,.0f} MiB ({there.source})"
+    error = SetupError("memory", fact, f"{remedy}; nothing was started")
     last = {"together": (needed, "estimated"), "there is": (there.num_bytes, there.source)}
     error.details = table({**found.sizes, **last})
     raise error
@@ -67,7 +68,3 @@ def _compared(found: Estimate) -> tuple[int, Memory]:
             free = torch.cuda.mem_get_info(device)[0]
             return found.on_device, Memory(free, f"free on {torch.cuda.get_device_name(device)}")
     return found.total * place().local_size, usable_memory()
-
-
-def _mib(memory: Memory) -> str:
-    return f"{memory.num_bytes / _MIB:,.0f} MiB ({memory.source})"
