@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
-_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder of DICOM files."
+_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
 Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
 Out = Annotated[Path, Option(help="Folder for all output.")]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
@@ -35,6 +35,9 @@ def check_ct(
     picture: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw three planes as the model sees them.")
     ] = None,
+    names: Annotated[
+        bool, Option("--name-sources", help="Call series and patients by their real names.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Check whether CTs are accepted and how they are prepared; exit code 3 if one is refused."""
@@ -49,7 +52,8 @@ def check_ct(
     elif here := params_here():
         config = here.preprocess
     for check in check_cts(paths, config, picture):
-        typer.echo(json.dumps(check.to_json(), allow_nan=False) if as_json else check.to_text())
+        told = check.to_json(names=names)
+        typer.echo(json.dumps(told, allow_nan=False) if as_json else check.to_text(names=names))
         refused += not check.accepted
     if refused:
         raise typer.Exit(DataError.exit_code)

@@ -7,8 +7,10 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import pytest
 
+from benchmarks.dicom_series import write_series
 from tests.data.sets.own.folder import FLAGS
 from uvlm.data.ct.io import read_volume
+from uvlm.data.ct.volume import Volume
 from uvlm.errors import DataError
 from uvlm.files import store_root
 from uvlm.store import read_manifest, verify
@@ -123,17 +125,18 @@ def test_every_bad_row_is_refused_by_name_and_the_others_are_kept(own: Own) -> N
 
 def test_files_can_be_named_in_a_column_and_dicom_folders_are_copied_whole(own: Own) -> None:
     series = own.folder / "exports" / "Doe^Jane"
-    series.mkdir(parents=True)
-    for number in (3, 1, 2):
-        (series / f"IM{number}").write_bytes(b"slice %d" % number)
+    write_series(series, Volume(np.maximum(own.volume.array, -1024), own.volume.affine))
     rows = [[f"p{n}", "Text.", f"p{n}.nii.gz"] for n in range(7)]
     own.table(["id", "report", "file"], [*rows, ["p7", "Text.", "exports/Doe^Jane"]])
     own.fetch(file_column="file")
     cases, refused = own.index()
     assert refused == {}
     copy = store_root() / cases["p7"].volume
-    assert [path.name for path in sorted(copy.iterdir())] == [f"{n:05d}.dcm" for n in (1, 2, 3)]
-    assert (copy / "00003.dcm").read_bytes() == b"slice 3"
+    originals = sorted(series.iterdir())
+    assert [path.name for path in sorted(copy.iterdir())] == [
+        f"{number:05d}.dcm" for number in range(1, len(originals) + 1)
+    ]
+    assert (copy / "00003.dcm").read_bytes() == originals[2].read_bytes()
     assert b"Doe" not in own.manifest.read_bytes()
 
 

@@ -13,16 +13,18 @@ from typing import Final
 from uvlm import store
 from uvlm.config import FolderConfig
 from uvlm.data.cases import Case
+from uvlm.data.ct.find import without_suffix
 from uvlm.data.sets.ct_rate.tables import labels_text
 from uvlm.data.sets.dataset import DataSet, Files, Label, local_row, table_path
 from uvlm.data.sets.own.cases import read_cases
-from uvlm.data.sets.own.fetch import SOURCE, copy_ct, find_all, own_folder
-from uvlm.data.sets.own.layout import FAULTS, LABELS, TABLE, ct_of, without_suffix
+from uvlm.data.sets.own.fetch import SOURCE, copy_ct, own_folder
+from uvlm.data.sets.own.find import OwnCt, OwnFolder, find_own
+from uvlm.data.sets.own.layout import FAULTS, LABELS, READ, TABLE, ct_of
 from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
 from uvlm.store import CaseProgress, Refusal, Row
-from uvlm.tables import read_table
+from uvlm.tables import BadRow, read_table
 
 _NAME: Final = "VolumeName"  # as in CT-RATE's tables of labels
 
@@ -41,7 +43,11 @@ class OwnData(DataSet):
         folder = own_folder()
         table = folder / self.config.table
         good, _ = read_own_table(table, self.config)
-        cts, faults = find_all(folder, good)
+        below = OwnFolder.of(folder)
+        candidates = below.candidates(good, by_path=self.config.file_column is not None)
+        found = store.map_cases(find_own, candidates, description="finding CTs", progress=progress)
+        cts = [ct for ct in found if isinstance(ct, OwnCt)]
+        faults = [fault for fault in found if isinstance(fault, BadRow)]
         if not cts:
             fact = f"none of the {len(good)} CTs that {self.config.table} names is there"
             raise DataError(folder, fact, "name the files after their ids, or set file_column")
@@ -51,6 +57,7 @@ class OwnData(DataSet):
         copies = store.map_cases(copy, cts, description="own CTs", progress=progress)
         rows = [*chain.from_iterable(copies), _small(TABLE, table.read_bytes(), SOURCE)]
         rows.append(_small(FAULTS, json.dumps([asdict(f) for f in faults]).encode(), SOURCE))
+        rows.append(_small(READ, _told(cts, below.unnamed(candidates)), SOURCE))
         if labels:
             rows.append(_small(LABELS, labels, "labeller"))
         store.write_manifest(manifest, rows)
@@ -58,6 +65,17 @@ class OwnData(DataSet):
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join the table with CTs and labels."""
         return read_cases(files, self.config, self.seed)
+
+    def remarks(self, files: Files) -> list[str]:
+        """Say how many CTs of the folder no row names, and which rows' CTs are a part of more."""
+        told = json.loads(table_path(files, READ).read_text(encoding="utf-8"))
+        unnamed, partly = told["unnamed"], sum(bool(ct["left_out"]) for ct in told["cts"].values())
+        lines = []
+        if unnamed:
+            lines.append(f"{unnamed} CTs in the folder are named by no row of {self.config.table}")
+        if partly:
+            lines.append(f"{partly} CTs lie beside other series or files, which were not read")
+        return lines
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the user's table and of the labels, and every CT."""
@@ -76,6 +94,18 @@ def _label(rows: Sequence[OwnRow], label: Label) -> bytes:
     flags = label([row.report.text for row in rows])
     named = ((row.case_id, map(int, f)) for row, f in zip(rows, flags, strict=True))
     return labels_text(named).encode()
+
+
+def _told(cts: Sequence[OwnCt], unnamed: int) -> bytes:
+    """Record what was read and left out, without names and without ids that differ by machine."""
+    record = {}
+    for ct in cts:
+        told = ct.origin.to_json()
+        for part in (told, *told["left_out"]):
+            del part["id"]
+        # Voxels are only read later.
+        record[ct.case_id] = {key: told[key] for key in told if key not in ("slices", "spacing_mm")}
+    return json.dumps({"unnamed": unnamed, "cts": record}, sort_keys=True).encode()
 
 
 def _small(case: str, content: bytes, source: str) -> Row:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.config import FolderConfig
-from uvlm.data.sets.own.layout import without_suffix
+from uvlm.data.ct.find import without_suffix
 from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, refuse
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
