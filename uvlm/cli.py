@@ -111,7 +111,7 @@ def overfit(
 
 @app.command()
 def label(  # noqa: PLR0913 - one argument per option
-    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, in UTF-8.")],
+    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, CSV or JSON.")],
     text_column: Annotated[list[str], Option(help="Column of the reports; repeatable.")],
     out: Annotated[Path, Option(help="Table of labels to write.")],
     id_column: Annotated[str | None, Option(help="Default: the first column.")] = None,
@@ -189,8 +189,8 @@ def import_nnunet(
 
 @app.command()
 def score(  # noqa: PLR0913 - one argument per option
-    references: Annotated[Path, Option(help="CSV of the true reports.")],
-    predictions: Annotated[Path, Option(help="CSV or JSON lines of the generated reports.")],
+    references: Annotated[Path, Option(help="CSV or JSON of the true reports.")],
+    predictions: Annotated[Path, Option(help="CSV or JSON of the generated reports.")],
     id_column: Annotated[str | None, Option(help="In every table; default: the first.")] = None,
     text_column: Annotated[
         list[str] | None, Option(help="Column of the reports; repeat it to join several.")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.own.look import Look, look
-from pipeline.own.sizes import Fit, largest_that_fits, table
+from pipeline.own.sizes import LADDER, Fit, largest_that_fits, table
 from pipeline.profiles import compose, yaml_text
 from uvlm.config import FolderConfig, Params, parse_params, parse_section
 from uvlm.environment import OWN_DATA, SIZE
@@ -75,9 +75,8 @@ def make_own(root: Path, request: Request) -> Iterator[str]:
     columns = {key: value for key, value in request.columns.items() if value is not None}
     config = parse_section(FolderConfig, base["download"]["folder"] | columns, "download.folder")
     folder = _folder(request.folder)
-    seen = look(
-        folder, config, base["evaluate"]["labeller"], base["index"]["max_quarantined_share"]
-    )
+    # The smallest size prepares fastest, and what is refused does not depend on it.
+    seen = look(folder, config, parse_params(merged(base, LADDER[0]), "conf/profile/folder.yaml"))
     yield from (f"{name:<10}{text}" for name, text in seen.lines(config.patient_column))
 
     def document(size: Mapping[str, Any]) -> dict[str, Any]:

@@ -67,6 +67,16 @@ def test_only_the_named_columns_are_read(reports: Path) -> None:
     assert [claims(row) for row in read(out)] == [set(), {"Lung nodule"}, set()]
 
 
+def test_predictions_in_json_are_labelled_too(reports: Path) -> None:
+    out, document = reports.with_name("labels.csv"), reports.with_name("predictions.json")
+    entries = [{"input_image_name": "valid_1_a_1", "report": "A nodule of 4 mm."}]
+    document.write_text(json.dumps({"generated_reports": entries}), encoding="utf-8")
+    assert label(document, "--text-column", "report", "--out", out).exit_code == 0
+    assert [(row["input_image_name"], claims(row)) for row in read(out)] == [
+        ("valid_1_a_1", {"Lung nodule"})
+    ]
+
+
 def test_the_summary_can_be_json(reports: Path) -> None:
     out = reports.with_name("labels.csv")
     result = label(reports, "--text-column", "findings", "--out", out, "--json")

@@ -36,5 +36,5 @@ def _grid(path: Path) -> Grid:
 
 def _bytes_on_disk(path: Path) -> int:
     if path.is_dir():
-        return sum(file.stat().st_size for file in path.iterdir())
+        return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
     return path.stat().st_size if path.exists() else 0

@@ -9,15 +9,18 @@ llm       any OpenAI-compatible endpoint; the only one that opens a connection
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
+READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
+OTHER_LANGUAGE: Final = "translate these reports, leave them out, or let the labeller llm read them"
 
 
 class Labeller(Protocol):
@@ -45,6 +48,17 @@ class DoubtingLabeller(Labeller, Protocol):
     def usage(self) -> dict[str, float]:
         """Requests, tokens and cost so far."""
         ...
+
+
+def label_english(labeller: Labeller, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Label reports of people, where 0 must mean that something was read and is absent.
+
+    Raises:
+        OtherLanguageError: the labeller reads English only, and some texts hardly are.
+    """
+    if labeller.name in READS_ENGLISH_ONLY:
+        check_language(texts)
+    return labeller.label(texts)
 
 
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:

@@ -34,6 +34,7 @@ from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
 from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.line_breaks import count_line_breaks
 from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference, TextLabels, read_thresholds
@@ -42,9 +43,9 @@ from uvlm.evaluation.score_inputs import Columns, Labels, Texts
 from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
-from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.report import parse_report
+from uvlm.text.report_table import read_any_table
+from uvlm.text.sections import split_sections
 
 _LISTED_MISSING: Final = 20
 
@@ -54,8 +55,8 @@ class ScoreRequest:
     """What to score, and how.
 
     Args:
-        references: CSV of the true reports.
-        predictions: CSV or JSON lines of the generated ones.
+        references: CSV or JSON of the true reports.
+        predictions: CSV or JSON of the generated ones.
         columns: of the references.
         prediction_columns: of the predictions and of `compare`.
         patient_column: of the references.
@@ -121,7 +122,8 @@ def score(request: ScoreRequest) -> dict[str, Any]:
         **reference.size(predicted.num_missing),
         "missing": missing[:_LISTED_MISSING],
         "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
-        "protocol": _protocol(request, given, patients, references),
+        "protocol": _protocol(request, given, patients, references)
+        | {"line_breaks": _line_breaks(reference, predicted, compared)},
         "report": found["report"],
         "oracle": found["oracle"],
         "baselines": {**_constant_claims(reference), **found["baselines"]},
@@ -158,11 +160,11 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = score_inputs.read_texts(path, columns)
-    if {*names} <= {*read_table(path).columns}:
+    if {*names} <= {*read_any_table(path).columns}:
         labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
         labels = label([*texts.by_id.values()])
-    reports = [parse_report(text) for text in texts.by_id.values()]
+    reports = [split_sections(text).report for text in texts.by_id.values()]
     is_judge = np.arange(len(reports)) % 4 == 3
     return TrainingReports(
         (*compress(reports, ~is_judge),),
@@ -202,6 +204,13 @@ def _protocol(
         "bootstrap_samples": request.samples,
         "seed": request.seed,
     }
+
+
+def _line_breaks(
+    reference: Reference, predicted: AlignedPredictions, compared: AlignedPredictions | None
+) -> dict[str, dict[str, int]]:
+    sets = {"references": reference.texts, "predictions": predicted.reports}
+    return count_line_breaks(sets | ({"others": compared.reports} if compared else {}))
 
 
 def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from uvlm.evaluation.line_breaks import line_breaks_text
+
 _DASH: Final = "-"
 _COLUMNS: Final = (
     ("macro_f1", "macro-F1"),
@@ -76,6 +78,8 @@ def _size(document: Mapping[str, Any]) -> str:
         )
     if document["n_empty"]:
         lines.append(f"{document['n_empty']:,} predictions are empty and count like missing ones")
+    if found := protocol["line_breaks"]:
+        lines.append(line_breaks_text(found, document["n"]))
     return "\n".join(lines)
 
 

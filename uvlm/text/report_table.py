@@ -1,4 +1,4 @@
-"""CSV tables of anybody's reports, read whole or refused whole.
+"""Tables of anybody's reports, CSV or JSON, read whole or refused whole.
 
 One DataError lists every problem of a table.
 
@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.errors import ConfigError, DataError
-from uvlm.tables import Table, read_table, refuse
+from uvlm.tables import Table, read_csv, read_text, refuse
+from uvlm.text.report_json import is_json, read_json_table
 
 _NOT_A_TEXT: Final = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
 
@@ -30,6 +31,12 @@ class ReportTable:
     texts: tuple[str, ...]
 
 
+def read_any_table(path: Path, columns: Sequence[str] = ()) -> Table:
+    """Read a CSV table, or JSON (report_json.py), that has at least these columns."""
+    text = read_text(path)
+    return (read_json_table if is_json(text) else read_csv)(path, text, columns)
+
+
 def read_report_table(
     path: Path,
     text_columns: Sequence[str],
@@ -40,7 +47,7 @@ def read_report_table(
     """Read ids and texts.
 
     Args:
-        path: a UTF-8 CSV file with a header, with or without a byte order mark.
+        path: a UTF-8 CSV file with a header, with or without a byte order mark; or JSON.
         text_columns: joined in this order by a blank line; empty fields are left out.
         id_column: the first column unless named.
         allow_empty: read a row without any text as an empty report instead of refusing it.
@@ -52,10 +59,8 @@ def read_report_table(
     """
     if not text_columns:
         raise ConfigError("--text-column", "names no column", "name at least one column")
-    table = read_table(path, [*text_columns, *([id_column] if id_column else [])])
-    id_column = id_column or table.columns[0]
-    if not id_column:
-        raise DataError(path, "the first column has no name", "name the column of the ids")
+    table = read_any_table(path, [*text_columns, *([id_column] if id_column else [])])
+    id_column = id_column or first_column(table)
     if id_column in text_columns:
         fact = f"{id_column} is both the id and a text"
         raise ConfigError("--id-column", fact, "name the column of the ids")
@@ -64,6 +69,15 @@ def read_report_table(
     refuse(path, problems)
     texts = ("\n\n".join(filter(None, (row.values[c] for c in text_columns))) for row in table.rows)
     return ReportTable(path, id_column, tuple(r.values[id_column] for r in table.rows), (*texts,))
+
+
+def first_column(table: Table) -> str:
+    """Name the column that holds the ids unless another one is named."""
+    if table.columns and (first := table.columns[0]):
+        return first
+    there = ", ".join(filter(None, table.columns))
+    remedy = f"name the column of the ids (--id-column): there are {there}"
+    raise DataError(table.path, "the first column has no name", remedy)
 
 
 def _id_problems(table: Table, column: str) -> Iterator[str]:

@@ -196,6 +196,27 @@ def test_rows_without_counts_split_or_text_are_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("table", "good", "bad"),
+    [
+        (TABLE, b"structured report", b"report"),
+        (TABLE, b"number of liver", b"liver"),
+        (TABLE, b"BDMAP ID", b"ID"),
+        (TRAIN_IDS, b"BDMAP_", b"case_"),
+        (TEST_IDS, b"BDMAP ID", b"id"),
+    ],
+)
+def test_a_broken_table_stops_before_any_archive_is_fetched(
+    fetch: Fetch, fake: FakeHub, table: str, good: bytes, bad: bytes
+) -> None:
+    files = fake.others[REPO]
+    assert good in files[table]
+    files[table] = files[table].replace(good, bad)
+    with pytest.raises(DataError, match=Path(table).name):
+        fetch()
+    assert archives(fake) == set()
+
+
+@pytest.mark.parametrize(
     ("case", "kind", "name"),
     [
         (1, "images", "image_only/AbdomenAtlas3_images_BDMAP_BDMAP_00000001_BDMAP_00000232.tar.gz"),

@@ -43,6 +43,9 @@ class OwnData(DataSet):
         folder = own_folder()
         table = folder / self.config.table
         good, _ = read_own_table(table, self.config)
+        if progress is not None and (parted := [row for row in good if row.left_out]):
+            names = ", ".join(dict.fromkeys(name for row in parted for name in row.left_out))
+            progress(f"reports with sections left out ({names})", len(parted), len(good))
         below = OwnFolder.of(folder)
         candidates = below.candidates(good, by_path=self.config.file_column is not None)
         found = store.map_cases(find_own, candidates, description="finding CTs", progress=progress)
