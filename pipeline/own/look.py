@@ -30,7 +30,9 @@ _READ_FOR_S: Final = 20.0
 _FEWEST_PATIENTS: Final = 3  # one each for training, validation and test
 _SHOWN: Final = 10
 _CHEST: Final = re.compile(
-    r"\b(lungs?|pulmonary|pleura\w*|mediastin\w*|thora\w*|chest|heart)\b", re.I
+    r"\b(lungs?|lobes?|lingula|pulmonary|pleura\w*|mediastin\w*|thora\w*|chest|heart|pericardi\w*|"
+    r"bronch\w*)\b",
+    re.IGNORECASE,
 )
 
 
