@@ -98,7 +98,7 @@ def test_the_largest_ct_counts_and_a_damaged_one_does_not(tmp_path: Path) -> Non
 
 
 _MEASURED = """
-import json, resource, sys
+import json, resource, sys, torch
 from pathlib import Path
 from uvlm.config import load_params
 from uvlm.estimates import networks
@@ -106,6 +106,7 @@ params = load_params(Path(sys.argv[1]))
 resident = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 before = resident()
 training = networks.cls_training(params)
+training.model.to(memory_format=torch.channels_last_3d)
 for _ in range(2):
     training.step()
 print(json.dumps(resident() - before))

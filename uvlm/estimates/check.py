@@ -48,7 +48,7 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
     remedy = _FEWER_WORKERS
     if found.stage in _ON_DEVICE:
         largest = max(found.sizes, key=lambda name: found.sizes[name][0])
-        remedy = advice(found.stage, found.batch_size, largest)
+        remedy = f"{advice(found.stage, found.batch_size, largest)}, or see docs/own_data.md"
     need = f"{found.stage} would need {needed / _MIB:,.0f} MiB by estimate"
     fact = f"{need}, and there are {there.num_bytes / _MIB:,.0f} MiB ({there.source})"
     error = SetupError("memory", fact, f"{remedy}; nothing was started")

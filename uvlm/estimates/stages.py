@@ -27,8 +27,10 @@ _MIB: Final = 2**20
 PROGRAM: Final = 450 * _MIB  # of a stage with torch, Fabric and MLflow imported
 _LIGHT: Final = 150 * _MIB  # of a worker of the data stages
 _METEOR: Final = 2048 * _MIB  # the heap that METEOR gives its Java
-_TRAINING_SHARE: Final = 1.5
-_INFERENCE_SHARE: Final = 0.8
+# Of what changes from operation to operation; measured, see docs/training.md.
+_ALLOCATOR: Final = MappingProxyType(
+    {"train_seg": 1.4, "train_cls": 1.4, "encode": 0.2, "train_report": 0.6, "generate": 0.2}
+)
 _BYTES_PER_VOXEL: Final = MappingProxyType(  # of the CT's own grid, of the network's grid
     {"preprocess": (12, 6), "pseudo_label": (4, 0), "label_maps": (6, 4), "evaluate": (8, 4)}
 )
@@ -113,7 +115,7 @@ def _training(stage: str, params: Params, cts: Cts) -> Estimate:
     kept = cts.count * prod(params.preprocess.grid) * bytes_per_voxel
     beside = {
         "volumes": (kept if kept < CACHE_BYTES else 0, f"{cts.count} cases kept in memory"),
-        "allocator": _share(tensors, _TRAINING_SHARE),
+        "allocator": _share(tensors, _ALLOCATOR[stage]),
         "program": (PROGRAM, "without any data"),
     }
     return Estimate(stage, {**tensors, **beside}, getattr(params, stage).batch_size)
@@ -125,7 +127,7 @@ def _inference(stage: str, params: Params, cts: Cts) -> Estimate:
     make = networks.encode_sizes if stage == "encode" else networks.generate_sizes
     tensors = make(params)
     beside = {
-        "allocator": _share(tensors, _INFERENCE_SHARE),
+        "allocator": _share(tensors, _ALLOCATOR[stage]),
         "program": (PROGRAM, "without any data"),
     }
     return Estimate(stage, {**tensors, **beside})

@@ -141,7 +141,7 @@ def test_many_cts_are_read_until_the_time_is_up_and_at_least_one(
     mine: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(look_module, "_READ_FOR_S", 0.0)
-    assert "1 of 8 read" in "\n".join(make_own(project, request(mine)))
+    assert "1 of 8 were read" in "\n".join(make_own(project, request(mine)))
 
 
 def test_the_command_ends_with_one_line_and_a_code(mine: Path, project: Path, root: Path) -> None:

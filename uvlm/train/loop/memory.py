@@ -47,6 +47,8 @@ _SMALLER_BY_STAGE = {
     "train_seg": "train_seg.patch",
     "train_cls": "encoder.channels or preprocess.grid",
     "train_cls_head": "classifier.num_queries",
+    "encode": "encoder.channels or preprocess.grid",
+    "generate": "preprocess.grid, train_seg.patch or generate.batch_size",
     "train_report": "decoder.max_report_tokens or injection.reference_stage's tokens",
 }
 _BATCH_KEYS = {"train_cls_head": "train_cls.head_warmup_batch_size"}
