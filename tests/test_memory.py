@@ -51,7 +51,7 @@ def test_a_group_leaves_its_limit_without_what_others_hold(computer: Path) -> No
     group(computer / "sys/fs/cgroup/user/job", 8 * GIB, 3 * GIB, cached=1 * GIB)
     found = usable_memory(computer)
     assert found.num_bytes == 6 * GIB + RESIDENT
-    assert "control group" in found.source
+    assert "control group" in found.said_by
 
 
 def test_the_tightest_of_nested_groups_counts(computer: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_size_without_a_unit_is_refused(monkeypatch: pytest.MonkeyPatch, text:
 def test_ulimit_counts(root: Path) -> None:
     code = (
         "import resource; from uvlm.memory import usable_memory as u; G = 2**30\n"
-        "resource.setrlimit(resource.RLIMIT_AS, (G, G)); print(u().num_bytes / G, u().source)"
+        "resource.setrlimit(resource.RLIMIT_AS, (G, G)); print(u().num_bytes / G, u().said_by)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True

@@ -129,7 +129,7 @@ _FOLDER: Final = Kind("a folder", ".+", _folder)
 _PATH: Final = Kind("a path", ".+", Path)
 _COUNT: Final = Kind("a whole number from 1", "0*[1-9][0-9]*", int)
 _NUMBER: Final = Kind("a whole number from 0", "[0-9]+", int)
-SIZE: Final = Kind("a size such as 8GB or 7.5GiB", r"[0-9]+(\.[0-9]+)?\s*[MGT]i?B", _bytes)
+SIZE: Final = Kind("a size such as 8GB or 7.5GiB", r"[0-9]{1,6}(\.[0-9]{1,3})?\s*[MGT]i?B", _bytes)
 
 DEVICE: Final = Variable(
     "UVLM_DEVICE",

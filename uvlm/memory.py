@@ -30,7 +30,7 @@ class Memory:
     """Bytes, and who says so."""
 
     num_bytes: int
-    source: str
+    said_by: str
 
 
 def usable_memory(root: Path = Path("/")) -> Memory:

@@ -20,7 +20,7 @@ from uvlm.data.preprocess import make_cached
 from uvlm.data.sets.own.find import OwnCt, OwnFolder, find_own
 from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
-from uvlm.estimates.native import largest_grid
+from uvlm.estimates.largest_ct import largest_grid
 from uvlm.estimates.stages import Cts
 from uvlm.evaluation.labeller import OTHER_LANGUAGE, get_labeller, label_english
 from uvlm.text.abnormalities import ABNORMALITIES

@@ -95,7 +95,7 @@ def _conclusion(
 ) -> Iterator[str]:
     """Say what was chosen, what it will need, and what to type."""
     mib = memory.num_bytes / 2**20
-    yield f"{'memory':<10}{mib:,.0f} MiB ({memory.source})"
+    yield f"{'memory':<10}{mib:,.0f} MiB ({memory.said_by})"
     grid = " x ".join(map(str, fit.params.preprocess.grid))
     yield f"{'size':<10}{grid} voxels, decoder {fit.params.decoder.width} wide"
     yield f"{'time':<10}about {ceil(fit.minutes)} min of training, estimated from one timed step"

@@ -18,7 +18,7 @@ from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
-from uvlm.estimates.native import largest_grid
+from uvlm.estimates.largest_ct import largest_grid
 from uvlm.estimates.stages import Cts, estimate
 from uvlm.files import store_root
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from uvlm.config import Params
 from uvlm.errors import SetupError
-from uvlm.estimates.native import largest_grid
+from uvlm.estimates.largest_ct import largest_grid
 from uvlm.estimates.stages import Cts, Estimate, estimate, has_estimate
 from uvlm.files import store_root
 from uvlm.memory import Memory, usable_memory
@@ -50,9 +50,9 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
         largest = max(found.sizes, key=lambda name: found.sizes[name][0])
         remedy = f"{advice(found.stage, found.batch_size, largest)}, or see docs/own_data.md"
     need = f"{found.stage} would need {needed / _MIB:,.0f} MiB by estimate"
-    fact = f"{need}, and there are {there.num_bytes / _MIB:,.0f} MiB ({there.source})"
+    fact = f"{need}, and there are {there.num_bytes / _MIB:,.0f} MiB ({there.said_by})"
     error = SetupError("memory", fact, f"{remedy}; nothing was started")
-    last = {"together": (needed, "estimated"), "there is": (there.num_bytes, there.source)}
+    last = {"together": (needed, "estimated"), "there is": (there.num_bytes, there.said_by)}
     error.details = table({**found.sizes, **last})
     raise error
 

@@ -197,7 +197,7 @@ def _available(device: torch.device) -> tuple[int, str]:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1], torch.cuda.get_device_name(device)
     there = usable_memory()
-    return there.num_bytes, there.source
+    return there.num_bytes, there.said_by
 
 
 def _first_case(batch: Any) -> Any:
