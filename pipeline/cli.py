@@ -97,6 +97,41 @@ def use(profile: Annotated[str, typer.Argument(help="A file of conf/profile/.")]
 
 
 @app.command()
+def own(  # noqa: PLR0913 - one argument per option
+    folder: Annotated[Path, typer.Argument(help="Folder of your CTs and the table of reports.")],
+    name: Annotated[str, typer.Option(help="Name of the profile to write.")] = "own",
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to fit, such as 8GB; default: what is free here.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="How long `dvc repro` may take.")] = 30.0,
+    table: Annotated[
+        str | None, typer.Option(help="The table's name; default reports.csv.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Default: id.")] = None,
+    text_column: Annotated[
+        str | None, typer.Option(help="Column of the reports; default: report.")
+    ] = None,
+    file_column: Annotated[str | None, typer.Option(help="Column of the CTs' paths.")] = None,
+    patient_column: Annotated[str | None, typer.Option(help="Column of the patients.")] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over a profile that this command wrote.")
+    ] = False,
+) -> None:
+    """Look at your own CTs and reports, and write a profile that fits this computer."""
+    from pipeline.own.profile import Request, make_own
+
+    columns = {
+        "table": table,
+        "id_column": id_column,
+        "findings_column": text_column,
+        "file_column": file_column,
+        "patient_column": patient_column,
+    }
+    for line in make_own(Path.cwd(), Request(folder, name, columns, memory, minutes, force)):
+        typer.echo(line)
+
+
+@app.command()
 def params(
     check: Annotated[bool, typer.Option("--check", help="Compare, and write nothing.")] = False,
 ) -> None:

@@ -68,7 +68,12 @@ def use_profile(root: Path, profile: str) -> Params:
 
 
 def write_params(root: Path, document: dict[Any, Any]) -> None:
-    """Write params.yaml, lists of numbers on one line."""
+    """Write params.yaml."""
+    write_text_atomic(root / "params.yaml", HEADER + yaml_text(document))
+
+
+def yaml_text(document: dict[Any, Any]) -> str:
+    """Write YAML, lists of numbers on one line."""
     from ruamel.yaml import YAML
     from ruamel.yaml.comments import CommentedSeq
 
@@ -84,7 +89,7 @@ def write_params(root: Path, document: dict[Any, Any]) -> None:
     yaml, buffer = YAML(), io.StringIO()
     yaml.width = 120
     yaml.dump(flow(document), buffer)
-    write_text_atomic(root / "params.yaml", HEADER + buffer.getvalue())
+    return buffer.getvalue()
 
 
 def drift(root: Path) -> list[str]:

@@ -23,13 +23,14 @@ from typing import Any, NoReturn
 
 from pipeline import dvc_yaml
 from pipeline.launch import run_processes
-from pipeline.paths import PARAMS, code, state_root
+from pipeline.paths import PARAMS, code, manifest, state_root
 from pipeline.progress import ProgressBar
 from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, as_known
+from uvlm.estimates.check import check_memory
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
 from uvlm.tracking import NullTracker, Training
@@ -115,6 +116,8 @@ def execute(
         if not is_silent:
             _check_code(declaration.script)
         causes = dvc_yaml.read_causes(root, declaration)
+        if not is_silent:
+            check_memory(name, params, manifest("index"))
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)

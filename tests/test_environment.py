@@ -55,6 +55,8 @@ GOOD: list[tuple[str, str, Any]] = [
     ("UVLM_ATM22_WEIGHTS", "weight.pth", Path("weight.pth")),
     *((name, "a b", "a b") for name in WORDS),
     ("UVLM_LLM_PRICES", "1,2.5", (1.0, 2.5)),
+    ("UVLM_MEMORY", "8GB", 8 * 10**9),
+    ("UVLM_MEMORY", "1.5 GiB", 3 * 2**29),
     *((name, "http://[::1]:80/v1", "http://[::1]:80/v1") for name in URLS),
 ]  # fmt: skip
 WRONG = [
@@ -67,6 +69,7 @@ WRONG = [
     *((name, text) for name in ("RANK", "SLURM_PROCID") for text in ("first", "-1", "0.0")),
     *((name, str(Path(__file__))) for name in FOLDERS),
     *(("UVLM_LLM_PRICES", text) for text in ("cheap", "1", "1,2,3", "-1,2", "nan,1", "1.2.3,4")),
+    *(("UVLM_MEMORY", text) for text in ("8", "8 G", "-1GB", "GB", "lots", f"{'9' * 5000}GB")),
     *((name, text) for name in URLS
       for text in ("localhost:8000", "file:///etc/passwd", "http://", "http:///v1", "https://a b")),
 ]  # fmt: skip

@@ -32,11 +32,15 @@ ONLY_IN = {
         *("uvlm/config/data.py", "uvlm/evaluation/", "uvlm/inference/draft_folder.py"),
     ),
     "fingerprint": ("pipeline/", "uvlm/train/", "uvlm/tracking.py"),
-    "likeness": ("uvlm/data/leaks/", "uvlm/data/preprocess.py", "uvlm/data/audit.py"),
+    "likeness": (
+        *("uvlm/data/leaks/", "uvlm/data/preprocess.py", "uvlm/data/audit.py"),
+        "pipeline/own/look.py",
+    ),
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
         *("pipeline/download.py", "pipeline/train_report.py", "pipeline/summarize.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
+        "pipeline/own/look.py",
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -50,7 +54,7 @@ ONLY_IN = {
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
-        *("uvlm/pages/", "uvlm/train/", "benchmarks/"),
+        *("uvlm/pages/", "uvlm/train/", "benchmarks/", "pipeline/own/look.py"),
     ),
 }
 # Names that tell nothing, or that were two things at once.

@@ -116,6 +116,12 @@ def _prices(text: str) -> tuple[float, float]:
     return of_input, of_output
 
 
+def _bytes(text: str) -> int:
+    """Convert "8GB" (powers of 1000) or "8GiB" (powers of 1024)."""
+    number, unit, binary = re.findall(r"([0-9.]+)\s*([MGT])(i?)B", text)[0]
+    return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit)))
+
+
 _TEXT: Final = Kind("any text", ".+", str)
 _SECRET: Final = Kind("any text; it is never shown", ".+", str)
 _URL: Final = Kind("an address that begins with http:// or https://", r"https?://[^\s/]\S*", str)
@@ -123,6 +129,7 @@ _FOLDER: Final = Kind("a folder", ".+", _folder)
 _PATH: Final = Kind("a path", ".+", Path)
 _COUNT: Final = Kind("a whole number from 1", "0*[1-9][0-9]*", int)
 _NUMBER: Final = Kind("a whole number from 0", "[0-9]+", int)
+SIZE: Final = Kind("a size such as 8GB or 7.5GiB", r"[0-9]{1,6}(\.[0-9]{1,3})?\s*[MGT]i?B", _bytes)
 
 DEVICE: Final = Variable(
     "UVLM_DEVICE",
@@ -158,6 +165,13 @@ STRATEGY: Final = Variable(
     "weights, gradients and optimiser state over them.",
     Kind("ddp or fsdp2", "ddp|fsdp2", str),
     "ddp",
+)
+MEMORY: Final = _optional(
+    "UVLM_MEMORY",
+    "How much of the computer's memory one stage may use. A stage whose estimate is larger ends "
+    "before it starts; set it higher to run the stage all the same.",
+    SIZE,
+    "what is free, within the limits of control group and ulimit",
 )
 EXECUTOR: Final = Variable(
     "UVLM_EXECUTOR",

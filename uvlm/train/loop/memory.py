@@ -19,8 +19,6 @@ table shows what had been kept until then.
 
 from __future__ import annotations
 
-import os
-import resource
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from uvlm.errors import SetupError, first_line
+from uvlm.memory import usable_memory
 from uvlm.train.loop.faults import tensors_of
 from uvlm.train.loop.sharding import is_sharded, local_bytes
 from uvlm.train.losses.objectives import Objective
@@ -48,6 +47,8 @@ _SMALLER_BY_STAGE = {
     "train_seg": "train_seg.patch",
     "train_cls": "encoder.channels or preprocess.grid",
     "train_cls_head": "classifier.num_queries",
+    "encode": "encoder.channels or preprocess.grid",
+    "generate": "preprocess.grid, train_seg.patch or generate.batch_size",
     "train_report": "decoder.max_report_tokens or injection.reference_stage's tokens",
 }
 _BATCH_KEYS = {"train_cls_head": "train_cls.head_warmup_batch_size"}
@@ -121,8 +122,8 @@ def _explanation(step: Step, reason: str) -> SetupError:
     rows = {**fixed, "together": (total, ""), "there is": _available(step.fabric.device)}
     largest = max(fixed, key=lambda name: fixed[name][0])
     fact = f"out of memory ({reason}): {total / _MIB:,.0f} MiB needed, most of it {largest}"
-    error = SetupError(step.stage, fact, _advice(step.stage, batch_size, largest))
-    error.details = _table(rows)
+    error = SetupError(step.stage, fact, advice(step.stage, batch_size, largest))
+    error.details = table(rows)
     return error
 
 
@@ -178,8 +179,8 @@ def _activations(step: Step, batch: Any, batch_size: int) -> tuple[int, str]:
     return size * batch_size, measured if complete else "at least; not even one case fits"
 
 
-def _advice(stage: str, batch_size: int, largest: str) -> str:
-    """Name the parameter to lower."""
+def advice(stage: str, batch_size: int, largest: str) -> str:
+    """Name the parameter to lower, given what is largest."""
     if largest in ("weights", "gradients", "optimiser"):
         model = "decoder.width" if stage == "train_report" else "encoder.channels"
         return f"lower {model}, or spread train_report over GPUs with UVLM_STRATEGY=fsdp2"
@@ -195,10 +196,8 @@ def _available(device: torch.device) -> tuple[int, str]:
     """Find the memory of the device, or what this process may use of the computer's."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1], torch.cuda.get_device_name(device)
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if limit != resource.RLIM_INFINITY:
-        return limit, "limit of this process (ulimit -v)"
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), "memory of this computer"
+    there = usable_memory()
+    return there.num_bytes, there.said_by
 
 
 def _first_case(batch: Any) -> Any:
@@ -211,6 +210,7 @@ def _first_case(batch: Any) -> Any:
     return type(batch)(*map(cut, batch))
 
 
-def _table(rows: Mapping[str, tuple[int, str]]) -> str:
+def table(rows: Mapping[str, tuple[int, str]]) -> str:
+    """Write bytes and a note, by what holds them, as lines of MiB."""
     lines = [f"{name:<14}{size / _MIB:>12,.1f}   {note}" for name, (size, note) in rows.items()]
     return "\n".join([f"{'what':<14}{'MiB':>12}", *map(str.rstrip, lines)])

@@ -1,0 +1,129 @@
+"""Which network fits: a ladder of sizes, from the phantoms' to the paper's.
+
+The largest one is taken whose every stage is estimated to fit the memory, and whose training is
+estimated to end in time. Sizes are measured in memory by an imagined run, and in time by a real
+step of the smallest one, from where time grows as the activations do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from uvlm.config import Params
+from uvlm.errors import SetupError
+from uvlm.estimates.stages import Cts, Estimate, estimates
+
+_MIB: Final = 2**20
+_SPARE: Final = 0.85  # of the memory: DVC runs beside a stage, and estimates are estimates
+_FOR_TRAINING: Final = 0.6  # of the time: the rest is reading, writing and starting
+_STAGES: Final = (
+    "preprocess", "pseudo_label", "label_maps", "train_cls", "encode", "train_report", "generate",
+    "evaluate",
+)  # fmt: skip
+
+
+def _size(
+    grid: Sequence[int], channels: Sequence[int], strides: Sequence[int], width: int
+) -> dict[str, Any]:
+    """Write the sections that set the size of the networks."""
+    encoder = {"channels": [*channels], "strides": [*strides], "blocks": [1, 1, 1, 1, 1, 1]}
+    return {
+        "preprocess": {"grid": [*grid]},
+        "encoder": encoder,
+        "decoder": {"width": width, "heads": max(4, width // 64), "ffn": 4 * width},
+        "train_seg": {"patch": [*grid]},  # reads whole volumes
+    }
+
+
+LADDER: Final[tuple[dict[str, Any], ...]] = (
+    _size((32, 48, 48), (16, 32, 48, 64, 96, 96), (1, 2, 2, 2, 1, 1), 64),
+    _size((48, 64, 64), (16, 32, 48, 64, 96, 96), (1, 2, 2, 2, 2, 1), 128),
+    _size((64, 96, 96), (16, 32, 64, 96, 128, 128), (1, 2, 2, 2, 2, 1), 128),
+    _size((96, 128, 128), (16, 32, 64, 128, 192, 192), (1, 2, 2, 2, 2, 2), 256),
+    _size((128, 192, 192), (32, 64, 128, 256, 320, 320), (1, 2, 2, 2, 2, 2), 512),
+    _size((192, 256, 256), (32, 64, 128, 256, 320, 320), (1, 2, 2, 2, 2, 2), 512),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A size that fits: the parameters that it makes, and the estimate of every stage."""
+
+    size: Mapping[str, Any]
+    params: Params
+    stages: Sequence[Estimate]
+    minutes: float
+
+    @property
+    def largest(self) -> Estimate:
+        """The stage that needs most."""
+        return max(self.stages, key=lambda each: each.total)
+
+
+def largest_that_fits(
+    compose: Callable[[Mapping[str, Any]], Params], cts: Cts, memory: int, minutes: float
+) -> Fit:
+    """Climb the ladder while memory and time allow.
+
+    Raises:
+        SetupError: not even the smallest size fits.
+    """
+    best, rate = None, 0.0
+    for size in LADDER:
+        params = compose(size)
+        stages = estimates(params, cts, _STAGES)
+        rate = rate or _seconds_per_byte(params, stages)
+        fit = Fit(size, params, stages, _training_bytes(params, stages) * rate / 60)
+        if fit.largest.total > _SPARE * memory:
+            _refuse_if_first(best, fit, memory)
+            break
+        if best is not None and fit.minutes > _FOR_TRAINING * minutes:
+            break
+        best = fit
+    assert best is not None
+    return best
+
+
+def table(stages: Sequence[Estimate]) -> str:
+    """Write the estimate of every stage as lines of MiB."""
+    lines = [f"{'stage':<14}{'MiB':>9}   estimated peak, most of it"]
+    for each in stages:
+        name, (size, note) = max(each.sizes.items(), key=lambda item: item[1][0])
+        what = f"{name} {size / _MIB:,.0f}" + (f" ({note})" if note else "")
+        lines.append(f"{each.stage:<14}{each.total / _MIB:>9,.0f}   {what}")
+    return "\n".join(lines)
+
+
+def _refuse_if_first(best: Fit | None, fit: Fit, memory: int) -> None:
+    if best is None:
+        needed = fit.largest.total / _SPARE / _MIB
+        fact = f"{memory / _MIB:,.0f} MiB are too little, about {needed:,.0f} are needed"
+        error = SetupError("memory", fact, "close other programs, or use a larger computer")
+        error.details = table(fit.stages)
+        raise error
+
+
+def _seconds_per_byte(params: Params, stages: Sequence[Estimate]) -> float:
+    """Time the second step of a real training of stage 2."""
+    from uvlm.device import set_threads
+    from uvlm.estimates.networks import cls_training
+
+    set_threads()
+    training = cls_training(params)
+    training.step()
+    start = time.perf_counter()
+    training.step()
+    return (time.perf_counter() - start) / _activations("train_cls", stages)
+
+
+def _training_bytes(params: Params, stages: Sequence[Estimate]) -> int:
+    """Add up the activations of all steps of stages 2 and 3."""
+    cls, report = params.train_cls.steps, params.train_report.steps
+    return cls * _activations("train_cls", stages) + report * _activations("train_report", stages)
+
+
+def _activations(stage: str, stages: Sequence[Estimate]) -> int:
+    return next(each.sizes["activations"][0] for each in stages if each.stage == stage)

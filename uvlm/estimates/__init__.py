@@ -1,0 +1,1 @@
+"""How much memory each stage will need, estimated before its first step, and whether it fits."""

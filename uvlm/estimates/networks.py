@@ -1,0 +1,210 @@
+"""Bytes of tensors that each stage with a network holds at its peak, from an imagined run.
+
+B batch, C classes, K visual tokens, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from uvlm.config import Params, TrainConfig
+from uvlm.data.label_scheme import scheme
+from uvlm.device import autocast
+from uvlm.estimates.imagined import Held, imagined
+from uvlm.inference.encode import BATCH_VOXELS, encode_volumes
+from uvlm.inference.sliding_window import predict_labels
+from uvlm.model.align import num_visual_tokens
+from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
+from uvlm.model.fast_norm import use_group_norms
+from uvlm.model.uvlm import UVLM, SpecialIds
+from uvlm.text.abnormalities import abnormality_names
+from uvlm.train.cls import ClassifierNet
+from uvlm.train.loop.memory import recompute_blocks
+from uvlm.train.loop.optim import build_optimizer
+from uvlm.train.losses.token_loss import token_cross_entropy
+from uvlm.train.report_net import ReportNet
+
+Sizes = dict[str, tuple[int, str]]  # bytes and a note, by what holds them
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A step of a training: the network, its optimiser, and the loss of a fresh batch."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    batch: Callable[[], Sequence[Tensor]]
+    loss: Callable[[Sequence[Tensor]], Tensor]
+    config: TrainConfig
+    width: int | None = None  # of a network without convolutions
+
+    def step(self) -> None:
+        """Take one step, as `fit` does."""
+        batch = self.batch()
+        with autocast(torch.device("cpu"), self.width):
+            loss = self.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+
+def seg_training(params: Params) -> Training:
+    """Build stage 1."""
+    config, num_classes = params.train_seg, _num_classes(params)
+    unet = build_unet(params.encoder, num_classes, len(config.deep_supervision) > 1)
+    if config.gradient_checkpointing:
+        recompute_blocks(unet.encoder)
+
+    def loss(batch: Sequence[Tensor]) -> Tensor:
+        outputs = unet(batch[0])
+        outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
+        # The true loss looks at values. It holds the gradient of the logits; so does this one.
+        return torch.stack([output.float().square().sum() for output in outputs]).sum()
+
+    def batch() -> Sequence[Tensor]:
+        return [torch.rand(config.batch_size, 1, *config.patch)]
+
+    return Training(unet, build_optimizer(unet, config.optim), batch, loss, config)
+
+
+def cls_training(params: Params) -> Training:
+    """Build stage 2."""
+    config, grid = params.train_cls, params.preprocess.grid
+    encoder = build_encoder(params.encoder)
+    if config.gradient_checkpointing:
+        recompute_blocks(encoder)
+    net = ClassifierNet(encoder, _classifier(params))
+    optimizer = build_optimizer(
+        net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
+    )
+
+    def batch() -> Sequence[Tensor]:
+        return [torch.rand(config.batch_size, 1, *grid)]
+
+    return Training(net, optimizer, batch, lambda x: net(x[0]).float().square().sum(), config)
+
+
+def report_training(params: Params) -> Training:
+    """Build stage 3, every report as long as allowed."""
+    config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
+    encoder = build_encoder(params.encoder) if trains_encoder else None
+    if encoder is not None and config.gradient_checkpointing:
+        recompute_blocks(encoder)
+    net = ReportNet(_language(params), params.injection, encoder)
+    optimizer = build_optimizer(
+        net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
+    )
+
+    def batch() -> Sequence[Tensor]:
+        ids = torch.ones(config.batch_size, params.decoder.max_report_tokens + 1, dtype=torch.long)
+        if trains_encoder:
+            return [ids, torch.rand(config.batch_size, 1, *params.preprocess.grid)]
+        return [ids, *_visual(params, config.batch_size)]
+
+    def loss(batch: Sequence[Tensor]) -> Tensor:
+        ids, *x = batch
+        hidden = net.uvlm.text_hidden(net.visual(x[0] if trains_encoder else x), ids).flatten(0, 1)
+        return token_cross_entropy(hidden, net.uvlm.decoder.output_weight, ids.flatten())
+
+    width = None if trains_encoder else params.decoder.width
+    return Training(net, optimizer, batch, loss, config, width)
+
+
+def training_sizes(build: Callable[[Params], Training], params: Params) -> Sizes:
+    """Imagine two steps: the second one has the optimiser's state beside it."""
+    with imagined() as held:
+        training = build(params)
+        weights = held.now
+        for _ in range(2):
+            training.step()
+        return _sizes(training, weights, held)
+
+
+def _sizes(training: Training, weights: int, held: Held) -> Sizes:
+    """Divide the peak as docs/training.md does."""
+    trained = [p for p in training.model.parameters() if p.requires_grad]
+    gradients = sum(p.untyped_storage().nbytes() for p in trained)
+    adam = isinstance(training.optimizer, torch.optim.AdamW)
+    moments, name = (2 if adam else 1) * gradients, type(training.optimizer).__name__
+    batch = sum(tensor.untyped_storage().nbytes() for tensor in training.batch())
+    numbers = sum(p.numel() for p in training.model.parameters())
+    count = training.config.batch_size
+    return {
+        "weights": (weights, f"{numbers / 1e6:.1f} M numbers"),
+        "gradients": (gradients, ""),
+        "optimiser": (moments, name),
+        "batch": (batch, f"{count} cases"),
+        "activations": (held.peak - weights - gradients - moments - batch, f"{count} cases"),
+        # The best weights so far; state of the training and its bytes, written every now and then.
+        "best and saved": (3 * weights + 2 * moments, "weights of the best step, and the state"),
+    }
+
+
+def encode_sizes(params: Params) -> Sizes:
+    """Imagine the encoder reading as many volumes as it takes at once."""
+    count = max(1, BATCH_VOXELS // prod(params.preprocess.grid))
+    with imagined() as held:
+        encoder = _ready(build_encoder(params.encoder))
+        weights = held.now
+        encode_volumes(encoder, torch.rand(count, 1, *params.preprocess.grid), params.injection)
+        return _inference(weights, held, f"{count} volumes at once")
+
+
+def generate_sizes(params: Params) -> Sizes:
+    """Imagine what is larger: the U-Net on one volume, or writing a batch of reports."""
+    with imagined() as held, torch.no_grad():
+        unet = _ready(build_unet(params.encoder, _num_classes(params), False))
+        language = _language(params).eval()
+        loaded = build_encoder(params.encoder), _classifier(params)
+        weights = held.now
+        with autocast(torch.device("cpu")):
+            predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
+        with autocast(torch.device("cpu"), params.decoder.width):
+            _write(params, language)
+        del loaded  # until here it was held beside
+        return _inference(weights, held, "one volume in windows, or a batch of reports")
+
+
+def _write(params: Params, language: UVLM) -> None:
+    """Read the visual block and one token, with room for the longest report."""
+    longest = params.generate.max_tokens or params.decoder.max_report_tokens
+    rows = params.generate.batch_size * params.generate.num_beams
+    cache = language.prefill(_visual(params, rows), longest)
+    language.next_logits(torch.ones(rows, dtype=torch.long), cache)
+
+
+def _inference(weights: int, held: Held, note: str) -> Sizes:
+    return {"weights": (weights, ""), "activations": (held.peak - weights, note)}
+
+
+def _ready(network: nn.Module) -> nn.Module:
+    """Do what `fast_norm.ready` does, except for the layout."""
+    use_group_norms(network)
+    return network.eval()
+
+
+def _classifier(params: Params) -> nn.Module:
+    grid, num_classes = params.preprocess.grid, len(abnormality_names(params))
+    return build_classifier(params.encoder, params.classifier, grid, num_classes)
+
+
+def _language(params: Params) -> UVLM:
+    vocabulary = params.tokenizer.vocabulary_size
+    parts = params.encoder, params.decoder, params.injection, params.preprocess.grid
+    return build_uvlm(*parts, vocabulary, SpecialIds(0, 1, 2, 3, 4))
+
+
+def _visual(params: Params, count: int) -> list[Tensor]:
+    """Make aligned tokens (B, K, C_i) of every stage."""
+    reference, encoder = params.injection.reference_stage, params.encoder
+    tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
+    return [torch.rand(count, tokens, channels) for channels in encoder.channels]
+
+
+def _num_classes(params: Params) -> int:
+    return len(scheme(params.label_maps.dataset, params.label_maps.scheme).names)

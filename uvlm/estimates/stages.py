@@ -1,0 +1,157 @@
+"""How large the process of each stage will become: an estimate, calibrated by measured peaks.
+
+    program      what Python and the libraries take; measured
+    tensors      from an imagined run of the same code (networks.py)
+    allocator    what torch's CPU kernels and malloc take beside the tensors; a measured share
+    volumes      per voxel of the largest CT, times the processes that work at once; measured
+
+docs/training.md has the measurements and how far the estimates are off. A stage that is missing
+here is small, or its memory is that of other programs (TotalSegmentator, ATM'22).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from math import prod
+from types import MappingProxyType
+from typing import Final
+
+from uvlm.config import Grid, Params
+from uvlm.environment import WORKERS, allowed_cores
+
+Sizes = Mapping[str, tuple[int, str]]  # bytes and a note, by what holds them
+
+_MIB: Final = 2**20
+PROGRAM: Final = 450 * _MIB  # of a stage with torch, Fabric and MLflow imported
+_LIGHT: Final = 150 * _MIB  # of a worker of the data stages
+_METEOR: Final = 2048 * _MIB  # the heap that METEOR gives its Java
+# Of what changes from operation to operation; measured, see docs/training.md.
+_ALLOCATOR: Final = MappingProxyType(
+    {"train_seg": 1.4, "train_cls": 1.4, "encode": 0.2, "train_report": 0.6, "generate": 0.2}
+)
+_BYTES_PER_VOXEL: Final = MappingProxyType(  # of the CT's own grid, of the network's grid
+    {"preprocess": (12, 6), "pseudo_label": (4, 0), "label_maps": (6, 4), "evaluate": (8, 4)}
+)
+
+
+@dataclass(frozen=True)
+class Cts:
+    """What the CTs of a run add: how many there are, and the largest grid (z, y, x)."""
+
+    count: int
+    largest: Grid
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes by what holds them, of one process."""
+
+    stage: str
+    sizes: Sizes
+    batch_size: int = 1
+
+    @property
+    def total(self) -> int:
+        """The peak of the whole process."""
+        return sum(size for size, _ in self.sizes.values())
+
+    @property
+    def on_device(self) -> int:
+        """Tensors alone: what a GPU has to hold at the least."""
+        beside = ("program", "allocator", "volumes", "best and saved")
+        return sum(size for name, (size, _) in self.sizes.items() if name not in beside)
+
+
+def has_estimate(stage: str, params: Params) -> bool:
+    """Tell whether a stage has something that grows."""
+    name = stage.partition("@")[0]
+    return name in _BYTES_PER_VOXEL or name in _networks(params)
+
+
+def estimate(stage: str, params: Params, cts: Cts) -> Estimate | None:
+    """Estimate a stage by its name in dvc.yaml; None if it has nothing that grows."""
+    name = stage.partition("@")[0]
+    if name in _BYTES_PER_VOXEL:
+        return Estimate(stage, _data_sizes(name, params, cts))
+    make = _networks(params).get(name)
+    return make(cts) if make else None
+
+
+def estimates(params: Params, cts: Cts, stages: Iterable[str]) -> list[Estimate]:
+    """Estimate those of the stages that have something that grows."""
+    found = (estimate(stage, params, cts) for stage in stages)
+    return [each for each in found if each is not None]
+
+
+def _networks(params: Params) -> dict[str, Callable[[Cts], Estimate]]:
+    """Map the stages that run a network here to their estimate."""
+    result: dict[str, Callable[[Cts], Estimate]] = {}
+    own_decoder = params.decoder.kind == "scratch"  # Qwen3 is read from a folder, not imagined
+    if params.train_seg.steps:
+        result["train_seg"] = partial(_training, "train_seg", params)
+    if params.train_cls.steps:
+        result["train_cls"] = partial(_training, "train_cls", params)
+    if params.train_report.steps and own_decoder:
+        result["train_report"] = partial(_training, "train_report", params)
+    result["encode"] = partial(_inference, "encode", params)
+    if own_decoder:
+        result["generate"] = partial(_inference, "generate", params)
+    return result
+
+
+def _training(stage: str, params: Params, cts: Cts) -> Estimate:
+    from uvlm.estimates import networks
+    from uvlm.train.batches import CACHE_BYTES
+
+    build = {
+        "train_seg": networks.seg_training,
+        "train_cls": networks.cls_training,
+        "train_report": networks.report_training,
+    }[stage]
+    tensors = networks.training_sizes(build, params)
+    bytes_per_voxel = {"train_seg": 3, "train_cls": 2}.get(stage, 0)
+    kept = cts.count * prod(params.preprocess.grid) * bytes_per_voxel
+    beside = {
+        "volumes": (kept if kept < CACHE_BYTES else 0, f"{cts.count} cases kept in memory"),
+        "allocator": _share(tensors, _ALLOCATOR[stage]),
+        "program": (PROGRAM, "without any data"),
+    }
+    return Estimate(stage, {**tensors, **beside}, getattr(params, stage).batch_size)
+
+
+def _inference(stage: str, params: Params, cts: Cts) -> Estimate:
+    from uvlm.estimates import networks
+
+    make = networks.encode_sizes if stage == "encode" else networks.generate_sizes
+    tensors = make(params)
+    beside = {
+        "allocator": _share(tensors, _ALLOCATOR[stage]),
+        "program": (PROGRAM, "without any data"),
+    }
+    return Estimate(stage, {**tensors, **beside})
+
+
+def _share(tensors: Sizes, share: float) -> tuple[int, str]:
+    """Take a share of what changes from operation to operation."""
+    moving = sum(tensors[name][0] for name in ("batch", "activations") if name in tensors)
+    return int(share * moving), f"{share:.0%} of batch and activations"
+
+
+def _data_sizes(stage: str, params: Params, cts: Cts) -> Sizes:
+    """Multiply the largest CT by the processes that may hold one like it."""
+    native, own_grid = _BYTES_PER_VOXEL[stage]
+    z, y, x = params.preprocess.grid
+    # The plane resampled first: all native slices, already as wide as the grid.
+    plane = 4 * cts.largest[0] * y * x if stage == "preprocess" else 0
+    workers = 1 if stage == "evaluate" else min(WORKERS.read() or allowed_cores(), cts.count)
+    one = native * prod(cts.largest) + plane + own_grid * z * y * x
+    shape = "x".join(map(str, cts.largest))
+    sizes = {
+        "volumes": (workers * one, f"{workers} at once, each up to {shape}"),
+        "program": ((_LIGHT * workers if workers > 1 else 0) + PROGRAM, "without any data"),
+    }
+    if stage == "evaluate" and params.evaluate.meteor:
+        sizes["METEOR"] = (_METEOR, "heap of its Java")
+    return sizes
