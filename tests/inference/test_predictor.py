@@ -237,6 +237,7 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
     empty.write_bytes(b"")
     twin = tmp_path / "twin" / ct.name
     write_volume(twin, lps(body()))
+    write_volume(twin.with_name("valid_1_a_2.nii.gz"), lps(body()))
     taken = tmp_path / "segmentation.nii.gz"
     write_volume(taken, lps(body()))
     payload = taken.read_bytes()
@@ -244,7 +245,7 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
         ([tmp_path / "none.nii.gz"], tmp_path / "out", DataError, "no such file"),
         ([empty], tmp_path / "out", DataError, "is empty"),
         ([tmp_path], tmp_path / "out", ConfigError, "lies inside an input"),
-        ([ct.parent.parent], tmp_path.parent / "out", DataError, r"holds \d+ CTs"),
+        ([twin.parent], tmp_path / "out", DataError, "pass the one that is meant"),
         ([ct, twin], tmp_path / "out", ConfigError, "case id valid_1_a_1"),
         ([taken], tmp_path, ConfigError, "is an input"),
         ([ct], empty, ConfigError, "is a file"),
