@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from itertools import product
 from pathlib import Path
 
@@ -151,6 +152,16 @@ def test_nothing_but_headings_and_named_asides_is_lost(text: str) -> None:
     for word in ("Nodule.", "clear", "CT", "Heart:", "A"):
         lost = text.split().count(word) - words.count(word)
         assert lost == 0 or (lost > 0 and sectioned.left_out)
+
+
+@pytest.mark.parametrize(
+    "piece", ["\n", " ", "*", " \n", "_ ", "NO NODULE ", "No nodule. ", "a: ", "Technique:\n"]
+)
+def test_long_nonsense_takes_no_longer_than_its_length(piece: str) -> None:
+    """Text that a model never ended, in which a pattern could go back and forth."""
+    started = time.process_time()
+    split_sections(piece * (40_000 // len(piece)))
+    assert time.process_time() - started < 5
 
 
 def test_the_columns_of_ct_rate_are_read_as_they_are(real_data: Path) -> None:
