@@ -76,6 +76,22 @@ def test_a_nifti_beside_dicom_slices_is_ambiguous_and_beside_a_report_object_it_
     assert [part.what for part in origin.left_out] == ["Enhanced SR Storage (CT)"]
 
 
+def test_a_note_without_suffix_may_lie_beside_slices_and_a_damaged_slice_may_not(
+    folder: Path, ct: Volume
+) -> None:
+    write_series(folder, ct)
+    (folder / "remarks").write_text("Für Anna:\r\nsecond reading\n", encoding="utf-8")
+    assert [part.reason for part in find_ct(folder).origin.left_out] == ["not DICOM"]
+    (folder / "IM").write_bytes(b"\0" * 200)
+    error = refusal(folder)
+    assert (error.reason, error.subject) == ("not_dicom", str(folder / "IM"))
+
+
+def test_a_packed_folder_is_to_be_unpacked(folder: Path) -> None:
+    (folder / "study.zip").write_bytes(b"PK\3\4")
+    assert refusal(folder).remedy == "unpack it"
+
+
 def test_hidden_files_and_folders_are_not_looked_at(folder: Path, ct: Volume) -> None:
     write_series(folder / "SE1", ct)
     write_series(folder / ".trash", ct, series="2")

@@ -35,6 +35,7 @@ _KNOWN: Final = (
     *(".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif"),
     *(".doc", ".docx", ".xlsx", ".zip", ".raw", ".zraw", ".hdr", ".img", ".exe", ".inf", ".db"),
 )
+_START_OF_TEXT: Final = 512
 
 
 def without_suffix(name: str) -> str:
@@ -59,6 +60,7 @@ class _Below:
     series: dict[str, list[CtFile]] = field(default_factory=lambda: defaultdict(list))
     others: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     errors: list[ReadError] = field(default_factory=list)
+    notes: list[ReadError] = field(default_factory=list)  # the same, of what is rather a note
 
 
 def find_ct(path: Path) -> FoundCt:
@@ -71,20 +73,16 @@ def find_ct(path: Path) -> FoundCt:
     if not stat.S_ISDIR(mode_of(path)):
         return FoundCt(_file_origin(path))
     below = _sort(path)
-    # Beside an image file, what is called like a slice need not be one.
-    if below.errors and (below.series or not below.images):
-        raise below.errors[0]
-    others = [_left_out(kind, below.others[kind]) for kind in sorted(below.others)]
+    others = _others(below)
     if len(below.images) + bool(below.series) > 1:
         _refuse_several(path, below)
     if below.images:
-        wrong = tuple(Path(error.subject) for error in below.errors)
-        others += [LeftOut(wrong, "other", "not DICOM")] if wrong else []
         return FoundCt(_file_origin(below.images[0], others))
     if not below.series:
         kinds = ", ".join(f"{len(part.paths)} {part.what}" for part in others)
         fact = f"holds no CT slices ({kinds or 'no files'})"
-        remedy = "pass the folder of an axial CT series"
+        is_packed = ".zip" in below.others
+        remedy = "unpack it" if is_packed else "pass the folder of an axial CT series"
         raise ReadError(path, fact, remedy, reason=NO_CT)
     return _series(path, below, others)
 
@@ -139,7 +137,7 @@ def _add_slice(below: _Below, path: Path) -> None:
     try:
         file = read_header(path)
     except ReadError as error:
-        below.errors.append(error)
+        (below.notes if _is_note(path) else below.errors).append(error)
         return
     if isinstance(file, str):
         below.others[file].append(path)
@@ -156,6 +154,19 @@ def is_dicom(path: Path) -> bool:
             return starts_dicom(file.read(DICOM_START))
     except OSError:
         return False
+
+
+def _is_note(path: Path) -> bool:
+    """Whether a file without suffix is text under a name without number, as no slice is."""
+    if path.suffix or any(letter.isdigit() for letter in path.name):
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START_OF_TEXT)
+    except OSError:
+        return False
+    # Control characters but tabs and ends of lines; whatever the encoding of its letters.
+    return not any(byte < 9 or 13 < byte < 32 for byte in start)
 
 
 def _may_be_slice(path: Path) -> bool:
@@ -191,8 +202,16 @@ def _file_origin(path: Path, left: Sequence[LeftOut] = ()) -> CtOrigin:
     return CtOrigin("file", (path,), salted_id(name), left_out=tuple(left), real_name=name)
 
 
-def _left_out(kind: str, paths: Sequence[Path]) -> LeftOut:
-    return LeftOut(tuple(paths), kind, "no CT image")
+def _others(below: _Below) -> list[LeftOut]:
+    """List what is no image; raise if it may be a damaged slice."""
+    errors = below.errors + below.notes
+    # Among slices it may be a damaged one, and alone it is all there is; beside an image file it
+    # need not be a slice.
+    if (below.errors and below.series) or (errors and not below.series and not below.images):
+        raise errors[0]
+    others = [LeftOut(tuple(p), kind, "no CT image") for kind, p in sorted(below.others.items())]
+    wrong = tuple(Path(error.subject) for error in errors)
+    return [*others, LeftOut(wrong, "other", "not DICOM")] if wrong else others
 
 
 def _refuse_several(folder: Path, below: _Below) -> None:
