@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvlm.text.report import Report
-from uvlm.text.sections import SectionedReport, report_of_columns, split_sections
+from uvlm.text.sections import SectionedReport, has_only_headings, report_of_columns, split_sections
 
 LUNGS, NORMAL = "Lungs: clear. No nodule.", "Normal study."
 
@@ -134,6 +134,12 @@ def test_columns_may_hold_their_own_headings() -> None:
 @pytest.mark.parametrize("text", ["Findings:", "FINDINGS:\nIMPRESSION:\n", "Technique: CT.\n\n"])
 def test_headings_alone_are_no_report(text: str) -> None:
     assert split_sections(text + "\nImpression:\n").report.is_empty
+    assert has_only_headings(text + "\nImpression:\n")
+
+
+@pytest.mark.parametrize("text", ["Findings: None.", "LUNGS:\nClear.", "Normal", "Nodule: 4 mm"])
+def test_a_heading_with_a_word_behind_it_says_something(text: str) -> None:
+    assert not has_only_headings(text)
 
 
 WORDS = st.lists(st.sampled_from(["Nodule.", "clear", "CT", "Heart:", "\n", "A"]), max_size=5)

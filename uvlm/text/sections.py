@@ -111,13 +111,10 @@ def report_of_columns(findings: str, impression: str) -> Report:
 
 
 def has_only_headings(text: str) -> bool:
-    """Whether a text has no more than headings, also of organs, and sections that are left out."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    if all(line.rstrip().endswith(":") for line in lines):
-        return True
-    return bool(_headings(_with_plain_blanks(text))) and split_sections(text).report == Report(
-        "", ""
-    )
+    """Whether a text is no more than headings, also of organs, and sections that are left out."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    parts = _read("" if all(line.endswith(":") for line in lines) else text, "findings")
+    return not parts.findings and not parts.impression
 
 
 def _joined(first: Sequence[str], second: Sequence[str]) -> str:
