@@ -52,6 +52,7 @@ ENGLISH = (
     "WNL",
     "NAD",
     "Nil acute.",
+    "Sternal osteomyelopathy.",
     "UNREMARKABLE CT OF THE CHEST.",
     "LUL 6 mm GGN, stable c/w prior. No LAD. s/p CABG. Ao calc. No PE/PTX.",
     "PICC tip at cavoatrial jxn; ETT 3 cm above carina. Bibasilar atx, sm b/l effs.",

@@ -29,6 +29,10 @@ _PREFIX: Final = re.compile(
     r"(?:anti|bi|endo|extra|hemi|hyper|hypo|infra|inter|intra|micro|multi|non|over|para|peri|post"
     r"|pre|pseudo|re|retro|semi|sub|supra|trans|un|under)(?=\w{4})"
 )
+# Terms of medicine that only English ends so: -ectomie, -mégalie and -patía are others'.
+_ENGLISH_END: Final = re.compile(
+    r"\w(?:ectomy|ostomy|megaly|pathy|pathies|scopy|plasty|graphy|ology|ically)$"
+)
 _SHORTEST_STEM: Final = 4  # endings make foreign words of shorter ones
 _REMEDY: Final = "translate these reports, leave them out, or let the labeller llm read them"
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
@@ -99,7 +103,8 @@ class _Words(dict[str, bool]):
 
     def __missing__(self, word: str) -> bool:
         stem = _PREFIX.sub("", word, count=1)
-        self[word] = known = stem != word and self.get(stem, False)
+        known = bool(_ENGLISH_END.search(word)) or (stem != word and self.get(stem, False))
+        self[word] = known
         return known
 
 
