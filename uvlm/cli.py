@@ -126,7 +126,7 @@ def overfit(
 
 @app.command()
 def label(  # noqa: PLR0913 - one argument per option
-    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, in UTF-8.")],
+    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, CSV or JSON.")],
     text_column: Annotated[list[str], Option(help="Column of the reports; repeatable.")],
     out: Annotated[Path, Option(help="Table of labels to write.")],
     id_column: Annotated[str | None, Option(help="Default: the first column.")] = None,
@@ -154,7 +154,10 @@ def label(  # noqa: PLR0913 - one argument per option
         return
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
-    typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    known = f"{100 * summary.known_share:.0f} % of the words known"
+    typer.echo(
+        f"{summary.num_reports} reports, {claims} abnormalities{doubt}, {known}; written to {out}"
+    )
     if summary.usage:
         typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
 
@@ -204,8 +207,8 @@ def import_nnunet(
 
 @app.command()
 def score(  # noqa: PLR0913 - one argument per option
-    references: Annotated[Path, Option(help="CSV of the true reports.")],
-    predictions: Annotated[Path, Option(help="CSV or JSON lines of the generated reports.")],
+    references: Annotated[Path, Option(help="CSV or JSON of the true reports.")],
+    predictions: Annotated[Path, Option(help="CSV or JSON of the generated reports.")],
     id_column: Annotated[str | None, Option(help="In every table; default: the first.")] = None,
     text_column: Annotated[
         list[str] | None, Option(help="Column of the reports; repeat it to join several.")

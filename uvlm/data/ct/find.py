@@ -24,6 +24,8 @@ from uvlm.data.ct.volume import AmbiguousCt, ReadError
 if TYPE_CHECKING:
     from uvlm.data.ct.formats.dicom_header import CtFile
 
+NO_CT: Final = "no_ct_series"
+SEVERAL_CTS: Final = "several_cts"
 IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # What a DICOM file may be called, besides names that end in a number; all else must say so itself.
 _SLICE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".dic", ".ima")
@@ -83,7 +85,7 @@ def find_ct(path: Path) -> FoundCt:
         kinds = ", ".join(f"{len(part.paths)} {part.what}" for part in others)
         fact = f"holds no CT slices ({kinds or 'no files'})"
         remedy = "pass the folder of an axial CT series"
-        raise ReadError(path, fact, remedy, reason="no_ct_series")
+        raise ReadError(path, fact, remedy, reason=NO_CT)
     return _series(path, below, others)
 
 
@@ -200,4 +202,4 @@ def _refuse_several(folder: Path, below: _Below) -> None:
         names.append(f"{count} DICOM slices")
     fact = f"holds {len(names)} images that may be the CT: {in_words(names[:5])}"
     remedy = "pass the one that is meant, or move the others elsewhere"
-    raise AmbiguousCt(folder, fact, remedy, reason="several_cts")
+    raise AmbiguousCt(folder, fact, remedy, reason=SEVERAL_CTS)

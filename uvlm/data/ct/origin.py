@@ -43,7 +43,8 @@ class LeftOut:
         if not self.salted_id:
             return f"{len(self.paths)} {self.what} ({self.reason})"
         name = f", {self.real_name}" if names else ""
-        return f"{self.what} (id {self.salted_id}{name}, {self.slices} slices: {self.reason})"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.what} (id {self.salted_id}{name}, {self.slices} slices{why})"
 
 
 @dataclass(frozen=True)

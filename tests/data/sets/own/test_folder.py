@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from typing import IO, TYPE_CHECKING
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.data.sets.own.dataset import OwnData
 from uvlm.errors import DataError
+from uvlm.evaluation.labeller import check_language_for, get_labeller
 from uvlm.files import store_root
 from uvlm.store import read_manifest, rows_by_case, verify
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -51,6 +53,34 @@ def test_reports_without_labels_are_labelled_and_never_taken_for_normal(own: Own
     assert cases["p2"].abnormalities == (0,) * 18
     (labels,) = [row for row in read_manifest(own.manifest) if row.case == "own/labels.csv"]
     assert labels.source == "labeller"
+
+
+def test_a_report_in_another_language_stops_before_anything_is_copied(own: Own) -> None:
+    rows = [[f"p{n}", "Lungs are clear."] for n in range(8)]
+    rows[5][1] = "Kein Pleuraerguss. Rundherd im Oberlappen."
+    own.table(["id", "report"], rows)
+    labeller = get_labeller("rules")
+
+    def label(texts: Sequence[str]) -> Any:
+        check_language_for(labeller, texts)
+        return labeller.label(texts)
+
+    with pytest.raises(DataError, match=r"reports.csv: row 6 \(line 7\): 0 of 5 words.*18 columns"):
+        OwnData(FolderConfig(**own.settings), 0).fetch(own.manifest, label)
+    assert not own.manifest.exists()
+    assert not store_root().exists()
+
+
+def test_what_the_download_left_out_and_how_english_it_is_are_said(own: Own) -> None:
+    rows = [[f"p{n}", "Technique: CT.\nFindings: No nodule."] for n in range(8)]
+    rows[2][1] = "Indication: Cough.\nTechnique: CT.\nFindings: Kein Rundherd."
+    own.table(["id", "report"], rows)
+    own.fetch()
+    remarks = OwnData(FolderConfig(**own.settings), 0).remarks(rows_by_case(own.manifest))
+    assert remarks == [
+        "sections left out of the reports: technique (8), indication (1)",
+        "88 % of the words of 8 reports are known English",  # 14 of 16, headings aside
+    ]
 
 
 def test_labels_of_the_table_are_used_and_an_empty_cell_is_no_zero(own: Own) -> None:
@@ -239,11 +269,10 @@ def test_cts_that_no_row_names_are_counted_and_those_beside_other_series_too(own
     write_series(own.folder / "forgotten/SE1", axial(own.volume, 9))
     own.ct("forgotten.nii.gz", 9)
     own.fetch()
-    data_set = OwnData(FolderConfig(**own.settings), 0)
-    assert data_set.remarks(rows_by_case(own.manifest)) == [
-        "CTs in the folder: 2: no row of reports.csv names them",
-        "CTs in the folder: 1: other series lie beside them and are not read; "
-        "`uvlm check-ct` says why",
+    lines = OwnData(FolderConfig(**own.settings), 0).remarks(rows_by_case(own.manifest))
+    assert [line for line in lines if line.startswith("CTs")] == [
+        "CTs that no row of reports.csv names: 2",
+        "CTs beside other series, which are not read (`uvlm check-ct` says why): 1",
     ]
 
 

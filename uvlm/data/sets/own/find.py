@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from uvlm.data.ct.find import (
     IMAGE_SUFFIXES,
+    NO_CT,
+    SEVERAL_CTS,
     files_below,
     find_ct,
     is_dicom,
@@ -23,11 +24,9 @@ from uvlm.data.ct.find import (
     without_suffix,
 )
 from uvlm.data.ct.origin import CtOrigin, in_words
-from uvlm.data.ct.volume import AmbiguousCt, ReadError
+from uvlm.data.ct.volume import ReadError
 from uvlm.data.sets.own.table import OwnRow
 from uvlm.tables import BadRow
-
-_NO_CT: Final = "no_ct_series"
 
 
 @dataclass(frozen=True)
@@ -117,7 +116,7 @@ def find_own(found: Candidates) -> OwnCt | BadRow:
         except ReadError as error:
             errors.append(error)
     row = found.row
-    refused = [error for error in errors if error.reason != _NO_CT]
+    refused = [error for error in errors if error.reason != NO_CT]
     if len(cts) == 1 and not refused:
         return OwnCt(row.case_id, cts[0][1])
     if len(found.paths) > 1 and len(cts) + len(refused) > 1:
@@ -132,7 +131,7 @@ def find_own(found: Candidates) -> OwnCt | BadRow:
 
 def _refused(row: OwnRow, error: ReadError) -> BadRow:
     """Keep names of files, which may name the patient, out of what is recorded."""
-    fact = error.fact.partition(":")[0] if isinstance(error, AmbiguousCt) else error.fact
+    fact = error.fact.partition(":")[0] if error.reason == SEVERAL_CTS else error.fact
     fact = f"{row.place}: its folder {fact} (`uvlm check-ct` names the files)"
     return BadRow(row.case_id, error.reason, fact)
 
