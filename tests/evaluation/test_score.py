@@ -336,6 +336,20 @@ def test_three_lesion_columns_are_the_abdominal_label_set(tmp_path: Path) -> Non
     assert labels.num_unused == 1
 
 
+def test_the_page_says_over_how_many_classes_the_macro_values_run(tmp_path: Path) -> None:
+    rows = [("a", "Emphysema in both lungs."), ("b", "The lungs are clear.")]
+    table = write_table(tmp_path / "r.csv", ["id", "report"], rows)
+    document = score(ScoreRequest(references=table, predictions=table, samples=10))
+    assert document["report"]["macro_f1"] == pytest.approx(1 / 18, abs=1e-6)
+    page = score_page(document)
+    assert "means over 18 classes; 17 without a positive reference count as 0" in page
+    assert "at most 0.056" in page
+    lines = {line.split("  ")[0]: line.split() for line in page.splitlines()}
+    assert lines["Hiatal hernia"][2:] == ["0", "-", "-", "-"]
+    assert lines["Emphysema"][1] == "1"
+    assert max(map(len, page.splitlines())) <= 110
+
+
 @pytest.mark.parametrize("suffix", ["", ".nii.gz", ".mha"])
 @pytest.mark.parametrize("file", ["predictions.json", "predictions.jsonl", "predictions.txt"])
 def test_the_predictions_of_the_challenge_score_like_the_same_in_csv(
@@ -386,17 +400,3 @@ def test_references_in_another_language_are_refused_and_predictions_scored(tmp_p
     header = ["id", *ABNORMALITIES]
     labels = write_table(tmp_path / "l.csv", header, [[case, *[0] * 18] for case in "ab"])
     assert score(ScoreRequest(mixed, english, labels=labels, samples=0))["n"] == 2
-
-
-def test_the_page_says_over_how_many_classes_the_macro_values_run(tmp_path: Path) -> None:
-    rows = [("a", "Emphysema in both lungs."), ("b", "The lungs are clear.")]
-    table = write_table(tmp_path / "r.csv", ["id", "report"], rows)
-    document = score(ScoreRequest(references=table, predictions=table, samples=10))
-    assert document["report"]["macro_f1"] == pytest.approx(1 / 18, abs=1e-6)
-    page = score_page(document)
-    assert "means over 18 classes; 17 without a positive reference count as 0" in page
-    assert "at most 0.056" in page
-    lines = {line.split("  ")[0]: line.split() for line in page.splitlines()}
-    assert lines["Hiatal hernia"][2:] == ["0", "-", "-", "-"]
-    assert lines["Emphysema"][1] == "1"
-    assert max(map(len, page.splitlines())) <= 110

@@ -9,8 +9,10 @@ import pytest
 
 from uvlm.config import Params
 from uvlm.errors import DataError
+from uvlm.evaluation.labeller import get_phrases
 from uvlm.pages.summary import DISCLAIMER, SummaryInputs, build_summary
 from uvlm.store import Refusal, write_quarantine
+from uvlm.text.claims import load_claims
 from uvlm.text.predictions import load_predictions, write_predictions
 
 
@@ -152,3 +154,25 @@ def test_missing_metrics_are_refused_by_name(
 ) -> None:
     with pytest.raises(DataError, match=r"none\.json"):
         build_summary(params, replace(run, metrics=tmp_path / "none.json"), tmp_path)
+
+
+def test_a_labeller_that_marks_no_words_is_not_given_colours(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    metrics["protocol"]["labeller"] = "radbert"
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    judged = replace(run, metrics=tmp_path / "metrics.json", phrases=get_phrases("radbert"))
+    build_summary(params, judged, tmp_path)
+    html = (tmp_path / "summary.html").read_text(encoding="utf-8")
+    assert "The labeller radbert judges a report as a whole" in html
+    assert "<mark" not in html
+    assert "Wavy lines" not in html
+    assert 'class="legend"' not in html
+    examples = (tmp_path / "summary.md").read_text(encoding="utf-8").split("## Reports beside")[1]
+    claims = load_claims(run.claims)[1]
+    for block in examples.split("## Masks")[0].split("### ")[1:]:
+        case = claims[block.split(":")[0].replace("\\", "")]
+        missed = set(case.labels) - set(case.claimed or ())
+        said = block.split("Missed: ")[1].split(". Invented")[0]
+        assert set(said.split(", ")) - {"\u2013"} == missed

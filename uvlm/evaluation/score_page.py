@@ -165,8 +165,13 @@ def _collapse(document: Mapping[str, Any]) -> str:
         ("50 words in a row from training, share", memorised, "long_copy_share"),
     ):
         rows.append([title, f"{section[key]:,.6g}", f"{section[f'reference_{key}']:,.6g}"])
-    rows.append(["recall of the rarest third", number(audit["rare"], "macro_recall"), ""])
-    rows.append(["CTs exchanged: reports that change", f"{swapped['changed_share']:.3f}", ""])
+    rare = audit["rare"]
+    count, positive = len(rare["names"]), rare["n_positive"]
+    rarest = f"recall of the rarest third ({count} classes, {positive} with positives)"
+    swapped = swapped if document["n_patients"] > 1 else {}  # one patient has no other's CT
+    rows.append([rarest, number(rare, "macro_recall"), ""])
+    changed = number(swapped, "changed_share", with_range=False)
+    rows.append(["CTs exchanged: reports that change", changed, ""])
     rows.append(["CTs exchanged: macro-F1 lost", number(swapped, "macro_f1_lost"), ""])
     return aligned(rows)
 
