@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -146,8 +147,15 @@ def test_a_concatenation_without_one_of_its_parts_is_refused(
     write_parts(folder, Volume(np.maximum(chest(30, 24, 20), -1024), AFFINE), [10, 10, 10])
     (folder / f"part{lost}").unlink()
     error = refusal(folder)
-    assert (error.reason, f"part {lost} is missing" in error.fact) == ("missing_slices", True)
+    assert (error.reason, f"without part {lost}" in error.fact) == ("missing_slices", True)
     assert refusal(sorted(folder.iterdir())[0]).reason == "missing_slices"
+
+
+def test_a_part_that_is_there_twice_is_refused(folder: Path, ct: Volume) -> None:
+    write_parts(folder, ct, [4, 4, 4])
+    shutil.copy(folder / "part2", folder / "copy")
+    error = refusal(folder)
+    assert (error.reason, "3 parts, which do not fit" in error.fact) == ("missing_slices", True)
 
 
 def test_two_images_in_one_series_are_refused(folder: Path, ct: Volume) -> None:

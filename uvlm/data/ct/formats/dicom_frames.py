@@ -7,8 +7,9 @@ for each (per frame). A concatenation is one image in several files, which all h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 from pydicom.dataset import Dataset
 
@@ -28,6 +29,11 @@ _OF_THE_FILE: Final = (
     "PatientID", "FrameOfReferenceUID", "Rows", "Columns", "SamplesPerPixel",
     "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit",
 )  # fmt: skip
+_CONCATENATION: Final = (
+    "InConcatenationNumber",
+    "ConcatenationFrameOffsetNumber",
+    "InConcatenationTotalNumber",
+)
 _ONE_OF: Final = (
     ("StackID", "stacks of slices"),
     ("TemporalPositionIndex", "points in time"),
@@ -91,31 +97,28 @@ def check_parts(files: Sequence[CtFile], folder: Path) -> None:
         return
     with parsing(files[0].path):
         parts = sorted(map(_part, files))
-        total = max(max(total for *_, total in parts), len(parts))
-    begin = 0
-    for number, (found, start, length, _) in enumerate(parts, 1):
-        if (found, start) != (number, begin):
-            _refuse_incomplete(folder, number, total)
-        begin += length
-    if total != len(parts):
-        _refuse_incomplete(folder, total, total)
-
-
-def _part(file: CtFile) -> tuple[int, int, int, int]:
-    """Read the number of this part, its first frame, its frames, and the number of parts or 0."""
-    values: Any = [
-        file.dataset.get(name) or 0
-        for name in (
-            "InConcatenationNumber",
-            "ConcatenationFrameOffsetNumber",
-            "InConcatenationTotalNumber",
+    total = max(max(part.number, part.total) for part in parts)
+    lost = sorted(set(range(1, total + 1)) - {part.number for part in parts})
+    # Where each part begins, counted in frames, if they follow each other without a gap.
+    begins = accumulate((part.length for part in parts), initial=0)
+    if lost or any(part.begin != begin for part, begin in zip(parts, begins, strict=False)):
+        what = (
+            f"without part {', '.join(map(str, lost[:5]))}" if lost else "which do not fit together"
         )
-    ]
-    number, start, total = map(int, values)
-    return number, start, file.num_slices, total
+        fact = f"holds an image in {total} parts, {what}"
+        remedy = "put all parts of the image into one folder, each once, and pass that"
+        raise ReadError(folder, fact, remedy, reason="missing_slices")
 
 
-def _refuse_incomplete(folder: Path, number: int, total: int) -> None:
-    fact = f"holds one image in {total} parts, of which part {number} is missing or there twice"
-    remedy = "put all parts of the image into one folder and pass that"
-    raise ReadError(folder, fact, remedy, reason="missing_slices")
+class _Part(NamedTuple):
+    """One file of a concatenation."""
+
+    number: int
+    begin: int  # its first frame, of all
+    length: int
+    total: int  # how many parts there are; 0 if that is not stated
+
+
+def _part(file: CtFile) -> _Part:
+    number, begin, total = (int(file.dataset.get(name) or 0) for name in _CONCATENATION)
+    return _Part(number, begin, file.num_slices, total)
