@@ -69,8 +69,13 @@ class Denials:
         asserted = map(self._without_denials, map(self._without_normal, clauses))
         return [clause for clause in chain.from_iterable(asserted) if clause.strip(" ,.-|()")]
 
-    def tells(self, clause: str) -> bool:
-        """Whether a clause says of its heading what, how much, how many, where or that it is so."""
+    def tells(self, clause: str, is_first: bool) -> bool:
+        """Whether a clause says of its heading what, how much, how many, where or that it is so.
+
+        A later sentence says it with a size or a lobe: "mild scoliosis" is about something else.
+        """
+        if not is_first:
+            return self._pattern["later"].search(clause) is not None
         return self._describes(clause) or self._pattern["findings"].search(clause) is not None
 
     def _describes(self, part: str) -> bool:
@@ -82,7 +87,7 @@ class Denials:
 
         def take(match: re.Match[str]) -> str:
             if self._pattern["denied_bracket"].fullmatch(match[1].strip()):
-                return "absent"
+                return "no" if match.start() == 0 and match[1].strip("- ") == "" else "absent,"
             if "?" in match[1] or not self._pattern["own_bracket"].search(match[1]):
                 return match[0]
             if not self._pattern["earlier_bracket"].match(match[1]):

@@ -31,6 +31,7 @@ class Statement(NamedTuple):
 
     topic: str
     text: str
+    is_first: bool = True  # right behind its heading
 
 
 class Headings:
@@ -103,7 +104,7 @@ class _Reader:
             own = self._enter(headings)
             was_headed |= bool(headings)
             if self._asserts(text, headings):
-                yield Statement(own, text)
+                yield Statement(own, text, is_first=bool(headings) or own == self._above)
             elif headings and text and is_last and not self._is_ended(line[number + 1 :]):
                 self._is_silent = False  # or nothing would be left of the report
         if headings and not text:
@@ -141,8 +142,9 @@ def _without_mark(sentence: str) -> str:
     """Drop the mark of a list item, and the brackets around a whole entry."""
     mark = _LIST_MARK.match(sentence)
     sentence = sentence[mark.end() if mark else 0 :]
-    if sentence.startswith("(") and ")" not in sentence[:-1]:
-        sentence = sentence[1:].removesuffix(")")
-    elif "(" not in sentence:
+    opened, closed = sentence.count("("), sentence.count(")")
+    if sentence.startswith("(") and (opened > closed or (opened == 1 and sentence[-1] == ")")):
+        sentence = sentence[1:].removesuffix(")" * (opened == closed))
+    elif closed > opened:
         sentence = sentence.removesuffix(")")
     return sentence.strip(" ,")
