@@ -59,14 +59,17 @@ class Denials:
 
     def asserted(self, sentence: str) -> list[str]:
         """Return the clauses of a sentence without what they deny."""
-        for name, word in _KEPT.items():
-            sentence = self._pattern[name].sub(word, sentence)
+        may_deny = self._pattern["may_deny"].search(sentence) is not None
+        if may_deny:
+            for name, word in _KEPT.items():
+                sentence = self._pattern[name].sub(word, sentence)
         clauses = [
             clause
             for part in self._brackets_apart(sentence)
             for clause in self._pattern["splits_clauses"].split(part)
         ]
-        asserted = map(self._without_denials, map(self._without_normal, clauses))
+        clauses = [self._without_normal(clause) for clause in clauses]
+        asserted = map(self._without_denials, clauses) if may_deny else [clauses]
         return [clause for clause in chain.from_iterable(asserted) if clause.strip(" ,.-|()")]
 
     def tells(self, clause: str, is_first: bool) -> bool:

@@ -101,6 +101,8 @@ class RulesLabeller:
         if not candidates:
             return []
         clauses = self._denials.asserted(sentence)
+        if not topic:
+            return [c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses))]
         is_whole = clauses == [sentence]
         told = [clause for clause in clauses if self._denials.tells(clause, statement.is_first)]
         return [
@@ -120,7 +122,7 @@ class RulesLabeller:
         rule = self._rules[column]
         if not rule.is_claimed_by(clause, topic):
             return False
-        if not topic or rule.is_claimed_by(clause):
+        if rule.is_claimed_by(clause):
             return True
         if rule.is_claimed_by(topic):
             return is_told and not self._is_of_another(column, clause)
