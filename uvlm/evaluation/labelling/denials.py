@@ -86,18 +86,29 @@ class Denials:
 
     def _brackets_apart(self, sentence: str) -> list[str]:
         """Take brackets that deny or assert for themselves out of a sentence."""
+        if "(" not in sentence:
+            return [sentence]
+        sentence = self._without_denied_brackets(sentence)
         apart: list[str] = []
 
         def take(match: re.Match[str]) -> str:
-            if self._pattern["denied_bracket"].fullmatch(match[1].strip()):
-                return "no" if match.start() == 0 and match[1].strip("- ") == "" else "absent,"
             if "?" in match[1] or not self._pattern["own_bracket"].search(match[1]):
                 return match[0]
             if not self._pattern["earlier_bracket"].match(match[1]):
                 apart.append(match[1])
             return ""
 
-        return [_BRACKET.sub(take, sentence), *apart] if "(" in sentence else [sentence]
+        return [_BRACKET.sub(take, sentence), *apart]
+
+    def _without_denied_brackets(self, sentence: str) -> str:
+        """Cut "B (none)" out of "A, B (none), C"; "(-) A" is no A."""
+        for match in reversed(list(_BRACKET.finditer(sentence))):
+            if self._pattern["denied_bracket"].fullmatch(match[1].strip()) is None:
+                continue
+            ahead, rest = sentence[: match.start()], sentence[match.end() :]
+            part = max(ahead.rfind(","), ahead.rfind(" and "), 0)
+            sentence = ahead[:part] + rest if ahead.strip() else f"no{rest}"
+        return sentence
 
     def _without_normal(self, clause: str) -> str:
         """Cut what is called normal, back to the comma before; the next word may be a verb."""
@@ -160,6 +171,8 @@ class Denials:
 
         None if its subject is that of an earlier verb ("X was seen before and was not observed").
         """
+        if self._pattern["part_of"].search(text):
+            return text
         verbs = [
             v
             for v in self._pattern["asserts"].finditer(text)
