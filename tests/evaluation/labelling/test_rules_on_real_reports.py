@@ -6,8 +6,10 @@ written looking at the others, less those whose text is also in the check part.
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
+import re
 import time
 from pathlib import Path
 
@@ -18,6 +20,8 @@ import pytest
 from uvlm.evaluation.labelling.rules import RulesLabeller
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report_table import read_report_table
+
+WRITTEN = Path(__file__).parent / "other_styles" / "written_with_the_rules.txt"
 
 # Percent of the 1,564 validation reports, by an earlier rule labeller written from the same
 # conventions and validated on the same manual labels.
@@ -98,6 +102,19 @@ def test_capitals_line_ends_and_wrapping_change_no_label(
         [text.replace(". ", ".\n") for text in validation_texts],
     ):
         assert np.array_equal(labeller.label(variant), labels)
+
+
+def test_the_words_that_skip_the_search_for_denials_skip_no_denial(
+    validation_texts: tuple[str, ...],
+) -> None:
+    """As the stems of a rule, they are only there for speed."""
+    texts = [*validation_texts, *WRITTEN.read_text(encoding="utf-8").split("\n")]
+    labeller = RulesLabeller()
+    labels = labeller.label(texts)
+    careful = RulesLabeller()
+    careful._denials = copy.copy(labeller._denials)
+    careful._denials._pattern = labeller._denials._pattern | {"may_deny": re.compile("")}
+    assert np.array_equal(careful.label(texts), labels)
 
 
 def test_the_letters_that_skip_sentences_skip_no_finding(

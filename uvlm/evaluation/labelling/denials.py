@@ -59,18 +59,26 @@ class Denials:
 
     def asserted(self, sentence: str) -> list[str]:
         """Return the clauses of a sentence without what they deny."""
-        for name, word in _KEPT.items():
-            sentence = self._pattern[name].sub(word, sentence)
+        may_deny = self._pattern["may_deny"].search(sentence) is not None
+        if may_deny:
+            for name, word in _KEPT.items():
+                sentence = self._pattern[name].sub(word, sentence)
         clauses = [
             clause
             for part in self._brackets_apart(sentence)
             for clause in self._pattern["splits_clauses"].split(part)
         ]
-        asserted = map(self._without_denials, map(self._without_normal, clauses))
+        clauses = [self._without_normal(clause) for clause in clauses]
+        asserted = map(self._without_denials, clauses) if may_deny else [clauses]
         return [clause for clause in chain.from_iterable(asserted) if clause.strip(" ,.-|()")]
 
-    def tells(self, clause: str) -> bool:
-        """Whether a clause says of its heading what, how much, how many, where or that it is so."""
+    def tells(self, clause: str, is_first: bool) -> bool:
+        """Whether a clause says of its heading what, how much, how many, where or that it is so.
+
+        A later sentence says it with a size or a lobe: "mild scoliosis" is about something else.
+        """
+        if not is_first:
+            return self._pattern["later"].search(clause) is not None
         return self._describes(clause) or self._pattern["findings"].search(clause) is not None
 
     def _describes(self, part: str) -> bool:
@@ -78,18 +86,29 @@ class Denials:
 
     def _brackets_apart(self, sentence: str) -> list[str]:
         """Take brackets that deny or assert for themselves out of a sentence."""
+        if "(" not in sentence:
+            return [sentence]
+        sentence = self._without_denied_brackets(sentence)
         apart: list[str] = []
 
         def take(match: re.Match[str]) -> str:
-            if self._pattern["denied_bracket"].fullmatch(match[1].strip()):
-                return "absent"
             if "?" in match[1] or not self._pattern["own_bracket"].search(match[1]):
                 return match[0]
             if not self._pattern["earlier_bracket"].match(match[1]):
                 apart.append(match[1])
             return ""
 
-        return [_BRACKET.sub(take, sentence), *apart] if "(" in sentence else [sentence]
+        return [_BRACKET.sub(take, sentence), *apart]
+
+    def _without_denied_brackets(self, sentence: str) -> str:
+        """Cut "B (none)" out of "A, B (none), C"; "(-) A" is no A."""
+        for match in reversed(list(_BRACKET.finditer(sentence))):
+            if self._pattern["denied_bracket"].fullmatch(match[1].strip()) is None:
+                continue
+            ahead, rest = sentence[: match.start()], sentence[match.end() :]
+            part = max(ahead.rfind(","), ahead.rfind(" and "), 0)
+            sentence = ahead[:part] + rest if ahead.strip() else f"no{rest}"
+        return sentence
 
     def _without_normal(self, clause: str) -> str:
         """Cut what is called normal, back to the comma before; the next word may be a verb."""
@@ -152,6 +171,8 @@ class Denials:
 
         None if its subject is that of an earlier verb ("X was seen before and was not observed").
         """
+        if self._pattern["part_of"].search(text):
+            return text
         verbs = [
             v
             for v in self._pattern["asserts"].finditer(text)

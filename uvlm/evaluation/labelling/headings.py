@@ -19,11 +19,11 @@ from typing import Final, NamedTuple
 from uvlm.evaluation.labelling.notation import any_of
 from uvlm.evaluation.labelling.sentences import split_line, split_lines
 
-_COLON: Final = re.compile(r"([a-z][a-z0-9'/,&() -]{0,58}?) ?:(?!\d)-? ?(.*)")
+_COLON: Final = re.compile(r"([a-z][a-z0-9'/,&() -]{0,78}?) ?:(?!\d)-? ?(.*)")
+_REMARK: Final = re.compile(r" ?\([^)]*\)")  # "indication(s)"
 _LIST_MARK: Final = re.compile(r"(?:[-+>~#]+ *|[(]?(?:\d{1,2}|[a-h]|i{1,3}|iv|v)[)] *|yes (?!$))+")
 _NUM_WORDS: Final = 7  # of the longest heading
 _NUM_REMEMBERED: Final = 1 << 16
-_FULL_LINE: Final = 60  # characters; a shorter line was not broken by the width of the page
 
 
 class Statement(NamedTuple):
@@ -31,6 +31,7 @@ class Statement(NamedTuple):
 
     topic: str
     text: str
+    is_first: bool = True  # right behind its heading
 
 
 class Headings:
@@ -47,10 +48,19 @@ class Headings:
     def statements(self, text: str) -> Iterator[Statement]:
         """Yield what a report states, without the sections that assert nothing."""
         lines = [list(split_line(line)) for line in split_lines(text)]
-        last = max((number for number, line in enumerate(lines) if line), default=0)
+        filled = [number for number, line in enumerate(lines) if line]
+        last = filled[-1] if filled else 0
+        last_section = max((n for n in filled if self._begins_section(lines[n])), default=0)
         reader = _Reader(self)
         for number, line in enumerate(lines):
-            yield from reader.read(line, is_last=number == last)
+            if line:
+                yield from reader.read(line, is_last=number == last)
+            else:
+                reader.end_paragraph(is_headed_below=number < last_section)
+
+    def _begins_section(self, line: Sequence[str]) -> bool:
+        headings, _ = self.take(line[0])
+        return bool(headings) and self.are("sections", headings[0])
 
     def are(self, kind: str, words: str) -> bool:
         """Whether words as a whole are of a kind."""
@@ -76,9 +86,12 @@ class Headings:
         if dash := self._pattern["before_a_dash"].match(sentence):
             return dash[0].rstrip(" -"), sentence[dash.end() :]
         match = _COLON.match(sentence)
-        if match is None or match[1].count(" ") >= _NUM_WORDS or self.have("says", match[1]):
+        if match is None:
             return None
-        return match[1], match[2]
+        heading = _REMARK.sub("", match[1])
+        if heading.count(" ") >= _NUM_WORDS or self.have("says", heading):
+            return None
+        return heading, match[2]
 
 
 class _Reader:
@@ -88,13 +101,11 @@ class _Reader:
         self._headings = headings
         self._above = ""  # the heading on a line of its own
         self._topic = ""  # of the sentences of this line that have no heading
+        self._is_bare = False  # nothing stands below it yet
         self._is_silent = False  # under a heading that asserts nothing
 
     def read(self, line: Sequence[str], *, is_last: bool) -> Iterator[Statement]:
-        """Yield the statements of one line; an empty line ends what stood above."""
-        if not line:
-            self._above, self._is_silent = "", False
-            return
+        """Yield the statements of one line."""
         self._topic, text = self._above, ""
         headings: tuple[str, ...] = ()
         was_headed = False
@@ -103,13 +114,22 @@ class _Reader:
             own = self._enter(headings)
             was_headed |= bool(headings)
             if self._asserts(text, headings):
-                yield Statement(own, text)
+                yield Statement(own, text, is_first=bool(headings) or own == self._above)
             elif headings and text and is_last and not self._is_ended(line[number + 1 :]):
                 self._is_silent = False  # or nothing would be left of the report
         if headings and not text:
             self._above = "" if self._headings.are("sections", headings[-1]) else headings[-1]
+            self._is_bare = True
         elif was_headed:
-            self._is_silent = self._is_silent and _is_wrapped(line)
+            self._is_silent = self._is_bare = False
+        else:
+            self._is_bare = False
+
+    def end_paragraph(self, *, is_headed_below: bool) -> None:
+        """End what stood above, if it had something below it."""
+        if self._is_bare or (self._is_silent and is_headed_below):
+            return
+        self._above, self._is_silent = "", False
 
     def _enter(self, headings: Sequence[str]) -> str:
         """Go below headings; return what the sentence behind them is about."""
@@ -133,16 +153,13 @@ class _Reader:
         return any(self._headings.take(s)[0] or self._headings.are("titles", s) for s in rest)
 
 
-def _is_wrapped(line: Sequence[str]) -> bool:
-    return sum(map(len, line)) >= _FULL_LINE
-
-
 def _without_mark(sentence: str) -> str:
     """Drop the mark of a list item, and the brackets around a whole entry."""
     mark = _LIST_MARK.match(sentence)
     sentence = sentence[mark.end() if mark else 0 :]
-    if sentence.startswith("(") and ")" not in sentence[:-1]:
-        sentence = sentence[1:].removesuffix(")")
-    elif "(" not in sentence:
+    opened, closed = sentence.count("("), sentence.count(")")
+    if sentence.startswith("(") and (opened > closed or (opened == 1 and sentence[-1] == ")")):
+        sentence = sentence[1:].removesuffix(")" * (opened == closed))
+    elif closed > opened:
         sentence = sentence.removesuffix(")")
     return sentence.strip(" ,")

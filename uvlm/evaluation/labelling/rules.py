@@ -101,14 +101,19 @@ class RulesLabeller:
         if not candidates:
             return []
         clauses = self._denials.asserted(sentence)
+        if not topic:
+            return [c for c in candidates if any(map(self._rules[c].is_claimed_by, clauses))]
         is_whole = clauses == [sentence]
+        told = [clause for clause in clauses if self._denials.tells(clause, statement.is_first)]
         return [
             column
             for column in candidates
-            if any(self._is_claimed(column, topic, clause, is_whole) for clause in clauses)
+            if any(self._is_claimed(column, topic, c, is_whole, c in told) for c in clauses)
         ]
 
-    def _is_claimed(self, column: int, topic: str, clause: str, is_whole: bool) -> bool:
+    def _is_claimed(
+        self, column: int, topic: str, clause: str, is_whole: bool, is_told: bool
+    ) -> bool:
         """Whether a clause claims an abnormality, and not its heading alone.
 
         "Pericardium: small effusion" needs both for the finding; "Emphysema: see above" and what is
@@ -117,11 +122,11 @@ class RulesLabeller:
         rule = self._rules[column]
         if not rule.is_claimed_by(clause, topic):
             return False
-        if not topic or rule.is_claimed_by(clause):
+        if rule.is_claimed_by(clause):
             return True
         if rule.is_claimed_by(topic):
-            return self._denials.tells(clause) and not self._is_of_another(column, clause)
-        return is_whole or self._denials.tells(clause)
+            return is_told and not self._is_of_another(column, clause)
+        return is_whole or is_told
 
     def _is_of_another(self, column: int, clause: str) -> bool:
         """Whether the first words below a heading name another abnormality than the heading."""

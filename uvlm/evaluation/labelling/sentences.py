@@ -29,10 +29,8 @@ _SHORT_LINE: Final = re.compile(
     re.MULTILINE,
 )
 # A full stop inside a number or a date ends no sentence, nor does a question mark in parentheses.
-_BREAK: Final = re.compile(
-    r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)"
-    r"|\s(?=\(?[a-f]\)\s)|\s(?=\d{1,2}\)\s+[A-Z])"  # marks of a list that goes on in the line
-)
+_BREAK: Final = re.compile(r"\.+(?!\d)|(?<!\d)\.(?=\d)|[;!\"]+|'{2,}|\?(?!\s*[,?)]|\w)")
+_MARK_IN_LINE: Final = re.compile(r"\s(?=\(?[a-f]\)\s)|\s(?=\d{1,2}\)\s+[A-Z])")
 _ABBREVIATED: Final = re.compile(
     r"\b(neg|approx|vs|resp|bilat|mod|sig|prob|poss|incl|esp|lt|rt|prev|susp)\. (?=[a-z])", re.I
 )
@@ -84,6 +82,8 @@ def _keep_paragraph(match: re.Match[str]) -> str:
 
 def split_line(line: str) -> Iterator[str]:
     """Yield the sentences of a line in lower case with single blanks."""
+    if ") " in line:
+        line = _MARK_IN_LINE.sub(";", line)
     if _LOWER_AFTER_STOP.search(line):
         line = _ABBREVIATED.sub(r"\1 ", line)
     for box, word in _BOXES:
