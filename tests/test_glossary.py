@@ -35,7 +35,8 @@ ONLY_IN = {
     "likeness": ("uvlm/data/leaks/", "uvlm/data/preprocess.py", "uvlm/data/audit.py"),
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
-        *("pipeline/download.py", "pipeline/train_report.py", "benchmarks/constant_reports.py"),
+        *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
+        "benchmarks/constant_reports.py",
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
