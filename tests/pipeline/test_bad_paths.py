@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -96,8 +96,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     Path("loop").symlink_to("loop")
     Path("broken").symlink_to("gone")
     voxels = np.linspace(-1000, 400, 20**3).reshape(20, 20, 20).astype(np.int16)
-    nib.save(nib.Nifti1Image(voxels, np.eye(4)), "ct.nii.gz")
-    nib.save(nib.Nifti1Image((voxels > 0).astype(np.uint8), np.eye(4)), "labels.nii.gz")
+    image: Any = nib.Nifti1Image  # which has no types
+    nib.save(image(voxels, np.eye(4)), "ct.nii.gz")
+    nib.save(image((voxels > 0).astype(np.uint8), np.eye(4)), "labels.nii.gz")
 
     def run(*arguments: str) -> Ended:
         out, err = (
