@@ -66,7 +66,7 @@ def test_a_disk_is_told_of_with_and_without_a_file() -> None:
         lambda: Path(errors.__file__).with_name("gone.json").read_bytes(),
         lambda: Path(json.__file__).with_name("gone.py").read_bytes(),
         lambda: os.read(-1, 1),
-        lambda: {}["key"],
+        lambda: dict[str, int]()["key"],
         lambda: int("x"),
         lambda: "\u20ac".encode("ascii"),
     ],

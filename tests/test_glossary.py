@@ -38,7 +38,8 @@ ONLY_IN = {
     ),
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
-        *("pipeline/download.py", "pipeline/train_report.py", "pipeline/summarize.py"),
+        *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
+        "pipeline/summarize.py",
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         "pipeline/own/look.py",
     ),

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer import Argument, Option
 
 from uvlm.errors import DataError
 
 if TYPE_CHECKING:
     from uvlm.evaluation.score import ScoreRequest
 
+# Typer would print the usage when it cannot read a path; whoever reads it says so in one line.
+Argument = partial(typer.Argument, readable=False)
+Option = partial(typer.Option, readable=False)
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 _CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."

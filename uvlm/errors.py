@@ -14,7 +14,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import sysconfig
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -121,12 +120,6 @@ _DISK_REMEDIES: Final = {  # and of a disk or the whole computer, whichever file
 }
 _OF_ANOTHER_LANGUAGE: Final = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries end
 _LOOP: Final = re.compile(r"Symlink loop from '(.*)'")  # Path.resolve before Python 3.13
-# A file that is missing here is missing from the installation, whoever asked for it.
-_PROGRAM: Final = (
-    Path(__file__).parent,
-    Path(__file__).parents[1] / "pipeline",
-    *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")),
-)
 
 
 def as_known(error: BaseException) -> UvlmError | None:
@@ -162,4 +155,10 @@ def _system_error(error: BaseException) -> tuple[int, str]:
 
 
 def _is_of_program(path: str) -> bool:
-    return any(Path(path).absolute().is_relative_to(folder) for folder in _PROGRAM)
+    """Whether a file is part of the installation, so that whoever misses it has a bug."""
+    import sysconfig
+
+    ours = Path(__file__).parent
+    system = (sysconfig.get_path(name) for name in ("stdlib", "purelib"))
+    folders = [str(ours), str(ours.with_name("pipeline")), *system]
+    return any(Path(path).absolute().is_relative_to(folder) for folder in folders)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import io
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -93,8 +96,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     Path("loop").symlink_to("loop")
     Path("broken").symlink_to("gone")
     voxels = np.linspace(-1000, 400, 20**3).reshape(20, 20, 20).astype(np.int16)
-    nib.save(nib.Nifti1Image(voxels, np.eye(4)), "ct.nii.gz")
-    nib.save(nib.Nifti1Image((voxels > 0).astype(np.uint8), np.eye(4)), "labels.nii.gz")
+    image: Any = nib.Nifti1Image  # which has no types
+    nib.save(image(voxels, np.eye(4)), "ct.nii.gz")
+    nib.save(image((voxels > 0).astype(np.uint8), np.eye(4)), "labels.nii.gz")
 
     def run(*arguments: str) -> Ended:
         out, err = (
@@ -171,3 +175,35 @@ def test_our_own_mistakes_stay_a_traceback(run: Run, monkeypatch: pytest.MonkeyP
     assert ended.code == 70
     assert "Traceback" in ended.err
     assert ended.err.endswith("this is a bug; please report it with the lines above\n")
+
+
+@pytest.mark.parametrize(
+    ("place", "line"),
+    [
+        (("label", "secret.csv", "--text-column", "report", "--out", "out.csv"), "secret.csv: "),
+        (("label", "table.csv", "--text-column", "report", "--out", "folder/x.csv"), "--out: "),
+        ((*SCORE, "--json", "folder/x.json"), "folder/x.json: "),
+    ],
+    ids=["a table", "a folder to write in", "a folder for JSON"],
+)
+def test_a_missing_permission_is_one_line(
+    place: tuple[str, ...], line: str, run: Run, root: Path
+) -> None:
+    Path("secret.csv").write_text(TABLE)
+    Path("secret.csv").chmod(0)
+    Path("folder").chmod(0o555)
+    rights = "-dac_override,-dac_read_search"  # what lets root read and write everything
+    as_a_user = ["setpriv", "--bounding-set", rights, "--inh-caps", rights]
+    if os.geteuid() == 0 and shutil.which("setpriv") is None:
+        pytest.skip("root may do everything, and there is no setpriv to give that up")
+    ended = subprocess.run(
+        [*as_a_user * (os.geteuid() == 0), sys.executable, "-m", "pipeline.cli", *place],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode in (2, 3)
+    assert ended.stderr.startswith(line)
+    assert "ermission denied" in ended.stderr
+    assert ended.stderr.count("\n") == 1

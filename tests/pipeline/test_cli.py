@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
+
+from pipeline.cli import app
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
 
 HEAVY = ("torch", "monai", "lightning_fabric", "mlflow", "numpy", "pydantic", "hydra", "rich")
 
@@ -58,6 +64,29 @@ def test_help_takes_less_than_300_milliseconds(tmp_path: Path, root: Path) -> No
         assert result.returncode == 0
         assert "predict" in result.stdout
     assert min(seconds) < 0.3, seconds
+
+
+@pytest.mark.parametrize("group", [[], ["store"], ["runs"]])
+def test_help_describes_every_command_in_a_whole_sentence(group: list[str]) -> None:
+    shown = CliRunner().invoke(app, [*group, "--help"]).stdout
+    _, _, commands = shown.partition("\nCommands:\n")
+    sentences = re.split(r"\n  (?=\S)", commands.partition("\n\n")[0])
+    assert len(sentences) >= 1 + (not group) * 10
+    for sentence in sentences:
+        assert sentence.rstrip().endswith("."), sentence
+        assert "..." not in sentence
+    assert max(map(len, shown.splitlines())) <= 80
+    if not group:
+        codes = {
+            str(error.exit_code) for error in (ConfigError, DataError, SetupError, Interrupted)
+        }
+        assert codes | {"0", "70"} <= set(re.findall(r"\d+", shown.partition("Exit codes:")[2]))
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    shown = CliRunner().invoke(app, ["--version"])
+    declared = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert (shown.exit_code, shown.stdout) == (0, f"uvlm {declared['project']['version']}\n")
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ class Section(BaseModel):
         wrong = [
             f"{name} should not be {str(value).lower()}"
             for name, value in values.items()
-            if isinstance(value, bool) and name in fields and _is_no_flag(fields[name].annotation)
+            if isinstance(value, bool) and name in fields and _is_other(fields[name].annotation)
         ]
         forbid((wrong, ", ".join(wrong)))
         return document
@@ -39,5 +39,5 @@ def forbid(*checks: tuple[object, str]) -> None:
         raise ValueError("; ".join(facts))
 
 
-def _is_no_flag(annotation: Any) -> bool:
+def _is_other(annotation: Any) -> bool:
     return annotation not in (bool, Any)
