@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.losses.token_loss import token_cross_entropy
 from uvlm.train.report_net import ReportNet
 
+_CPU: Final = torch.device("cpu")
 Sizes = dict[str, tuple[int, str]]  # bytes and a note, by what holds them
 
 
@@ -43,10 +45,10 @@ class Training:
     config: TrainConfig
     width: int | None = None  # of a network without convolutions
 
-    def step(self) -> None:
-        """Take one step, as `fit` does."""
-        batch = self.batch()
-        with autocast(torch.device("cpu"), self.width):
+    def step(self, device: torch.device = _CPU) -> None:
+        """Take one step, as `fit` does; the model is on `device`."""
+        batch = [tensor.to(device) for tensor in self.batch()]
+        with autocast(device, self.width):
             loss = self.loss(batch)
         loss.backward()
         self.optimizer.step()
@@ -162,9 +164,9 @@ def generate_sizes(params: Params) -> Sizes:
         language = _language(params).eval()
         loaded = build_encoder(params.encoder), _classifier(params)
         weights = held.now
-        with autocast(torch.device("cpu")):
+        with autocast(_CPU):
             predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
-        with autocast(torch.device("cpu"), params.decoder.width):
+        with autocast(_CPU, params.decoder.width):
             _write(params, language)
         del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
