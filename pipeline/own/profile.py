@@ -44,9 +44,9 @@ _TRAININGS: Final = {
         "log_every": 5, "val_every": 20, "checkpoint_every": 20,
     },
     "train_report": {
-        "steps": 300, "feature_noise_std": 0.1, "standardise_features": True,
+        "steps": 150, "feature_noise_std": 0.1, "standardise_features": True,
         "balanced_fraction": 0.5, "adam_beta2": 0.98,
-        "log_every": 20, "val_every": 100, "checkpoint_every": 100,
+        "log_every": 20, "val_every": 50, "checkpoint_every": 50,
     },
 }  # fmt: skip
 

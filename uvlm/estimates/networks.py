@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +44,7 @@ class Training:
     loss: Callable[[Sequence[Tensor]], Tensor]
     config: TrainConfig
     width: int | None = None  # of a network without convolutions
+    validate: Callable[[], object] = lambda: None
 
     def step(self, device: torch.device = _CPU) -> None:
         """Take one step, as `fit` does; the model is on `device`."""
@@ -71,7 +72,12 @@ def seg_training(params: Params) -> Training:
     def batch() -> Sequence[Tensor]:
         return [torch.rand(config.batch_size, 1, *config.patch)]
 
-    return Training(unet, build_optimizer(unet, config.optim), batch, loss, config)
+    def validate() -> object:
+        x = torch.rand(1, 1, *params.preprocess.grid)
+        return predict_labels(lambda window: _finest(unet(window)), x, config.patch)
+
+    optimizer = build_optimizer(unet, config.optim)
+    return Training(unet, optimizer, batch, loss, config, validate=validate)
 
 
 def cls_training(params: Params) -> Training:
@@ -88,7 +94,15 @@ def cls_training(params: Params) -> Training:
     def batch() -> Sequence[Tensor]:
         return [torch.rand(config.batch_size, 1, *grid)]
 
-    return Training(net, optimizer, batch, lambda x: net(x[0]).float().square().sum(), config)
+    def loss(batch: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = net(batch[0])
+        return logits.float().square().sum()
+
+    # Small volumes are validated several at once, and encoded so for the warm-up of the head.
+    count = max(1, BATCH_VOXELS // prod(grid))
+    return Training(
+        net, optimizer, batch, loss, config, validate=lambda: net(torch.rand(count, 1, *grid))
+    )
 
 
 def report_training(params: Params) -> Training:
@@ -118,12 +132,15 @@ def report_training(params: Params) -> Training:
 
 
 def training_sizes(build: Callable[[Params], Training], params: Params) -> Sizes:
-    """Imagine two steps: the second one has the optimiser's state beside it."""
+    """Imagine two steps, of which the second has the optimiser's state, and a validation."""
     with imagined() as held:
         training = build(params)
         weights = held.now
         for _ in range(2):
             training.step()
+        training.model.eval()
+        with torch.no_grad(), autocast(_CPU, training.width):
+            training.validate()
         return _sizes(training, weights, held)
 
 
@@ -170,6 +187,12 @@ def generate_sizes(params: Params) -> Sizes:
             _write(params, language)
         del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
+
+
+def _finest(outputs: Any) -> Tensor:
+    """Take the finest resolution of a U-Net with deep supervision."""
+    finest: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
+    return finest
 
 
 def _write(params: Params, language: UVLM) -> None:
