@@ -25,10 +25,12 @@ def download(stage: Stage) -> None:
 
 def _label(name: str, texts: Any) -> Any:
     """Label a person's own reports, whose table has no labels."""
-    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.evaluation.labeller import check_language_for, get_labeller
 
     try:
-        return get_labeller(name).label(texts)
+        labeller = get_labeller(name)
+        check_language_for(labeller, texts)
+        return labeller.label(texts)
     except SetupError as error:
         raise SetupError(
             "download.folder",

@@ -139,7 +139,10 @@ def label(  # noqa: PLR0913 - one argument per option
         return
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
-    typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    known = f"{100 * summary.known_share:.0f} % of the words known"
+    typer.echo(
+        f"{summary.num_reports} reports, {claims} abnormalities{doubt}, {known}; written to {out}"
+    )
     if summary.usage:
         typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
 

@@ -112,11 +112,16 @@ def read_text(path: Path) -> str:
 
 
 def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:
-    """Raise one DataError if a file has problems; the first twenty of them are spelled out."""
+    """Raise one DataError if a file has problems."""
     if problems:
-        more = len(problems) - _MOST_LISTED
-        listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
-        raise DataError(path, "; ".join(listed), remedy or "correct the table or get it again")
+        raise refusal_of(path, problems, remedy)
+
+
+def refusal_of(path: Path, problems: Sequence[str], remedy: str = "") -> DataError:
+    """Make one DataError of problems; the first twenty of them are spelled out."""
+    more = len(problems) - _MOST_LISTED
+    listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
+    return DataError(path, "; ".join(listed), remedy or "correct the table or get it again")
 
 
 def flags_of(row: TableRow, columns: Sequence[str]) -> tuple[int, ...] | str:

@@ -347,6 +347,42 @@ def test_the_predictions_of_the_challenge_score_like_the_same_in_csv(
     as_csv = write_table(tmp_path / "predictions.csv", ["id", "report"], said)
     entries = [{"input_image_name": case + suffix, "report": text} for case, text in said]
     document = {"name": "Generated reports", "generated_reports": entries, "version": 1}
-    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
     request = ScoreRequest(tables / "references.csv", as_csv, labeller="phantom", samples=0)
-    assert score(request) == score(replace(request, predictions=tmp_path / file))
+    expected = score(request)
+    for text in (json.dumps(document), "\n".join(json.dumps(entry) for entry in entries)):
+        (tmp_path / file).write_text(text, encoding="utf-8")
+        assert score(replace(request, predictions=tmp_path / file)) == expected
+
+
+@pytest.mark.parametrize("file", ["predictions.json", "predictions.ndjson"])
+def test_our_own_lines_keep_their_probabilities_under_any_name(
+    tables: Path, tmp_path: Path, file: str
+) -> None:
+    with (tables / "references.csv").open(encoding="utf-8", newline="") as references:
+        rows = list(csv.DictReader(references))
+    lines = [
+        CasePrediction(row["id"], "", row["report"], dict.fromkeys(ABNORMALITIES, 0.5))
+        for row in rows
+    ]
+    write_predictions(tmp_path / file, lines)
+    request = ScoreRequest(
+        tables / "references.csv", tmp_path / file, labeller="phantom", samples=0
+    )
+    assert "cls" in score(request)
+
+
+def test_references_in_another_language_are_refused_and_predictions_scored(tmp_path: Path) -> None:
+    german = "Kein Pleuraerguss. Rundherd im rechten Oberlappen."
+    good = [("a", "No pleural effusion."), ("b", "A nodule in the right upper lobe.")]
+    english = write_table(tmp_path / "e.csv", ["id", "report"], good)
+    mixed = write_table(tmp_path / "m.csv", ["id", "report"], [good[0], ("b", german)])
+    with pytest.raises(DataError, match=r"m\.csv: id b: 0 of 6 words are known"):
+        score(ScoreRequest(mixed, english, samples=0))
+    document = score(ScoreRequest(english, mixed, samples=0))
+    assert document["known_words"] == {"references": 1.0, "predictions": pytest.approx(3 / 9)}
+    assert "words known from English reports: 100 % of the references, 33 % of" in score_page(
+        document
+    )
+    header = ["id", *ABNORMALITIES]
+    labels = write_table(tmp_path / "l.csv", header, [[case, *[0] * 18] for case in "ab"])
+    assert score(ScoreRequest(mixed, english, labels=labels, samples=0))["n"] == 2

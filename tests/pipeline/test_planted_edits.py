@@ -88,8 +88,8 @@ EDITS = [
     Edit(
         "choice of a series, which a user's own data are copied by",
         "uvlm/data/ct/formats/dicom_choice.py",
-        "-len(one.files), number",
-        "len(one.files), number",
+        "-one.num_slices, number",
+        "one.num_slices, number",
         {"download", "index", *READING_CTS},
     ),
     Edit(

@@ -48,6 +48,12 @@ def test_every_usual_form_is_read(file: Path, text: str) -> None:
     assert table.texts == ("No nodule.", 'Lines\u2028and\n"quotes".')
 
 
+def test_texts_by_id_are_read(file: Path) -> None:
+    file.write_text(json.dumps({"a": "No nodule.", "b": "Clear."}), encoding="utf-8")
+    table = read_report_table(file, ["report"])
+    assert (table.ids, table.texts) == (("a", "b"), ("No nodule.", "Clear."))
+
+
 def test_one_prediction_is_no_document_with_a_list(file: Path) -> None:
     entry = {"case_id": "a", "report": "Clear.", "boxes": [{"x": 1}], "probabilities": {"b": 0.5}}
     file.write_text(json.dumps(entry), encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import time
 from itertools import product
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvlm.text.report import Report
-from uvlm.text.sections import SectionedReport, report_of_columns, split_sections
+from uvlm.text.sections import SectionedReport, has_only_headings, report_of_columns, split_sections
 
 LUNGS, NORMAL = "Lungs: clear. No nodule.", "Normal study."
 
@@ -133,6 +134,12 @@ def test_columns_may_hold_their_own_headings() -> None:
 @pytest.mark.parametrize("text", ["Findings:", "FINDINGS:\nIMPRESSION:\n", "Technique: CT.\n\n"])
 def test_headings_alone_are_no_report(text: str) -> None:
     assert split_sections(text + "\nImpression:\n").report.is_empty
+    assert has_only_headings(text + "\nImpression:\n")
+
+
+@pytest.mark.parametrize("text", ["Findings: None.", "LUNGS:\nClear.", "Normal", "Nodule: 4 mm"])
+def test_a_heading_with_a_word_behind_it_says_something(text: str) -> None:
+    assert not has_only_headings(text)
 
 
 WORDS = st.lists(st.sampled_from(["Nodule.", "clear", "CT", "Heart:", "\n", "A"]), max_size=5)
@@ -151,6 +158,16 @@ def test_nothing_but_headings_and_named_asides_is_lost(text: str) -> None:
     for word in ("Nodule.", "clear", "CT", "Heart:", "A"):
         lost = text.split().count(word) - words.count(word)
         assert lost == 0 or (lost > 0 and sectioned.left_out)
+
+
+@pytest.mark.parametrize(
+    "piece", ["\n", " ", "*", " \n", "_ ", "NO NODULE ", "No nodule. ", "a: ", "Technique:\n"]
+)
+def test_long_nonsense_takes_no_longer_than_its_length(piece: str) -> None:
+    """Text that a model never ended, in which a pattern could go back and forth."""
+    started = time.process_time()
+    split_sections(piece * (40_000 // len(piece)))
+    assert time.process_time() - started < 5
 
 
 def test_the_columns_of_ct_rate_are_read_as_they_are(real_data: Path) -> None:

@@ -20,7 +20,6 @@ from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
 READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
-OTHER_LANGUAGE: Final = "translate these reports, leave them out, or let the labeller llm read them"
 
 
 class Labeller(Protocol):
@@ -50,15 +49,16 @@ class DoubtingLabeller(Labeller, Protocol):
         ...
 
 
-def label_english(labeller: Labeller, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Label reports of people, where 0 must mean that something was read and is absent.
+def check_language_for(labeller: Labeller, texts: Sequence[str]) -> None:
+    """Refuse reports whose zeros would only mean that the labeller did not understand them.
+
+    Generated texts are not checked: nonsense is to be scored, whatever its words are.
 
     Raises:
         OtherLanguageError: the labeller reads English only, and some texts hardly are.
     """
     if labeller.name in READS_ENGLISH_ONLY:
         check_language(texts)
-    return labeller.label(texts)
 
 
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:

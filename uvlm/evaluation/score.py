@@ -3,6 +3,7 @@
     n, n_patients    references and their patients
     n_missing        references without a prediction; missing, the ids of the first of them
     n_empty          predictions that are there but say nothing
+    known_words.*    share of the words that are known from English reports
     protocol.*       how the numbers came about
     report.*         the predictions; other_protocols.*, and meteor.* or why it is not computed
     oracle.*         the reference reports through the labeller: the ceiling
@@ -44,6 +45,7 @@ from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.known_words import count_known
 from uvlm.text.report_table import read_any_table
 from uvlm.text.sections import split_sections
 
@@ -121,6 +123,10 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     return {
         **reference.size(predicted.num_missing),
         "missing": missing[:_LISTED_MISSING],
+        "known_words": {
+            "references": count_known(reference.texts).share,
+            "predictions": count_known(texts).share,
+        },
         "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
         "protocol": _protocol(request, given, patients, references)
         | {"line_breaks": _line_breaks(reference, predicted, compared)},
@@ -143,7 +149,7 @@ def _reference(
     patients = tuple(by_case[case] for case in references.by_id)
     draws = generator(request.seed, "score", "bootstrap")
     resamples = draw_resamples(patients, request.samples, draws)
-    labels = given.values if given else label(texts)
+    labels = given.values if given else score_inputs.labels_of(references, label)
     names = given.names if given else request.names
     return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
 
@@ -163,7 +169,7 @@ def read_training(
     if {*names} <= {*read_any_table(path).columns}:
         labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
-        labels = label([*texts.by_id.values()])
+        labels = score_inputs.labels_of(texts, label)
     reports = [split_sections(text).report for text in texts.by_id.values()]
     is_judge = np.arange(len(reports)) % 4 == 3
     return TrainingReports(

@@ -21,10 +21,12 @@ import numpy as np
 from uvlm.arrays import Flags
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.predictions import AlignedPredictions
+from uvlm.evaluation.reference import TextLabels
 from uvlm.tables import Table, flags_of, read_text, refuse
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.known_words import OtherLanguageError
 from uvlm.text.predictions import CasePrediction, load_predictions
-from uvlm.text.report_json import holds_a_list
+from uvlm.text.report_json import holds_predictions
 from uvlm.text.report_table import first_column, read_any_table, read_report_table
 from uvlm.text.sections import report_of_columns
 
@@ -94,12 +96,15 @@ def read_aligned(path: Path, columns: Columns, references: Texts) -> AlignedPred
     Raises:
         DataError: a prediction belongs to no reference.
     """
-    if path.suffix == ".jsonl" and not holds_a_list(read_text(path)):
+    if holds_predictions(path, read_text(path)):
         loaded = load_predictions(path)
         unit, column = "line", "case_id"
         ids = _stripped(path, column, [p.case_id for p in loaded])
         by_id = dict(zip(ids, loaded, strict=True))
     else:
+        if "probabilities" in read_any_table(path).columns:
+            fact = "probabilities are read from JSON lines only"
+            raise DataError(path, fact, "write one object a line, or leave them out")
         table = read_texts(path, columns, allow_empty=True)
         unit, column = "row", f"column {table.id_column}"
         by_id = {case: CasePrediction(case, "", text) for case, text in table.by_id.items()}
@@ -128,6 +133,15 @@ def read_labels(path: Path, id_column: str | None, case_ids: Sequence[str]) -> L
     refuse(path, problems)
     values = np.asarray([by_id[case] for case in case_ids], dtype=bool)
     return Labels(names, values, len(by_id) - len(case_ids))
+
+
+def labels_of(texts: Texts, label: TextLabels) -> Flags:
+    """Let a labeller read true reports; one in another language is refused by its id."""
+    try:
+        return label.of_people([*texts.by_id.values()])
+    except OtherLanguageError as error:
+        places = [f"{texts.id_column} {case}" for case in texts.by_id]
+        raise error.at(texts.path, places, "; or give their labels") from None
 
 
 def label_names(table: Table) -> tuple[str, ...]:

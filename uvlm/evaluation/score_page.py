@@ -70,6 +70,10 @@ def _size(document: Mapping[str, Any]) -> str:
         f"{protocol['bootstrap_samples']:,} bootstrap samples of patients, 95 % intervals, "
         f"seed {protocol['seed']}",
     ]
+    known = (
+        f"{100 * share:.0f} % of the {name}" for name, share in document["known_words"].items()
+    )
+    lines.append(f"words known from English reports: {', '.join(known)}")
     if document["n_missing"]:
         listed = ", ".join(document["missing"][:5])
         lines.append(

@@ -12,29 +12,45 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
+from pathlib import Path
 from typing import Final
 
 from uvlm.errors import DataError
+from uvlm.tables import refusal_of
 
 # English reports have 0.9 and more, other languages 0.35 and less (docs/report_labels.md).
 LEAST_SHARE: Final = 0.5
 # Single letters are no words, but every character of Chinese and Japanese is taken for one.
 _WORD: Final = re.compile(r"[\u3040-\u9fff]|[^\W\d_\u3040-\u9fff]{2,}")
+# These headings may be ours, written before a text of any language.
+_HEADING: Final = re.compile(r"\b(?:findings|impressions?):")
 _ENDINGS: Final = ("s", "es", "ed", "d", "ing", "ly", "al")
 _PREFIX: Final = re.compile(
     r"(?:anti|bi|endo|extra|hemi|hyper|hypo|infra|inter|intra|micro|multi|non|over|para|peri|post"
     r"|pre|pseudo|re|retro|semi|sub|supra|trans|un|under)(?=\w{4})"
 )
+# Terms of medicine that only English ends so: -ectomie, -mégalie and -patía are others'.
+_ENGLISH_END: Final = re.compile(
+    r"\w(?:ectomy|ostomy|megaly|pathy|pathies|scopy|plasty|graphy|ology|ically)$"
+)
 _SHORTEST_STEM: Final = 4  # endings make foreign words of shorter ones
+_REMEDY: Final = "translate these reports, leave them out, or let the labeller llm read them"
 _NUM_REMEMBERED_SENTENCES: Final = 1 << 16
 
 
 class OtherLanguageError(DataError):
-    """Texts are hardly English; `facts` names each by its number, from 0."""
+    """Texts are hardly English; `facts` has the number of each, from 0, and what was counted."""
 
     def __init__(self, facts: Sequence[tuple[int, str]]) -> None:
-        super().__init__("reports", f"{len(facts)} are hardly English: {facts[0][1]}", "")
+        super().__init__("reports", f"{len(facts)} are hardly English: {facts[0][1]}", _REMEDY)
         self.facts = facts
+
+    def at(self, path: Path, places: Sequence[str], remedy: str = "") -> DataError:
+        """Name the rows of the table that the texts came from."""
+        problems = [
+            f"{places[number]}: {fact}, so it is hardly English" for number, fact in self.facts
+        ]
+        return refusal_of(path, problems, f"{_REMEDY}{remedy}")
 
 
 @dataclass(frozen=True)
@@ -78,7 +94,7 @@ def _unknown(texts: Sequence[str]) -> Iterator[tuple[int, str]]:
 @lru_cache(_NUM_REMEMBERED_SENTENCES)
 def _count(sentence: str) -> tuple[int, int]:
     """Count known words and words; two in three sentences of reports have occurred before."""
-    words = _WORD.findall(sentence.lower())
+    words = _WORD.findall(_HEADING.sub(" ", sentence.lower()))
     return sum(map(_known_words().__getitem__, words)), len(words)
 
 
@@ -87,7 +103,8 @@ class _Words(dict[str, bool]):
 
     def __missing__(self, word: str) -> bool:
         stem = _PREFIX.sub("", word, count=1)
-        self[word] = known = stem != word and self.get(stem, False)
+        known = bool(_ENGLISH_END.search(word)) or (stem != word and self.get(stem, False))
+        self[word] = known
         return known
 
 
@@ -97,4 +114,4 @@ def _known_words() -> _Words:
     words = {word for line in lines if not line.startswith("#") for word in line.split()}
     stems = [word for word in words if len(word) >= _SHORTEST_STEM]
     endings = {stem + ending for stem in stems for ending in _ENDINGS}
-    return _Words.fromkeys(words | endings, True)
+    return _Words(dict.fromkeys(words | endings, True))

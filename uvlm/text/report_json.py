@@ -3,6 +3,7 @@
     {"name": "Generated reports", "generated_reports": [{"input_image_name": ..., "report": ...}]}
     [{"input_image_name": ..., "report": ...}]
     {"case_id": ..., "report": ...}       one object a line
+    {"valid_1_a_1": "...", ...}           texts by id
 
 The document of the VLM3D challenge is an object that holds one list of objects; what else it says
 is left aside. The column of the ids comes first.
@@ -27,13 +28,20 @@ def is_json(text: str) -> bool:
     return text.lstrip().startswith(("{", "["))
 
 
-def holds_a_list(text: str) -> bool:
+def _holds_a_list(text: str) -> bool:
     """Whether JSON is one document with a list of entries, and not lines of objects."""
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
         return False
     return isinstance(document, list) or bool(_lists_in(document))
+
+
+def holds_predictions(path: Path, text: str) -> bool:
+    """Whether a file has our own lines (predictions.py), which say more than id and report."""
+    first = text.lstrip("\ufeff \r\n").partition("\n")[0]
+    is_ours = "input_image_name" not in first and (path.suffix == ".jsonl" or '"case_id"' in first)
+    return is_ours and (path.suffix == ".jsonl" or is_json(text)) and not _holds_a_list(text)
 
 
 def read_json_table(path: Path, text: str, columns: Sequence[str] = ()) -> Table:
@@ -50,7 +58,7 @@ def read_json_table(path: Path, text: str, columns: Sequence[str] = ()) -> Table
     named = sorted(keys, key=lambda key: key not in _ID_KEYS)  # sorted is stable
     missing = [column for column in columns if column not in keys]
     problems = [f"no entry has {column}; there are {', '.join(named)}" for column in missing]
-    refuse(path, problems)
+    refuse(path, problems, _REMEDY)
     wrong = (p for place, e in entries for p in _problems(place, e, columns))
     refuse(path, [*wrong])
     rows = [TableRow(n, 0, _cells(entry, named)) for n, (_, entry) in enumerate(entries, start=1)]
@@ -93,7 +101,14 @@ def _entries(path: Path, text: str) -> Iterator[tuple[str, Any]]:
 
 
 def _listed(document: Any) -> list[Any]:
-    return document if isinstance(document, list) else [document]
+    """List the entries of a document, which may be one itself, or texts by id."""
+    if isinstance(document, list):
+        return document
+    if isinstance(document, dict) and document.keys().isdisjoint((*_ID_KEYS, "name", "report")):
+        texts = [(key, text) for key, text in document.items() if isinstance(text, str)]
+        if len(texts) == len(document):
+            return [{"case_id": key, "report": text} for key, text in texts]
+    return [document]
 
 
 def _parsed(path: Path, line: str, number: int) -> Any:

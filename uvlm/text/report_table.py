@@ -17,18 +17,20 @@ from typing import Final
 from uvlm.errors import ConfigError, DataError
 from uvlm.tables import Table, read_csv, read_text, refuse
 from uvlm.text.report_json import is_json, read_json_table
+from uvlm.text.sections import has_only_headings
 
 _NOT_A_TEXT: Final = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Texts and their ids, in the order of the file; no id occurs twice."""
+    """Texts, their ids and their rows, in the order of the file; no id occurs twice."""
 
     path: Path
     id_column: str
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+    places: tuple[str, ...]
 
 
 def read_any_table(path: Path, columns: Sequence[str] = ()) -> Table:
@@ -68,7 +70,9 @@ def read_report_table(
     problems += _text_problems(table, text_columns, allow_empty=allow_empty)
     refuse(path, problems)
     texts = ("\n\n".join(filter(None, (row.values[c] for c in text_columns))) for row in table.rows)
-    return ReportTable(path, id_column, tuple(r.values[id_column] for r in table.rows), (*texts,))
+    ids = tuple(row.values[id_column] for row in table.rows)
+    places = tuple(row.place for row in table.rows)
+    return ReportTable(path, id_column, ids, (*texts,), places)
 
 
 def first_column(table: Table) -> str:
@@ -99,5 +103,10 @@ def _text_problems(table: Table, columns: Sequence[str], *, allow_empty: bool) -
         for column, text in texts.items():
             if text.lower() in _NOT_A_TEXT:
                 yield f"{row.place}, column {column}: {text!r} instead of a text"
-        if not allow_empty and not any(texts.values()):
-            yield f"{row.place}, column {' and '.join(columns)}: there is no text"
+        if allow_empty:
+            continue
+        where = f"{row.place}, column {' and '.join(columns)}"
+        if not any(texts.values()):
+            yield f"{where}: there is no text"
+        elif has_only_headings("\n".join(texts.values())):
+            yield f"{where}: there are headings, and nothing that was found"

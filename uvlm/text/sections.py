@@ -44,16 +44,17 @@ _NAMES: Final[dict[Kind, str]] = {
         r"|contrast(?: (?:agent|media|medium))?|(?:radiation )?dose)"
     ),
 }
+_BLANKS: Final = re.compile(r"[^\S\n]+")
 _MARKS: Final = r"[ \t>#*_]*"
 _ANY: Final = "|".join(f"(?P<{kind}>{names})" for kind, names in _NAMES.items())
 _AT_LINE_START: Final = re.compile(
-    rf"^{_MARKS}(?:\d+[.)] *)?{_MARKS}(?:{_ANY}){_MARKS}(?:[:\uff1a][*_]*|(?=$))",
+    rf"^{_MARKS}(?:\d+[.)]{_MARKS})?(?:{_ANY}){_MARKS}(?:[:\uff1a][*_]*|(?=$))",
     re.IGNORECASE | re.MULTILINE,
 )
 # Inside a line: after a sentence, or in capitals after a word that is not. Names keep their case.
 _INSIDE: Final = re.compile(
-    rf"(?:(?<=[.;:!?\])\"'*_])|(?<=[^A-Z\s])(?=\s+[A-Z /&]+:)|(?=\s+\**Impressions?\**:))"
-    rf"\s+{_MARKS}(?=[A-Z])(?i:{_ANY}){_MARKS}[:\uff1a][*_]*"
+    rf"(?:(?<=[.;:!?\])\"'*_])|(?<=[^A-Z\s])(?= [A-Z /&]+:)|(?= \**Impressions?\**:))"
+    rf" [>#*_]*(?=[A-Z])(?i:{_ANY}){_MARKS}[:\uff1a][*_]*"
 )
 # A line of an aside goes on where the next one begins in lower case.
 _NEXT_LINE: Final = re.compile(r"\n(?![ \t]*[a-z])")
@@ -109,6 +110,13 @@ def report_of_columns(findings: str, impression: str) -> Report:
     return Report(findings, impression)
 
 
+def has_only_headings(text: str) -> bool:
+    """Whether a text is no more than headings, also of organs, and sections that are left out."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    parts = _read("" if all(line.endswith(":") for line in lines) else text, "findings")
+    return not parts.findings and not parts.impression
+
+
 def _joined(first: Sequence[str], second: Sequence[str]) -> str:
     """Join the parts of a section; what both columns say is said once."""
     return " ".join([*first, *(text for text in second if text not in first)])
@@ -116,7 +124,7 @@ def _joined(first: Sequence[str], second: Sequence[str]) -> str:
 
 def _read(text: str, section: Section) -> _Parts:
     """Go from heading to heading; an aside does not change the section."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    text = _with_plain_blanks(text)
     parts, headings = _Parts(), _headings(text)
     parts.add(section, text[: headings[0].start] if headings else text)
     for number, heading in enumerate(headings):
@@ -131,6 +139,10 @@ def _read(text: str, section: Section) -> _Parts:
         else:
             parts.add(section, text[heading.start : heading.end] + body)
     return parts
+
+
+def _with_plain_blanks(text: str) -> str:
+    return _BLANKS.sub(" ", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _end_of_aside(

@@ -10,6 +10,7 @@ reads the others read too.
 from __future__ import annotations
 
 import os
+import stat
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from uvlm.data.ct.volume import AmbiguousCt, ReadError
 if TYPE_CHECKING:
     from uvlm.data.ct.formats.dicom_header import CtFile
 
+NO_CT: Final = "no_ct_series"
+SEVERAL_CTS: Final = "several_cts"
 IMAGE_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 # What a DICOM file may be called, besides names that end in a number; all else must say so itself.
 _SLICE_SUFFIXES: Final = ("", ".dcm", ".dicom", ".dic", ".ima")
@@ -32,6 +35,7 @@ _KNOWN: Final = (
     *(".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg", ".jpeg", ".gif"),
     *(".doc", ".docx", ".xlsx", ".zip", ".raw", ".zraw", ".hdr", ".img", ".exe", ".inf", ".db"),
 )
+_START_OF_TEXT: Final = 512
 
 
 def without_suffix(name: str) -> str:
@@ -56,6 +60,7 @@ class _Below:
     series: dict[str, list[CtFile]] = field(default_factory=lambda: defaultdict(list))
     others: dict[str, list[Path]] = field(default_factory=lambda: defaultdict(list))
     errors: list[ReadError] = field(default_factory=list)
+    notes: list[ReadError] = field(default_factory=list)  # the same, of what is rather a note
 
 
 def find_ct(path: Path) -> FoundCt:
@@ -65,24 +70,20 @@ def find_ct(path: Path) -> FoundCt:
         ReadError: a folder holds no CT or a damaged slice.
         AmbiguousCt: it holds more than one, and nothing says which is meant.
     """
-    if not path.is_dir():
+    if not stat.S_ISDIR(mode_of(path)):
         return FoundCt(_file_origin(path))
     below = _sort(path)
-    # Beside an image file, what is called like a slice need not be one.
-    if below.errors and (below.series or not below.images):
-        raise below.errors[0]
-    others = [_left_out(kind, below.others[kind]) for kind in sorted(below.others)]
+    others = _others(below)
     if len(below.images) + bool(below.series) > 1:
         _refuse_several(path, below)
     if below.images:
-        wrong = tuple(Path(error.subject) for error in below.errors)
-        others += [LeftOut(wrong, "other", "not DICOM")] if wrong else []
         return FoundCt(_file_origin(below.images[0], others))
     if not below.series:
         kinds = ", ".join(f"{len(part.paths)} {part.what}" for part in others)
         fact = f"holds no CT slices ({kinds or 'no files'})"
-        remedy = "pass the folder of an axial CT series"
-        raise ReadError(path, fact, remedy, reason="no_ct_series")
+        is_packed = ".zip" in below.others
+        remedy = "unpack it" if is_packed else "pass the folder of an axial CT series"
+        raise ReadError(path, fact, remedy, reason=NO_CT)
     return _series(path, below, others)
 
 
@@ -101,10 +102,18 @@ def files_below(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
         fact = f"cannot be listed ({error.strerror})"
         raise ReadError(folder, fact, "check its permissions", reason="unreadable") from None
     for path in paths:
-        if path.is_dir():
+        if stat.S_ISDIR(mode_of(path)):
             yield from files_below(path, (*above, real))
         else:
             yield path
+
+
+def mode_of(path: Path) -> int:
+    """Return what kind of file this is, as `stat` does; 0 if that cannot be known."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):  # a link to nothing, no permission, a name that cannot exist
+        return 0
 
 
 def _sort(folder: Path) -> _Below:
@@ -128,7 +137,7 @@ def _add_slice(below: _Below, path: Path) -> None:
     try:
         file = read_header(path)
     except ReadError as error:
-        below.errors.append(error)
+        (below.notes if _is_note(path) else below.errors).append(error)
         return
     if isinstance(file, str):
         below.others[file].append(path)
@@ -138,6 +147,8 @@ def _add_slice(below: _Below, path: Path) -> None:
 
 def is_dicom(path: Path) -> bool:
     """Whether the first bytes of a file are those of DICOM."""
+    if not stat.S_ISREG(mode_of(path)):  # to open a pipe would wait for its other end
+        return False
     try:
         with path.open("rb") as file:
             return starts_dicom(file.read(DICOM_START))
@@ -145,10 +156,24 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
+def _is_note(path: Path) -> bool:
+    """Whether a file without suffix is text under a name without number, as no slice is."""
+    if path.suffix or any(letter.isdigit() for letter in path.name):
+        return False
+    try:
+        with path.open("rb") as file:
+            start = file.read(_START_OF_TEXT)
+    except OSError:
+        return False
+    # Control characters but tabs and ends of lines; whatever the encoding of its letters.
+    return not any(byte < 9 or 13 < byte < 32 for byte in start)
+
+
 def _may_be_slice(path: Path) -> bool:
     """Whether a file claims to be DICOM, by its name or its first bytes."""
-    suffix = path.suffix.lower()
-    if path.name.upper() in _NO_SLICES or not (path.is_file() or path.is_symlink()):
+    suffix, mode = path.suffix.lower(), mode_of(path)
+    # What cannot be looked at may be a slice that is missing here; the reader then says so.
+    if path.name.upper() in _NO_SLICES or (mode and not stat.S_ISREG(mode)):
         return False
     return suffix in _SLICE_SUFFIXES or suffix[1:].isdigit() or is_dicom(path)
 
@@ -177,8 +202,16 @@ def _file_origin(path: Path, left: Sequence[LeftOut] = ()) -> CtOrigin:
     return CtOrigin("file", (path,), salted_id(name), left_out=tuple(left), real_name=name)
 
 
-def _left_out(kind: str, paths: Sequence[Path]) -> LeftOut:
-    return LeftOut(tuple(paths), kind, "no CT image")
+def _others(below: _Below) -> list[LeftOut]:
+    """List what is no image; raise if it may be a damaged slice."""
+    errors = below.errors + below.notes
+    # Among slices it may be a damaged one, and alone it is all there is; beside an image file it
+    # need not be a slice.
+    if (below.errors and below.series) or (errors and not below.series and not below.images):
+        raise errors[0]
+    others = [LeftOut(tuple(p), kind, "no CT image") for kind, p in sorted(below.others.items())]
+    wrong = tuple(Path(error.subject) for error in errors)
+    return [*others, LeftOut(wrong, "other", "not DICOM")] if wrong else others
 
 
 def _refuse_several(folder: Path, below: _Below) -> None:
@@ -186,6 +219,6 @@ def _refuse_several(folder: Path, below: _Below) -> None:
     if below.series:
         count = sum(file.num_slices for files in below.series.values() for file in files)
         names.append(f"{count} DICOM slices")
-    fact = f"holds {len(names)} CTs: {in_words(names[:5])}"
+    fact = f"holds {len(names)} images that may be the CT: {in_words(names[:5])}"
     remedy = "pass the one that is meant, or move the others elsewhere"
-    raise AmbiguousCt(folder, fact, remedy, reason="several_cts")
+    raise AmbiguousCt(folder, fact, remedy, reason=SEVERAL_CTS)

@@ -27,12 +27,13 @@ class LeftOut:
     what: str
     reason: str
     salted_id: str = ""
+    slices: int = 0
     real_name: str = ""  # the SeriesInstanceUID and description of a series
 
     def to_json(self, *, names: bool = False) -> dict[str, Any]:
         """Return what was left out and why; with `names`, also which files."""
         told: dict[str, Any] = {"what": self.what, "id": self.salted_id or None}
-        told |= {"files": len(self.paths), "reason": self.reason}
+        told |= {"files": len(self.paths), "slices": self.slices or None, "reason": self.reason}
         if names:
             told |= {"name": self.real_name, "paths": [str(path) for path in self.paths]}
         return told
@@ -42,8 +43,8 @@ class LeftOut:
         if not self.salted_id:
             return f"{len(self.paths)} {self.what} ({self.reason})"
         name = f", {self.real_name}" if names else ""
-        size = f"{len(self.paths)} slices"
-        return f"{self.what} (id {self.salted_id}{name}, {size}: {self.reason})"
+        why = f": {self.reason}" if self.reason else ""
+        return f"{self.what} (id {self.salted_id}{name}, {self.slices} slices{why})"
 
 
 @dataclass(frozen=True)

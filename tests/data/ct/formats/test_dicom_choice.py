@@ -117,8 +117,26 @@ def test_thin_slices_of_the_lung_kernel_win_over_thick_soft_ones(
     thin = as_seen(ct, 80, 1)
     write_series(tmp_path, thin, series="3", edit=tagged(ConvolutionKernel="B70f"))
     volume, origin = read(tmp_path)
-    assert (volume.array.shape[0], volume.spacing[0]) == (80, pytest.approx(1))
-    assert origin.slices == 80
+    assert volume.array.shape[0] == origin.slices == 80
+    assert volume.spacing[0] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"SeriesDescription": "Low Dose CT 1.0"},
+        {"SeriesDescription": "CT post bolus 1.0"},
+        {"SeriesDescription": "Thorax 1.0", "BodyPartExamined": "ABDOMEN"},
+        {"SeriesDescription": "Chest Abdomen Pelvis"},
+        {"SeriesDescription": "Legacy handling"},
+    ],
+)
+def test_words_that_a_chest_series_may_have_do_not_count_against_it(
+    tmp_path: Path, ct: Volume, tags: dict[str, str]
+) -> None:
+    write_series(tmp_path, ct, series="3", edit=tagged(**tags))
+    write_series(tmp_path, as_seen(ct, 8, 10), series="2", edit=tagged(BodyPartExamined="CHEST"))
+    assert read(tmp_path)[1].series_number == "3"
 
 
 def test_a_derived_series_is_read_if_nothing_better_is_there(tmp_path: Path, ct: Volume) -> None:

@@ -195,6 +195,19 @@ def test_rows_without_counts_split_or_text_are_refused_by_name(
     assert summary.candidates == 9 + 1 - 1
 
 
+def test_a_report_with_headings_of_its_own_is_taken_apart(
+    fetch: Fetch, fake: FakeHub, manifest: Path, params: Params
+) -> None:
+    text = "CT Arterial Phase\n\nFINDINGS:\nLiver:\nnormal 1.\n\nIMPRESSION:\nNo lesion."
+    files = fake.others[REPO]
+    files[TABLE] = files[TABLE].replace(b"Liver:\nnormal 1.", text.encode())
+    fetch()
+    build(params, manifest)
+    case = read_index(manifest.with_name("index.jsonl"))[1]
+    assert case.findings == "CT Arterial Phase Liver: normal 1."
+    assert case.impression == "No lesion."
+
+
 @pytest.mark.parametrize(
     ("table", "good", "bad"),
     [

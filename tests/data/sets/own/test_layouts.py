@@ -15,6 +15,7 @@ import pytest
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
+from benchmarks.dicom_enhanced import write_enhanced
 from benchmarks.dicom_series import Edit, write_series
 from benchmarks.good_files import WRITERS
 from uvlm.config import FolderConfig
@@ -75,6 +76,8 @@ class Shelf:
         self.series("scout", "1", scout, tagged(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]))
         capture = UID("1.2.840.10008.5.1.4.1.1.7")
         self.series("capture", "10", scout, tagged(SOPClassUID=capture, Modality="OT"))
+        self.made["frames"] = self.root / "frames.dcm"
+        write_enhanced(self.made["frames"], chest)
         for writer in FILES:
             (self.root / writer).mkdir()
             self.made[writer] = WRITERS[writer](self.root / writer, chest)
@@ -134,7 +137,7 @@ def put_case(mine: Path, name: str, shelf: Shelf, rng: random.Random) -> bool:
     """Lay out one case; returns whether it is one CT."""
     case, kind = mine / name, rng.choice(["series", "series", "file", "flat", "link"])
     if kind == "flat":
-        source = shelf.made[rng.choice(FILES)]
+        source = shelf.made[rng.choice([*FILES, "frames"])]
         shutil.copy(source, mine / f"{name}{''.join(source.suffixes)}")
         return True
     if kind == "link":

@@ -32,13 +32,13 @@ _AS_MANY: Final = 0.95  # of the slices: neither series is better
 _AXIAL: Final = 0.7  # cosine between the normal of the slices and the patient's long axis
 _MADE: Final = re.compile(
     r"\b(mip|minip|mpr|vrt|ssd|cor|coronal|sag|sagittal|reformat\w*|scout|topogram|locali[sz]er|"
-    r"surview|dose|screen ?save|key ?images?|secondary|test ?bolus|bolus ?track\w*|monitoring|"
-    r"premonitoring|smart ?prep)\b"
+    r"surview|dose (?:report|info\w*|record)|screen ?save|key ?images?|test ?bolus|"
+    r"bolus ?track\w*|(?:pre)?monitoring|smart ?prep)\b"
 )
-_CHEST: Final = re.compile(r"chest|thora|lung|pulmo|heart|cardia|coron|body|torso")
+_CHEST: Final = re.compile(r"chest|thora|lung|pulmo|heart|cardia|coronary|\b(?:body|torso)\b")
 _ELSEWHERE: Final = re.compile(
-    r"head|brain|skull|neck|sinus|orbit|abdom|pelvi|liver|kidney|spine|knee|hip|leg|foot|ankle|"
-    r"extrem|wrist|hand|elbow|shoulder"
+    r"\b(?:head|brain|skull|neck|sinus|orbit|abdom|pelvi|liver|kidney|spine|knee|ankle|extrem|wrist|"
+    r"elbow|shoulder|(?:hip|leg|foot|hand)s?\b)"
 )
 
 
@@ -52,7 +52,8 @@ class Series:
         """Say why it was not read; UID and description may identify a patient."""
         first, paths = self.files[0], tuple(file.path for file in self.files)
         number = f"series {first.number}" if first.number else "a series without a number"
-        return LeftOut(paths, number, reason, salted_id(first.series), self.real_name)
+        salted = salted_id(first.series)
+        return LeftOut(paths, number, reason, salted, self.num_slices, self.real_name)
 
     @property
     def real_name(self) -> str:
@@ -101,13 +102,10 @@ class Series:
 
     def elsewhere(self) -> str:
         """Name another part of the body that it is tagged with, if the chest is not."""
-        part = tag(self.files[0], "BodyPartExamined")
-        for text in (part.lower(), self.files[0].description.lower()):
-            if _CHEST.search(text):
-                return ""
-            if found := _ELSEWHERE.search(text):
-                return f"tagged as another part of the body ({found[0]})"
-        return ""
+        first = self.files[0]
+        words = f"{tag(first, 'BodyPartExamined')} {first.description}".lower().replace("_", " ")
+        found = None if _CHEST.search(words) else _ELSEWHERE.search(words)
+        return f"tagged as another part of the body ({found[0]})" if found else ""
 
     def derived(self) -> str:
         """Say why it is made from other images or serves another purpose, if so."""
@@ -126,6 +124,8 @@ def choose(series: Sequence[Series], folder: Path) -> tuple[Series, list[LeftOut
     Raises:
         AmbiguousCt: there are two patients, two examinations, or two equally good series.
     """
+    if len(series) == 1:
+        return series[0], []
     _check_one(series, "patients", _patient, folder)
     left: list[LeftOut] = []
     series = _without(series, [one.unfit() for one in series], left)
@@ -184,7 +184,7 @@ def _check_best(series: Sequence[Series], folder: Path) -> None:
     if len(equal) > 1:
         fact, named = (
             f"holds {len(equal)} equally good series: "
-            + in_words([one.left_out("no better").to_text(names=names) for one in equal])
+            + in_words([one.left_out("").to_text(names=names) for one in equal])
             for names in (False, True)
         )
         remedy = "pass a folder with the one that is meant"

@@ -6,20 +6,27 @@ A name is that of an image file, with or without suffix, or that of a folder whi
 
 from __future__ import annotations
 
+import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-from uvlm.data.ct.find import IMAGE_SUFFIXES, files_below, find_ct, is_dicom, without_suffix
+from uvlm.data.ct.find import (
+    IMAGE_SUFFIXES,
+    NO_CT,
+    SEVERAL_CTS,
+    files_below,
+    find_ct,
+    is_dicom,
+    mode_of,
+    without_suffix,
+)
 from uvlm.data.ct.origin import CtOrigin, in_words
-from uvlm.data.ct.volume import AmbiguousCt, ReadError
+from uvlm.data.ct.volume import ReadError
 from uvlm.data.sets.own.table import OwnRow
 from uvlm.tables import BadRow
-
-_NO_CT: Final = "no_ct_series"
 
 
 @dataclass(frozen=True)
@@ -49,13 +56,17 @@ class OwnFolder:
 
     @classmethod
     def of(cls, root: Path) -> OwnFolder:
-        """List the folder once; names and paths lead to image files and folders with files."""
+        """List the folder once; names and paths lead to image files and folders with files.
+
+        A DICOM file at the top is a CT of its own, with all slices as frames.
+        """
         files = list(files_below(root))
         named = {path for path in files if path.name.lower().endswith(IMAGE_SUFFIXES)}
+        alone = {path: path.stem for path in files if path.parent == root and is_dicom(path)}
         named |= {above for path in files for above in path.parents if root in above.parents}
         folder = cls(root, files)
-        for path in sorted(named):
-            for name in {path.name, path.relative_to(root).as_posix()}:
+        for path in sorted(named | set(alone)):
+            for name in {alone.get(path, path.name), path.relative_to(root).as_posix()}:
                 folder.by_name.setdefault(without_suffix(name), []).append(path)
         return folder
 
@@ -89,8 +100,8 @@ class OwnFolder:
         return len(images) + len({p.parent for p in rest if p not in images and is_dicom(p)})
 
     def _exact(self, file: str, *, by_path: bool) -> list[Path]:
-        direct = self.root / file
-        if file and (direct.is_file() or (by_path and direct.exists())):
+        direct, mode = self.root / file, mode_of(self.root / file)
+        if file and (stat.S_ISREG(mode) or (by_path and mode)):
             return [direct]
         return self.by_name.get(_name(file), [])
 
@@ -105,7 +116,7 @@ def find_own(found: Candidates) -> OwnCt | BadRow:
         except ReadError as error:
             errors.append(error)
     row = found.row
-    refused = [error for error in errors if error.reason != _NO_CT]
+    refused = [error for error in errors if error.reason != NO_CT]
     if len(cts) == 1 and not refused:
         return OwnCt(row.case_id, cts[0][1])
     if len(found.paths) > 1 and len(cts) + len(refused) > 1:
@@ -120,7 +131,7 @@ def find_own(found: Candidates) -> OwnCt | BadRow:
 
 def _refused(row: OwnRow, error: ReadError) -> BadRow:
     """Keep names of files, which may name the patient, out of what is recorded."""
-    fact = error.fact.partition(":")[0] if isinstance(error, AmbiguousCt) else error.fact
+    fact = error.fact.partition(":")[0] if error.reason == SEVERAL_CTS else error.fact
     fact = f"{row.place}: its folder {fact} (`uvlm check-ct` names the files)"
     return BadRow(row.case_id, error.reason, fact)
 

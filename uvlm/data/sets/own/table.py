@@ -21,7 +21,7 @@ from uvlm.data.ct.find import without_suffix
 from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, refuse
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
-from uvlm.text.sections import split_sections
+from uvlm.text.sections import has_only_headings, split_sections
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SPLITS: Final = ("train", "test")
@@ -84,8 +84,9 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
         fact = f"{row.place}: the id {written!r} may only have letters, digits, dots, - and _"
         return BadRow(case_id or row.place, "bad_id", fact)
     impression = row.values[config.impression_column] if config.impression_column else ""
-    sectioned = split_sections(row.values[config.findings_column], impression)
-    if sectioned.report.is_empty:
+    findings = row.values[config.findings_column]
+    sectioned = split_sections(findings, impression)
+    if sectioned.report.is_empty or has_only_headings(f"{findings}\n{impression}"):
         beside = f" beside {', '.join(sectioned.left_out)}" if sectioned.left_out else ""
         return BadRow(case_id, "empty_report", f"{row.place}: there is no report{beside}")
     split = row.values[config.split_column].strip().lower() if config.split_column else None
