@@ -103,7 +103,7 @@ def own(  # noqa: PLR0913 - one argument per option
     memory: Annotated[
         str | None, typer.Option(help="Memory to fit, such as 8GB; default: what is free here.")
     ] = None,
-    minutes: Annotated[float, typer.Option(help="How long `dvc repro` may take.")] = 30.0,
+    minutes: Annotated[float, typer.Option(min=1, help="How long `dvc repro` may take.")] = 30.0,
     table: Annotated[
         str | None, typer.Option(help="The table's name; default reports.csv.")
     ] = None,

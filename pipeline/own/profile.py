@@ -39,13 +39,14 @@ _OPTIMISERS: Final = {
 }  # fmt: skip
 _TRAININGS: Final = {
     "train_cls": {
-        "steps": 60, "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3, "balanced_fraction": 0.5,
+        "steps": 60, "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3,
+        "head_warmup_batch_size": 8, "balanced_fraction": 0.5,
         "log_every": 5, "val_every": 20, "checkpoint_every": 20,
     },
     "train_report": {
-        "steps": 300, "feature_noise_std": 0.1, "standardise_features": True,
+        "steps": 150, "feature_noise_std": 0.1, "standardise_features": True,
         "balanced_fraction": 0.5, "adam_beta2": 0.98,
-        "log_every": 20, "val_every": 100, "checkpoint_every": 100,
+        "log_every": 20, "val_every": 50, "checkpoint_every": 50,
     },
 }  # fmt: skip
 
@@ -85,7 +86,7 @@ def make_own(root: Path, request: Request) -> Iterator[str]:
     def composed(size: Mapping[str, Any]) -> Params:
         return parse_params(merged(base, document(size)), f"conf/profile/{request.name}.yaml")
 
-    fit = largest_that_fits(composed, seen.cts, memory.num_bytes, request.minutes)
+    fit = largest_that_fits(composed, seen.cts, memory, request.minutes)
     _write(path, document(fit.size), seen, memory)
     yield from _conclusion(request, folder, fit, memory, path.relative_to(root))
 

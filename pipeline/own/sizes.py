@@ -14,11 +14,13 @@ from typing import Any, Final
 
 from uvlm.config import Params
 from uvlm.errors import SetupError
+from uvlm.estimates.check import compared
 from uvlm.estimates.stages import Cts, Estimate, estimates
+from uvlm.memory import Memory
 
 _MIB: Final = 2**20
 _SPARE: Final = 0.85  # of the memory: DVC runs beside a stage, and estimates are estimates
-_FOR_TRAINING: Final = 0.6  # of the time: the rest is reading, writing and starting
+_FOR_TRAINING: Final = 0.4  # of the time: the rest is reading, writing and starting
 _STAGES: Final = (
     "preprocess", "pseudo_label", "label_maps", "train_cls", "encode", "train_report", "generate",
     "evaluate",
@@ -57,14 +59,9 @@ class Fit:
     stages: Sequence[Estimate]
     minutes: float
 
-    @property
-    def largest(self) -> Estimate:
-        """The stage that needs most."""
-        return max(self.stages, key=lambda each: each.total)
-
 
 def largest_that_fits(
-    compose: Callable[[Mapping[str, Any]], Params], cts: Cts, memory: int, minutes: float
+    compose: Callable[[Mapping[str, Any]], Params], cts: Cts, memory: Memory, minutes: float
 ) -> Fit:
     """Climb the ladder while memory and time allow.
 
@@ -77,8 +74,8 @@ def largest_that_fits(
         stages = estimates(params, cts, _STAGES)
         rate = rate or _seconds_per_byte(params, stages)
         fit = Fit(size, params, stages, _training_bytes(params, stages) * rate / 60)
-        if fit.largest.total > _SPARE * memory:
-            _refuse_if_first(best, fit, memory)
+        if too_large := [each for each in stages if not _fits(each, memory)]:
+            _refuse_if_first(best, too_large, memory)
             break
         if best is not None and fit.minutes > _FOR_TRAINING * minutes:
             break
@@ -97,25 +94,37 @@ def table(stages: Sequence[Estimate]) -> str:
     return "\n".join(lines)
 
 
-def _refuse_if_first(best: Fit | None, fit: Fit, memory: int) -> None:
-    if best is None:
-        needed = fit.largest.total / _SPARE / _MIB
-        fact = f"{memory / _MIB:,.0f} MiB are too little, about {needed:,.0f} are needed"
-        error = SetupError("memory", fact, "close other programs, or use a larger computer")
-        error.details = table(fit.stages)
-        raise error
+def _fits(each: Estimate, memory: Memory) -> bool:
+    """Tell whether a stage leaves something of the memory to others."""
+    needed, there = compared(each, memory)
+    return needed <= _SPARE * there.num_bytes
+
+
+def _refuse_if_first(best: Fit | None, too_large: Sequence[Estimate], memory: Memory) -> None:
+    """Refuse a computer for which there is no size."""
+    if best is not None:
+        return
+    needed, there = max((compared(each, memory) for each in too_large), key=lambda pair: pair[0])
+    have, want = there.num_bytes / _MIB, needed / _SPARE / _MIB
+    fact = f"{have:,.0f} MiB ({there.said_by}) are too little, about {want:,.0f} are needed"
+    error = SetupError("memory", fact, "close other programs, or use a larger computer")
+    error.details = table(too_large)
+    raise error
 
 
 def _seconds_per_byte(params: Params, stages: Sequence[Estimate]) -> float:
     """Time the second step of a real training of stage 2."""
-    from uvlm.device import set_threads
+    import torch
+
+    from uvlm.device import choose_device, set_threads
     from uvlm.estimates.networks import cls_training
 
     set_threads()
-    training = cls_training(params)
-    training.step()
+    training, device = cls_training(params), choose_device()
+    training.model.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    training.step(device)
     start = time.perf_counter()
-    training.step()
+    training.step(device)
     return (time.perf_counter() - start) / _activations("train_cls", stages)
 
 

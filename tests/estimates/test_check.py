@@ -78,6 +78,8 @@ def test_a_training_of_no_steps_needs_nothing(params: Params) -> None:
 
 
 def test_two_cases_hold_twice_the_activations_of_one(params: Params) -> None:
+    grid = params.preprocess.model_copy(update={"grid": (96, 96, 96)})  # validated one by one
+    params = params.model_copy(update={"preprocess": grid})
     found = []
     for batch_size in (1, 2):
         section = params.train_cls.model_copy(update={"batch_size": batch_size})
@@ -109,6 +111,9 @@ training = networks.cls_training(params)
 training.model.to(memory_format=torch.channels_last_3d)
 for _ in range(2):
     training.step()
+training.model.eval()
+with torch.no_grad():
+    training.validate()
 print(json.dumps(resident() - before))
 """
 

@@ -35,8 +35,7 @@ def check_memory(stage: str, params: Params, index: Path) -> None:
     paths = [store_root() / row.path for row in read_manifest(index)]
     found = estimate(stage, params, Cts(len(paths), largest_grid(paths))) if paths else None
     if found is not None:
-        needed, there = _compared(found)
-        refuse_if_larger(found, needed, there)
+        refuse_if_larger(found, *compared(found, usable_memory()))
 
 
 def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
@@ -57,8 +56,8 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
     raise error
 
 
-def _compared(found: Estimate) -> tuple[int, Memory]:
-    """Take the memory that counts: the GPU's, of which only the tensors are known, or ours."""
+def compared(found: Estimate, usable: Memory) -> tuple[int, Memory]:
+    """Return bytes needed and what there is: of a GPU, on which only tensors count, or ours."""
     if found.stage in _ON_DEVICE:
         import torch
 
@@ -67,4 +66,4 @@ def _compared(found: Estimate) -> tuple[int, Memory]:
         if (device := choose_device()).type == "cuda":
             free = torch.cuda.mem_get_info(device)[0]
             return found.on_device, Memory(free, f"free on {torch.cuda.get_device_name(device)}")
-    return found.total * place().local_size, usable_memory()
+    return found.total * place().local_size, usable

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import Any, Final
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +30,7 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.losses.token_loss import token_cross_entropy
 from uvlm.train.report_net import ReportNet
 
+_CPU: Final = torch.device("cpu")
 Sizes = dict[str, tuple[int, str]]  # bytes and a note, by what holds them
 
 
@@ -42,11 +44,12 @@ class Training:
     loss: Callable[[Sequence[Tensor]], Tensor]
     config: TrainConfig
     width: int | None = None  # of a network without convolutions
+    validate: Callable[[], object] = lambda: None
 
-    def step(self) -> None:
-        """Take one step, as `fit` does."""
-        batch = self.batch()
-        with autocast(torch.device("cpu"), self.width):
+    def step(self, device: torch.device = _CPU) -> None:
+        """Take one step, as `fit` does; the model is on `device`."""
+        batch = [tensor.to(device) for tensor in self.batch()]
+        with autocast(device, self.width):
             loss = self.loss(batch)
         loss.backward()
         self.optimizer.step()
@@ -69,7 +72,12 @@ def seg_training(params: Params) -> Training:
     def batch() -> Sequence[Tensor]:
         return [torch.rand(config.batch_size, 1, *config.patch)]
 
-    return Training(unet, build_optimizer(unet, config.optim), batch, loss, config)
+    def validate() -> object:
+        x = torch.rand(1, 1, *params.preprocess.grid)
+        return predict_labels(lambda window: _finest(unet(window)), x, config.patch)
+
+    optimizer = build_optimizer(unet, config.optim)
+    return Training(unet, optimizer, batch, loss, config, validate=validate)
 
 
 def cls_training(params: Params) -> Training:
@@ -86,7 +94,15 @@ def cls_training(params: Params) -> Training:
     def batch() -> Sequence[Tensor]:
         return [torch.rand(config.batch_size, 1, *grid)]
 
-    return Training(net, optimizer, batch, lambda x: net(x[0]).float().square().sum(), config)
+    def loss(batch: Sequence[Tensor]) -> Tensor:
+        logits: Tensor = net(batch[0])
+        return logits.float().square().sum()
+
+    # Small volumes are validated several at once, and encoded so for the warm-up of the head.
+    count = max(1, BATCH_VOXELS // prod(grid))
+    return Training(
+        net, optimizer, batch, loss, config, validate=lambda: net(torch.rand(count, 1, *grid))
+    )
 
 
 def report_training(params: Params) -> Training:
@@ -116,12 +132,15 @@ def report_training(params: Params) -> Training:
 
 
 def training_sizes(build: Callable[[Params], Training], params: Params) -> Sizes:
-    """Imagine two steps: the second one has the optimiser's state beside it."""
+    """Imagine two steps, of which the second has the optimiser's state, and a validation."""
     with imagined() as held:
         training = build(params)
         weights = held.now
         for _ in range(2):
             training.step()
+        training.model.eval()
+        with torch.no_grad(), autocast(_CPU, training.width):
+            training.validate()
         return _sizes(training, weights, held)
 
 
@@ -162,12 +181,18 @@ def generate_sizes(params: Params) -> Sizes:
         language = _language(params).eval()
         loaded = build_encoder(params.encoder), _classifier(params)
         weights = held.now
-        with autocast(torch.device("cpu")):
+        with autocast(_CPU):
             predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
-        with autocast(torch.device("cpu"), params.decoder.width):
+        with autocast(_CPU, params.decoder.width):
             _write(params, language)
         del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
+
+
+def _finest(outputs: Any) -> Tensor:
+    """Take the finest resolution of a U-Net with deep supervision."""
+    finest: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
+    return finest
 
 
 def _write(params: Params, language: UVLM) -> None:

@@ -25,6 +25,8 @@ Sizes = Mapping[str, tuple[int, str]]  # bytes and a note, by what holds them
 
 _MIB: Final = 2**20
 PROGRAM: Final = 450 * _MIB  # of a stage with torch, Fabric and MLflow imported
+_TRAINING: Final = 100 * _MIB  # what a training adds to the program
+_CONVOLUTIONS: Final = 300 * _MIB  # and one of convolutions
 _LIGHT: Final = 150 * _MIB  # of a worker of the data stages
 _METEOR: Final = 2048 * _MIB  # the heap that METEOR gives its Java
 # Of what changes from operation to operation; measured, see docs/training.md.
@@ -111,12 +113,14 @@ def _training(stage: str, params: Params, cts: Cts) -> Estimate:
         "train_report": networks.report_training,
     }[stage]
     tensors = networks.training_sizes(build, params)
+    has_convolutions = stage != "train_report" or params.train_report.encoder_lr_scale > 0
+    program = PROGRAM + (_CONVOLUTIONS if has_convolutions else _TRAINING)
     bytes_per_voxel = {"train_seg": 3, "train_cls": 2}.get(stage, 0)
     kept = cts.count * prod(params.preprocess.grid) * bytes_per_voxel
     beside = {
         "volumes": (kept if kept < CACHE_BYTES else 0, f"{cts.count} cases kept in memory"),
         "allocator": _share(tensors, _ALLOCATOR[stage]),
-        "program": (PROGRAM, "without any data"),
+        "program": (program, "without any data"),
     }
     return Estimate(stage, {**tensors, **beside}, getattr(params, stage).batch_size)
 

@@ -108,7 +108,7 @@ def test_a_computer_that_is_too_small_gets_the_table_and_no_profile(
 ) -> None:
     with pytest.raises(SetupError, match="are too little") as caught:
         list(make_own(project, request(mine, memory="100MB")))
-    assert "train_cls" in caught.value.details
+    assert "preprocess" in caught.value.details
     assert not (project / "conf/profile/mine.yaml").exists()
 
 
