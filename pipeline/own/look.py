@@ -22,7 +22,7 @@ from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.estimates.largest_ct import largest_grid
 from uvlm.estimates.stages import Cts
-from uvlm.evaluation.labeller import OTHER_LANGUAGE, get_labeller, label_english
+from uvlm.evaluation.labeller import check_language_for, get_labeller
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.known_words import OtherLanguageError, check_language
 
@@ -160,14 +160,12 @@ def _positives(table: Path, rows: Sequence[OwnRow], labeller: str) -> dict[str, 
     """Count the abnormalities by name, of the table or as the labeller reads them."""
     flags = [row.flags for row in rows if row.flags is not None]
     if not flags:
+        texts, reader = [row.report.text for row in rows], get_labeller(labeller)
         try:
-            found = label_english(get_labeller(labeller), [row.report.text for row in rows])
+            check_language_for(reader, texts)
         except OtherLanguageError as error:
-            fact = f"{len(error.facts)} of {len(rows)} reports are hardly English"
-            refusal = DataError(table, fact, OTHER_LANGUAGE)
-            refusal.details = "\n".join(f"{rows[n].place}: {f}" for n, f in error.facts[:_SHOWN])
-            raise refusal from None
-        flags = [tuple(row) for row in found.tolist()]
+            raise error.at(table, [row.place for row in rows]) from None
+        flags = [tuple(row) for row in reader.label(texts).tolist()]
     return {name: sum(row[n] for row in flags) for n, name in enumerate(ABNORMALITIES)}
 
 

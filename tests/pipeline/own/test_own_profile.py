@@ -137,6 +137,19 @@ def test_what_preprocess_would_refuse_is_named_before_anything_is_written(
     assert not (project / "conf/profile/mine.yaml").exists()
 
 
+def test_reports_in_another_language_are_named_and_nothing_is_written(
+    mine: Path, project: Path
+) -> None:
+    table = mine / "reports.csv"
+    lines = table.read_text().splitlines()
+    case_id = lines[2].partition(",")[0]
+    lines[2] = f"{case_id},Keine Rundherde. Das Herz ist normal gross. Kein Pleuraerguss beidseits."
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(DataError, match=r"row 2 \(line 3\): 2 of 10 words are known"):
+        list(make_own(project, request(mine)))
+    assert not (project / "conf/profile/mine.yaml").exists()
+
+
 def test_many_cts_are_read_until_the_time_is_up_and_at_least_one(
     mine: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
