@@ -21,7 +21,9 @@ from uvlm.evaluation.labelling.sentences import split_line, split_lines
 
 _COLON: Final = re.compile(r"([a-z][a-z0-9'/,&() -]{0,78}?) ?:(?!\d)-? ?(.*)")
 _REMARK: Final = re.compile(r" ?\([^)]*\)")  # "indication(s)"
-_LIST_MARK: Final = re.compile(r"(?:[-+>~#]+ *|[(]?(?:\d{1,2}|[a-h]|i{1,3}|iv|v)[)] *|yes (?!$))+")
+_LIST_MARK: Final = re.compile(
+    r"(?:[-+>~#]+ *(?=[^\s+>~#-])|[(]?(?:\d{1,2}|[a-h]|i{1,3}|iv|v)[)] *|yes (?!$))+"
+)
 _NUM_WORDS: Final = 7  # of the longest heading
 _NUM_REMEMBERED: Final = 1 << 16
 
