@@ -94,7 +94,7 @@ def test_a_wrong_scale_beside_padding_is_refused(name: str, value: int) -> None:
 
 
 @pytest.mark.parametrize("order", [1, 3])
-@pytest.mark.parametrize("share", [0.3, 0.5, 0.6])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.5, 0.6])
 def test_padding_smeared_into_0_to_255_is_not_taken_for_air(share: float, order: int) -> None:
     grey = WRONG["grey_values_0_to_255"](draw(2)).astype(float)
     grey[region("circle", SHAPE, share)] = -2000

@@ -36,7 +36,7 @@ _TWICE_HU: Final = 1024
 # As wide as the range of air, on either side of it; the lower one may hold padding itself.
 _BESIDE_AIR_HU: Final = ((-1650, -1250), (-700, -300))
 _FAT_HU: Final = (-150, -20)
-_MORE_THAN_SMEARED, _MIN_FAT, _MAX_ONE_VALUE = 2.0, 0.05, 0.25
+_MORE_THAN_SMEARED, _MIN_FAT, _MAX_ONE_VALUE = 6.0, 0.05, 0.25
 _NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
