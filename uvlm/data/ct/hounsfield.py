@@ -33,6 +33,10 @@ _MIN_AIR, _MIN_SOFT, _MAX_DENSE = 0.002, 0.02, 0.30
 # which is rare and spreads over hundreds of HU.
 _MUCH_BELOW_AIR, _SURE_SOFT, _SURE_PEAK = 0.05, 0.05, 0.28
 _TWICE_HU: Final = 1024
+# As wide as the range of air, on either side of it; the lower one may hold padding itself.
+_BESIDE_AIR_HU: Final = ((-1650, -1250), (-700, -300))
+_FAT_HU: Final = (-150, -20)
+_MORE_THAN_SMEARED, _MIN_FAT, _MAX_ONE_VALUE = 6.0, 0.05, 0.25
 _NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
@@ -75,6 +79,8 @@ def _implausible(array: Array) -> str:
         low, high = values.min(), values.max()
         return f"every voxel is {low:g}" if low == high else f"no voxel is above {high:g} HU"
     below = 1 - inside.size / values.size
+    if smeared := _without_air(values, inside):
+        return smeared
     if below <= _MUCH_BELOW_AIR:
         return _lacking(inside)
     if lacking := _lacking(inside) or _rescaled_twice(values, inside):
@@ -98,11 +104,29 @@ def _lacking(values: Array) -> str:
     return ""
 
 
+def _without_air(values: Array, inside: Array) -> str:
+    """Say so if what lies near air is only padding that was smeared into grey values.
+
+    Smeared padding is spread evenly over all values between it and tissue.
+    """
+    air, soft = _count(values, _AIR_HU), _count(values, _SOFT_HU)
+    smeared = min(_count(values, limits) for limits in _BESIDE_AIR_HU)
+    if smeared == 0 or soft == 0 or air > _MORE_THAN_SMEARED * smeared:
+        return ""
+    # Little air may be there still, as in an abdomen. Grey values have no fat, or are cut off.
+    fat = _count(values, _FAT_HU) > _MIN_FAT * soft + smeared
+    counts, _ = np.histogram(inside, bins=_SOFT_HU[1] - _SOFT_HU[0], range=_SOFT_HU)
+    if fat and counts.max() <= _MAX_ONE_VALUE * soft:
+        return ""
+    return "it shows no air near -1000 HU but smeared padding"
+
+
 def _rescaled_twice(values: Array, inside: Array) -> str:
     """Whether bone that lies where tissue should is all that speaks for the values as they are."""
+    inside = inside[inside != 0]  # zeros fill what lay outside a resampled volume
     soft, peak = _share(inside, _SOFT_HU), _soft_peak(inside)
-    sharp = _share(inside, (peak - _PEAK_WIDTH_HU, peak + _PEAK_WIDTH_HU)) / soft
-    if soft >= _SURE_SOFT and sharp >= _SURE_PEAK:
+    sharp = _share(inside, (peak - _PEAK_WIDTH_HU, peak + _PEAK_WIDTH_HU))
+    if soft >= _SURE_SOFT and sharp >= _SURE_PEAK * soft:
         return ""
     # In float32, as int16 could overflow.
     once = values[values >= _BELOW_AIR_HU - _TWICE_HU].astype(np.float32) + _TWICE_HU
@@ -117,9 +141,13 @@ def _soft_peak(values: Array) -> int:
     return low + int(smooth.argmax()) * _BIN_HU + _BIN_HU // 2  # the middle of the bin
 
 
-def _share(values: Array, limits: tuple[int, int]) -> float:
+def _count(values: Array, limits: tuple[int, int]) -> int:
     low, high = limits
-    return float(np.mean((values >= low) & (values <= high)))
+    return int(np.count_nonzero((values >= low) & (values <= high)))
+
+
+def _share(values: Array, limits: tuple[int, int]) -> float:
+    return _count(values, limits) / values.size
 
 
 def _scale(image: StoredImage, path: Path) -> tuple[float, float]:
