@@ -47,13 +47,6 @@ class DoubtingLabeller(Labeller, Protocol):
         ...
 
 
-def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
-    """Refuse a labeller that does not know these abnormalities."""
-    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
-        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
-        raise ConfigError("labeller", fact, "use rules or llm")
-
-
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:
     """Make the labeller that `evaluate.labeller` or `--labeller` names.
 
@@ -80,3 +73,10 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
             return LlmLabeller(abnormalities)
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")
+
+
+def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
+    """Refuse a labeller that does not know these abnormalities."""
+    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
+        fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
+        raise ConfigError("labeller", fact, "use rules or llm")
