@@ -53,7 +53,7 @@ def write_series(
     stored = (volume.array.astype(np.int32) - INTERCEPT).astype(np.uint16)
     for number, plane in enumerate(stored):
         dataset = _slice(volume, number, series)
-        _set_pixels(dataset, plane, syntax)
+        set_pixels(dataset, plane, syntax)
         if edit is None or edit(dataset, number):
             name = f"{(number * 7919 + 13) % 10007:05d}_{series}"
             pydicom.dcmwrite(
@@ -79,15 +79,16 @@ def _slice(volume: Volume, number: int, series: str) -> FileDataset:
     dataset.FrameOfReferenceUID = "2.25.8"
     dataset.SeriesNumber, dataset.InstanceNumber = int(series), number + 1
     dataset.SeriesDescription = f"Chest {series}"
-    dataset.ImagePositionPatient = _text((affine @ [number, 0, 0, 1])[:3])
-    dataset.ImageOrientationPatient = _text([*affine[:3, 2] / x, *affine[:3, 1] / y])
-    dataset.PixelSpacing, dataset.SliceThickness = _text([y, x]), f"{z:.6g}"
+    dataset.ImagePositionPatient = text((affine @ [number, 0, 0, 1])[:3])
+    dataset.ImageOrientationPatient = text([*affine[:3, 2] / x, *affine[:3, 1] / y])
+    dataset.PixelSpacing, dataset.SliceThickness = text([y, x]), f"{z:.6g}"
     dataset.RescaleSlope, dataset.RescaleIntercept = "1", str(INTERCEPT)
     dataset.RescaleType = "HU"
     return dataset
 
 
-def _set_pixels(dataset: FileDataset, plane: npt.NDArray[np.uint16], syntax: str) -> None:
+def set_pixels(dataset: FileDataset, plane: npt.NDArray[np.uint16], syntax: str) -> None:
+    """Describe and encode the pixels of one slice."""
     uid = UID(SYNTAXES[syntax])
     dataset.file_meta.TransferSyntaxUID = uid
     dataset.Rows, dataset.Columns = plane.shape
@@ -119,6 +120,6 @@ def _encoded_by_itk(plane: npt.NDArray[np.uint16], compressor: str) -> Any:
         return pydicom.dcmread(path).PixelData
 
 
-def _text(values: Any) -> list[str]:
+def text(values: Any) -> list[str]:
     """Write numbers as decimal strings of at most 16 characters."""
     return [f"{float(value):.9g}"[:16] for value in values]

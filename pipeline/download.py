@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ from pipeline.paths import manifest
 from pipeline.stage import Stage, run_stage
 from uvlm.data.sets.catalogue import choose_set
 from uvlm.errors import SetupError
+from uvlm.store import rows_by_case
 from uvlm.text.abnormalities import ABNORMALITIES
 
 
@@ -17,14 +19,18 @@ def download(stage: Stage) -> None:
     label = partial(_label, stage.params.evaluate.labeller)
     data_set = choose_set(stage.params)
     data_set.fetch(manifest("download"), label, stage.progress.cases, stage.code)
+    for line in data_set.remarks(rows_by_case(manifest("download"))):
+        sys.stderr.write(f"download: {line}\n")
 
 
 def _label(name: str, texts: Any) -> Any:
     """Label a person's own reports, whose table has no labels."""
-    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.evaluation.labeller import check_language_for, get_labeller
 
     try:
-        return get_labeller(name).label(texts)
+        labeller = get_labeller(name)
+        check_language_for(labeller, texts)
+        return labeller.label(texts)
     except SetupError as error:
         raise SetupError(
             "download.folder",

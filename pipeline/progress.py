@@ -38,21 +38,29 @@ class ProgressBar:
         now = time.monotonic()
         if step < self._done or self._done == 0:
             self._start, self._first = now, step
+            if self._bar is not None and self._task is not None:
+                self._bar.reset(self._task)  # else the speed of the last count is taken for this
         self._done = step
         loss_text = "" if loss is None else f"loss {loss:.4f}"
         if self._interactive:
             self._draw(step, total, loss_text)
         elif now - self._last_line >= _QUIET_S:
             self._last_line = now
-            left = (now - self._start) / max(step - self._first, 1) * (total - step)
-            minutes, seconds = divmod(round(left), 60)
-            clock = f"{minutes}:{seconds:02d}"
-            sys.stderr.write(f"{self.title}  {step}/{total}  {loss_text}  {clock} left\n")
+            parts = [self.title, f"{step}/{total}", loss_text, self._left(now, step, total)]
+            sys.stderr.write("  ".join(filter(None, parts)) + "\n")
 
     def cases(self, description: str, done: int, total: int) -> None:
         """Show that `done` of `total` cases are done, as uvlm.store.map_cases reports it."""
         self.title = description or self.title
         self.update(done, total)
+
+    def _left(self, now: float, step: int, total: int) -> str:
+        """Say how long the rest takes; nobody knows before a second step has been measured."""
+        if step == self._first:
+            return ""
+        left = (now - self._start) / (step - self._first) * (total - step)
+        minutes, seconds = divmod(round(left), 60)
+        return f"{minutes}:{seconds:02d} left"
 
     def _draw(self, step: int, total: int, loss_text: str) -> None:
         if self._bar is None:

@@ -73,6 +73,8 @@ def test_a_report_folder_writes_what_it_wrote(old: Path) -> None:
     now = Predictor.load(old / "data/models/report").predict(old / THEN["ct"])
     assert now.report.text == THEN["report"]["text"]
     assert now.probabilities == pytest.approx(THEN["report"]["probabilities"], abs=1e-4)
+    assert now.label_map is not None
+    assert now.not_trained == ()  # seen from the weights, as config.json did not say it then
     _alike(now.label_map.array, THEN["report"]["voxels_by_class"])
 
 

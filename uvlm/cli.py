@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,21 +23,26 @@ Argument = partial(typer.Argument, readable=False)
 Option = partial(typer.Option, readable=False)
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
-_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder of DICOM files."
-Model = Annotated[Path, Option(help="Model folder, such as data/models/report.")]
+_CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
+# What cannot be read is refused by the reader, in one line and without stopping other CTs.
+Model = Annotated[Path, Option(help="Model folder, such as data/models/report.", readable=False)]
 Out = Annotated[Path, Option(help="Folder for all output.")]
+Names = Annotated[
+    bool, Option("--name-sources", help="Call files, series and patients by their real names.")
+]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
 
 
 @app.command("check-ct")
 def check_ct(
-    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP)],
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP, readable=False)],
     model: Annotated[
         Path | None, Option(help="Prepare as for this model; default: as params.yaml says.")
     ] = None,
     picture: Annotated[
         Path | None, Option(metavar="FILE.png", help="Draw three planes as the model sees them.")
     ] = None,
+    names: Names = False,
     as_json: Json = False,
 ) -> None:
     """Check whether CTs are accepted and how they are prepared; exit code 3 if one is refused."""
@@ -52,7 +57,8 @@ def check_ct(
     elif here := params_here():
         config = here.preprocess
     for check in check_cts(paths, config, picture):
-        typer.echo(json.dumps(check.to_json(), allow_nan=False) if as_json else check.to_text())
+        told = check.to_json(names=names)
+        typer.echo(json.dumps(told, allow_nan=False) if as_json else check.to_text(names=names))
         refused += not check.accepted
     if refused:
         raise typer.Exit(DataError.exit_code)
@@ -81,14 +87,20 @@ def check_labels(
 @app.command()
 def predict(
     context: typer.Context,
-    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP)],
+    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP, readable=False)],
     model: Model,
     out: Out,
+    names: Names = False,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm.inference.predictor import predict as predict_cts
 
-    predict_cts(cts, model, out, progress=context.obj)
+    told: list[str] = []
+    options: Any = {"real_names": names, "progress": context.obj, "tell": told.append}
+    try:
+        predict_cts(cts, model, out, **options)
+    finally:  # below the progress bar; also of those CTs that were read beside a refused one
+        typer.echo("".join(f"{line}\n" for line in told), nl=False)
     typer.echo(f"Written to {out}. Unreviewed research drafts, not a diagnosis.")
 
 
@@ -105,12 +117,19 @@ def overfit(
     from uvlm.train.overfit.overfit import overfit as overfit_ct
 
     scores = overfit_ct(ct, labels, out, minutes=minutes, progress=context.obj)
-    typer.echo(json.dumps(scores) if as_json else f"Dice {scores['dice']:.3f}; written to {out}")
+    if as_json:
+        typer.echo(json.dumps(scores))
+        return
+    steps, planned = scores["steps"], scores["planned_steps"]
+    if steps < planned:
+        typer.echo(f"Stopped by --minutes {minutes:g} after {steps} of {planned} steps.")
+    how_far = f"after {steps} steps, loss {scores['loss']:.3f}"
+    typer.echo(f"Dice {scores['dice']:.3f} {how_far}; written to {out}")
 
 
 @app.command()
 def label(  # noqa: PLR0913 - one argument per option
-    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, in UTF-8.")],
+    table: Annotated[Path, Argument(metavar="IN.csv", help="Table of reports, CSV or JSON.")],
     text_column: Annotated[list[str], Option(help="Column of the reports; repeatable.")],
     out: Annotated[Path, Option(help="Table of labels to write.")],
     id_column: Annotated[str | None, Option(help="Default: the first column.")] = None,
@@ -138,7 +157,10 @@ def label(  # noqa: PLR0913 - one argument per option
         return
     doubt = f", {summary.num_uncertain} labels uncertain" if summary.num_uncertain else ""
     claims = sum(summary.num_positive.values())
-    typer.echo(f"{summary.num_reports} reports, {claims} abnormalities{doubt}; written to {out}")
+    known = f"{100 * summary.known_share:.0f} % of the words known"
+    typer.echo(
+        f"{summary.num_reports} reports, {claims} abnormalities{doubt}, {known}; written to {out}"
+    )
     if summary.usage:
         typer.echo(", ".join(f"{name} {value:,g}" for name, value in summary.usage.items()))
 
@@ -188,8 +210,8 @@ def import_nnunet(
 
 @app.command()
 def score(  # noqa: PLR0913 - one argument per option
-    references: Annotated[Path, Option(help="CSV of the true reports.")],
-    predictions: Annotated[Path, Option(help="CSV or JSON lines of the generated reports.")],
+    references: Annotated[Path, Option(help="CSV or JSON of the true reports.")],
+    predictions: Annotated[Path, Option(help="CSV or JSON of the generated reports.")],
     id_column: Annotated[str | None, Option(help="In every table; default: the first.")] = None,
     text_column: Annotated[
         list[str] | None, Option(help="Column of the reports; repeat it to join several.")

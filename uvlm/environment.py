@@ -176,6 +176,13 @@ DVC_ROOT: Final = _optional("DVC_ROOT", "The project; set by DVC.", _PATH, "the 
 OWN_DATA: Final = _optional(
     "UVLM_OWN_DATA", "Your own CTs and their reports, for the profile `folder`.", _FOLDER
 )
+SALT: Final = _optional(
+    "UVLM_SALT",
+    "Salt of the ids by which CTs and series are called instead of their real names. Set the same "
+    "one on several machines to get the same ids there.",
+    _SECRET,
+    "a salt of this machine",
+)
 VESSEL_MASKS: Final = _optional(
     "UVLM_VESSEL_MASKS", "Masks for `pseudo_label.vessel.backend=masks`.", _FOLDER
 )

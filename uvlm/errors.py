@@ -4,6 +4,7 @@ UvlmError                70  a bug, or none of those below
 ├── ConfigError           2  a parameter, flag or command line is wrong
 ├── DataError             3  a file, table, case or cache is refused
 │   └── ReadError             one case is left out and the stage continues
+│       └── AmbiguousCt       a folder holds several CTs, and nothing says which is meant
 ├── SetupError            4  weights, a package, memory or a device is missing
 └── Interrupted           5  stopped by a signal; the same command resumes
 """
@@ -65,6 +66,16 @@ class ReadError(DataError):
     ) -> None:
         super().__init__(subject, fact, remedy)
         self.reason = reason
+
+
+class AmbiguousCt(ReadError):
+    """A folder holds several CTs; `fact` calls them by pseudonyms, `named` by their real names."""
+
+    def __init__(
+        self, subject: object, fact: str, remedy: str = "", *, reason: str, named: str = ""
+    ) -> None:
+        super().__init__(subject, fact, remedy, reason=reason)
+        self.named = named or fact
 
 
 class SetupError(UvlmError):

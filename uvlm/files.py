@@ -61,8 +61,9 @@ def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]
         folder: its parent is made.
         keep_others: keep files of other names in `folder`; the new ones move in one by one.
     """
-    _sweep(folder)
-    unfinished = _beside(folder)
+    place = _place(folder, keep_others)
+    _sweep(place)
+    unfinished = _beside(place)
     with _errors_name(folder, unfinished):
         try:
             unfinished.mkdir(parents=True)
@@ -74,6 +75,20 @@ def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]
                 _take_the_place_of(folder, unfinished)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def try_filling(folder: Path) -> None:
+    """Do what `filling_folder`, with others kept, begins with, and undo it; raise its OSError."""
+    unfinished = _beside(_place(folder, keep_others=True))
+    existing = next(parent for parent in unfinished.parents if os.path.lexists(parent))
+    attempt = existing / unfinished.name
+    attempt.mkdir()
+    attempt.rmdir()
+
+
+def _place(folder: Path, keep_others: bool) -> Path:
+    """Name what to fill something beside: of a folder that stays, something in it."""
+    return folder / folder.name if keep_others and folder.is_dir() else folder
 
 
 def write_bytes_atomic(path: Path, payload: bytes, *, durable: bool = True) -> None:

@@ -4,7 +4,8 @@ A broken table (encoding, quoting, header, length of a row, a column of flags wi
 DataError. A row that is merely bad itself is a `BadRow`; the rest of the table remains usable.
 
 Rows count from 1 below the header, lines from 1 at the top of the file; a row with line breaks in
-its fields covers several lines and is named by the first.
+its fields covers several lines and is named by the first. What spreadsheets leave behind is no
+content: rows of empty cells do not count, nor do empty cells to the right of the last named column.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ _OTHER_ENCODINGS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row below the header: its number, the line it begins on, its fields by column."""
+    """One row below the header: its number, the line it begins on, its fields by column.
+
+    Entries of a JSON list have no line, which is 0 then.
+    """
 
     row: int
     line: int
@@ -34,12 +38,12 @@ class TableRow:
     @property
     def place(self) -> str:
         """The row and line, in words."""
-        return f"row {self.row} (line {self.line})"
+        return f"row {self.row} (line {self.line})" if self.line else f"entry {self.row}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file in which every row has one field per column."""
+    """A file in which every row has one field per column."""
 
     path: Path
     columns: tuple[str, ...]
@@ -56,19 +60,26 @@ class BadRow:
 
 
 def read_table(path: Path, columns: Sequence[str] = ()) -> Table:
-    """Read every row of a CSV file that has at least these columns; blank lines are skipped.
+    """Read every row of a CSV file that has at least these columns; empty rows are skipped.
 
     Raises:
         DataError: the file is missing, empty or not UTF-8, a quote is left open, a column is
             missing or occurs twice, or a row has more or fewer fields than the header.
     """
-    records = _records(path, read_text(path))
+    return read_csv(path, read_text(path), columns)
+
+
+def read_csv(path: Path, text: str, columns: Sequence[str] = ()) -> Table:
+    """Read the content of a CSV file, as `read_table` does."""
+    records = _records(path, text)
     _, header = next(records, (0, []))
     if not header:
         raise DataError(path, "the table is empty", "the first line must name the columns")
+    header = _without_empty_end([name.strip() for name in header], 0)
     problems = _header_problems(header, columns)
     rows = []
-    for number, (line, record) in enumerate(records, start=1):
+    for number, (line, fields) in enumerate(records, start=1):
+        record = _without_empty_end(fields, len(header))
         row = TableRow(number, line, dict(zip(header, record, strict=False)))
         if len(record) != len(header):
             problems.append(f"{row.place} has {len(record)} fields, the header {len(header)}")
@@ -101,11 +112,16 @@ def read_text(path: Path) -> str:
 
 
 def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:
-    """Raise one DataError if a file has problems; the first twenty of them are spelled out."""
+    """Raise one DataError if a file has problems."""
     if problems:
-        more = len(problems) - _MOST_LISTED
-        listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
-        raise DataError(path, "; ".join(listed), remedy or "correct the table or get it again")
+        raise refusal_of(path, problems, remedy)
+
+
+def refusal_of(path: Path, problems: Sequence[str], remedy: str = "") -> DataError:
+    """Make one DataError of problems; the first twenty of them are spelled out."""
+    more = len(problems) - _MOST_LISTED
+    listed = [*problems[:_MOST_LISTED], *([f"and {more} more"] if more > 0 else [])]
+    return DataError(path, "; ".join(listed), remedy or "correct the table or get it again")
 
 
 def flags_of(row: TableRow, columns: Sequence[str]) -> tuple[int, ...] | str:
@@ -131,8 +147,17 @@ def _flag(row: TableRow, column: str) -> int | None:
     return FLAGS.get(row.values[column].strip())
 
 
+def _without_empty_end(fields: list[str], at_least: int) -> list[str]:
+    """Drop empty fields from the end of a record."""
+    end = len(fields)
+    while end > at_least and not fields[end - 1].strip():
+        end -= 1
+    return fields[:end]
+
+
 def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield each record with the line it begins on."""
+    """Yield each record that says something, with the line it begins on."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a report may be of any length
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         line = reader.line_num + 1
@@ -143,7 +168,7 @@ def _records(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
         except csv.Error as error:
             fact = f"the row that begins on line {line} is damaged ({error})"
             raise DataError(path, fact, "the table is cut off, or a quote is missing") from None
-        if record:
+        if any(field.strip() for field in record):
             yield line, record
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
 from uvlm.evaluation.native_masks import MaskManifests
 from uvlm.evaluation.text_metrics import why_no_meteor
+from uvlm.store import write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.predictions import write_trained
 
 PROJECT = Path(__file__).parents[2]
 NUM_TRAIN, NUM_VAL, NUM_TEST = 52, 8, 12
@@ -158,6 +161,24 @@ def test_a_perfect_model_gets_perfect_numbers(run: Callable[..., dict[str, Any]]
     assert metrics["n"] == NUM_TEST
     assert metrics["n_patients"] == NUM_TEST / 2
     assert metrics["n_missing"] == 0
+
+
+def test_masks_that_nothing_drew_have_no_dice(
+    run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
+) -> None:
+    """References are there; a Dice of 0 would be said of a network that was never asked."""
+    predictions = tmp_path / "generated" / "predictions.jsonl"
+    predictions.parent.mkdir()
+    shutil.copy(root / "predictions.jsonl", predictions)
+    write_trained(predictions, ["encoder", "classifier", "language"])
+    write_manifest(tmp_path / "generate.jsonl", [])
+    metrics = run(predictions=predictions, generated_masks=tmp_path / "generate.jsonl")
+    seg = metrics["seg"]
+    assert seg["not_computed"].startswith("segmentation was not trained")
+    assert (seg["dice"], seg["n"], seg["native"]["dice"], seg["detection"]) == (None, 0, None, {})
+    structures = json.loads((tmp_path / "per_class.json").read_text(encoding="utf-8"))["structures"]
+    assert structures == []
+    assert metrics["report"]["macro_f1"] == 1.0
 
 
 def test_metrics_have_the_agreed_keys_with_intervals_around_them(

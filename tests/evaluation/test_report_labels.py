@@ -58,13 +58,24 @@ def test_labels_follow_the_ids_and_are_named_as_ct_rate_names_them(reports: Path
     assert [row["scan"] for row in rows] == ["a_1", "a_2", "a,3"]
     assert [claims(row) for row in rows] == [{"Cardiomegaly"}, {"Lung nodule"}, set()]
     assert {row[name] for row in rows for name in ABNORMALITIES} == {"0", "1"}
-    assert result.output == f"3 reports, 2 abnormalities; written to {out}\n"
+    words = "100 % of the words known"
+    assert result.output == f"3 reports, 2 abnormalities, {words}; written to {out}\n"
 
 
 def test_only_the_named_columns_are_read(reports: Path) -> None:
     out = reports.with_name("labels.csv")
     assert label(reports, "--text-column", "findings", "--out", out).exit_code == 0
     assert [claims(row) for row in read(out)] == [set(), {"Lung nodule"}, set()]
+
+
+def test_predictions_in_json_are_labelled_too(reports: Path) -> None:
+    out, document = reports.with_name("labels.csv"), reports.with_name("predictions.json")
+    entries = [{"input_image_name": "valid_1_a_1", "report": "A nodule of 4 mm."}]
+    document.write_text(json.dumps({"generated_reports": entries}), encoding="utf-8")
+    assert label(document, "--text-column", "report", "--out", out).exit_code == 0
+    assert [(row["input_image_name"], claims(row)) for row in read(out)] == [
+        ("valid_1_a_1", {"Lung nodule"})
+    ]
 
 
 def test_the_summary_can_be_json(reports: Path) -> None:
@@ -173,3 +184,32 @@ def test_published_tables_in_and_out(real_data: Path, tmp_path: Path) -> None:
     rows = read(out)
     assert len(rows) == 1564
     assert next(iter(rows[0])) == "VolumeName"
+
+
+# "her" is English too.
+TURKISH = "Her iki ana bronş açıktır. Plevral efüzyon saptanmadı. Sağ akciğerde nodül izlendi."  # noqa: RUF001
+
+
+@pytest.mark.parametrize("labeller", ["rules", "phantom"])
+def test_a_report_in_another_language_stops_and_is_named(reports: Path, labeller: str) -> None:
+    out = reports.with_name("labels.csv")
+    reports.write_text(f"scan,text\na,No nodule.\nb,{TURKISH}\nc,Normal.\n", encoding="utf-8")
+    result = label(reports, "--text-column", "text", "--out", out, "--labeller", labeller)
+    error = error_of(result)
+    assert error.exit_code == 3
+    assert "row 2 (line 3), scan b: 1 of 12 words are known" in str(error)
+    assert not out.exists()
+
+
+def test_an_empty_report_is_no_other_language(reports: Path) -> None:
+    out = reports.with_name("labels.csv")
+    reports.write_text("scan,text\na,No nodule.\nb,\n", encoding="utf-8")
+    arguments = (reports, "--text-column", "text", "--out", out, "--allow-empty", "--json")
+    assert json.loads(label(*arguments).output)["known_share"] == 1.0
+
+
+@pytest.mark.parametrize("text", ["FINDINGS:\nIMPRESSION:", "LUNGS:\nHEART:\n", "Technique: CT.\n"])
+def test_headings_without_a_finding_are_no_report(reports: Path, text: str) -> None:
+    reports.write_text(f'scan,text\na,"{text}\nImpression:"\n', encoding="utf-8")
+    result = label(reports, "--text-column", "text", "--out", reports.with_name("labels.csv"))
+    assert "row 1 (line 2), column text: there are headings" in str(error_of(result))

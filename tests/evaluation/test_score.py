@@ -334,3 +334,36 @@ def test_three_lesion_columns_are_the_abdominal_label_set(tmp_path: Path) -> Non
     assert labels.names == ABDOMEN_LESIONS
     assert labels.values.tolist() == [[True, False, False]]
     assert labels.num_unused == 1
+
+
+@pytest.mark.parametrize("suffix", ["", ".nii.gz", ".mha"])
+@pytest.mark.parametrize("file", ["predictions.json", "predictions.jsonl", "predictions.txt"])
+def test_the_predictions_of_the_challenge_score_like_the_same_in_csv(
+    tables: Path, tmp_path: Path, file: str, suffix: str
+) -> None:
+    with (tables / "references.csv").open(encoding="utf-8", newline="") as references:
+        rows = list(csv.DictReader(references))
+    said = [(row["id"], rows[-1]["report"]) for row in rows]
+    as_csv = write_table(tmp_path / "predictions.csv", ["id", "report"], said)
+    entries = [{"input_image_name": case + suffix, "report": text} for case, text in said]
+    document = {"name": "Generated reports", "generated_reports": entries, "version": 1}
+    (tmp_path / file).write_text(json.dumps(document), encoding="utf-8")
+    request = ScoreRequest(tables / "references.csv", as_csv, labeller="phantom", samples=0)
+    assert score(request) == score(replace(request, predictions=tmp_path / file))
+
+
+def test_references_in_another_language_are_refused_and_predictions_scored(tmp_path: Path) -> None:
+    german = "Kein Pleuraerguss. Rundherd im rechten Oberlappen."
+    good = [("a", "No pleural effusion."), ("b", "A nodule in the right upper lobe.")]
+    english = write_table(tmp_path / "e.csv", ["id", "report"], good)
+    mixed = write_table(tmp_path / "m.csv", ["id", "report"], [good[0], ("b", german)])
+    with pytest.raises(DataError, match=r"m\.csv: id b: 0 of 6 words are known"):
+        score(ScoreRequest(mixed, english, samples=0))
+    document = score(ScoreRequest(english, mixed, samples=0))
+    assert document["known_words"] == {"references": 1.0, "predictions": pytest.approx(3 / 9)}
+    assert "words known from English reports: 100 % of the references, 33 % of" in score_page(
+        document
+    )
+    header = ["id", *ABNORMALITIES]
+    labels = write_table(tmp_path / "l.csv", header, [[case, *[0] * 18] for case in "ab"])
+    assert score(ScoreRequest(mixed, english, labels=labels, samples=0))["n"] == 2

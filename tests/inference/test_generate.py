@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.inference.conftest import GRID, body, lps
+from tests.inference.conftest import GRID, body, forget, lps
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index, write_index
 from uvlm.data.contract import contract_sha256, normalise, volume_statistics
@@ -36,6 +36,7 @@ from uvlm.store import (
     write_manifest,
 )
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.predictions import has_learned
 from uvlm.text.report import parse_report
 
 CASES: dict[str, Split] = {
@@ -172,6 +173,22 @@ def test_the_stage_says_what_predict_says_about_the_same_ct(
         assert parse_report(row["report"]) == alone.report
         for name, value in row["probabilities"].items():
             assert alone.probabilities[name] == pytest.approx(value, abs=2e-5)
+
+
+def test_parts_that_never_learned_say_nothing(params: Params, paths: GeneratePaths) -> None:
+    """Masks are not even computed; probabilities and reports are left out."""
+    forget(paths["seg"], "segmentation")
+    for part in ("segmentation", "classifier", "language"):
+        forget(paths["model"], part)
+    encode(params, paths)
+    generate_reports(params, **paths)
+    assert rows_by_case(paths["masks"]) == {}
+    assert not (store_root() / "generate").exists()
+    rows = rows_of(paths["predictions"])
+    assert [row["case_id"] for row in rows] == SCANS
+    assert all(row["report"] == "" and row["probabilities"] == {} for row in rows)
+    assert has_learned(paths["predictions"], "encoder")
+    assert not has_learned(paths["predictions"], "segmentation")
 
 
 def test_masks_are_the_likeliest_classes_of_the_stage_1_network(

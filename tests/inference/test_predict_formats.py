@@ -24,7 +24,7 @@ def test_every_format_gives_the_same_draft(report_folder: Path, tmp_path: Path) 
         folder.mkdir()
         (out,) = predict([WRITERS[name](folder, volume)], report_folder, folder / "out")
         report = (out / "report.txt").read_text(encoding="utf-8")
-        texts.add(report.partition("CT: ")[2].partition("\n")[2])
+        texts.add(report.partition("Read: ")[2].partition("\n")[2])
         masks.append(read_label_map(out / "segmentation.nii.gz"))
     assert len(texts) == 1
     for mask in masks[1:]:

@@ -58,7 +58,8 @@ def test_one_ct_gives_a_report_its_numbers_and_a_segmentation(
     found = document(out)
     assert set(found) == {
         "case_id", "report", "findings", "impression", "probabilities", "model_sha256",
-        "contract_sha256", "versions", "seconds", "disclaimer",
+        "contract_sha256", "versions", "seconds", "disclaimer", "not_trained",
+        "read",
     }  # fmt: skip
     assert found["case_id"] == "valid_1_a_1"
     assert list(found["probabilities"]) == list(ABNORMALITIES)
@@ -224,7 +225,7 @@ def test_a_spoilt_model_folder_is_refused_in_one_line_before_anything_is_written
 def test_another_kind_of_model_is_refused(ct: Path, seg_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds a seg model, expected report"):
         predict([ct], seg_folder, tmp_path / "out")
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="nowhere: no such folder"):
         predict([ct], tmp_path / "nowhere", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -236,6 +237,7 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
     empty.write_bytes(b"")
     twin = tmp_path / "twin" / ct.name
     write_volume(twin, lps(body()))
+    write_volume(twin.with_name("valid_1_a_2.nii.gz"), lps(body()))
     taken = tmp_path / "segmentation.nii.gz"
     write_volume(taken, lps(body()))
     payload = taken.read_bytes()
@@ -243,7 +245,7 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
         ([tmp_path / "none.nii.gz"], tmp_path / "out", DataError, "no such file"),
         ([empty], tmp_path / "out", DataError, "is empty"),
         ([tmp_path], tmp_path / "out", ConfigError, "lies inside an input"),
-        ([twin.parent], tmp_path / "out", DataError, "is not DICOM"),
+        ([twin.parent], tmp_path / "out", DataError, "pass the one that is meant"),
         ([ct, twin], tmp_path / "out", ConfigError, "case id valid_1_a_1"),
         ([taken], tmp_path, ConfigError, "is an input"),
         ([ct], empty, ConfigError, "is a file"),
@@ -264,13 +266,22 @@ def test_a_draft_for_a_model_that_windows_its_ct_covers_the_whole_ct(
     assert predictor.segmenter.patch == (8, 8, 8)
     windowed = replace(predictor, segmenter=replace(predictor.segmenter, patch=(4, 8, 8)))
     whole, parts = predictor.predict(ct).label_map, windowed.predict(ct).label_map
+    assert whole is not None
+    assert parts is not None
     assert whole.array.shape == parts.array.shape == (10, 20, 24)
     assert len(np.unique(parts.array)) > 1
 
 
 @pytest.mark.parametrize(
     ("name", "case_id"),
-    [("a.nii.gz", "a"), ("a.b.nii", "a.b"), ("A.NII.GZ", "A"), ("series", "series")],
+    [
+        ("a.nii.gz", "a"),
+        ("a.b.nii", "a.b"),
+        ("A.NII.GZ", "A"),
+        ("series", "series"),
+        ("a.nrrd", "a"),
+        ("a.2.MHA", "a.2"),
+    ],
 )
 def test_case_ids_carry_no_ending(name: str, case_id: str) -> None:
     assert case_id_of(Path("folder") / name) == case_id

@@ -172,8 +172,30 @@ def test_a_missing_file_is_named(seg: Path, name: str) -> None:
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere/config\.json: no such file"):
+    with pytest.raises(DataError, match=r"nowhere: no such folder; pass the folder that train_seg"):
         load_encoder(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("models/sge", "models/sge: no such folder; did you mean .*/models/seg\\?"),
+        ("modles/seg", "modles/seg: no such folder; did you mean .*/models/seg\\?"),
+        ("models", "models: is no model folder: .*; did you mean .*/models/seg\\?"),
+        ("models/seg/config.json", "is a file, not a model folder; did you mean .*/models/seg\\?"),
+        ("models/seg/unet", "unet: no such folder; pass the folder that train_seg or"),
+        ("a" * 300, r"a: cannot be read \(File name too long\); check the path"),
+        ("models/other", "other: no such folder; pass the folder that train_seg or"),
+    ],
+)
+def test_a_typo_in_the_path_is_answered_with_the_folder_that_is_there(
+    seg: Path, tmp_path: Path, typed: str, words: str
+) -> None:
+    (tmp_path / "models").mkdir()
+    seg.rename(tmp_path / "models" / "seg")
+    with pytest.raises(DataError, match=words) as error:
+        load_segmenter(tmp_path / typed)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("position", [0, 100, -1])

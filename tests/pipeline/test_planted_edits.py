@@ -81,9 +81,16 @@ EDITS = [
     Edit(
         "DICOM",
         "uvlm/data/ct/formats/dicom.py",
-        "-len(files), number",
-        "len(files), number",
+        "> _UNEVEN * step",
+        "> 2 * _UNEVEN * step",
         READING_CTS,
+    ),
+    Edit(
+        "choice of a series, which a user's own data are copied by",
+        "uvlm/data/ct/formats/dicom_choice.py",
+        "-one.num_slices, number",
+        "one.num_slices, number",
+        {"download", "index", *READING_CTS},
     ),
     Edit(
         "NIfTI",

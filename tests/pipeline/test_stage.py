@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,26 @@ def test_away_from_a_terminal_progress_is_a_line_every_ten_seconds(
     ]
 
 
+def test_how_long_it_takes_is_said_from_the_second_measured_step_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Steps of 20 s, the first one longer; a new count, here of masks, has no time at first."""
+    now = [0.0]
+    monkeypatch.setattr("pipeline.progress.time.monotonic", lambda: now[0])
+    with ProgressBar("predict", interactive=False) as bar:
+        for step, seconds in ((1, 50.0), (2, 70.0), (3, 90.0)):
+            now[0] = seconds
+            bar.update(step, 3)
+        now[0] = 110.0
+        bar.cases("masks", 1, 2)
+    assert capsys.readouterr().err.splitlines() == [
+        "predict  1/3",
+        "predict  2/3  0:20 left",
+        "predict  3/3  0:00 left",
+        "masks  1/2",
+    ]
+
+
 def test_on_a_terminal_progress_is_a_bar_with_the_loss(capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressBar("train_cls", interactive=True) as bar:
         bar.update(3, 8, 0.25)
@@ -112,6 +133,18 @@ def test_on_a_terminal_progress_is_a_bar_with_the_loss(capsys: pytest.CaptureFix
     shown = capsys.readouterr().err
     assert "preprocess" in shown
     assert "8/8" in shown
+
+
+def test_on_a_terminal_a_new_count_does_not_take_over_the_time_of_the_last(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first count ends at 0:00:00 left; of the second, as long, one step is known."""
+    with ProgressBar("generate", interactive=True) as bar:
+        for step in (1, 2, 3):
+            bar.update(step, 3)
+            time.sleep(0.01)
+        bar.update(1, 3)
+    assert capsys.readouterr().err.splitlines()[-1].rstrip().endswith("-:--:--")
 
 
 def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def test_texts_are_joined_in_the_order_asked_for(table: Path) -> None:
 def test_the_id_column_can_be_named(table: Path) -> None:
     table.write_text(",text,id\n0,No nodule.,b\n1,Nodule.,a\n", encoding="utf-8")
     assert read_report_table(table, ["text"], "id").ids == ("b", "a")
-    with pytest.raises(DataError, match="first column has no name"):
+    with pytest.raises(DataError, match=r"first column has no name.*--id-column.*text, id"):
         read_report_table(table, ["text"])
 
 
@@ -50,6 +50,37 @@ def test_harmless_ways_of_writing_are_read_alike(content: bytes, table: Path) ->
     reports = read_report_table(table, ["report"])
     assert (reports.id_column, reports.ids) == ("id", ("a",))
     assert reports.texts == ('line 1\nline "2"',)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"id,report,\na,one,\nb,two,\n",
+        b"id,report,,\na,one\nb,two,,\n",
+        b"id,report\na,one,\nb,two,,,\n",
+        b",,\nid,report\n,\na,one\n,,,,\n \t,\nb,two\n,,\n",
+        b"id, report ,\na,one\nb,two\n",
+        b"\xef\xbb\xbfid,report,\r\na,one,\r\n,,\r\nb,two,\r\n",
+    ],
+    ids=["a comma more", "header only", "rows only", "empty rows", "blanks", "from Excel"],
+)
+def test_what_spreadsheets_leave_behind_is_no_content(content: bytes, table: Path) -> None:
+    table.write_bytes(content)
+    reports = read_report_table(table, ["report"])
+    assert (reports.ids, reports.texts) == (("a", "b"), ("one", "two"))
+
+
+def test_text_beyond_the_last_named_column_is_not_dropped(table: Path) -> None:
+    """A report with commas and without quotes fills the columns without a name."""
+    table.write_bytes(b"id,report,,\na,No nodule, no mass,\n")
+    with pytest.raises(DataError, match=r"row 1 \(line 2\) has 3 fields, the header 2"):
+        read_report_table(table, ["report"])
+
+
+def test_a_report_may_be_of_any_length(table: Path) -> None:
+    text = "No nodule. " * 30_000
+    table.write_text(f"id,report\na,{text}\nb,short\n", encoding="utf-8")
+    assert read_report_table(table, ["report"]).texts == (text, "short")
 
 
 BAD = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from uvlm.data.label_scheme import scheme
 from uvlm.errors import DataError, SetupError
 from uvlm.inference.nnunet_import import import_nnunet
 from uvlm.model.build import build_unet
+from uvlm.model.load import load_segmenter
 from uvlm.seeding import seed_everything
 
 FINE = scheme("chest", "fine_lesion").names
@@ -97,6 +99,11 @@ def test_zero_steps_hand_the_imported_weights_on_with_a_seeded_head(
         assert torch.equal(tensor, (seeded if name in heads else imported)[name]), name
     assert not torch.equal(written["encoder.stem.convs.0.conv.weight"],
                            seeded["encoder.stem.convs.0.conv.weight"])  # fmt: skip
+    seg = chain.models / "seg"
+    assert load_segmenter(seg).trained == {"encoder"}  # its head is a new one
+    config = json.loads((seg / "config.json").read_text(encoding="utf-8"))
+    (seg / "config.json").write_text(json.dumps(config | {"trained": None}), encoding="utf-8")
+    assert load_segmenter(seg).trained == {"encoder"}  # as its weights tell
     chain.cls(steps=0)
     encoder = chain.tensors("cls/encoder")
     assert all(torch.equal(encoder[n], imported[f"encoder.{n}"]) for n in encoder)
@@ -131,6 +138,7 @@ def test_a_model_of_the_same_classes_keeps_its_head(
     chain.seg(steps=0, initial_weights=f"sha256:{sha256}")
     imported = network.state_dict()
     assert all(torch.equal(t, imported[n]) for n, t in chain.tensors("seg/unet").items())
+    assert load_segmenter(chain.models / "seg").trained == {"encoder", "segmentation"}
 
 
 def test_a_model_that_is_not_the_one_named_is_refused(
@@ -143,7 +151,7 @@ def test_a_model_that_is_not_the_one_named_is_refused(
     with pytest.raises(SetupError, match="UVLM_INITIAL_WEIGHTS: is not set"):
         chain.seg(steps=0, initial_weights=sha256)
     monkeypatch.setenv("UVLM_INITIAL_WEIGHTS", str(folder.parent / "nowhere"))
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match="no such folder"):
         chain.seg(steps=0, initial_weights=sha256)
     assert not (chain.models / "seg").exists()
 

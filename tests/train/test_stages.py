@@ -23,6 +23,7 @@ from uvlm.inference.generate import generate_reports
 from uvlm.inference.predictor import Predictor
 from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_report_model
+from uvlm.model.trained import PARTS
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, rows_by_case, write_manifest
 from uvlm.text.tokenizer import Tokenizer
@@ -313,3 +314,50 @@ def test_an_adapter_without_its_qwen3_is_refused_by_predict(
     monkeypatch.delenv("UVLM_QWEN3")
     with pytest.raises(SetupError, match="UVLM_QWEN3"):
         Predictor.load(chain.models / "report")
+
+
+def recorded(chain: Chain, folder: str) -> list[str]:
+    config = json.loads((chain.models / folder / "config.json").read_text(encoding="utf-8"))
+    return list(config["trained"])
+
+
+def test_a_model_folder_says_which_of_its_parts_have_learned(chain: Chain) -> None:
+    """Worked out by hand from which training ran, with which rate for the encoder."""
+    chain.seg(steps=0)
+    assert recorded(chain, "seg") == []
+    chain.cls(steps=0)
+    assert recorded(chain, "cls") == []
+    chain.encode()
+    chain.report(steps=0)
+    assert recorded(chain, "report") == []
+    chain.report(steps=1, encoder_lr_scale=0.0)
+    assert recorded(chain, "report") == ["language"]
+    chain.report(steps=1, encoder_lr_scale=0.5)
+    assert recorded(chain, "report") == ["encoder", "language"]
+    chain.cls(steps=1, encoder_lr_scale=0.0)
+    assert recorded(chain, "cls") == ["classifier"]
+    chain.seg(steps=1)
+    assert recorded(chain, "seg") == ["encoder", "segmentation"]
+    chain.cls(steps=0)
+    assert recorded(chain, "cls") == ["encoder"]
+    chain.cls(steps=1, head_warmup_steps=0)
+    assert recorded(chain, "cls") == ["encoder", "classifier"]
+    chain.encode()
+    chain.report(steps=0)
+    assert recorded(chain, "report") == ["encoder", "segmentation", "classifier"]
+
+
+@pytest.mark.parametrize("steps", [0, 2])
+def test_of_a_folder_without_the_record_the_weights_tell(chain: Chain, steps: int) -> None:
+    chain.seg(steps=steps)
+    chain.cls(steps=steps, head_warmup_steps=0)
+    chain.encode()
+    chain.report(steps=steps)
+    folder = chain.models / "report"
+    told = load_report_model(folder).trained
+    assert told == (set(PARTS) if steps else set())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["trained"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert load_report_model(folder).config.trained is None
+    assert load_report_model(folder).trained == told

@@ -4,7 +4,8 @@ reports/metrics.json
 
     n, n_patients, n_missing      test cases, patients, cases without a prediction
     protocol.*                    which rules gave the numbers
-    seg.*                         masks: Dice, distances, lesions detected; see masks.py
+    seg.*                         masks: Dice, distances, lesions detected; see masks.py. Nothing is
+                                  measured where `not_computed` says that nothing was predicted
     cls.*, report.*, oracle.*, baselines.*, collapse.*    see report_document.py
     not_learned                   abnormalities that the model does not find
 
@@ -16,8 +17,9 @@ N test cases, A abnormalities.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -41,6 +43,9 @@ from uvlm.files import file_sha256, write_json_atomic
 from uvlm.seeding import generator
 from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.predictions import has_learned
+
+_NO_MASKS: Final = "segmentation was not trained, so no masks were predicted"
 
 
 def evaluate(
@@ -77,13 +82,16 @@ def evaluate(
     found = report_document(reference, texts, label, seen, training, meteor, params.seed)
     rows = found.pop("abnormalities")
     test, validation = scored_cases(cases, "test"), scored_cases(cases, "val")
+    not_drawn = {} if has_learned(predictions, "segmentation") else {"not_computed": _NO_MASKS}
+    if not_drawn:
+        masks = replace(masks, label_maps=None)
     seg, structures = mask_scores(
         params.label_maps, test, validation, masks, reference.resamples, progress
     )
     metrics = {
         **reference.size(predicted.num_missing),
         "protocol": _protocol(params, index),
-        "seg": seg,
+        "seg": seg | not_drawn,
         **found,
         "not_learned": [row["name"] for row in rows if row["not_learned"]],
     }

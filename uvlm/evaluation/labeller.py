@@ -9,15 +9,17 @@ llm       any OpenAI-compatible endpoint; the only one that opens a connection
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
+READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
 
 
 class Labeller(Protocol):
@@ -45,6 +47,18 @@ class DoubtingLabeller(Labeller, Protocol):
     def usage(self) -> dict[str, float]:
         """Requests, tokens and cost so far."""
         ...
+
+
+def check_language_for(labeller: Labeller, texts: Sequence[str]) -> None:
+    """Refuse reports whose zeros would only mean that the labeller did not understand them.
+
+    Generated texts are not checked: nonsense is to be scored, whatever its words are.
+
+    Raises:
+        OtherLanguageError: the labeller reads English only, and some texts hardly are.
+    """
+    if labeller.name in READS_ENGLISH_ONLY:
+        check_language(texts)
 
 
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:

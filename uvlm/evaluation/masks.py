@@ -80,7 +80,7 @@ def _dice_by_case(
     classes: LabelScheme, case_ids: Sequence[str], manifests: MaskManifests
 ) -> Floats:
     """(N, C) Dice on the network's grid, NaN without the structure or without a reference."""
-    references, predictions = map(rows_by_case, (manifests.label_maps, manifests.generated))
+    references, predictions = manifests.references(), rows_by_case(manifests.generated)
     dice = np.full((len(case_ids), len(classes.names)), np.nan)
     for number, case_id in enumerate(case_ids):
         if case_id in references:

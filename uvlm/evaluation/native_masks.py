@@ -33,13 +33,18 @@ from uvlm.store import CaseProgress, Row, load_array, map_cases, resolve, rows_b
 class MaskManifests:
     """Manifests: `preprocess` (geometry), `label_maps`, `generate`, each kind of pseudo-label.
 
-    A case is scored when `label_maps` has it, that is, when everything in it is known.
+    A case is scored when `label_maps` has it, that is, when everything in it is known; without that
+    manifest none is.
     """
 
     volumes: Path
-    label_maps: Path
+    label_maps: Path | None
     generated: Path
     parts: Mapping[str, Path]
+
+    def references(self) -> dict[str, Row]:
+        """Return the reference label maps by case."""
+        return rows_by_case(self.label_maps) if self.label_maps else {}
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,7 @@ def measure_masks(
     progress: CaseProgress | None = None,
 ) -> dict[str, NativeMasks]:
     """Measure every case that has a reference, on all cores; by case id."""
-    known = rows_by_case(manifests.label_maps)
+    known = manifests.references()
     volumes, predicted = map(rows_by_case, (manifests.volumes, manifests.generated))
     kinds = [kind for kind in config.priority if kind != "lesion"]  # lesions come with the case
     parts = {kind: rows_by_case(manifests.parts[kind]) for kind in kinds}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
 from uvlm.evaluation.bootstrap import Resamples
-from uvlm.evaluation.labeller import Labeller
+from uvlm.evaluation.labeller import Labeller, check_language_for
 from uvlm.evaluation.missing import is_missing, wrong_claims
 
 DEFAULT_THRESHOLD: Final = 0.5
@@ -66,6 +66,15 @@ class TextLabels:
         if new:
             self._known.update(zip(new, self._labeller.label(new), strict=True))
         return np.stack([self._known[text] for text in texts]).astype(bool)
+
+    def of_people(self, texts: Sequence[str]) -> Flags:
+        """Abnormalities of reports that people wrote, which are the truth.
+
+        Raises:
+            OtherLanguageError: the labeller does not read the language of some.
+        """
+        check_language_for(self._labeller, texts)
+        return self(texts)
 
 
 def read_thresholds(path: Path | None, names: Sequence[str]) -> Floats:

@@ -17,9 +17,10 @@ import numpy as np
 
 from uvlm.arrays import Counts
 from uvlm.errors import ConfigError
-from uvlm.evaluation.labeller import DoubtingLabeller, Labeller
+from uvlm.evaluation.labeller import DoubtingLabeller, Labeller, check_language_for
 from uvlm.files import write_text_atomic
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.known_words import OtherLanguageError, count_known
 from uvlm.text.report_table import ReportTable
 
 LABEL_SETS: Final = {"chest": ABNORMALITIES, "abdomen": ABDOMEN_LESIONS}
@@ -39,6 +40,7 @@ class LabelSummary:
     num_reports: int
     num_positive: dict[str, int]
     num_uncertain: int
+    known_share: float
     usage: dict[str, float]
 
 
@@ -56,12 +58,14 @@ def label_table(
 
     Raises:
         ConfigError: `out` is the table that is read, or the id column is called like a label.
+        DataError: the labeller reads English only, and some reports hardly are English.
     """
     if out.resolve() == reports.path.resolve():
         raise ConfigError("--out", f"{out} is the table that is read", "name another file")
     if reports.id_column in abnormalities:
         fact = f"{reports.id_column} is also the name of a label"
         raise ConfigError("--id-column", fact, "name the column that holds the ids")
+    check_reports(labeller, reports)
     doubting = labeller if isinstance(labeller, DoubtingLabeller) else None
     answers = doubting.answers(reports.texts) if doubting else labeller.label(reports.texts)
     labels = answers if keep_uncertain else np.abs(answers)
@@ -74,8 +78,19 @@ def label_table(
         num_reports=len(labels),
         num_positive=dict(zip(abnormalities, positives, strict=True)),
         num_uncertain=int((answers == -1).sum()),
+        known_share=count_known(reports.texts).share,
         usage=doubting.usage if doubting else {},
     )
+
+
+def check_reports(labeller: Labeller, reports: ReportTable) -> None:
+    """Refuse reports in a language that the labeller does not read."""
+    try:
+        check_language_for(labeller, reports.texts)
+    except OtherLanguageError as error:
+        pairs = zip(reports.places, reports.ids, strict=True)
+        places = [f"{place}, {reports.id_column} {case}" for place, case in pairs]
+        raise error.at(reports.path, places) from None
 
 
 def _as_csv(reports: ReportTable, abnormalities: Sequence[str], labels: Counts) -> str:

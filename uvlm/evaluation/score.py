@@ -3,6 +3,7 @@
     n, n_patients    references and their patients
     n_missing        references without a prediction; missing, the ids of the first of them
     n_empty          predictions that are there but say nothing
+    known_words.*    share of the words that are known from English reports
     protocol.*       how the numbers came about
     report.*         the predictions; other_protocols.*, and meteor.* or why it is not computed
     oracle.*         the reference reports through the labeller: the ceiling
@@ -34,6 +35,7 @@ from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
 from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.line_breaks import count_line_breaks
 from uvlm.evaluation.missing import RULE, is_missing
 from uvlm.evaluation.predictions import AlignedPredictions
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference, TextLabels, read_thresholds
@@ -42,9 +44,10 @@ from uvlm.evaluation.score_inputs import Columns, Labels, Texts
 from uvlm.evaluation.scores import label_samples, meteor_scores, report_samples
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.seeding import generator
-from uvlm.tables import read_table
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.report import parse_report
+from uvlm.text.known_words import count_known
+from uvlm.text.report_table import read_any_table
+from uvlm.text.sections import split_sections
 
 _LISTED_MISSING: Final = 20
 
@@ -54,8 +57,8 @@ class ScoreRequest:
     """What to score, and how.
 
     Args:
-        references: CSV of the true reports.
-        predictions: CSV or JSON lines of the generated ones.
+        references: CSV or JSON of the true reports.
+        predictions: CSV or JSON of the generated ones.
         columns: of the references.
         prediction_columns: of the predictions and of `compare`.
         patient_column: of the references.
@@ -120,8 +123,13 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     return {
         **reference.size(predicted.num_missing),
         "missing": missing[:_LISTED_MISSING],
+        "known_words": {
+            "references": count_known(reference.texts).share,
+            "predictions": count_known(texts).share,
+        },
         "n_empty": int(is_missing(texts).sum()) - predicted.num_missing,
-        "protocol": _protocol(request, given, patients, references),
+        "protocol": _protocol(request, given, patients, references)
+        | {"line_breaks": _line_breaks(reference, predicted, compared)},
         "report": found["report"],
         "oracle": found["oracle"],
         "baselines": {**_constant_claims(reference), **found["baselines"]},
@@ -141,7 +149,7 @@ def _reference(
     patients = tuple(by_case[case] for case in references.by_id)
     draws = generator(request.seed, "score", "bootstrap")
     resamples = draw_resamples(patients, request.samples, draws)
-    labels = given.values if given else label(texts)
+    labels = given.values if given else score_inputs.labels_of(references, label)
     names = given.names if given else request.names
     return Reference(tuple(references.by_id), patients, texts, names, labels, resamples), source
 
@@ -158,11 +166,11 @@ def read_training(
 ) -> TrainingReports:
     """Read training reports and their labels; every fourth report chooses among constants."""
     texts = score_inputs.read_texts(path, columns)
-    if {*names} <= {*read_table(path).columns}:
+    if {*names} <= {*read_any_table(path).columns}:
         labels = score_inputs.read_labels(path, texts.id_column, [*texts.by_id]).values
     else:
-        labels = label([*texts.by_id.values()])
-    reports = [parse_report(text) for text in texts.by_id.values()]
+        labels = score_inputs.labels_of(texts, label)
+    reports = [split_sections(text).report for text in texts.by_id.values()]
     is_judge = np.arange(len(reports)) % 4 == 3
     return TrainingReports(
         (*compress(reports, ~is_judge),),
@@ -202,6 +210,13 @@ def _protocol(
         "bootstrap_samples": request.samples,
         "seed": request.seed,
     }
+
+
+def _line_breaks(
+    reference: Reference, predicted: AlignedPredictions, compared: AlignedPredictions | None
+) -> dict[str, dict[str, int]]:
+    sets = {"references": reference.texts, "predictions": predicted.reports}
+    return count_line_breaks(sets | ({"others": compared.reports} if compared else {}))
 
 
 def _meteor(request: ScoreRequest, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:

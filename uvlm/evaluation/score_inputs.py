@@ -1,8 +1,9 @@
 """Anybody's references, predictions and labels, read whole or refused with row and column.
 
-Predictions are a CSV table or our JSON lines (`.jsonl`, see text/predictions.py). Two text columns
-whose names begin with Findings and Impression become one report with its headings; others are
-joined by a space. An id may end in `.nii.gz` in one table and not in another.
+Predictions are a CSV table, our JSON lines (`.jsonl`, see text/predictions.py) or other JSON
+(text/report_json.py). Two text columns whose names begin with Findings and Impression become one
+report with its headings; others are joined by a space. An id may end in `.nii.gz`, or in the suffix
+of another CT file, in one table and not in another.
 
 N cases, A abnormalities.
 """
@@ -20,15 +21,19 @@ import numpy as np
 from uvlm.arrays import Flags
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.predictions import AlignedPredictions
-from uvlm.tables import Table, flags_of, read_table, refuse
+from uvlm.evaluation.reference import TextLabels
+from uvlm.tables import Table, flags_of, read_text, refuse
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
+from uvlm.text.known_words import OtherLanguageError
 from uvlm.text.predictions import CasePrediction, load_predictions
-from uvlm.text.report import Report
-from uvlm.text.report_table import read_report_table
+from uvlm.text.report_json import holds_a_list
+from uvlm.text.report_table import first_column, read_any_table, read_report_table
+from uvlm.text.sections import report_of_columns
 
 _KNOWN_TEXT_COLUMNS: Final = (
     *(("Findings_EN", "Impressions_EN"), ("report",), ("report_text",), ("reports",), ("text",)),
 )
+_SUFFIX: Final = re.compile(r"\.(nii\.gz|nii|mha|nrrd)$", re.IGNORECASE)
 _CT_RATE_PATIENT: Final = re.compile(r"((?:train|valid)_\d+)_")
 
 
@@ -64,14 +69,14 @@ def read_texts(path: Path, columns: Columns, *, allow_empty: bool = False) -> Te
 
     Raises:
         ConfigError: no text column is named and none has a usual name.
-        DataError: see `read_report_table`; or two ids differ by `.nii.gz` only, or there is no row.
+        DataError: see `read_report_table`; or two ids differ by the suffix only, or no row.
     """
-    chosen = columns.texts or usual_text_columns(read_table(path))
+    chosen = columns.texts or usual_text_columns(read_any_table(path))
     table = read_report_table(path, chosen, columns.id, allow_empty=allow_empty)
     if not table.ids:
         raise DataError(path, "the table has a header and no row", "nothing can be scored")
     ids = _stripped(path, table.id_column, table.ids)
-    rows = read_table(path).rows
+    rows = read_any_table(path).rows
     texts = [_joined(chosen, [row.values[column] for column in chosen]) for row in rows]
     return Texts(path, table.id_column, chosen, dict(zip(ids, texts, strict=True)))
 
@@ -86,12 +91,12 @@ def usual_text_columns(table: Table) -> tuple[str, ...]:
 
 
 def read_aligned(path: Path, columns: Columns, references: Texts) -> AlignedPredictions:
-    """Read predictions, CSV or JSON lines, and line them up with the references.
+    """Read predictions, CSV or JSON, and line them up with the references.
 
     Raises:
         DataError: a prediction belongs to no reference.
     """
-    if path.suffix == ".jsonl":
+    if path.suffix == ".jsonl" and not holds_a_list(read_text(path)):
         loaded = load_predictions(path)
         unit, column = "line", "case_id"
         ids = _stripped(path, column, [p.case_id for p in loaded])
@@ -115,9 +120,9 @@ def read_labels(path: Path, id_column: str | None, case_ids: Sequence[str]) -> L
     Raises:
         DataError: a column is missing, a value is neither 0 nor 1, or a case has no row.
     """
-    table = read_table(path, [id_column] if id_column else [])
+    table = read_any_table(path, [id_column] if id_column else [])
     names = label_names(table)
-    column = id_column or table.columns[0]
+    column = id_column or first_column(table)
     ids = _stripped(path, column, [row.values[column] for row in table.rows])
     by_id = {case: flags_of(row, names) for case, row in zip(ids, table.rows, strict=True)}
     problems = [flags for flags in by_id.values() if isinstance(flags, str)]
@@ -125,6 +130,15 @@ def read_labels(path: Path, id_column: str | None, case_ids: Sequence[str]) -> L
     refuse(path, problems)
     values = np.asarray([by_id[case] for case in case_ids], dtype=bool)
     return Labels(names, values, len(by_id) - len(case_ids))
+
+
+def labels_of(texts: Texts, label: TextLabels) -> Flags:
+    """Let a labeller read true reports; one in another language is refused by its id."""
+    try:
+        return label.of_people([*texts.by_id.values()])
+    except OtherLanguageError as error:
+        places = [f"{texts.id_column} {case}" for case in texts.by_id]
+        raise error.at(texts.path, places, "; or give their labels") from None
 
 
 def label_names(table: Table) -> tuple[str, ...]:
@@ -142,7 +156,7 @@ def patients_of(path: Path, id_column: str, named: str | None) -> tuple[dict[str
     Raises:
         DataError: a patient id is empty.
     """
-    table = read_table(path, [named] if named else [])
+    table = read_any_table(path, [named] if named else [])
     column = named or ("patient_id" if "patient_id" in table.columns else None)
     ids = _stripped(path, id_column, [row.values[id_column] for row in table.rows])
     if column:
@@ -160,8 +174,8 @@ def patients_of(path: Path, id_column: str, named: str | None) -> tuple[dict[str
 
 
 def _stripped(path: Path, column: str, ids: Sequence[str]) -> list[str]:
-    """Take `.nii.gz` away; refuse ids that come twice."""
-    stripped = [case.removesuffix(".nii.gz") for case in ids]
+    """Take the suffix of a CT away; refuse ids that come twice."""
+    stripped = [_SUFFIX.sub("", case) for case in ids]
     first: dict[str, int] = {}
     problems = [
         f"row {number}, column {column}: the id {case!r} is already in row {first[case]}"
@@ -175,5 +189,5 @@ def _stripped(path: Path, column: str, ids: Sequence[str]) -> list[str]:
 def _joined(columns: Sequence[str], parts: Sequence[str]) -> str:
     lowered = [column.lower() for column in columns]
     if len(parts) == 2 and lowered[0].startswith("finding") and lowered[1].startswith("impression"):
-        return Report(*parts).text
+        return report_of_columns(*parts).text
     return " ".join(filter(None, parts))

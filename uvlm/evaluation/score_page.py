@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from uvlm.evaluation.line_breaks import line_breaks_text
+
 _DASH: Final = "-"
 _COLUMNS: Final = (
     ("macro_f1", "macro-F1"),
@@ -68,6 +70,10 @@ def _size(document: Mapping[str, Any]) -> str:
         f"{protocol['bootstrap_samples']:,} bootstrap samples of patients, 95 % intervals, "
         f"seed {protocol['seed']}",
     ]
+    known = (
+        f"{100 * share:.0f} % of the {name}" for name, share in document["known_words"].items()
+    )
+    lines.append(f"words known from English reports: {', '.join(known)}")
     if document["n_missing"]:
         listed = ", ".join(document["missing"][:5])
         lines.append(
@@ -76,6 +82,8 @@ def _size(document: Mapping[str, Any]) -> str:
         )
     if document["n_empty"]:
         lines.append(f"{document['n_empty']:,} predictions are empty and count like missing ones")
+    if found := protocol["line_breaks"]:
+        lines.append(line_breaks_text(found, document["n"]))
     return "\n".join(lines)
 
 

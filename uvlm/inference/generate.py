@@ -1,7 +1,10 @@
 """Stage `generate`: a report, probabilities and a label map for every scan of the test split.
 
 data/generated/predictions.jsonl    one line per scan; see text/predictions.py for its keys
+data/generated/trained.json         the parts of the model that have learned
 data/manifests/generate.jsonl       label maps on the network's grid, in the store
+
+What a part has to say that was never trained is left out: masks, probabilities, reports.
 
 A scan is read once, from its first reconstruction, because reports and labels belong to scans.
 Validation scans with a reference label map are segmented too; `evaluate` sets thresholds on them.
@@ -36,9 +39,10 @@ from uvlm.inference.segment import Segmenter, segment_cases
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_report_model, load_segmenter
+from uvlm.model.trained import in_order
 from uvlm.seeding import torch_generator
 from uvlm.store import load_array, read_manifest, resolve, write_manifest
-from uvlm.text.predictions import CasePrediction, write_predictions
+from uvlm.text.predictions import CasePrediction, write_predictions, write_trained
 from uvlm.tracking import Progress
 
 Tokens = Callable[[Example], Tensor]
@@ -82,13 +86,14 @@ def generate_reports(
     for folder in (paths["model"], paths["seg"]):
         check_contract(folder, contract(params.preprocess))
     test, training, masked = _chosen(params, paths)
+    loaded = load_segmenter(paths["seg"])
+    masked = masked if "segmentation" in loaded.trained else []
     total = len(test) + len(training) + len(masked)
 
     def done(before: int, count: int) -> None:
         if progress is not None:
             progress.update(before + count, total)
 
-    loaded = load_segmenter(paths["seg"])
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
     unet_sha256 = loaded.config.weights["unet"]
     # Masks come first: changed code is refused there before reports take hours.
@@ -106,6 +111,7 @@ def generate_reports(
     nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, shown))
     predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
     write_predictions(paths["predictions"], predictions)
+    write_trained(paths["predictions"], in_order(writer.trained))
     write_manifest(paths["masks"], rows)
     return {
         "cases": float(len(predictions)),

@@ -88,7 +88,11 @@ def import_nnunet(
     origin |= {"plans": planned.get("plans_name"), "configuration": configuration}
     origin |= {key: content.get(key) for key in ("trainer_name", "current_epoch")}
     card = SegModelConfig(
-        encoder=encoder, grid=preprocess.grid, params={"nnunet": origin}, class_names=names
+        encoder=encoder,
+        grid=preprocess.grid,
+        params={"nnunet": origin},
+        trained=("encoder", "segmentation"),
+        class_names=names,
     )
     modules = {"unet": weights_of(unet), "encoder": weights_of(unet.encoder)}
     return save_model(out, modules, card, contract(preprocess) | {"label_names": names})

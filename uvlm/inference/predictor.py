@@ -10,7 +10,7 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from uvlm.arrays import Voxels
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
+from uvlm.data.ct.check import grid_notes
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import Volume
@@ -34,6 +35,7 @@ from uvlm.model.fast_norm import ready
 from uvlm.model.folder import first_problem, read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
+from uvlm.model.trained import PARTS, Part, in_order
 from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress
 
@@ -52,6 +54,7 @@ class Predictor:
     preprocess: PreprocessConfig
     writer: ReportWriter
     segmenter: Segmenter
+    trained: Collection[Part]
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -64,7 +67,13 @@ class Predictor:
         ready(model.encoder, writer.device)
         # A folder without a record of stage 1's patch gets its volumes read whole.
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
-        return cls(model, config, writer, Segmenter.of(model.unet, (int(z), int(y), int(x))))
+        segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
+        return cls(model, config, writer, segmenter, model.trained)
+
+    @property
+    def not_trained(self) -> tuple[Part, ...]:
+        """The parts of the model that say nothing."""
+        return in_order(set(PARTS).difference(self.trained))
 
     def predict(self, ct: Path | str) -> draft_folder.Prediction:
         """Read one file or DICOM folder strictly and predict from it."""
@@ -76,10 +85,19 @@ class Predictor:
         array, geometry = preprocess_volume(volume, self.preprocess)
         voxels = normalise(array, self.preprocess)
         report, probabilities = self._describe(voxels)
-        label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
-        seconds = round(time.perf_counter() - start, 3)
-        names = self.model.config.class_names
-        return draft_folder.Prediction(report, probabilities, label_map, names, seconds)
+        label_map = None
+        if "segmentation" in self.trained:
+            label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
+        return draft_folder.Prediction(
+            report,
+            probabilities,
+            label_map,
+            self.model.config.class_names,
+            not_trained=self.not_trained,
+            origin=volume.origin,
+            grid_notes=tuple(grid_notes(geometry, self.preprocess)),
+            seconds=round(time.perf_counter() - start, 3),
+        )
 
     def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; free the encoder's maps before segmentation."""
@@ -91,7 +109,13 @@ class Predictor:
 
 
 def predict(
-    cts: Sequence[Path], model_dir: Path, out: Path, *, progress: Progress | None = None
+    cts: Sequence[Path],
+    model_dir: Path,
+    out: Path,
+    *,
+    real_names: bool = False,
+    progress: Progress | None = None,
+    tell: Callable[[str], object] = lambda line: None,
 ) -> list[Path]:
     """Write a draft for each CT: report.txt, report.json, segmentation.nii.gz and its class names.
 
@@ -99,10 +123,12 @@ def predict(
     nothing behind and does not stop the others.
 
     Args:
-        cts: NIfTI, NRRD or MetaImage files, or folders of DICOM files.
+        cts: NIfTI, NRRD or MetaImage files, or folders with one CT.
         model_dir: report folder, data/models/report.
         out: created if missing; other files in it are left alone.
+        real_names: write real names of files and series, not only their salted ids.
         progress: shows the CTs done.
+        tell: gets a line for each part of the model that says nothing, and for each CT read.
 
     Returns:
         The folders written, in the order of the CTs.
@@ -113,9 +139,13 @@ def predict(
     folders = draft_folder.claim_folders(cts, out)
     predictor = Predictor.load(model_dir)
     refusals: list[DataError] = []
+    for line in draft_folder.said_of(predictor.not_trained):
+        tell(line)
     for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
         try:
-            draft_folder.write_draft(folder, _draft(predictor, case_id, ct))
+            draft = _draft(predictor, case_id, ct, real_names)
+            draft_folder.write_draft(folder, draft)
+            tell(f"{case_id}: {draft.read}")
         except DataError as error:
             refusals.append(error)
         if progress is not None:
@@ -159,15 +189,17 @@ def preprocess_config(
     return section
 
 
-def _draft(predictor: Predictor, case_id: str, ct: Path) -> draft_folder.Draft:
+def _draft(predictor: Predictor, case_id: str, ct: Path, real_names: bool) -> draft_folder.Draft:
     """Read one CT and predict from it."""
     start = time.perf_counter()
     said = vars(predictor.predict(ct))
     seconds = round(time.perf_counter() - start, 3)
+    config = predictor.model.config
     return draft_folder.Draft(
         **said | {"seconds": seconds},  # reading included
         case_id=case_id,
         model_sha256=predictor.model.sha256,
         contract_sha256=contract_sha256(predictor.preprocess),
-        disclaimer=draft_folder.disclaimer_of(predictor.model.config.params),
+        disclaimer=draft_folder.disclaimer_of(config.params, config.trained is not None),
+        real_names=real_names,
     )

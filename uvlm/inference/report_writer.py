@@ -6,7 +6,7 @@ classifier's embedding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Self
 
@@ -21,6 +21,7 @@ from uvlm.inference.encode import split_stages
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.load import ReportModel
+from uvlm.model.trained import Part
 from uvlm.text.tokenizer import Tokenizer
 
 STOP_AFTER_REPEATS: Final = 5  # no report of the data sets says anything this often in a row
@@ -40,6 +41,7 @@ class ReportWriter:
     model: ReportModel
     tokenizer: Tokenizer
     device: torch.device
+    trained: Collection[Part]
 
     @classmethod
     def of(cls, model: ReportModel) -> Self:
@@ -53,7 +55,7 @@ class ReportWriter:
         device = choose_device()
         model.classifier.to(device)
         model.uvlm.to(device)
-        return cls(model, tokenizer, device)
+        return cls(model, tokenizer, device, model.trained)
 
     def visual(self, tokens: Tensor) -> list[Tensor]:
         """Cut (B, K, sum C_i) as `encode` stores it into one (B, K, C_i) per stage."""
@@ -62,7 +64,9 @@ class ReportWriter:
 
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
-        """Classify; one row per case."""
+        """Classify; one row per case, empty if the classifier was never trained."""
+        if "classifier" not in self.trained:
+            return [{} for _ in visual[0]]
         with autocast(self.device):
             logits: Tensor = self.model.classifier(self._deepest(visual))  # (B, A)
         rows = torch.sigmoid(logits.float()).tolist()
@@ -88,7 +92,12 @@ class ReportWriter:
         decoding: Decoding | None = None,
         randomness: torch.Generator | None = None,
     ) -> list[WrittenReport]:
-        """Write one report per row, by default greedily and at most as long as in training."""
+        """Write one report per row, by default greedily and at most as long as in training.
+
+        A decoder that was never trained writes nothing.
+        """
+        if "language" not in self.trained:
+            return [WrittenReport("", "eos") for _ in visual[0]]
         config = self.model.config.decoder
         if decoding is None:
             limit = config.max_report_tokens

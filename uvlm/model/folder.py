@@ -12,7 +12,9 @@ a volume must be prepared. `decoder` includes the projections. Nothing is ever u
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report
 
 def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
     """Read config.json; refuse a folder whose model is of none of `kinds`."""
+    with _reading(directory):
+        _check_folder(directory, kinds)
     path = directory / "config.json"
     document = read_json(path, _remedy(kinds))
     kind = document.get("kind")
@@ -41,6 +45,39 @@ def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
         return MODEL_CONFIG.validate_python(document)
     except ValidationError as error:
         raise DataError(path, first_problem(error, "document"), _remedy(kinds)) from None
+
+
+def _check_folder(directory: Path, kinds: Sequence[str]) -> None:
+    """Refuse what is no model folder, not even a damaged one, and say what may be meant."""
+    if directory.is_dir():
+        if (directory / "config.json").exists() or any(directory.glob("*.safetensors")):
+            return
+        fact = "is no model folder: it holds neither config.json nor weights"
+    else:
+        fact = "is a file, not a model folder" if directory.exists() else "no such folder"
+    meant = " or ".join(str(path) for path in _like(directory) if _kind(path) in kinds)
+    remedy = f"did you mean {meant}?" if meant else f"pass the folder that {_stages(kinds)} writes"
+    raise DataError(directory, fact, remedy)
+
+
+def _like(directory: Path) -> list[Path]:
+    """Find what may be meant: the folder around a file, those in a folder, those of a like name."""
+    if directory.is_file():
+        return [directory.parent]
+    exists = directory if directory.is_dir() else next(p for p in directory.parents if p.is_dir())
+    folders = {path.name: path for path in sorted(exists.iterdir()) if path.is_dir()}
+    rest = directory.relative_to(exists).parts
+    if rest:
+        folders = {name: folders[name] for name in get_close_matches(rest[0], folders)}
+    return [path.joinpath(*rest[1:]) for path in folders.values()]
+
+
+def _kind(directory: Path) -> Any:
+    """Return the kind of a model folder, None for any other."""
+    try:
+        return read_json(directory / "config.json").get("kind")
+    except DataError:
+        return None
 
 
 def read_contract(directory: Path) -> dict[str, Any]:
@@ -55,9 +92,11 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
     expected = config.weights.get(name)
     if expected is None:
         raise DataError(directory / "config.json", f"weights: no sha256 for {name}", remedy)
-    if not path.is_file():
-        raise DataError(path, "no such file", remedy)
-    if (found := file_sha256(path)) != expected:
+    with _reading(path):
+        if not path.is_file():
+            raise DataError(path, "no such file", remedy)
+        found = file_sha256(path)
+    if found != expected:
         fact = f"sha256 is {found[:12]} but config.json says {expected[:12]}: damaged or replaced"
         raise DataError(path, fact, remedy)
     try:
@@ -68,15 +107,27 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
 
 def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
     """Read a JSON object, or raise one DataError that says what is wrong with the file."""
-    if not path.is_file():
-        raise DataError(path, "no such file", remedy)
+    with _reading(path):
+        if not path.is_file():
+            raise DataError(path, "no such file", remedy)
+        payload = path.read_bytes()
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(payload.decode("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DataError(path, f"not readable as JSON ({error})", remedy) from None
     if not isinstance(document, dict):
         raise DataError(path, "not a JSON object", remedy)
     return document
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        fact = f"cannot be read ({error.strerror})"
+        raise DataError(path, fact, "check the path and its permissions") from None
 
 
 def first_problem(error: ValidationError, whole: str) -> str:

@@ -19,6 +19,7 @@ from uvlm.model.folder import read_config, read_contract, read_weights
 from uvlm.model.model_config import ClsModelConfig, ModelConfig, ReportModelConfig, SegModelConfig
 from uvlm.model.pretrained import QwenOrigin, qwen_trained_on
 from uvlm.model.qwen import QwenDecoder
+from uvlm.model.trained import Part, trained_parts
 from uvlm.model.uvlm import UVLM
 from uvlm.model.weights import load_weights
 
@@ -35,12 +36,24 @@ class Loaded(Generic[Config]):
     contract: dict[str, Any]
     sha256: str
 
+    @property
+    def trained(self) -> set[Part]:
+        """The parts that have learned, of those that were loaded."""
+        return trained_parts(self.config.trained, self._parts())
+
+    def _parts(self) -> dict[Part, nn.Module]:
+        """Return the loaded modules by the part that they are."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True)
 class SegmenterModel(Loaded[SegModelConfig | ReportModelConfig]):
     """The U-Net of a seg or report folder, without deep supervision."""
 
     unet: ResidualEncoderUNet
+
+    def _parts(self) -> dict[Part, nn.Module]:
+        return {"encoder": self.unet.encoder, "segmentation": self.unet.decoder}
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,9 @@ class EncoderModel(Loaded[ModelConfig]):
 
     encoder: ResidualEncoder
 
+    def _parts(self) -> dict[Part, nn.Module]:
+        return {"encoder": self.encoder}
+
 
 @dataclass(frozen=True)
 class ClassifierModel(Loaded[ClsModelConfig | ReportModelConfig]):
@@ -56,6 +72,9 @@ class ClassifierModel(Loaded[ClsModelConfig | ReportModelConfig]):
 
     encoder: ResidualEncoder
     classifier: Classifier
+
+    def _parts(self) -> dict[Part, nn.Module]:
+        return {"encoder": self.encoder, "classifier": self.classifier}
 
 
 @dataclass(frozen=True)
@@ -67,6 +86,14 @@ class ReportModel(Loaded[ReportModelConfig]):
     classifier: Classifier
     uvlm: UVLM
     tokenizer: Path
+
+    def _parts(self) -> dict[Part, nn.Module]:
+        return {
+            "encoder": self.encoder,
+            "segmentation": self.unet.decoder,
+            "classifier": self.classifier,
+            "language": self.uvlm,
+        }
 
 
 def load_segmenter(directory: Path) -> SegmenterModel:

@@ -1,7 +1,8 @@
 """What config.json of a model folder says: enough to rebuild its modules without params.yaml.
 
 There are three kinds, one per training. `folder.save_model` fills in `weights`, the sha256 of each
-weights file; `params` records whatever other sections the training used.
+weights file; `params` records whatever other sections the training used. `trained` lists the parts
+that have learned; None in a folder of an earlier release, which did not say.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from uvlm import config
 from uvlm.model.pretrained import Pretrained
+from uvlm.model.trained import Part
 from uvlm.model.uvlm import SpecialIds
 
 METADATA = {
@@ -30,6 +32,7 @@ class ModelConfig(config.Section):
     encoder: config.EncoderConfig
     grid: config.Grid
     params: dict[str, Any] = Field(default_factory=dict)
+    trained: tuple[Part, ...] | None = None
     weights: dict[str, str] = Field(default_factory=dict)
     metadata: dict[str, str] = Field(default_factory=lambda: dict(METADATA))
 

@@ -8,20 +8,22 @@
     model          first digits of the model's sha256 (optional)
     seconds        how long the case took (optional)
 
-Other keys are ignored.
+Other keys are ignored. The stage `generate` writes trained.json beside them: the parts of the model
+that have learned. Of the others there are no masks, no probabilities or no reports.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from uvlm.files import write_text_atomic
+from uvlm.files import write_json_atomic, write_text_atomic
 from uvlm.tables import read_text, refuse
 
+_TRAINED: Final = "trained.json"
 _REMEDY: Final = "correct the file or write it again"
 
 
@@ -43,6 +45,17 @@ def write_predictions(path: Path, predictions: Iterable[CasePrediction]) -> None
     ordered = sorted(predictions, key=lambda prediction: prediction.case_id)
     lines = [json.dumps(vars(p), ensure_ascii=False, allow_nan=False) for p in ordered]
     write_text_atomic(path, "".join(f"{line}\n" for line in lines))
+
+
+def write_trained(predictions: Path, trained: Collection[str]) -> None:
+    """Say beside `predictions` which parts of the model have learned; see uvlm/model/trained.py."""
+    write_json_atomic(predictions.with_name(_TRAINED), {"trained": list(trained)})
+
+
+def has_learned(predictions: Path, part: str) -> bool:
+    """Whether a part of the model behind `predictions` has learned; an earlier release said not."""
+    path = predictions.with_name(_TRAINED)
+    return not path.exists() or part in json.loads(read_text(path))["trained"]
 
 
 def load_predictions(path: Path) -> list[CasePrediction]:

@@ -1,4 +1,4 @@
-"""CSV tables of anybody's reports, read whole or refused whole.
+"""Tables of anybody's reports, CSV or JSON, read whole or refused whole.
 
 One DataError lists every problem of a table.
 
@@ -15,19 +15,28 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.errors import ConfigError, DataError
-from uvlm.tables import Table, read_table, refuse
+from uvlm.tables import Table, read_csv, read_text, refuse
+from uvlm.text.report_json import is_json, read_json_table
+from uvlm.text.sections import has_only_headings
 
 _NOT_A_TEXT: Final = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>"})
 
 
 @dataclass(frozen=True)
 class ReportTable:
-    """Texts and their ids, in the order of the file; no id occurs twice."""
+    """Texts, their ids and their rows, in the order of the file; no id occurs twice."""
 
     path: Path
     id_column: str
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+    places: tuple[str, ...]
+
+
+def read_any_table(path: Path, columns: Sequence[str] = ()) -> Table:
+    """Read a CSV table, or JSON (report_json.py), that has at least these columns."""
+    text = read_text(path)
+    return (read_json_table if is_json(text) else read_csv)(path, text, columns)
 
 
 def read_report_table(
@@ -40,7 +49,7 @@ def read_report_table(
     """Read ids and texts.
 
     Args:
-        path: a UTF-8 CSV file with a header, with or without a byte order mark.
+        path: a UTF-8 CSV file with a header, with or without a byte order mark; or JSON.
         text_columns: joined in this order by a blank line; empty fields are left out.
         id_column: the first column unless named.
         allow_empty: read a row without any text as an empty report instead of refusing it.
@@ -52,10 +61,8 @@ def read_report_table(
     """
     if not text_columns:
         raise ConfigError("--text-column", "names no column", "name at least one column")
-    table = read_table(path, [*text_columns, *([id_column] if id_column else [])])
-    id_column = id_column or table.columns[0]
-    if not id_column:
-        raise DataError(path, "the first column has no name", "name the column of the ids")
+    table = read_any_table(path, [*text_columns, *([id_column] if id_column else [])])
+    id_column = id_column or first_column(table)
     if id_column in text_columns:
         fact = f"{id_column} is both the id and a text"
         raise ConfigError("--id-column", fact, "name the column of the ids")
@@ -63,7 +70,18 @@ def read_report_table(
     problems += _text_problems(table, text_columns, allow_empty=allow_empty)
     refuse(path, problems)
     texts = ("\n\n".join(filter(None, (row.values[c] for c in text_columns))) for row in table.rows)
-    return ReportTable(path, id_column, tuple(r.values[id_column] for r in table.rows), (*texts,))
+    ids = tuple(row.values[id_column] for row in table.rows)
+    places = tuple(row.place for row in table.rows)
+    return ReportTable(path, id_column, ids, (*texts,), places)
+
+
+def first_column(table: Table) -> str:
+    """Name the column that holds the ids unless another one is named."""
+    if table.columns and (first := table.columns[0]):
+        return first
+    there = ", ".join(filter(None, table.columns))
+    remedy = f"name the column of the ids (--id-column): there are {there}"
+    raise DataError(table.path, "the first column has no name", remedy)
 
 
 def _id_problems(table: Table, column: str) -> Iterator[str]:
@@ -85,5 +103,10 @@ def _text_problems(table: Table, columns: Sequence[str], *, allow_empty: bool) -
         for column, text in texts.items():
             if text.lower() in _NOT_A_TEXT:
                 yield f"{row.place}, column {column}: {text!r} instead of a text"
-        if not allow_empty and not any(texts.values()):
-            yield f"{row.place}, column {' and '.join(columns)}: there is no text"
+        if allow_empty:
+            continue
+        where = f"{row.place}, column {' and '.join(columns)}"
+        if not any(texts.values()):
+            yield f"{where}: there is no text"
+        elif has_only_headings("\n".join(texts.values())):
+            yield f"{where}: there are headings, and nothing that was found"

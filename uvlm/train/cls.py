@@ -9,7 +9,7 @@ B batch, N cases, C channels of f_N, (D, H, W) = (z, y, x), A abnormalities.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -27,6 +27,7 @@ from uvlm.model.build import build_classifier
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
+from uvlm.model.trained import Part, in_order
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
@@ -85,6 +86,7 @@ def train_cls(
     start = load_encoder(init)
     if start.config.encoder != params.encoder:
         raise DataError(init, "its encoder differs from params.yaml", "run `dvc repro train_seg`")
+    before = start.trained
     seed_everything(params.seed)
     names, grid = abnormality_names(params), params.preprocess.grid
     classifier = build_classifier(params.encoder, params.classifier, grid, len(names))
@@ -92,15 +94,23 @@ def train_cls(
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
-        _save(params, training.params, net, {}, {}, out)
+        _save(params, training.params, net, {}, {}, before, out)
         return {}
     with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
         metrics = _fit(params, net, data, state, training)
         used = [[example.case_id for example in examples] for examples in data]
         fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
-        _save(params, training.params, net, metrics, fits, out)
+        trained = before | _learned(params.train_cls, metrics)
+        _save(params, training.params, net, metrics, fits, trained, out)
     return metrics
+
+
+def _learned(config: TrainClsConfig, metrics: Mapping[str, float]) -> set[Part]:
+    """Name what training moved; step 0 is the warmed-up classifier on an encoder as it came."""
+    if config.encoder_lr_scale > 0 and metrics["best_step"] > 0:
+        return {"encoder", "classifier"}
+    return {"classifier"}
 
 
 def _fit(
@@ -187,6 +197,7 @@ def _save(
     net: ClassifierNet,
     metrics: Mapping[str, float],
     fits: Fits,
+    trained: Collection[Part],
     out: Path,
 ) -> None:
     """Write the model folder with the tuned thresholds, and the cases that both were fitted on."""
@@ -196,6 +207,7 @@ def _save(
         encoder=params.encoder,
         grid=params.preprocess.grid,
         params=dict(record),
+        trained=in_order(trained),
         classifier=params.classifier,
         abnormalities=names,
     )

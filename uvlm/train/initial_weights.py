@@ -6,8 +6,8 @@ UVLM_INITIAL_WEIGHTS says where to find it. So the parameters alone determine a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Final
+from collections.abc import Collection, Sequence
+from typing import Any, Final, NamedTuple
 
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 
@@ -17,21 +17,28 @@ from uvlm.environment import INITIAL_WEIGHTS
 from uvlm.errors import DataError
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_segmenter
+from uvlm.model.trained import Part
 from uvlm.model.weights import load_weights, weights_of
 
 PREFIX: Final = "sha256:"
 _HEAD: Final = "decoder.seg_layers."
 
 
-def start_from(
-    unet: ResidualEncoderUNet, params: Params, class_names: Sequence[str]
-) -> dict[str, Any]:
+class Start(NamedTuple):
+    """What a training starts from: what to record, and the parts that have learned already."""
+
+    record: dict[str, Any]
+    trained: Collection[Part]
+
+
+def start_from(unet: ResidualEncoderUNet, params: Params, class_names: Sequence[str]) -> Start:
     """Load the weights that `params` name into a seeded network; without a name, change nothing.
 
     A model of other classes provides all weights except those of its classification layers.
 
     Returns:
-        What to record: the model's digest, and how many tensors keep their seeded values.
+        The model's digest and how many tensors keep their seeded values, to be recorded; a U-Net
+        with a seeded head has not learned to draw masks.
 
     Raises:
         SetupError: the environment variable is not set.
@@ -39,7 +46,7 @@ def start_from(
     """
     wanted = params.train_seg.initial_weights
     if wanted is None:
-        return {}
+        return Start({}, ())
     folder = INITIAL_WEIGHTS.needed(
         "export the folder of that model, as `uvlm import-nnunet` printed it",
         f"is not set, but train_seg.initial_weights is {wanted}",
@@ -55,7 +62,8 @@ def start_from(
         given = {name: tensor for name, tensor in given.items() if not name.startswith(_HEAD)}
     load_weights(unet, state | given, folder)
     seeded = len(state.keys() - given.keys())
-    return {"initial_weights": f"{PREFIX}{model.sha256}", "seeded_tensors": seeded}
+    record = {"initial_weights": f"{PREFIX}{model.sha256}", "seeded_tensors": seeded}
+    return Start(record, model.trained - {"segmentation"} if seeded else model.trained)
 
 
 def _check_encoder(folder: object, found: EncoderConfig, expected: EncoderConfig) -> None:

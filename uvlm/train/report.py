@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import torch
 
-from uvlm.config import Params
+from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
@@ -24,6 +24,7 @@ from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, lo
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.pretrained import QwenOrigin, find_qwen
 from uvlm.model.projection import Projection
+from uvlm.model.trained import Part, in_order
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
@@ -101,12 +102,22 @@ class _Parts:
         segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         return cls(segmenter, classifier, uvlm, tokenizer, files, qwen)
 
+    def _trained(self, config: TrainReportConfig) -> set[Part]:
+        """Name the parts that have learned, here or before."""
+        parts = self.classifier.trained | self.segmenter.trained - {"encoder"}
+        if config.steps > 0:
+            parts.add("language")
+            if config.encoder_lr_scale > 0:
+                parts.add("encoder")
+        return parts
+
     def save(self, params: Params, record: Mapping[str, Any], out: Path) -> None:
         """Write the model folder."""
         config = ReportModelConfig(
             encoder=params.encoder,
             grid=params.preprocess.grid,
             params=dict(record),
+            trained=in_order(self._trained(params.train_report)),
             class_names=self.segmenter.config.class_names,
             classifier=self.classifier.config.classifier,
             abnormalities=self.classifier.config.abnormalities,

@@ -5,7 +5,7 @@ B batch, C classes, (D, H, W) = (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
@@ -26,6 +26,7 @@ from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.build import build_unet
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
+from uvlm.model.trained import Part, in_order
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
@@ -72,19 +73,19 @@ def train_seg(
     seed_everything(params.seed)
     unet = build_unet(params.encoder, len(labels.names), len(params.train_seg.deep_supervision) > 1)
     start = start_from(unet, params, labels.names)
-    if start:
-        training.tracker.params(start)
+    if start.record:
+        training.tracker.params(start.record)
     unet = unet.to(memory_format=torch.channels_last_3d)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
     if params.train_seg.steps == 0:
-        _save(params, training.params, unet, labels, out)
+        _save(params, training.params, unet, labels, start.trained, out)
         return {}
     with ResumeFolder("train_seg", training.fingerprint) as state:
         read = partial(read_examples, index, preprocess, params.preprocess, label_maps=label_maps)
         watch = Watch(training.tracker, training.progress, state)
         metrics = _fit(params, unet, labels, read(split="train"), read(split="val"), watch)
-        _save(params, training.params, unet, labels, out)
+        _save(params, training.params, unet, labels, ("encoder", "segmentation"), out)
     return metrics
 
 
@@ -117,10 +118,21 @@ def _fit(
 
 
 def _save(
-    params: Params, record: Mapping[str, Any], unet: nn.Module, labels: LabelScheme, out: Path
+    params: Params,
+    record: Mapping[str, Any],
+    unet: nn.Module,
+    labels: LabelScheme,
+    trained: Collection[Part],
+    out: Path,
 ) -> None:
-    grid, names, record = params.preprocess.grid, labels.names, dict(record)
-    config = SegModelConfig(encoder=params.encoder, grid=grid, params=record, class_names=names)
+    names = labels.names
+    config = SegModelConfig(
+        encoder=params.encoder,
+        grid=params.preprocess.grid,
+        params=dict(record),
+        trained=in_order(trained),
+        class_names=names,
+    )
     modules = {"unet": weights_of(unet), "encoder": weights_of(unet.get_submodule("encoder"))}
     prepared = contract(params.preprocess) | {"label_names": names}
     if place().is_first:

@@ -124,6 +124,19 @@ def test_an_entry_of_rexgroundingct_is_read_as_on_its_card(tmp_path: Path) -> No
         ([CARD | {"categories": {"0": "9z"}}], "unknown categories 9z"),
         ([CARD, CARD], "train_1741_b_2 comes 2 times"),
         ([{}, 7], r"train\[0\] has no name; train\[1\] has no name"),
+        ([None, [], "train_1_a_1.nii.gz"], r"train\[0\] has no name; .*; train\[2\] has no name"),
+        ([CARD | {"name": ""}, CARD | {"name": 7}], r"train\[0\] has no name; train\[1\] has no"),
+        ([CARD, CARD | {"findings": None}], r"train\[1\] .*: findings is null, not one text per"),
+        ([CARD | {"findings": ["a"]}], r"findings is \[\"a\"\], not one text per channel"),
+        ([CARD | {"findings": {"0": {"a": 1}}}], "findings is .*, not one text per channel"),
+        ([CARD | {"categories": ["2b"]}], r"categories is \[\"2b\"\], not one text per channel"),
+        ([CARD | {"categories": {"0": ["2b"]}}], "categories is .*, not one text per channel"),
+        ([CARD | {"categories": {"0": None}}], "categories is .*, not one text per channel"),
+        ([CARD | {"shape": None}], "shape is null, not three positive whole numbers"),
+        ([CARD | {"shape": 512}], "shape is 512, not three positive whole numbers"),
+        ([CARD | {"shape": [512, 512]}], r"shape is \[512, 512\], not three positive"),
+        ([CARD | {"shape": [512, 512, "238"]}], "shape is .*, not three positive whole numbers"),
+        ([CARD | {"shape": [512, 512, True]}], "shape is .*, not three positive whole numbers"),
     ],
 )
 def test_another_form_of_rexgroundingct_is_refused_whole(
@@ -131,6 +144,46 @@ def test_another_form_of_rexgroundingct_is_refused_whole(
 ) -> None:
     with pytest.raises(DataError, match=fact):
         read_grounding(grounding(tmp_path, train=entries))
+
+
+@pytest.mark.parametrize("withheld", [None, {}])
+@pytest.mark.parametrize("keys", [("categories",), ("findings", "categories", "shape")])
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_held_out_entry_may_withhold_what_is_drawn(
+    tmp_path: Path, split: str, keys: tuple[str, ...], withheld: Any
+) -> None:
+    left_out = {key: value for key, value in CARD.items() if key not in keys}
+    null = CARD | dict.fromkeys(keys, None)
+    for entry in (left_out, null, left_out | {"categories": withheld}):
+        (volume,) = read_grounding(grounding(tmp_path, **{split: [entry]}))
+        assert (volume.case_id, volume.split, volume.categories) == ("train_1741_b_2", split, {})
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("changed", [{"categories": []}, {"findings": 3}, {"shape": "512"}])
+def test_what_a_held_out_entry_does_say_must_be_well_formed(
+    tmp_path: Path, split: str, changed: dict[str, Any]
+) -> None:
+    with pytest.raises(DataError, match=rf"{split}\[0\] \(train_1741_b_2.nii.gz\): .* is .*, not"):
+        read_grounding(grounding(tmp_path, **{split: [CARD | changed]}))
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("", "not a ReXGroundingCT table"),
+        ("[" * 100_000, "not a ReXGroundingCT table"),
+        ("null", "null instead of splits"),
+        ("[]", r"\[\] instead of splits"),
+        ('{"train": []}', "there is no split val; there is no split test"),
+        ('{"train": null, "val": {}, "test": []}', "train is null, not a list; val is {}, not a"),
+    ],
+)
+def test_a_document_without_lists_of_entries_is_refused(
+    tmp_path: Path, text: str, fact: str
+) -> None:
+    with pytest.raises(DataError, match=fact):
+        read_grounding(write(tmp_path, text))
 
 
 def test_a_list_of_the_split_with_another_id_is_refused(tmp_path: Path) -> None:

@@ -87,7 +87,8 @@ def test_dice_rises_and_everything_is_written(trained: tuple[Path, dict[str, Any
     by_class = metrics["dice_by_class"]
     assert list(by_class) == ["spleen", "liver", "spine"]
     assert metrics["dice"] == pytest.approx(np.mean(list(by_class.values())), abs=1e-4)
-    assert metrics["steps"] == TINY.steps
+    assert metrics["steps"] == metrics["planned_steps"] == TINY.steps
+    assert metrics["loss"] == pytest.approx(bar.losses[-1], abs=1e-4)
     assert bar.seen == [(step, TINY.steps) for step in range(1, TINY.steps + 1)]
     assert np.mean(bar.losses[-10:]) < 0.5 * np.mean(bar.losses[:10])
     assert json.loads((out / METRICS).read_text(encoding="utf-8")) == metrics
@@ -115,7 +116,24 @@ def test_the_clock_ends_a_training_whose_steps_take_longer(
     long = SMALL_PATCHES.model_copy(update={"steps": 100_000})
     metrics = overfit(*files, tmp_path / "out", minutes=1 / 60, config=long)
     assert 0 < metrics["steps"] < 1000
+    assert metrics["planned_steps"] == 100_000
+    assert metrics["loss"] > 0
     assert metrics["seconds"] < 30
+
+
+def test_without_time_for_a_step_nothing_is_written(
+    files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="minutes: is used up before"):
+        overfit(*files, tmp_path / "out", minutes=1e-5, config=TINY)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_place_is_tried_before_the_training(files: tuple[Path, Path], tmp_path: Path) -> None:
+    """These files do not belong together, which would be said first if they were read."""
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(ConfigError, match="is a file, not a folder"):
+        overfit(files[0], files[0], tmp_path / "out", config=TINY)
 
 
 def test_a_seed_gives_the_same_training_again(files: tuple[Path, Path], tmp_path: Path) -> None:

@@ -17,10 +17,11 @@ from uvlm.data.contract import contract_sha256, normalise
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.hounsfield import sample
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import ReadError, Spacing, Volume, spacing_of
+from uvlm.data.ct.origin import CtOrigin
+from uvlm.data.ct.volume import AmbiguousCt, ReadError, Spacing, Volume, spacing_of
 
 _NO_CONTRACT: Final = "unknown: no params.yaml here and no --model"
-_FACTS: Final = ("shape", "spacing_mm", "orientation", "hu_percentiles", "preprocessing", "source")
+_FACTS: Final = ("shape", "spacing_mm", "orientation", "hu_percentiles", "preprocessing")
 PERCENTILES: Final = (0.5, 5, 25, 50, 75, 95, 99.5)
 
 
@@ -28,6 +29,7 @@ PERCENTILES: Final = (0.5, 5, 25, 50, 75, 95, 99.5)
 class CtCheck:
     """What is known about one CT; the facts of a refused one are None.
 
+    Series and patients inside a folder go by pseudonyms unless `names` are asked for.
     `voxels` is what the network gets, normalised, (z, y, x) on `spacing_seen`.
     """
 
@@ -36,26 +38,28 @@ class CtCheck:
     facts: dict[str, Any] = field(default_factory=lambda: dict.fromkeys(_FACTS))
     voxels: Voxels | None = None
     spacing_seen: Spacing = (1.0, 1.0, 1.0)
+    origin: CtOrigin | None = None
 
     @property
     def accepted(self) -> bool:
         """Whether training and `predict` would read this CT."""
         return self.refusal is None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, *, names: bool = False) -> dict[str, Any]:
         """Return the same keys for every CT."""
         reasons, error = [], self.refusal
         if error is not None:
-            why = {"reason": error.reason, "fact": error.fact, "remedy": error.remedy}
+            why = {"reason": error.reason, "fact": _fact(error, names), "remedy": error.remedy}
             reasons = [{"file": error.subject, **why}]
         head = {"path": str(self.path), "accepted": self.accepted, "reasons": reasons}
-        return {**head, **self.facts}
+        source = self.origin and self.origin.to_json(names=names)
+        return {**head, **self.facts, "source": source}
 
-    def to_text(self) -> str:
+    def to_text(self, *, names: bool = False) -> str:
         """Describe the CT in a few lines for the terminal."""
         if self.refusal is not None:
             error = self.refusal
-            what = f"  {error.fact}\n  -> {error.remedy}"
+            what = f"  {_fact(error, names)}\n  -> {error.remedy}"
             if error.subject != str(self.path):
                 what = f"  {error.subject}:\n{what}"
             return f"{self.path}: REFUSED ({error.reason})\n{what}"
@@ -67,7 +71,7 @@ class CtCheck:
             f"  shape    {size}, axes {facts['orientation']}",
             f"  HU       {hu}",
         ]
-        lines += [f"  read     {facts['source']}"] if facts["source"] else []
+        lines += [f"  read     {self.origin.to_text(names=names)}"] if self.origin else []
         plan = facts["preprocessing"] or {"steps": [_NO_CONTRACT]}
         return "\n".join(lines + [f"  then     {step}" for step in plan["steps"]])
 
@@ -85,10 +89,9 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
         "orientation": volume.orientation(),
         "hu_percentiles": {f"{p:g}": round(v, 1) for p, v in zip(PERCENTILES, values, strict=True)},
         "preprocessing": None,
-        "source": volume.series or None,
     }
     if config is None:
-        return CtCheck(path, facts=facts)
+        return CtCheck(path, facts=facts, origin=volume.origin)
     array, geometry = preprocess_volume(volume, config)
     seen = spacing_of(geometry.grid_affine)
     facts["preprocessing"] = {
@@ -97,7 +100,11 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
         "spacing_mm": [round(v, 6) for v in seen],
         "contract_sha256": contract_sha256(config),
     }
-    return CtCheck(path, None, facts, normalise(array, config), seen)
+    return CtCheck(path, None, facts, normalise(array, config), seen, volume.origin)
+
+
+def _fact(error: ReadError, names: bool) -> str:
+    return error.named if names and isinstance(error, AmbiguousCt) else error.fact
 
 
 def _steps(
@@ -112,23 +119,23 @@ def _steps(
     steps.append(f"clipped to {low}..{high} HU, which changes {changed:.1%} of the voxels")
     how = "stretched" if config.resize == "stretch" else "resampled, then cut or padded,"
     steps.append(f"{how} to {_by(config.grid)} voxels of {_by(seen)} mm")
-    steps += _warnings(geometry, config)
+    steps += [f"  {note}" for note in grid_notes(geometry, config)]
     if config.normalise == "window":
         low, high = config.window_hu
         return [*steps, f"{low}..{high} HU scaled to -1..1"]
     return [*steps, "scaled to mean 0 and standard deviation 1 of the volume"]
 
 
-def _warnings(geometry: Geometry, config: PreprocessConfig) -> list[str]:
+def grid_notes(geometry: Geometry, config: PreprocessConfig) -> list[str]:
     """Say what the grid leaves out or makes up."""
     notes = []
     for name, axis in zip("zyx", geometry.axes, strict=True):
         covered = axis.size * axis.scale / axis.native
         if config.resize == "resample_pad" and covered < 0.999:
-            notes.append(f"  {1 - covered:.0%} of the CT along {name} lies outside the grid")
+            notes.append(f"{1 - covered:.0%} of the CT along {name} lies outside the grid")
         elif config.resize == "stretch" and axis.scale < 0.5:
             ratio = f"{1 / axis.scale:.1f} grid voxels along {name}"
-            notes.append(f"  {ratio} come from each of the CT's")
+            notes.append(f"{ratio} come from each of the CT's")
     return notes
 
 

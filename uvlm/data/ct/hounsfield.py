@@ -2,7 +2,7 @@
 
 A CT shows air, whose peak is near -1000, and soft tissue between fat (-100) and contrast (+200).
 MR, 0 to 255, values rescaled never or twice, and clipped windows lack one of the two. Padding
-around the field of view may have any value below air.
+around the field of view may have any values below air, also those that resampling made of it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from uvlm.data.ct.formats.stored import StoredImage
 from uvlm.data.ct.volume import ReadError
 
 _INT16: Final = np.iinfo(np.int16)
+_FLOAT32_MAX: Final = float(np.finfo(np.float32).max)
 _SAMPLE_VOXELS: Final = 2_000_000
 _BIN_HU: Final = 10
 _BELOW_AIR_HU: Final = -1250
@@ -25,8 +26,13 @@ _AIR_HU: Final = (-1100, -700)
 _DENSE_HU: Final = 500
 _SOFT_HU: Final = (-200, 300)
 _SOFT_PEAK_HU: Final = (-150, 150)
+_PEAK_WIDTH_HU: Final = 50
 # Shares of the sampled voxels.
-_MIN_AIR, _MIN_SOFT, _MAX_BELOW_AIR, _MAX_DENSE = 0.002, 0.02, 0.05, 0.30
+_MIN_AIR, _MIN_SOFT, _MAX_DENSE = 0.002, 0.02, 0.30
+# Where much lies below air, more must speak for tissue: a CT rescaled twice shows bone there,
+# which is rare and spreads over hundreds of HU.
+_MUCH_BELOW_AIR, _SURE_SOFT, _SURE_PEAK = 0.05, 0.05, 0.28
+_TWICE_HU: Final = 1024
 _NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
@@ -63,16 +69,23 @@ def sample(array: Array) -> Array:
 
 def _implausible(array: Array) -> str:
     """Say what these values lack; empty for a CT."""
-    lowest = array.min()
     values = sample(array)
-    if lowest < _BELOW_AIR_HU:  # one value may be padding
-        values = values[values != lowest]
-    if values.size == 0:
-        return f"every voxel is {lowest:g}"
-    below, dense = float(np.mean(values < _BELOW_AIR_HU)), float(np.mean(values > _DENSE_HU))
-    soft = _share(values, _SOFT_HU)
-    if below > _MAX_BELOW_AIR:
-        return f"{below:.0%} of its voxels are below {_BELOW_AIR_HU} HU (rescaled twice?)"
+    inside = values[values >= _BELOW_AIR_HU]
+    if inside.size == 0:
+        low, high = values.min(), values.max()
+        return f"every voxel is {low:g}" if low == high else f"no voxel is above {high:g} HU"
+    below = 1 - inside.size / values.size
+    if below <= _MUCH_BELOW_AIR:
+        return _lacking(inside)
+    if lacking := _lacking(inside) or _rescaled_twice(values, inside):
+        many = f"{below:.0%} of its voxels are below {_BELOW_AIR_HU} HU"
+        return f"{many}, and {lacking} (rescaled twice?)"
+    return ""
+
+
+def _lacking(values: Array) -> str:
+    """Say which of air and soft tissue is not where a CT has it; `values` are without padding."""
+    soft, dense = _share(values, _SOFT_HU), float(np.mean(values > _DENSE_HU))
     if _share(values, _AIR_HU) < _MIN_AIR:
         return f"it shows no air near -1000 HU (values {values.min():g} to {values.max():g})"
     if soft < _MIN_SOFT:
@@ -83,6 +96,17 @@ def _implausible(array: Array) -> str:
     if not _SOFT_PEAK_HU[0] <= peak <= _SOFT_PEAK_HU[1]:
         return f"its soft tissue peaks at {peak} HU"
     return ""
+
+
+def _rescaled_twice(values: Array, inside: Array) -> str:
+    """Whether bone that lies where tissue should is all that speaks for the values as they are."""
+    soft, peak = _share(inside, _SOFT_HU), _soft_peak(inside)
+    sharp = _share(inside, (peak - _PEAK_WIDTH_HU, peak + _PEAK_WIDTH_HU)) / soft
+    if soft >= _SURE_SOFT and sharp >= _SURE_PEAK:
+        return ""
+    # In float32, as int16 could overflow.
+    once = values[values >= _BELOW_AIR_HU - _TWICE_HU].astype(np.float32) + _TWICE_HU
+    return "" if _lacking(once) else f"{_TWICE_HU} HU more make a CT of them"
 
 
 def _soft_peak(values: Array) -> int:
@@ -118,17 +142,19 @@ def _finite_float32(
     stored: Array, slope: float, inter: float, path: Path
 ) -> npt.NDArray[np.float32]:
     out = np.empty(stored.shape, np.float32)
-    damaged, largest = 0, 0.0
+    damaged, lowest, highest = 0, 0.0, 0.0
     for plane, values in zip(out, stored, strict=True):  # a whole float64 copy is large
-        plane[...] = exact = values.astype(np.float64) * slope + inter
+        exact = values.astype(np.float64) * slope + inter
         finite = np.isfinite(exact)
         damaged += exact.size - int(np.count_nonzero(finite))
-        # `out` is 0 where a value is not finite, so that such a value is never the largest.
-        largest = max(largest, float(np.abs(exact, where=finite, out=finite * 0.0).max()))
+        lowest = min(lowest, float(exact.min(where=finite, initial=0.0)))
+        highest = max(highest, float(exact.max(where=finite, initial=0.0)))
+        plane[...] = np.clip(exact, -_FLOAT32_MAX, _FLOAT32_MAX)  # what it changes is refused below
     if damaged:
         fact = f"{damaged} of {stored.size} voxels are not finite"
         raise ReadError(path, fact, "reconstruct or convert it again", reason="non_finite")
-    if largest > _INT16.max:
-        fact = f"not a CT in Hounsfield units: values reach {largest:g}"
+    if highest > _INT16.max or lowest < -_FLOAT32_MAX:  # padding may lie anywhere between
+        furthest = max(lowest, highest, key=abs)
+        fact = f"not a CT in Hounsfield units: values reach {furthest:g}"
         raise ReadError(path, fact, "pass a CT in HU", reason="not_hounsfield")
     return out

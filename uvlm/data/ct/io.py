@@ -6,7 +6,7 @@ reason slug. Arrays are (z, y, x) in the file's own axis order; F findings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,33 +14,36 @@ import numpy as np
 
 from uvlm.arrays import Array, Ids
 from uvlm.data.ct import hounsfield
+from uvlm.data.ct.find import FoundCt, find_ct
 from uvlm.data.ct.formats import metaimage, nifti, nrrd
 from uvlm.data.ct.formats.nifti_affine import affine_of
 from uvlm.data.ct.formats.stored import CONVERT, StoredImage, volume_shape
-from uvlm.data.ct.formats.verified import opened
-from uvlm.data.ct.volume import Affine, LabelMap, ReadError, Volume
+from uvlm.data.ct.formats.verified import DICOM_START, opened, starts_dicom
+from uvlm.data.ct.volume import Affine, LabelMap, ReadError, Volume, spacing_of
 from uvlm.files import write_bytes_atomic
 
 _NIFTI: Final = (".nii", ".nii.gz")
-_DICOM_MAGIC_AT: Final = 128
 _IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a CT in Hounsfield units: .nii, .nii.gz, .nrrd, .mha, or a folder of DICOM files.
+    """Read a CT in Hounsfield units: an image file, or the one CT below a folder (`find.py`).
 
     Raises:
         ReadError: the bytes, the geometry or the values are not those of one CT.
     """
-    image = _read_image(path)
+    found = find_ct(path)
+    image = _read_found(found, path)
+    path = path if found.series else found.origin.paths[0]
     array = hounsfield.scaled(image, path)
     hounsfield.check_hounsfield(array, path)
-    return Volume(array, image.affine, image.series)
+    slices, spacing = array.shape[0], spacing_of(image.affine)
+    return Volume(array, image.affine, replace(found.origin, slices=slices, spacing_mm=spacing))
 
 
 def read_label_map(path: Path) -> LabelMap:
     """Read one class id per voxel, 0 to 255."""
-    image = _read_image(path)
+    image = _read_found(find_ct(path), path)
     # NIfTI writes a slope of 0 for "not scaled".
     if image.slope not in (0.0, 1.0) or image.inter != 0.0:
         fact = f"scales its class ids by {image.slope:g} and {image.inter:g}"
@@ -53,7 +56,7 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
     if path.name.lower().endswith(_NIFTI):
         header = nifti.read_nifti_header(path)
         return volume_shape(header.layout.shape, path)[::-1], affine_of(header, path)
-    image = _read_image(path)
+    image = _read_found(find_ct(path), path)
     return image.values.shape, image.affine
 
 
@@ -100,12 +103,17 @@ def write_findings_mask(path: Path, mask: Ids) -> None:
     _write(path, mask, nifti.swap_convention(np.eye(4)))
 
 
-def _read_image(path: Path) -> StoredImage:
-    """Hand a file, or a folder of DICOM files, to the module that knows its format."""
-    if path.is_dir():
+def _read_found(found: FoundCt, path: Path) -> StoredImage:
+    """Read the slices or the file that was found for a path."""
+    if found.series:
         from uvlm.data.ct.formats.dicom import read_series  # pydicom takes long to import
 
-        return read_series(path)
+        return read_series(found.series, path)
+    return _read_file(found.origin.paths[0])
+
+
+def _read_file(path: Path) -> StoredImage:
+    """Hand a file to the module that knows its format."""
     name = path.name.lower()
     if name.endswith(_NIFTI):
         header, stored = nifti.read_nifti(path)
@@ -117,10 +125,11 @@ def _read_image(path: Path) -> StoredImage:
     if name.endswith((".mha", ".mhd")):
         return metaimage.read_metaimage(path)
     with opened(path) as file:
-        file.seek(_DICOM_MAGIC_AT)
-        if file.read(4) == b"DICM":
-            fact, remedy = "is one DICOM file", "pass the folder of its whole series"
-            raise ReadError(path, fact, remedy, reason="single_slice")
+        is_dicom = starts_dicom(file.read(DICOM_START))
+    if is_dicom:
+        from uvlm.data.ct.formats.dicom import read_file
+
+        return read_file(path)
     fact = "is not a .nii, .nii.gz, .nrrd or .mha file, nor a folder of DICOM files"
     raise ReadError(path, fact, CONVERT, reason="unsupported_format")
 

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm.arrays import Array, Floats, Ids
-from uvlm.errors import ReadError as ReadError  # what readers of volumes raise
+from uvlm.data.ct.origin import CtOrigin
+from uvlm.errors import AmbiguousCt as AmbiguousCt  # what readers of volumes raise
+from uvlm.errors import ReadError as ReadError
 
 Affine = Floats
 Spacing = tuple[float, float, float]
@@ -27,11 +29,11 @@ _LAST_THREE: Final = (-3, -2, -1)
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Hounsfield units on a grid; `series` says which series of a folder was read."""
+    """Hounsfield units on a grid; `origin` says what was read if it came from a file or folder."""
 
     array: npt.NDArray[np.int16] | npt.NDArray[np.float32]
     affine: Affine
-    series: str = ""
+    origin: CtOrigin | None = None
 
     @property
     def spacing(self) -> Spacing:

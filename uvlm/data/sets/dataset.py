@@ -73,6 +73,10 @@ class DataSet(Protocol):
         """
         ...
 
+    def remarks(self, files: Files) -> list[str]:
+        """Say in a line each what a person should know of the download besides its manifest."""
+        return []
+
     def lesion_parts(self, files: Files) -> dict[str, str]:
         """Map each volume of a lesion set to its part (train, val, test)."""
         return {}

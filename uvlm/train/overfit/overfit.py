@@ -14,7 +14,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,7 @@ from uvlm.device import autocast, choose_device, set_threads
 from uvlm.errors import ConfigError, DataError, UvlmError
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.files import write_json_atomic
-from uvlm.inference.draft_folder import filling, write_segmentation
+from uvlm.inference.draft_folder import check_writable, filling, write_segmentation
 from uvlm.inference.segment import Segmenter
 from uvlm.model.build import build_unet
 from uvlm.seeding import generator, seed_everything
@@ -71,10 +71,11 @@ def overfit(
 
     Returns:
         The content of metrics.json: `dice` is the mean over the classes present, `dice_by_class`
-        each of them.
+        each of them; `loss` is that of the last of `steps`, of which `planned_steps` were wanted.
     """
     if not minutes > 0:  # also true of NaN
         raise ConfigError("minutes", f"is {minutes:g}", "use a number above 0")
+    check_writable(out)
     config = config or OverfitConfig()
     start = time.monotonic()
     set_threads()
@@ -85,7 +86,7 @@ def overfit(
     unet.to(device, memory_format=torch.channels_last_3d)
     segmenter = Segmenter(unet, config.patch, device)  # its norms are those to train with
     before = subject.dice(_labels(segmenter, subject))
-    steps = _train(segmenter, subject, start + 60 * minutes, progress)
+    reached = _train(segmenter, subject, start + 60 * minutes, progress)
     predicted = _labels(segmenter, subject)
     dice = subject.dice(predicted)
     metrics = {
@@ -93,7 +94,9 @@ def overfit(
         "dice_by_class": dice,
         "dice_before": _mean(before),
         "grid": list(config.grid),
-        "steps": steps,
+        "steps": reached.steps,
+        "planned_steps": config.steps,
+        "loss": round(reached.loss, 4),
         "seconds": round(time.monotonic() - start, 1),
         "note": "trained and scored on the same CT, on the network's grid",
     }
@@ -168,23 +171,33 @@ def read_subject(ct: Path, labels: Path, config: OverfitConfig) -> Subject:
     return Subject(ct.name, hu, normalise(hu, preprocess), truth, geometry, coarse, config)
 
 
+class _Reached(NamedTuple):
+    """How far a training came: its steps, and the loss of the last one."""
+
+    steps: int
+    loss: float
+
+
 def _train(
     segmenter: Segmenter, subject: Subject, deadline: float, progress: Progress | None
-) -> int:
-    """Train until the steps or the time are used up; return the steps taken."""
+) -> _Reached:
+    """Train until the steps or the time are used up."""
     config, unet = subject.config, segmenter.unet
     counts = torch.from_numpy(subject.counts)
     weights = class_weights(counts, config.ce_weight_power, config.ce_weight_cap)
     rarity = weights.double().numpy()
     objective = SegObjective(weights.to(segmenter.device), config.deep_supervision)
     optimizer = build_optimizer(unet, config.optim)
-    start = time.monotonic()
+    start, value = time.monotonic(), math.nan
+    if start >= deadline:
+        fact = "is used up before the first step"
+        raise ConfigError("minutes", fact, "use a larger number")
     _set_training(unet, True)
     for step in range(config.steps):
         # The schedule reaches its end whichever runs out first, steps or time.
         share = max(step / config.steps, (time.monotonic() - start) / (deadline - start))
-        if share >= 1:
-            return step
+        if step and share >= 1:
+            return _Reached(step, value)
         set_learning_rate(optimizer, int(share * config.steps), config.steps, config.optim)
         batch = subject.batch(step, rarity)
         x, target = batch.x.to(segmenter.device), batch.target.to(segmenter.device)
@@ -200,7 +213,7 @@ def _train(
         optimizer.step()
         if progress is not None:
             progress.update(step + 1, config.steps, value)
-    return config.steps
+    return _Reached(config.steps, value)
 
 
 def _labels(segmenter: Segmenter, subject: Subject) -> Ids:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,7 +78,9 @@ def test_a_series_of_any_syntax_comes_back_as_it_was(folder: Path, ct: Volume, s
     assert read.array.dtype == np.int16
     np.testing.assert_array_equal(read.array, ct.array)
     np.testing.assert_allclose(read.affine, ct.affine, atol=1e-6)
-    assert (read.orientation(), "series 1 'Chest 1'" in read.series) == ("LPS", True)
+    assert read.orientation() == "LPS"
+    assert read.origin
+    assert (read.origin.series_number, read.origin.slices) == ("1", 12)
 
 
 @pytest.mark.parametrize("syntax", ["explicit", "jpeg_lossless", "jpeg_2000"])
@@ -144,10 +147,15 @@ def test_of_several_series_the_original_with_most_slices_is_read_and_the_rest_na
     (folder / "readme.txt").write_text("exported")
     read = read_volume(folder)
     np.testing.assert_array_equal(read.array, ct.array)
-    assert read.series == (
-        "series 3 'Chest 3' (2.25.3), 12 slices, the original one with most; not read: "
-        "24 of series 2, 6 of series 1, 1 .txt, 1 Enhanced SR Storage (CT), 1 localizer"
-    )
+    assert read.origin
+    assert (read.origin.series_number, len(read.origin.paths)) == ("3", 12)
+    assert sorted((len(part.paths), part.reason) for part in read.origin.left_out) == [
+        (1, "no CT image"),
+        (1, "no CT image"),
+        (1, "no CT image"),
+        (6, "fewer than 8 slices"),
+        (24, "derived from other images"),
+    ]
 
 
 def test_a_series_without_uids_is_still_one_series(folder: Path, ct: Volume) -> None:
@@ -200,7 +208,7 @@ REFUSED: dict[str, tuple[Edit, str, str]] = {
     "no_spacing": (change("PixelSpacing", ["0", "0"]), "spacing", "voxel size"),
     "pixels_missing": (change("PixelData", b"\0" * 100, 4), "size_mismatch", "100 bytes"),
     "more_rows_than_pixels": (change("Rows", 25), "size_mismatch", "1000 bytes"),
-    "multi_frame": (change("NumberOfFrames", "12"), "no_ct_series", "12 Enhanced CT"),
+    "multi_frame": (change("NumberOfFrames", "12"), "no_ct_series", "12 frames whose places"),
     "mr": (change("SOPClassUID", UID("1.2.840.10008.5.1.4.1.1.4")), "no_ct_series", "12 MR Image"),
     "localizers_only": (change("ImageType", ["LOCALIZER"]), "no_ct_series", "12 localizer"),
     "seven_slices": (lambda _, number: number < 7, "too_few_slices", "20 x 24 x 7"),
@@ -216,6 +224,23 @@ def test_a_series_that_would_have_to_be_guessed_at_is_refused(
     write_series(folder, ct, edit=edit)
     error = refusal(folder)
     assert (error.reason, words in error.fact) == (reason, True), error
+
+
+@pytest.mark.parametrize("stated", ["2.5", "5", "25", "-2.5", "-5", "-1.25", "0", "", None])
+@pytest.mark.parametrize("thickness", ["1.25", "5", None])
+def test_slices_that_lie_evenly_are_all_there_whatever_wider_step_a_tag_states(
+    folder: Path, ct: Volume, stated: str | None, thickness: str | None
+) -> None:
+    def tagged(dataset: FileDataset, number: int) -> bool:
+        dataset.SpacingBetweenSlices, dataset.SliceThickness = stated, thickness
+        return True
+
+    write_series(folder, ct, edit=tagged)
+    read = read_volume(folder)
+    np.testing.assert_array_equal(read.array, ct.array)
+    np.testing.assert_allclose(read.affine, ct.affine, atol=1e-6)
+    sorted(folder.iterdir())[5].unlink()
+    assert refusal(folder).reason == "missing_slices"
 
 
 def test_a_tilted_gantry_is_refused_with_its_angle(folder: Path, ct: Volume) -> None:
@@ -266,6 +291,55 @@ def test_something_that_is_not_dicom_among_the_slices_is_refused(folder: Path, c
     (folder / "00000").write_bytes(b"not an image at all")
     error = refusal(folder)
     assert (error.reason, error.subject) == ("not_dicom", str(folder / "00000"))
+
+
+def without_preamble(path: Path, *, meta: bool) -> bytes:
+    """Drop the preamble, and the file's own header too if `meta` is false."""
+    payload = path.read_bytes()
+    if meta:
+        return payload[132:]
+    # The header begins with its length: tag, VR and length of 4 bytes, then the number itself.
+    (length,) = struct.unpack_from("<I", payload, 140)
+    return payload[144 + length :]
+
+
+@pytest.mark.parametrize(
+    ("syntax", "meta"),
+    [("implicit", False), ("explicit", False), ("implicit", True), ("jpeg_lossless", True)],
+)
+def test_slices_without_preamble_are_read_when_whole_and_refused_when_cut(
+    folder: Path, ct: Volume, syntax: str, meta: bool
+) -> None:
+    write_series(folder, ct, syntax=syntax)
+    for path in folder.iterdir():
+        path.write_bytes(without_preamble(path, meta=meta))
+    read = read_volume(folder)
+    np.testing.assert_array_equal(read.array, ct.array)
+    np.testing.assert_allclose(read.affine, ct.affine, atol=1e-6)
+    victim = sorted(folder.iterdir())[4]
+    payload = victim.read_bytes()
+    for length in range(1, len(payload), len(payload) // 25):
+        victim.write_bytes(payload[:length])
+        refusal(folder)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"a note about this CT, long enough to be a file of its own" * 20,
+        b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + b"and no image at all " * 40,
+        b"\x08\0\x16\0" + bytes(range(256)) * 4,
+        b"\0" * 128 + b"DICX" + b"\x08\0\x05\0CS\x0a\0ISO_IR 100",
+    ],
+)
+def test_what_only_begins_like_dicom_without_preamble_is_not_read(
+    folder: Path, ct: Volume, content: bytes
+) -> None:
+    write_series(folder, ct)
+    (folder / "00000").write_bytes(content)
+    error = refusal(folder)
+    assert error.subject == str(folder / "00000")
+    assert error.reason in ("not_dicom", "dicom_header")
 
 
 def test_a_syntax_that_cannot_be_decoded_is_named(folder: Path, ct: Volume) -> None:

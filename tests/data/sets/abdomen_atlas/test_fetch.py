@@ -195,6 +195,40 @@ def test_rows_without_counts_split_or_text_are_refused_by_name(
     assert summary.candidates == 9 + 1 - 1
 
 
+def test_a_report_with_headings_of_its_own_is_taken_apart(
+    fetch: Fetch, fake: FakeHub, manifest: Path, params: Params
+) -> None:
+    text = "CT Arterial Phase\n\nFINDINGS:\nLiver:\nnormal 1.\n\nIMPRESSION:\nNo lesion."
+    files = fake.others[REPO]
+    files[TABLE] = files[TABLE].replace(b"Liver:\nnormal 1.", text.encode())
+    fetch()
+    build(params, manifest)
+    case = read_index(manifest.with_name("index.jsonl"))[1]
+    assert case.findings == "CT Arterial Phase Liver: normal 1."
+    assert case.impression == "No lesion."
+
+
+@pytest.mark.parametrize(
+    ("table", "good", "bad"),
+    [
+        (TABLE, b"structured report", b"report"),
+        (TABLE, b"number of liver", b"liver"),
+        (TABLE, b"BDMAP ID", b"ID"),
+        (TRAIN_IDS, b"BDMAP_", b"case_"),
+        (TEST_IDS, b"BDMAP ID", b"id"),
+    ],
+)
+def test_a_broken_table_stops_before_any_archive_is_fetched(
+    fetch: Fetch, fake: FakeHub, table: str, good: bytes, bad: bytes
+) -> None:
+    files = fake.others[REPO]
+    assert good in files[table]
+    files[table] = files[table].replace(good, bad)
+    with pytest.raises(DataError, match=Path(table).name):
+        fetch()
+    assert archives(fake) == set()
+
+
 @pytest.mark.parametrize(
     ("case", "kind", "name"),
     [

@@ -183,16 +183,91 @@ def test_masks_are_optional(dataset: Dataset, params: Params, fetch: Fetch, fake
     assert build(dataset, params)[0].annotated == 0
 
 
+RATE, REX = "ibrahimhamamci/CT-RATE", "rajpurkarlab/ReXGroundingCT"
+DAMAGE = {
+    "reports": ("radiology_text_reports/train_reports.csv", b"Findings_EN", b"Findings_TR"),
+    "labels, column": ("multi_abnormality_labels/valid_predicted_labels.csv", b"Emph", b"Emp"),
+    "labels, row": ("multi_abnormality_labels/train_predicted_labels.csv", b"\n", b",1\n0"),
+    "metadata": ("metadata/train_metadata.csv", b"ZSpacing", b"Spacing"),
+    "metadata, cut off": ("metadata/validation_metadata.csv", b'"[7.0, 7.0]"', b'"[7.0, 7.0]'),
+    "no chest": ("metadata/no_chest_valid.txt", b"", b"\0"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
 def test_a_broken_table_stops_before_any_volume_is_fetched(
+    dataset: Dataset, fetch: Fetch, fake: FakeHub, name: str
+) -> None:
+    publish(dataset, fake)
+    path, good, bad = DAMAGE[name]
+    files, path = fake.others[RATE], f"dataset/{path}"
+    files[path] = files[path].replace(good, bad)
+    before = dataset.manifest.read_bytes()
+    with pytest.raises(DataError, match=Path(path).name):
+        fetch(again=True)
+    assert fetched(fake) == set()
+    assert dataset.manifest.read_bytes() == before
+
+
+def test_a_broken_table_of_findings_stops_before_any_volume_is_fetched(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:
     publish(dataset, fake)
-    files = fake.others["ibrahimhamamci/CT-RATE"]
-    path = "dataset/radiology_text_reports/train_reports.csv"
-    files[path] = files[path].replace(b"Findings_EN", b"Findings_TR")
-    with pytest.raises(DataError, match="column Findings_EN is missing"):
+    fake.others[REX]["dataset.json"] = b'{"train": [null], "val": [], "test": []}'
+    with pytest.raises(DataError, match=r"dataset.json: train\[0\] has no name"):
         fetch(again=True)
     assert fetched(fake) == set()
+
+
+def test_tables_of_other_volumes_stop_before_any_volume_is_fetched(
+    dataset: Dataset, fetch: Fetch, fake: FakeHub
+) -> None:
+    publish(dataset, fake)
+    for part in ("train", "valid"):
+        path = f"dataset/multi_abnormality_labels/{part}_predicted_labels.csv"
+        header = fake.others[RATE][path].split(b"\n")[0]
+        fake.others[RATE][path] = header + b"\n"
+    with pytest.raises(DataError, match="none of the 11 wanted volumes has a row with all labels"):
+        fetch(again=True)
+    assert fetched(fake) == set()
+
+
+WITHHELD: dict[str, dict[str, Any]] = {
+    "names only": {},
+    "names and findings": {"findings": {"0": "A nodule.", "1": "A consolidation."}},
+    "everything but masks": {"findings": {"0": "A nodule."}, "categories": {"0": "2d"}},
+    "nulls": {"findings": None, "categories": None, "shape": None},
+}
+
+
+@pytest.mark.parametrize("form", WITHHELD)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_part_that_withholds_its_masks_does_not_stop_the_download(
+    dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub, form: str, split: str
+) -> None:
+    publish(dataset, fake)
+    rex = fake.others[REX]
+    table = json.loads(rex["dataset.json"])
+    held_out = table["train"].pop()["name"]
+    table[split] = [{"name": held_out, **WITHHELD[form]}]
+    rex["dataset.json"] = json.dumps(table).encode()
+    del rex[f"segmentations/{held_out}"]
+    fetch(again=True)
+    summary, refused = build(dataset, params)
+    assert refused == {}
+    assert (sum(summary.kept.values()), summary.annotated) == (11, 10)
+    fake.fault, fake.times = "503", -1
+    fetch(again=True)  # what is absent from a commit is not asked for twice
+    assert fake.requests == []
+
+
+def test_a_mask_of_the_training_part_that_the_hub_lacks_is_a_failure(
+    dataset: Dataset, fetch: Fetch, fake: FakeHub
+) -> None:
+    publish(dataset, fake)
+    del fake.others[REX]["segmentations/train_3_a_1.nii.gz"]
+    with pytest.raises(DataError, match="1 wanted files are not on the hub: segmentations/train_3"):
+        fetch(again=True)
 
 
 def test_every_documented_exclusion_has_a_reason_that_is_explained() -> None:

@@ -93,3 +93,22 @@ def test_a_folder_that_is_not_named_or_holds_no_ct_is_one_line(
     monkeypatch.delenv("UVLM_OWN_DATA")
     with pytest.raises(ConfigError, match="UVLM_OWN_DATA: is not set"):
         own.fetch()
+
+
+def test_a_report_with_headings_of_its_own_is_taken_apart(own: Own) -> None:
+    text = "INDICATION: Cough.\nFINDINGS: No nodule.\nIMPRESSION: Normal."
+    own.table(["id", "report"], [["p0", text], ["p1", "TECHNIQUE: CT.\nFINDINGS:\n"]])
+    good, bad = read_own_table(own.folder / "reports.csv", FolderConfig(**own.settings))
+    assert good[0].report.text == "Findings: No nodule. Impressions: Normal."
+    assert good[0].left_out == ("indication",)
+    assert (bad[0].reason, bad[0].fact) == (
+        "empty_report",
+        "row 2 (line 5): there is no report beside technique",
+    )
+
+
+def test_columns_of_findings_and_impression_may_repeat_their_headings(own: Own) -> None:
+    own.table(["id", "report", "end"], [["p0", "Findings: No nodule.", "Impression: Normal."]])
+    config = FolderConfig(**own.settings | {"impression_column": "end"})
+    good, _ = read_own_table(own.folder / "reports.csv", config)
+    assert good[0].report.text == "Findings: No nodule. Impressions: Normal."

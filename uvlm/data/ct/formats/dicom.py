@@ -1,15 +1,12 @@
-"""One CT series of a DICOM folder, ordered by position.
+"""One CT series, ordered by position.
 
-    files --read headers--> CT slices, by series --first by rank--> ordered along its normal
-          --check grid--> decoded
+    headers of one series --order--> slices along its normal --check grid--> decoded
 
-A folder may hold localizers, other series or reports; the result names what was read. Nothing is
-repaired within the series: duplicate, missing, shifted or differently shaped slices refuse it.
+Nothing is repaired: duplicate, missing, shifted or differently shaped slices refuse the series.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -17,72 +14,38 @@ from typing import Final
 import numpy as np
 
 from uvlm.arrays import Array
-from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, read_header, slice_header
+from uvlm.data.ct.formats.dicom_frames import check_parts, slice_headers
+from uvlm.data.ct.formats.dicom_header import CtFile, SliceHeader, read_header
 from uvlm.data.ct.formats.dicom_pixels import read_pixels
-from uvlm.data.ct.formats.stored import AGAIN, MIN_EDGE_VOXELS, StoredImage, volume_shape
+from uvlm.data.ct.formats.stored import AGAIN, StoredImage, volume_shape
 from uvlm.data.ct.grid_rules import check_grid, geometry_error
 from uvlm.data.ct.volume import Affine, ReadError
 
-_NOT_IMAGES: Final = (".txt", ".md", ".json", ".xml", ".csv", ".html", ".pdf", ".png", ".jpg")
 _TURNED: Final = 0.005  # between direction cosines of one series
 _UNEVEN: Final = 0.25  # of the distance between slices
 _TILT: Final = 0.01  # sine of the angle between the stack and the normal of its slices
 _ONE_PLACE_MM: Final = 0.01
 
 
-def read_series(folder: Path) -> StoredImage:
-    """Read the CT series with the most slices, original ones before derived ones."""
-    series, others = _series_of(folder)
-    chosen, why = _choose(series, others, folder)
-    slices = [slice_header(file) for file in chosen]
+def read_series(files: Sequence[CtFile], folder: Path) -> StoredImage:
+    """Read the slices of one series, ordered by position."""
+    check_parts(files, folder)
+    slices = [header for file in files for header in slice_headers(file)]
     _check_alike(slices, folder)
     slices = _ordered(slices, folder)
     affine = _affine(slices, folder)
     check_grid(affine, folder)
     values, slope, inter = _decode(slices, folder)
-    return StoredImage(values, affine, slope, inter, why)
+    return StoredImage(values, affine, slope, inter)
 
 
-def _series_of(folder: Path) -> tuple[list[list[CtFile]], Counter[str]]:
-    """Read every header: CT images by series, and how many files of each other kind there are."""
-    by_series: dict[str, list[CtFile]] = defaultdict(list)
-    others: Counter[str] = Counter()
-    for path in sorted(folder.rglob("[!.]*")):
-        if not path.is_file():
-            continue
-        kind = path.suffix.lower()
-        file = kind if kind in _NOT_IMAGES else read_header(path)
-        if isinstance(file, str):
-            others[file] += 1
-        else:
-            by_series[file.series].append(file)
-    return list(by_series.values()), others
-
-
-def _choose(
-    series: Sequence[list[CtFile]], others: Counter[str], folder: Path
-) -> tuple[list[CtFile], str]:
-    """Take the first series by `_rank`; say in words which it is and what was left out."""
-    left = [f"{count} {kind}" for kind, count in sorted(others.items())]
-    if not series:
-        fact = f"holds no CT slices ({', '.join(left) or 'no files'})"
-        remedy = "pass the folder of an axial CT series"
-        raise ReadError(folder, fact, remedy, reason="no_ct_series")
-    chosen, *rest = sorted(series, key=_rank)
-    left = [f"{len(files)} of series {files[0].number or files[0].series}" for files in rest] + left
-    first = chosen[0]
-    name = f"series {first.number}" if first.number else "a series without a number,"
-    why = f"{name} {first.description!r} ({first.series}), {len(chosen)} slices"
-    if rest:
-        why += ", the original one with most" if first.is_original else ", the largest"
-    return chosen, f"{why}; not read: {', '.join(left)}" if left else why
-
-
-def _rank(files: Sequence[CtFile]) -> tuple[bool, bool, int, float, str]:
-    """Order series: volumes before single images, originals before derived ones, large ones."""
-    first = files[0]
-    number = float(first.number) if first.number.lstrip("-").isdigit() else float("inf")
-    return len(files) < MIN_EDGE_VOXELS, not first.is_original, -len(files), number, first.series
+def read_file(path: Path) -> StoredImage:
+    """Read one file that holds a whole CT as its frames."""
+    file = read_header(path)
+    if isinstance(file, str) or file.num_frames is None:
+        fact, remedy = "is one DICOM file", "pass the folder of its whole series"
+        raise ReadError(path, fact, remedy, reason="single_slice")
+    return read_series([file], path)
 
 
 def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
@@ -98,11 +61,11 @@ def _check_alike(slices: Sequence[SliceHeader], folder: Path) -> None:
     for header in slices[1:]:
         if (header.rows, header.columns) != (first.rows, first.columns):
             shapes = f"{first.rows} x {first.columns} and {header.rows} x {header.columns}"
-            raise _mixed(folder, f"mixes slices of {shapes} ({header.path.name})")
+            raise _mixed(folder, f"mixes slices of {shapes} ({header.name})")
         if np.abs(np.subtract(header.orientation, first.orientation)).max() > _TURNED:
-            raise _mixed(folder, f"mixes slices of different directions ({header.path.name})")
+            raise _mixed(folder, f"mixes slices of different directions ({header.name})")
         if not np.allclose(header.pixel_spacing, first.pixel_spacing, rtol=1e-3):
-            raise _mixed(folder, f"mixes pixel spacings ({header.path.name})")
+            raise _mixed(folder, f"mixes pixel spacings ({header.name})")
 
 
 def _ordered(slices: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
@@ -116,7 +79,7 @@ def _ordered(slices: Sequence[SliceHeader], folder: Path) -> list[SliceHeader]:
     gaps = np.diff(heights)
     twice = np.flatnonzero(gaps < _ONE_PLACE_MM)
     if twice.size:
-        names = f"{ordered[twice[0]].path.name} and {ordered[twice[0] + 1].path.name}"
+        names = f"{ordered[twice[0]].name} and {ordered[twice[0] + 1].name}"
         fact = f"has {twice.size + 1} slices at places that are taken ({names})"
         remedy = "leave one copy, or one phase, in the folder"
         raise ReadError(folder, fact, remedy, reason="duplicate_slices")
@@ -133,12 +96,13 @@ def _check_gaps(ordered: Sequence[SliceHeader], heights: Array, folder: Path) ->
     drift = np.abs(heights - np.linspace(heights[0], heights[-1], len(heights)))
     if wide.size or drift.max() > _UNEVEN * step:
         at = wide[0] if wide.size else int(drift.argmax()) - 1
-        name = ordered[at].path.name
+        name = ordered[at].name
         fact = f"has slices {step:g} mm apart, but {gaps[at]:g} mm after {name}"
         raise ReadError(folder, fact, f"{again} or uneven", reason="missing_slices")
-    # With every second slice gone the gaps are even, but wider than the header says.
-    stated = abs(ordered[0].slice_spacing or 0.0)
-    if stated and abs(stated - step) > _UNEVEN * stated:
+    # With every second slice gone the gaps are even, but wider than the header says. A header that
+    # says more, as of overlapping slices, or that is negative, says nothing of missing ones.
+    stated = ordered[0].slice_spacing or 0.0
+    if stated > 0 and step - stated > _UNEVEN * stated:
         fact = f"states {stated:g} mm between slices, but they lie {step:g} mm apart"
         raise ReadError(folder, fact, again, reason="missing_slices")
 
@@ -167,13 +131,13 @@ def _decode(slices: Sequence[SliceHeader], folder: Path) -> tuple[Array, float, 
     alike = len({(header.slope, header.inter) for header in slices}) == 1
     stack = np.empty((len(slices), first.rows, first.columns), np.uint16 if alike else np.float32)
     dtypes = set()
-    for plane, header in zip(stack, slices, strict=True):
-        pixels = read_pixels(header)
+    for index, pixels in read_pixels(slices):
+        plane, header = stack[index], slices[index]
         if header.slope == 0:
             raise ReadError(header.path, "scales its values by 0", AGAIN, reason="scaling")
         dtypes.add(pixels.dtype)
         if len(dtypes) > 1:
-            raise _mixed(folder, f"mixes signed and unsigned pixels ({header.path.name})")
+            raise _mixed(folder, f"mixes signed and unsigned pixels ({header.name})")
         # One slope cannot scale slices that differ, so those are scaled here.
         plane[...] = pixels.view(np.uint16) if alike else pixels * header.slope + header.inter
     return (stack.view(*dtypes), first.slope, first.inter) if alike else (stack, 1.0, 0.0)

@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from pydicom import dcmread, uid
-from pydicom.dataset import FileDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.errors import InvalidDicomError
 
 from uvlm.data.ct.formats.stored import AGAIN, refuse_voxel_type
+from uvlm.data.ct.formats.verified import starts_bare_dicom
 from uvlm.data.ct.grid_rules import MAX_MM
 from uvlm.data.ct.volume import ReadError
 
 Numbers = tuple[float, ...]
-_ENHANCED_CT: Final = (uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
+_MULTI_FRAME: Final = (uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 _HU_TYPES: Final = ("", "HU", "US")
 
 
@@ -35,6 +36,12 @@ class CtFile:
     number: str  # SeriesNumber
     description: str
     is_original: bool
+    num_frames: int | None = None  # None in a file of one slice
+
+    @property
+    def num_slices(self) -> int:
+        """How many slices the file holds."""
+        return 1 if self.num_frames is None else self.num_frames
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,7 @@ class SliceHeader:
     """What one slice of the chosen series says about itself."""
 
     path: Path
+    frame_index: int | None  # in a multi-frame file
     patient: str
     frame: str  # FrameOfReferenceUID
     rows: int
@@ -53,6 +61,12 @@ class SliceHeader:
     slope: float
     inter: float
 
+    @property
+    def name(self) -> str:
+        """Name the slice to people."""
+        name, index = self.path.name, self.frame_index
+        return name if index is None else f"frame {index + 1} of {name}"
+
 
 def read_header(path: Path) -> CtFile | str:
     """Read the header of one file.
@@ -61,18 +75,18 @@ def read_header(path: Path) -> CtFile | str:
         A CT image, or what else the file is.
     """
     with parsing(path):
-        dataset = dcmread(path, stop_before_pixels=True)
+        dataset = read_dataset(path, stop_before_pixels=True)
         if path.name.upper() == "DICOMDIR":
             return "DICOMDIR"
         # De-identification may blank the class in the dataset, but not in the file's own header.
         meta = dataset.file_meta
         kind = uid.UID(dataset.get("SOPClassUID") or meta.get("MediaStorageSOPClassUID", ""))
         modality = str(dataset.get("Modality") or "")
-        is_ct = kind == uid.CTImageStorage
-        if kind in _ENHANCED_CT or (is_ct and int(dataset.get("NumberOfFrames") or 1) > 1):
-            return "Enhanced CT, which has to be split into slices"
-        if not is_ct or modality != "CT":
+        num_frames, is_multi_frame = int(dataset.get("NumberOfFrames") or 1), kind in _MULTI_FRAME
+        if not (kind == uid.CTImageStorage or is_multi_frame) or modality != "CT":
             return f"{kind.name} ({modality})"
+        if num_frames < 1 or (num_frames > 1 and not is_multi_frame):
+            return f"CT image of {num_frames} frames whose places are not stated"
         words = dataset.get("ImageType") or ()
         image_type = [str(word).upper() for word in ([words] if isinstance(words, str) else words)]
         if "LOCALIZER" in image_type:
@@ -80,17 +94,33 @@ def read_header(path: Path) -> CtFile | str:
         series = str(dataset.get("SeriesInstanceUID") or f"no UID, in {path.parent.name}")
         number = str(dataset.get("SeriesNumber") or "")
         description = str(dataset.get("SeriesDescription") or "")
-        return CtFile(path, dataset, series, number, description, "ORIGINAL" in image_type)
+        is_original = "ORIGINAL" in image_type
+        frames = num_frames if is_multi_frame else None
+        return CtFile(path, dataset, series, number, description, is_original, frames)
 
 
-def slice_header(file: CtFile) -> SliceHeader:
+def read_dataset(path: Path, *, stop_before_pixels: bool = False) -> FileDataset:
+    """Parse a file; without preamble too, if all that a DICOM image begins with is there."""
+    with path.open("rb") as file:
+        is_bare = starts_bare_dicom(file.read(8))
+    dataset = dcmread(path, stop_before_pixels=stop_before_pixels, force=is_bare)
+    if is_bare and not ("SOPClassUID" in dataset and "SOPInstanceUID" in dataset):
+        raise InvalidDicomError
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        is_implicit, _ = dataset.original_encoding
+        bare = uid.ImplicitVRLittleEndian if is_implicit else uid.ExplicitVRLittleEndian
+        dataset.file_meta.TransferSyntaxUID = bare
+    return dataset
+
+
+def slice_header(path: Path, dataset: Dataset, frame_index: int | None) -> SliceHeader:
     """Read and check what every slice must have."""
-    path, dataset = file.path, file.dataset
     with parsing(path):
         _check_pixels(path, dataset)
         has_gap = dataset.get("SpacingBetweenSlices") not in (None, "")
         return SliceHeader(
             path=path,
+            frame_index=frame_index,
             patient=str(dataset.get("PatientID") or ""),
             frame=str(dataset.get("FrameOfReferenceUID") or ""),
             rows=int(_needed(path, dataset, "Rows")),
@@ -125,7 +155,7 @@ def parsing(path: Path) -> Iterator[None]:
         raise ReadError(path, fact[:300], AGAIN, reason="dicom_header") from None
 
 
-def _check_pixels(path: Path, dataset: FileDataset) -> None:
+def _check_pixels(path: Path, dataset: Dataset) -> None:
     """Check for one signed or unsigned 16-bit number a voxel that scales to HU."""
     samples = int(dataset.get("SamplesPerPixel") or 1)
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2")
@@ -141,7 +171,7 @@ def _check_pixels(path: Path, dataset: FileDataset) -> None:
         raise ReadError(path, fact, "pass the series in HU", reason="not_hounsfield")
 
 
-def _needed(path: Path, dataset: FileDataset, name: str) -> Any:
+def _needed(path: Path, dataset: Dataset, name: str) -> Any:
     value = dataset.get(name)
     if value is None or value == "":
         fact = f"has no {name} in its DICOM header"
@@ -150,7 +180,7 @@ def _needed(path: Path, dataset: FileDataset, name: str) -> Any:
     return value
 
 
-def _numbers(path: Path, dataset: FileDataset, name: str, count: int) -> Numbers:
+def _numbers(path: Path, dataset: Dataset, name: str, count: int) -> Numbers:
     value = _needed(path, dataset, name)
     numbers = tuple(map(float, value if count > 1 else [value]))
     if len(numbers) != count or not all(abs(n) <= MAX_MM for n in numbers):
@@ -159,5 +189,5 @@ def _numbers(path: Path, dataset: FileDataset, name: str, count: int) -> Numbers
     return numbers
 
 
-def _number(path: Path, dataset: FileDataset, name: str) -> float:
+def _number(path: Path, dataset: Dataset, name: str) -> float:
     return _numbers(path, dataset, name, 1)[0]

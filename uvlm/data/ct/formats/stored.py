@@ -27,7 +27,6 @@ class StoredImage:
     affine: Affine
     slope: float = 1.0
     inter: float = 0.0
-    series: str = ""  # which part of a folder was read
 
 
 @dataclass(frozen=True)

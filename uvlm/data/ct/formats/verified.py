@@ -8,6 +8,7 @@ ever opened.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,9 @@ _FOREIGN: Final = (
     (b"<", "is a web page or XML, not an image", "download it again"),
     (b"PK", "is a zip archive", "unpack it"),
 )
+# Group 2 or 8 in little endian, a low element of it, then its VR or the length of a short value.
+_BARE_DICOM: Final = re.compile(rb"[\x02\x08]\0[\0-\x20]\0(?:[A-Z]{2}|.\0\0\0)", re.DOTALL)
+DICOM_START: Final = 132  # a preamble and `DICM`
 Kind = Literal["gzip", "zlib"]
 
 
@@ -49,6 +53,16 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except OSError as error:
         fact = f"cannot be read ({error.strerror})"
         raise ReadError(path, fact, "check its permissions", reason="unreadable") from None
+
+
+def starts_dicom(start: bytes) -> bool:
+    """Whether a file that begins so is DICOM, with its preamble or without."""
+    return start[DICOM_START - 4 : DICOM_START] == b"DICM" or starts_bare_dicom(start)
+
+
+def starts_bare_dicom(start: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM dataset without the preamble of a file."""
+    return bool(_BARE_DICOM.match(start))
 
 
 def peek(file: BinaryIO, size: int, path: Path) -> tuple[bytes, bool]:

@@ -18,7 +18,7 @@ from uvlm.data.sets.abdomen_atlas.tables import AtlasRow, read_atlas, read_ids
 from uvlm.data.sets.dataset import Files, Masks, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, read_selection
 from uvlm.store import Refusal, Row
-from uvlm.text.report import Report
+from uvlm.text.sections import split_sections
 
 
 def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:
@@ -74,13 +74,13 @@ def _problem(
         return "no_split", f"is in {both} of the official split"
     if case_id not in volumes:
         return "missing_file", "has a report but no CT"
-    if Report(rows[0].report, "").is_empty:
+    if split_sections(rows[0].report).report.is_empty:
         return "empty_report", f"{rows[0].place}: there is no report"
     return None
 
 
 def _case(row: AtlasRow, split: Split, volume: Row) -> Case:
-    report = Report(row.report, "")
+    report = split_sections(row.report).report
     return Case(
         case_id=row.case_id,
         scan_id=row.case_id,

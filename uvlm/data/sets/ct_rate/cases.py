@@ -6,7 +6,6 @@ phantom_masks/{airway,vessel}/train_1_a_1.nii.gz.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,8 +17,8 @@ from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
 from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, NO_CHEST, Selection, read_selection
 from uvlm.store import Refusal, Row
-from uvlm.tables import BadRow, read_text
-from uvlm.text.report import Report
+from uvlm.tables import BadRow
+from uvlm.text.sections import report_of_columns
 
 
 @dataclass
@@ -60,8 +59,8 @@ class CtRateLayout(DataSet):
         """Map each volume of ReXGroundingCT to its part."""
         if layout.GROUNDING not in files:
             return {}
-        parts = json.loads(read_text(table_path(files, layout.GROUNDING)))
-        return {id_of(entry["name"]): part for part in parts for entry in parts[part]}
+        entries = read_grounding(table_path(files, layout.GROUNDING))
+        return {entry.case_id: entry.split for entry in entries}
 
 
 def masks_of(case: Case, kind: str) -> dict[int, str]:
@@ -97,7 +96,7 @@ def _join(case_id: str, volume: Row | None, known: _Tables, files: Files) -> Cas
         return rows
     if volume is None:
         return _refuse(case_id, "missing_file", "has a report but no volume")
-    report = Report(rows[0].findings, rows[0].impression)
+    report = report_of_columns(rows[0].findings, rows[0].impression)
     if report.is_empty:
         return _refuse(case_id, "empty_report", "has neither findings nor impression")
     findings_mask = files.get(name.findings_mask)

@@ -16,11 +16,17 @@ from uvlm.config import CtRateConfig
 from uvlm.data.sets.ct_rate import layout
 from uvlm.data.sets.ct_rate.cases import MASKS, CtRateLayout
 from uvlm.data.sets.ct_rate.layout import PARTS, Part, VolumeId, parse_id
-from uvlm.data.sets.ct_rate.rexgrounding import read_grounding
-from uvlm.data.sets.ct_rate.tables import read_no_chest, read_reports
+from uvlm.data.sets.ct_rate.rexgrounding import TRAIN, GroundedVolume, read_grounding
+from uvlm.data.sets.ct_rate.tables import (
+    read_labels,
+    read_metadata,
+    read_no_chest,
+    read_reports,
+)
 from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.selection import NO_CHEST, Selection, choose, documented, excluded_by_user
+from uvlm.errors import DataError
 from uvlm.seeding import unit_interval
 from uvlm.store import CaseProgress, Row
 
@@ -44,23 +50,22 @@ class CtRate(CtRateLayout):
         tables = [path for part in PARTS for path in part[1:]]
         rows = _rows(chest, tables, "CT-RATE tables", progress)
         wanted, selection = self._select(chest)
+        _judge(chest, wanted)
+        lesions = self._lesion_tables(progress) if self.config.findings_masks else None
         rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress)
         if self.config.anatomy_masks:
             masks = [volume.anatomy_mask for volume in wanted]
             rows += _rows(chest, masks, "CT-RATE anatomy masks", progress)
-        if self.config.findings_masks:
-            rows += self._lesions(wanted, progress)
+        if lesions:
+            rows += lesions.rows + lesions.masks(wanted, progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
 
-    def _lesions(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
-        """Fetch ReXGroundingCT's table and the masks of the wanted volumes."""
+    def _lesion_tables(self, progress: CaseProgress | None) -> _Lesions:
+        """Fetch and read ReXGroundingCT's table."""
         revision = self.config.rexgrounding_revision
-        lesions = Snapshot.of(self.hub, layout.REX_REPO, revision, layout.REX)
-        table = _rows(lesions, [layout.GROUNDING], "ReXGroundingCT table", progress)
-        entries = read_grounding(_path(lesions, layout.GROUNDING))
-        drawn = {entry.case_id for entry in entries if entry.categories}
-        masks = [volume.findings_mask for volume in wanted if volume.case_id in drawn]
-        return table + _rows(lesions, masks, "ReXGroundingCT masks", progress)
+        snapshot = Snapshot.of(self.hub, layout.REX_REPO, revision, layout.REX)
+        rows = _rows(snapshot, [layout.GROUNDING], "ReXGroundingCT table", progress)
+        return _Lesions(snapshot, rows, read_grounding(_path(snapshot, layout.GROUNDING)))
 
     def _select(self, chest: Snapshot) -> tuple[list[VolumeId], Selection]:
         """Choose volumes from the tables, by patient."""
@@ -88,12 +93,46 @@ class CtRate(CtRateLayout):
         return chosen
 
 
+@dataclass(frozen=True)
+class _Lesions:
+    """ReXGroundingCT: the commit, its table as fetched, and what the table says."""
+
+    snapshot: Snapshot
+    rows: list[Row]
+    entries: list[GroundedVolume]
+
+    def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
+        """Fetch the masks of the wanted volumes; those of a held-out part may be withheld."""
+        drawn = {entry.case_id: entry.split for entry in self.entries if entry.categories}
+        by_case = {v.case_id: _inside(self.snapshot, v.findings_mask) for v in wanted}
+        masks = {path: drawn[case] for case, path in by_case.items() if case in drawn}
+        held_out = [path for path, split in masks.items() if split != TRAIN]
+        there = self.snapshot.those_there(held_out, progress)
+        needed = [path for path, split in masks.items() if split == TRAIN]
+        return self.snapshot.rows([*needed, *there], "ReXGroundingCT masks", progress)
+
+
+def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> None:
+    """Read the tables that choose no volume: a broken one must not wait for the last of them."""
+    labelled: set[str] = set()
+    for part in PARTS:
+        read_metadata(_path(chest, part.metadata))
+        labelled.update(row.case_id for row in read_labels(_path(chest, part.labels))[0])
+    if wanted and labelled.isdisjoint(volume.case_id for volume in wanted):
+        fact = f"none of the {len(wanted)} wanted volumes has a row with all labels"
+        raise DataError(_path(chest, PARTS[0].labels), fact, "get the tables of labels again")
+
+
 def _rows(
     snapshot: Snapshot, paths: Sequence[str], description: str, progress: CaseProgress | None
 ) -> list[Row]:
-    """Fetch paths of the data set; their first folder is not part of the repository."""
-    inside = [path.removeprefix(f"{snapshot.folder.name}/") for path in paths]
-    return snapshot.rows(inside, description, progress)
+    """Fetch paths of the data set."""
+    return snapshot.rows([_inside(snapshot, p) for p in paths], description, progress)
+
+
+def _inside(snapshot: Snapshot, path: str) -> str:
+    """Strip the first folder of a path, which is not part of the repository."""
+    return path.removeprefix(f"{snapshot.folder.name}/")
 
 
 def _volumes(chest: Snapshot, part: Part) -> list[VolumeId]:

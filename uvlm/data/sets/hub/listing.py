@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -72,6 +72,35 @@ def describe(
         DataError: paths are not in the repository; all are counted, the first few named.
     """
     wanted = sorted(set(paths))
+    known = _look_up(hub, repo, wanted, record, progress)
+    if missing := [path for path in wanted if path not in known]:
+        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        fact = f"{len(missing)} wanted files are not on the hub: {named}"
+        remedy = "list them in download.*.exclude to go on without them"
+        raise DataError(f"{repo.name}@{repo.commit[:12]}", fact, remedy)
+    return {path: known[path] for path in wanted}
+
+
+def those_there(
+    hub: Hub, repo: Repo, paths: Iterable[str], record: Path, progress: CaseProgress | None = None
+) -> list[str]:
+    """Leave out the paths that a commit does not have.
+
+    Their absence is remembered beside the record, so that a second run asks nothing here either.
+    """
+    absences = record.with_name(".absent.json")
+    absent = _read_json(absences)
+    asked = sorted(set(paths) - absent.keys())
+    known = _look_up(hub, repo, asked, record, progress)
+    if missing := [path for path in asked if path not in known]:
+        write_json_atomic(absences, dict(sorted((absent | dict.fromkeys(missing, True)).items())))
+    return [path for path in asked if path in known]
+
+
+def _look_up(
+    hub: Hub, repo: Repo, wanted: Sequence[str], record: Path, progress: CaseProgress | None
+) -> dict[str, HubFile]:
+    """Ask for what the record does not say, and record the answers."""
     known = {path: HubFile(**values) for path, values in _read_json(record).items()}
     unknown = [path for path in wanted if path not in known]
     try:
@@ -84,12 +113,7 @@ def describe(
     finally:  # keep what has been answered when a later request fails
         if unknown:
             _write(record, known)
-    if missing := [path for path in wanted if path not in known]:
-        named = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
-        fact = f"{len(missing)} wanted files are not on the hub: {named}"
-        remedy = "list them in download.*.exclude to go on without them"
-        raise DataError(f"{repo.name}@{repo.commit[:12]}", fact, remedy)
-    return {path: known[path] for path in wanted}
+    return known
 
 
 def forget(record: Path, paths: Iterable[str]) -> None:

@@ -9,7 +9,7 @@ from typing import Self
 
 from uvlm.data.sets.hub.client import Hub, Repo
 from uvlm.data.sets.hub.fetch import Wanted, fetch_all
-from uvlm.data.sets.hub.listing import HubFile, describe, forget, pin
+from uvlm.data.sets.hub.listing import HubFile, describe, forget, pin, those_there
 from uvlm.errors import DataError
 from uvlm.files import file_sha256, key_of, store_root
 from uvlm.store import CaseProgress, Row
@@ -58,6 +58,10 @@ class Snapshot:
         """Download files; returns their manifest rows."""
         files = self.fetch(paths, description, progress)
         return [self.row(path, file.sha256) for path, file in files.items()]
+
+    def those_there(self, paths: Iterable[str], progress: CaseProgress | None = None) -> list[str]:
+        """Leave out the paths that this commit does not have."""
+        return those_there(self.hub, self.repo, paths, self._record, progress)
 
     def row(self, path: str, sha256: str | None = None) -> Row:
         """Make the manifest row of a file of this commit."""

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from uvlm import store
 from uvlm.config import FolderConfig
 from uvlm.data.cases import Case
+from uvlm.data.ct.find import without_suffix
 from uvlm.data.sets.ct_rate.tables import labels_text
 from uvlm.data.sets.dataset import DataSet, Files, Label, local_row, table_path
 from uvlm.data.sets.own.cases import read_cases
-from uvlm.data.sets.own.fetch import SOURCE, copy_ct, find_all, own_folder
-from uvlm.data.sets.own.layout import FAULTS, LABELS, TABLE, ct_of, without_suffix
+from uvlm.data.sets.own.fetch import SOURCE, copy_ct, own_folder
+from uvlm.data.sets.own.find import OwnCt, OwnFolder, find_own
+from uvlm.data.sets.own.layout import FAULTS, LABELS, READ, TABLE, ct_of
 from uvlm.data.sets.own.table import OwnRow, read_own_table
 from uvlm.errors import DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
 from uvlm.store import CaseProgress, Refusal, Row
-from uvlm.tables import read_table
+from uvlm.tables import BadRow, read_table
+from uvlm.text.known_words import OtherLanguageError, count_known
 
 _NAME: Final = "VolumeName"  # as in CT-RATE's tables of labels
 
@@ -41,16 +45,21 @@ class OwnData(DataSet):
         folder = own_folder()
         table = folder / self.config.table
         good, _ = read_own_table(table, self.config)
-        cts, faults = find_all(folder, good)
+        below = OwnFolder.of(folder)
+        candidates = below.candidates(good, by_path=self.config.file_column is not None)
+        found = store.map_cases(find_own, candidates, description="finding CTs", progress=progress)
+        cts = [ct for ct in found if isinstance(ct, OwnCt)]
+        faults = [fault for fault in found if isinstance(fault, BadRow)]
         if not cts:
             fact = f"none of the {len(good)} CTs that {self.config.table} names is there"
             raise DataError(folder, fact, "name the files after their ids, or set file_column")
         # A table has all columns of flags or none, so one row tells; unknown flags never become 0.
-        labels = b"" if good[0].flags is not None else _label(good, label)
+        labels = b"" if good[0].flags is not None else _label(table, good, label)
         copy = partial(copy_ct, raw=store_root() / "raw" / "own")
         copies = store.map_cases(copy, cts, description="own CTs", progress=progress)
         rows = [*chain.from_iterable(copies), _small(TABLE, table.read_bytes(), SOURCE)]
         rows.append(_small(FAULTS, json.dumps([asdict(f) for f in faults]).encode(), SOURCE))
+        rows.append(_small(READ, _told(cts, below.unnamed(candidates)), SOURCE))
         if labels:
             rows.append(_small(LABELS, labels, "labeller"))
         store.write_manifest(manifest, rows)
@@ -58,6 +67,12 @@ class OwnData(DataSet):
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join the table with CTs and labels."""
         return read_cases(files, self.config, self.seed)
+
+    def remarks(self, files: Files) -> list[str]:
+        """Say what was left out of folder and reports, and how many words are known."""
+        told = json.loads(table_path(files, READ).read_text(encoding="utf-8"))
+        rows, _ = read_own_table(table_path(files, TABLE), self.config)
+        return [*_remarks_on_cts(told, self.config.table), *_remarks_on_reports(rows)]
 
     def rows_by_table(self, files: Files) -> dict[str, list[str]]:
         """List the id of every row of the user's table and of the labels, and every CT."""
@@ -71,11 +86,46 @@ class OwnData(DataSet):
         }
 
 
-def _label(rows: Sequence[OwnRow], label: Label) -> bytes:
+def _remarks_on_cts(told: Mapping[str, Any], table: str) -> list[str]:
+    """Count the CTs that no row names, and those that lie beside other series."""
+    beside = sum(any(part["slices"] for part in ct["left_out"]) for ct in told["cts"].values())
+    counted = {
+        f"CTs that no row of {table} names": told["unnamed"],
+        "CTs beside other series, which are not read (`uvlm check-ct` says why)": beside,
+    }
+    return [f"{what}: {count}" for what, count in counted.items() if count]
+
+
+def _remarks_on_reports(rows: Sequence[OwnRow]) -> list[str]:
+    """Say which sections are not part of the reports, and how English they look."""
+    counts = Counter(name for row in rows for name in row.left_out)
+    known = count_known(row.report.text for row in rows)
+    named = ", ".join(f"{name} ({count})" for name, count in counts.most_common())
+    share = f"{100 * known.share:.0f} % of the words of {len(rows)} reports are known English"
+    return [*([f"sections left out of the reports: {named}"] if named else []), share]
+
+
+def _label(table: Path, rows: Sequence[OwnRow], label: Label) -> bytes:
     """Label the reports; returns a table in CT-RATE's form."""
-    flags = label([row.report.text for row in rows])
+    try:
+        flags = label([row.report.text for row in rows])
+    except OtherLanguageError as error:
+        remedy = " (evaluate.labeller); or add the 18 columns of labels"
+        raise error.at(table, [row.place for row in rows], remedy) from None
     named = ((row.case_id, map(int, f)) for row, f in zip(rows, flags, strict=True))
     return labels_text(named).encode()
+
+
+def _told(cts: Sequence[OwnCt], unnamed: int) -> bytes:
+    """Record what was read and left out, without names and without ids that differ by machine."""
+    record = {}
+    for ct in cts:
+        told = ct.origin.to_json()
+        for part in (told, *told["left_out"]):
+            del part["id"]
+        # Voxels are only read later.
+        record[ct.case_id] = {key: told[key] for key in told if key not in ("slices", "spacing_mm")}
+    return json.dumps({"unnamed": unnamed, "cts": record}, sort_keys=True).encode()
 
 
 def _small(case: str, content: bytes, source: str) -> Row:

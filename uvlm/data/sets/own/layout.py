@@ -3,6 +3,7 @@
 own/table.csv        the user's table, byte for byte
 own/labels.csv       flags from a labeller, in CT-RATE's form, if the table has none
 own/faults.json      rows whose CT was not found, or found more than once
+own/read.json        what was read for each CT and left out beside it, naming nobody
 own/cts/p01.nii.gz   a copy of each CT; a DICOM series is a folder: own/cts/p02/00001.dcm
 """
 
@@ -10,18 +11,13 @@ from __future__ import annotations
 
 from typing import Final
 
+from uvlm.data.ct.find import without_suffix
+
 TABLE: Final = "own/table.csv"
 LABELS: Final = "own/labels.csv"
 FAULTS: Final = "own/faults.json"
+READ: Final = "own/read.json"
 CTS: Final = "own/cts/"
-# What the reader accepts; a folder of DICOM files has no suffix.
-SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
-
-
-def without_suffix(name: str) -> str:
-    """Strip the suffix of an image file."""
-    suffix = next((s for s in SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
 
 
 def ct_of(path: str) -> str:

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.config import FolderConfig
-from uvlm.data.sets.own.layout import without_suffix
+from uvlm.data.ct.find import without_suffix
 from uvlm.tables import BadRow, TableRow, check_flags, flags_of, read_table, refuse
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
+from uvlm.text.sections import has_only_headings, split_sections
 
 _SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _SPLITS: Final = ("train", "test")
@@ -28,7 +29,18 @@ _SPLITS: Final = ("train", "test")
 
 @dataclass(frozen=True)
 class OwnRow:
-    """One CT of the user; `file` is as written in the table, `flags` is None without labels."""
+    """One CT of the user.
+
+    Args:
+        case_id: its id, without a suffix.
+        place: the row, in words.
+        file: as written in the table.
+        patient_id: whose CT it is.
+        split: train, test, or None if the table does not say.
+        report: its findings and impression.
+        flags: None without labels.
+        left_out: sections of the text that are not part of the report.
+    """
 
     case_id: str
     place: str
@@ -37,6 +49,7 @@ class OwnRow:
     split: str | None
     report: Report
     flags: tuple[int, ...] | None
+    left_out: tuple[str, ...] = ()
 
 
 def read_own_table(path: Path, config: FolderConfig) -> tuple[list[OwnRow], list[BadRow]]:
@@ -71,9 +84,11 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
         fact = f"{row.place}: the id {written!r} may only have letters, digits, dots, - and _"
         return BadRow(case_id or row.place, "bad_id", fact)
     impression = row.values[config.impression_column] if config.impression_column else ""
-    report = Report(row.values[config.findings_column], impression)
-    if report.is_empty:
-        return BadRow(case_id, "empty_report", f"{row.place}: there is no report")
+    findings = row.values[config.findings_column]
+    sectioned = split_sections(findings, impression)
+    if sectioned.report.is_empty or has_only_headings(f"{findings}\n{impression}"):
+        beside = f" beside {', '.join(sectioned.left_out)}" if sectioned.left_out else ""
+        return BadRow(case_id, "empty_report", f"{row.place}: there is no report{beside}")
     split = row.values[config.split_column].strip().lower() if config.split_column else None
     if split is not None and split not in _SPLITS:
         fact = f"{row.place}: {config.split_column} is {split!r}, not train or test"
@@ -85,7 +100,9 @@ def _parse(row: TableRow, config: FolderConfig, labels: tuple[str, ...]) -> OwnR
     if isinstance(flags, str):
         return BadRow(case_id, "bad_label", flags)
     file = row.values[config.file_column].strip() if config.file_column else written
-    return OwnRow(case_id, row.place, file, patient, split, report, flags)
+    return OwnRow(
+        case_id, row.place, file, patient, split, sectioned.report, flags, sectioned.left_out
+    )
 
 
 def _label_columns(path: Path, rows: Sequence[TableRow]) -> tuple[str, ...]:
