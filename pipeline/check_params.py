@@ -21,7 +21,8 @@ from uvlm.text.abnormalities import abnormality_names
 
 def check_params(params: Params, root: Path) -> None:
     """Raise the ConfigError that a later stage of these parameters would end with."""
-    check_profile(root, params.profile)
+    if (root / "conf").is_dir():  # params.yaml alone is enough for the stages
+        check_profile(root, params.profile)
     choose_set(params)
     check_labeller(params.evaluate.labeller, abnormality_names(params))
     classes = scheme(params.label_maps.dataset, LabelMaps.of(params).config.scheme)

@@ -12,13 +12,15 @@ from pipeline.dvc_yaml import params_by_script
 from pipeline.paths import code
 from pipeline.reach import Checkout
 from pipeline.stage import Stage, run_stage
+from uvlm import environment
 from uvlm.files import write_json_atomic
 
 
 def describe(stage: Stage) -> None:
     """Check the parameters; write down what every other script reaches, with digests."""
     root = Path.cwd()
-    check_params(stage.params, root)
+    # A profile that is not in git is only in the project, not in DVC's temporary copy of it.
+    check_params(stage.params, environment.project_root())
     checkout = Checkout(root)
     for script, keys in params_by_script(root).items():
         write_json_atomic(code(script), checkout.describe(script, keys))
