@@ -164,7 +164,7 @@ def test_voxels_that_are_not_finite_are_counted(tmp_path: Path, volume: Volume) 
         ("a.nii.gz", b"<!DOCTYPE html><html>429 Too Many Requests", "not_an_image"),
         ("a.nii.gz", b"PK\x03\x04 and more", "not_an_image"),
         ("a.nii", b"hello", "not_nifti"),
-        ("a.nii.gz", gzip.compress(b"hello"), "not_nifti"),
+        ("a.nii.gz", gzip.compress(b"hello", mtime=0), "not_nifti"),
         ("a.nrrd", b"NRRD0004", "truncated_header"),
         ("a.nrrd", b"hello\n", "not_nrrd"),
         ("a.mha", b"hello\n", "not_metaimage"),
