@@ -1,7 +1,7 @@
 """A check set of reports that are not CT-RATE's, and what holds of the set itself.
 
 other_styles/README.md says how it was written, labelled and split. Half A may be looked at while
-patterns are written; half B is read by no one and scored once.
+patterns are written; half B was read by no one and scored once, with the final rules.
 """
 
 from __future__ import annotations
@@ -136,9 +136,10 @@ def test_no_sentence_of_four_words_is_one_of_ct_rate(
     assert [s for e in everything for s in sentences_of(e["text"]) if s in known] == []
 
 
-def test_the_rules_follow_the_conventions_on_the_half_that_may_be_looked_at() -> None:
-    entries = read_half("a")
+@pytest.mark.parametrize(("half", "at_least"), [("a", 0.985), ("b", 0.95)])
+def test_the_rules_follow_the_conventions(half: str, at_least: float) -> None:
+    entries = read_half(half)
     truth = flags_of(entries)
     labels = get_labeller("rules").label([entry["text"] for entry in entries])
     f1 = 2 * (labels & truth).sum(axis=0) / (labels.sum(axis=0) + truth.sum(axis=0))
-    assert f1.mean() >= 0.985
+    assert f1.mean() >= at_least
