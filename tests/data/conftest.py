@@ -170,7 +170,15 @@ def params(root: Path) -> Params:
     phantom = load_params(root / "params.yaml")
     preprocess = phantom.preprocess.model_copy(update={"grid": (8, 10, 12)})
     index = phantom.index.model_copy(update={"max_quarantined_share": 1.0, "val_fraction": 0.25})
-    return phantom.model_copy(update={"preprocess": preprocess, "index": index})
+    encoder = phantom.encoder.model_copy(update={"strides": (1, 2, 2, 1, 1, 1)})
+    train_seg = phantom.train_seg.model_copy(update={"patch": (8, 8, 8)})
+    sections = {
+        "preprocess": preprocess,
+        "index": index,
+        "encoder": encoder,
+        "train_seg": train_seg,
+    }
+    return phantom.model_copy(update=sections)
 
 
 class Stages:

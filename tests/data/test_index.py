@@ -122,7 +122,7 @@ def test_an_unknown_category_or_a_missing_table_breaks_the_data_set(
     with pytest.raises(DataError, match="unknown categories 3a"):
         index.build(params, dataset.manifest, out, dataset.root / "q.jsonl")
     path.write_text("{}")
-    with pytest.raises(DataError, match="not a ReXGroundingCT table"):
+    with pytest.raises(DataError, match="no split train"):
         index.build(params, dataset.manifest, out, dataset.root / "q.jsonl")
     dataset.raw("ct_rate/dataset/radiology_text_reports/train_reports.csv").unlink()
     with pytest.raises(DataError, match="dvc repro -f -s download"):

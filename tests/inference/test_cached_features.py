@@ -38,6 +38,7 @@ def params(tiny_document: dict[Any, Any]) -> Params:
         "strides": [1, 2, 2, 2, 2, 2],
         "blocks": [1] * 6,
     }
+    tiny_document["train_seg"] |= {"patch": GRID}
     tiny_document["decoder"] |= {"layers": 8, "width": 64, "heads": 8, "ffn": 256, "dropout": 0.0}
     return parse_params(tiny_document, "tests")
 

@@ -189,7 +189,7 @@ def test_another_users_files_are_refused_and_a_shared_folder_is_all_that_must_be
         (model / name).chmod(0o600)
     locked, shared = tmp_path / "locked", tmp_path / "locked" / "shared"
     shared.mkdir(parents=True)
-    for folder in (*list(tmp_path.parents)[:2], tmp_path, ct.parent, locked):
+    for folder in (*list(tmp_path.parents)[:3], tmp_path, ct.parent, locked):
         folder.chmod(0o755)
     shared.chmod(0o777)
     run = subprocess.run(

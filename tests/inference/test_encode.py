@@ -32,6 +32,7 @@ def params(tiny_document: dict[Any, Any]) -> Params:
     tiny_document["preprocess"] |= {"grid": GRID}
     tiny_document["encoder"] |= {"channels": [2, 3, 4, 5, 6, 8], "strides": [1, 2, 2, 1, 2, 1]}
     tiny_document["classifier"] |= {"heads": 2}
+    tiny_document["train_seg"] |= {"patch": GRID}
     tiny_document["injection"] |= {"reference_stage": 4, "pooling": "average"}
     tiny_document["encode"] |= {"dtype": "float32"}
     return parse_params(tiny_document, "tests")

@@ -36,7 +36,7 @@ def project(tmp_path: Path, tiny_document: dict[Any, Any], monkeypatch: pytest.M
         shutil.copytree(ROOT / package, tmp_path / package, ignore=ignore)
     (tmp_path / "params.yaml").write_text(json.dumps(tiny_document))
     (tmp_path / "data" / "manifests").mkdir(parents=True)
-    (tmp_path / "data" / "manifests" / "index.jsonl").write_text("case\n")
+    (tmp_path / "data" / "manifests" / "index.jsonl").write_text("")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

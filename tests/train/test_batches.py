@@ -14,7 +14,6 @@ from uvlm.config import Chance, Params, SpatialConfig
 from uvlm.data.contract import normalise
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.label_scheme import scheme
-from uvlm.errors import ConfigError
 from uvlm.seeding import generator
 from uvlm.store import load_array
 from uvlm.train import batches
@@ -120,11 +119,6 @@ def test_turned_and_scaled_patches_keep_voxels_and_classes_together(
     assert organ.median().abs() < 0.3  # 50 HU
     assert air.median() < -0.6  # -900 HU
     assert set(batch.target.unique().tolist()) <= {0, 1, 44}
-
-
-def test_a_patch_larger_than_the_grid_is_refused(examples: list[Example], params: Params) -> None:
-    with pytest.raises(ConfigError, match=r"train_seg\.patch"):
-        seg_source(examples, params, patch=(8, 16, 32))
 
 
 @pytest.mark.parametrize("kind", ["window", "zscore"])
