@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.check_params import check_params
 from pipeline.profiles import (
     compose,
     default_profile,
@@ -256,6 +257,15 @@ def test_use_composes_and_becomes_the_default(project: Path) -> None:
     assert default_profile(project) == "chest"
     assert load_params(project / "params.yaml").download.source == "ct_rate"
     assert drift(project) == []
+
+
+def test_the_profile_shown_in_the_docs_composes(project: Path, root: Path) -> None:
+    page = (root / "docs" / "own_data.md").read_text(encoding="utf-8")
+    shown = page.partition("```yaml\n")[2].partition("```")[0]
+    (project / "conf" / "profile" / "tiny.yaml").write_text(shown)
+    params = use_profile(project, "tiny")
+    assert (params.profile, params.preprocess.grid) == ("tiny", (32, 48, 48))
+    check_params(params, project)
 
 
 def test_an_unknown_profile_changes_nothing(project: Path) -> None:
