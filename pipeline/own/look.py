@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from uvlm.config import FolderConfig, Params
 from uvlm.data.ct.volume import ReadError
@@ -25,6 +26,8 @@ from uvlm.estimates.stages import Cts
 from uvlm.evaluation.labeller import check_language_for, get_labeller
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.known_words import OtherLanguageError, check_language
+
+Note = dict[str, Any]  # of a CT that was read: its grid, its likeness
 
 _READ_FOR_S: Final = 20.0
 _FEWEST_PATIENTS: Final = 3  # one each for training, validation and test
@@ -59,7 +62,7 @@ class Look:
     def lines(self, patient_column: str | None) -> Iterator[tuple[str, str]]:
         """Yield what people should know, as (name, text)."""
         yield "table", f"{self.table}: {self.num_rows} rows, {len(self.usable)} usable"
-        of_own = "" if patient_column else "; every CT counts as one (--patient-column)"
+        of_own = "" if patient_column else ", one for each CT (or set --patient-column)"
         yield "patients", f"{_num_patients(self.usable)}{of_own}"
         shape = " x ".join(map(str, self.cts.largest))
         yield "CTs", f"{self.num_read} of {self.cts.count} were read and accepted; up to {shape}"
@@ -96,11 +99,13 @@ def look(folder: Path, config: FolderConfig, params: Params) -> Look:
         for ct, each in zip(found, candidates, strict=True)
         if isinstance(ct, OwnCt)
     }
-    likenesses, unread = _read(paths, params)
-    refused = {row.case_id: f"{row.case_id}: {row.fact}" for row in (*bad, *faults)} | unread
+    notes, unreadable = _read(paths, params)
+    refused = {row.case_id: f"{row.case_id}: {row.fact}" for row in (*bad, *faults)} | unreadable
     usable = [row for row in rows if row.case_id not in refused]
     _refuse_too_few(folder, usable, [*refused.values()], params.index.max_quarantined_share)
-    good = [path for case_id, path in paths.items() if case_id not in refused]
+    grids = [tuple(note["native"]["shape"]) for note in notes.values()]
+    unread = [path for case_id, path in paths.items() if case_id not in {*refused, *notes}]
+    grids += [largest_grid(unread)] if unread else []
     labeller = params.evaluate.labeller
     has_flags = usable[0].flags is not None
     return Look(
@@ -109,9 +114,9 @@ def look(folder: Path, config: FolderConfig, params: Params) -> Look:
         usable=usable,
         refused=[*refused.values()],
         unnamed=below.unnamed(candidates),
-        num_read=len(likenesses),
-        alike=[*_alike(likenesses, usable, params.audit.near_duplicate)],
-        cts=Cts(len(good), largest_grid(good)),
+        num_read=len(notes),
+        alike=[*_alike(notes, usable, params.audit.near_duplicate)],
+        cts=Cts(len(notes) + len(unread), max(grids, key=prod)),
         labels="columns of the table" if has_flags else f"read from the reports by `{labeller}`",
         positives=_positives(folder / config.table, usable, labeller),
     )
@@ -123,18 +128,18 @@ def _path(ct: OwnCt, candidates: Sequence[Path]) -> Path:
     return next((path for path in candidates if path in first.parents), first)
 
 
-def _read(paths: Mapping[str, Path], params: Params) -> tuple[dict[str, str], dict[str, str]]:
-    """Read CTs until the time is up: likenesses of good ones, refusals of others, by case."""
+def _read(paths: Mapping[str, Path], params: Params) -> tuple[dict[str, Note], dict[str, str]]:
+    """Read CTs until the time is up: notes on the good ones, refusals of others, by case."""
     end = time.monotonic() + _READ_FOR_S
-    likenesses, refused = dict[str, str](), dict[str, str]()
+    notes, refused = dict[str, Note](), dict[str, str]()
     for case_id in _spread([*paths]):
-        if likenesses and time.monotonic() > end:
+        if notes and time.monotonic() > end:
             break
         try:
-            likenesses[case_id] = make_cached(paths[case_id], params.preprocess)[1]["fingerprint"]
+            notes[case_id] = make_cached(paths[case_id], params.preprocess)[1]
         except ReadError as error:
             refused[case_id] = f"{case_id}: {error.fact}; {error.remedy}"
-    return likenesses, refused
+    return notes, refused
 
 
 def _spread(ids: Sequence[str]) -> Iterator[str]:
@@ -144,11 +149,11 @@ def _spread(ids: Sequence[str]) -> Iterator[str]:
         yield from ids[first::step]
 
 
-def _alike(likenesses: Mapping[str, str], rows: Sequence[OwnRow], limit: float) -> Iterator[str]:
+def _alike(notes: Mapping[str, Note], rows: Sequence[OwnRow], limit: float) -> Iterator[str]:
     """Find CTs of two patients that are nearly the same image, as the audit does."""
     patients = {row.case_id: row.patient_id for row in rows}
-    ids = [case_id for case_id in likenesses if case_id in patients]
-    images = decode([likenesses[case_id] for case_id in ids])
+    ids = [case_id for case_id in notes if case_id in patients]
+    images = decode([notes[case_id]["fingerprint"] for case_id in ids])
     for number, one in enumerate(ids[:-1]):
         (distance,), (index,) = nearest(images[number : number + 1], images[number + 1 :])
         other = ids[number + 1 + int(index)]

@@ -7,10 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
@@ -153,8 +155,20 @@ def test_reports_in_another_language_are_named_and_nothing_is_written(
 def test_many_cts_are_read_until_the_time_is_up_and_at_least_one(
     mine: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sizes = []
+    for path in sorted(mine.glob("*.nii.gz")):
+        image = sitk.ReadImage(path)
+        sizes.append(image.GetSize()[::-1])
+        for key in image.GetMetaDataKeys():  # NIfTI's own, which MetaImage does not have
+            image.EraseMetaData(key)
+        sitk.WriteImage(image, str(path).replace(".nii.gz", ".mha"))
+        path.unlink()
+    shown = "\n".join(make_own(project, request(mine)))
+    z, y, x = max(sizes, key=prod)
+    assert f"8 of 8 were read and accepted; up to {z} x {y} x {x}\n" in shown
+    assert "patients  8, one for each CT" in shown
     monkeypatch.setattr(look_module, "_READ_FOR_S", 0.0)
-    assert "1 of 8 were read" in "\n".join(make_own(project, request(mine)))
+    assert "1 of 8 were read" in "\n".join(make_own(project, request(mine, force=True)))
 
 
 def test_the_command_ends_with_one_line_and_a_code(mine: Path, project: Path, root: Path) -> None:
