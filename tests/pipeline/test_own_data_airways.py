@@ -48,6 +48,7 @@ def project(root: Path, tmp_path: Path) -> Path:
     document = compose(root, "folder")
     document["pseudo_label"]["airway"]["backend"] = "atm22"
     document["preprocess"]["grid"] = [64, 64, 64]
+    document["train_seg"]["patch"] = [64, 64, 64]
     folder = tmp_path / "project"
     folder.mkdir()
     shutil.copy(root / "dvc.yaml", folder)
