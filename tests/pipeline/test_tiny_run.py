@@ -123,14 +123,14 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
     return {script: calls for script, calls in missing.items() if calls}
 
 
-# Functions and classes of ours that are called, but not by importing a module, recording a run or
-# checking the parameters.
+# Functions and classes of ours that are called, but not by importing a module, recording a run,
+# checking the parameters or estimating memory.
 _WRITE_DOWN_WHAT_RUNS = """
 import atexit, os, sys, threading
 
 seen, root = set(), os.getcwd() + os.sep
 outside = ("<frozen importlib._bootstrap>", *(
-    os.path.join(root, "pipeline", name) for name in ("runs", "check_params.py")
+    root + name for name in ("pipeline/runs", "pipeline/check_params.py", "uvlm/estimates")
 ))
 
 
