@@ -89,7 +89,8 @@ def test_every_stage_reaches_the_logits_and_all_paths_agree(
             torch.testing.assert_close(run(model, changed, token_ids), moved, atol=1e-5, rtol=1e-5)
 
 
-# Inductor imports a module of torch that warns about itself.
+# Inductor imports a module of torch that warns about itself, and torch warns of Python 3.13.0.
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 @pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     ("kind", "position", "backend"),
