@@ -22,6 +22,9 @@ from uvlm.errors import DataError
 FLAGS: Final[Mapping[str, int]] = {"0": 0, "1": 1, "0.0": 0, "1.0": 1}
 _MOST_LISTED: Final = 20
 _OTHER_ENCODINGS: Final = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+_OFFICE: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")  # how .xlsx, .ods and .xls begin
+_AS_CSV: Final = "save it as CSV (UTF-8, commas)"
+_MOST_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,11 @@ def read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise DataError(path, "no such file", "check the path") from None
+        raise DataError(path, "no such file", _beside(path)) from None
     except OSError as error:
         raise DataError(path, f"cannot be read ({error.strerror})") from None
+    if content.startswith(_OFFICE):
+        raise DataError(path, "is a spreadsheet or an archive, not text", _AS_CSV)
     if encoding := _OTHER_ENCODINGS.get(content[:2]):
         raise DataError(path, f"the encoding is {encoding}", "save it as UTF-8")
     try:
@@ -109,6 +114,21 @@ def read_text(path: Path) -> str:
         line = text.count("\n", 0, text.index("\0")) + 1
         raise DataError(path, f"line {line} holds a NUL character", "this is not a text file")
     return text
+
+
+def _beside(path: Path) -> str:
+    """Say what to do about a file that is not there, from the tables in its folder."""
+    try:
+        files = sorted(file for file in path.parent.iterdir() if file.stem == path.stem)
+        files += sorted(file for file in path.parent.glob("*.csv") if file not in files)
+    except OSError:
+        files = []
+    if not files:
+        return "check the path"
+    names = ", ".join(file.name for file in files[:_MOST_NAMED])
+    spreadsheet = any(file.suffix.lower() in (".xlsx", ".xls", ".ods") for file in files)
+    advice = f"; a spreadsheet has to be a CSV: {_AS_CSV}" if spreadsheet else ""
+    return f"check the path; in its folder there is {names}{advice}"
 
 
 def refuse(path: Path, problems: Sequence[str], remedy: str = "") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -128,8 +129,10 @@ def test_every_problem_is_counted_and_the_first_twenty_are_spelled_out(table: Pa
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"no such file; check the path$"):
         read_table(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match=r"no such file; check the path$"):
+        read_table(tmp_path / "no folder" / "absent.csv")
     with pytest.raises(DataError, match="cannot be read"):
         read_table(tmp_path)
 
@@ -174,3 +177,21 @@ def test_published_reports_are_read(real_data: Path) -> None:
     table = read_report_table(path, ["Findings_EN", "Impressions_EN"])
     assert table.id_column == "VolumeName"
     assert len(table.ids) == 1564
+
+
+def test_a_missing_table_names_those_that_are_there(tmp_path: Path) -> None:
+    for name in ("befunde.csv", "b2.csv", "b3.csv", "p01.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=r"there is b2\.csv, b3\.csv, befunde\.csv$"):
+        read_table(tmp_path / "reports.csv")
+    (tmp_path / "reports.xlsx").touch()
+    with pytest.raises(DataError, match=r"there is reports\.xlsx, b2\.csv, b3\.csv; a spreadsheet"):
+        read_table(tmp_path / "reports.csv")
+
+
+@pytest.mark.parametrize("name", ["reports.xlsx", "reports.csv"])
+def test_a_spreadsheet_is_said_to_be_one_whatever_its_name(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as workbook:  # which is what .xlsx and .ods are
+        workbook.writestr("xl/workbook.xml", "<workbook/>")
+    with pytest.raises(DataError, match=r"is a spreadsheet or an archive.*save it as CSV"):
+        read_table(tmp_path / name)

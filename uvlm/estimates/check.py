@@ -8,7 +8,7 @@ from typing import Final
 from uvlm.config import Params
 from uvlm.errors import SetupError
 from uvlm.estimates.largest_ct import largest_grid
-from uvlm.estimates.stages import Cts, Estimate, estimate, has_estimate
+from uvlm.estimates.stages import Cts, Estimate, estimate, has_estimate, reads_cts
 from uvlm.files import store_root
 from uvlm.memory import Memory, usable_memory
 from uvlm.processes import place
@@ -33,7 +33,11 @@ def check_memory(stage: str, params: Params, index: Path) -> None:
     if not has_estimate(stage, params) or not index.is_file():
         return
     paths = [store_root() / row.path for row in read_manifest(index)]
-    found = estimate(stage, params, Cts(len(paths), largest_grid(paths))) if paths else None
+    if not paths:
+        return
+    # A stage with a network only counts CTs; looking at all of them takes minutes on a slow disk.
+    largest = largest_grid(paths) if reads_cts(stage) else params.preprocess.grid
+    found = estimate(stage, params, Cts(len(paths), largest))
     if found is not None:
         refuse_if_larger(found, *compared(found, usable_memory()))
 

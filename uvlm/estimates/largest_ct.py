@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.config import Grid
-from uvlm.data.ct.io import read_grid
+from uvlm.data.ct.io import NIFTI, read_grid
 from uvlm.errors import DataError
 
 _LOOKED_AT: Final = 5
@@ -24,7 +24,7 @@ def largest_grid(cts: Sequence[Path]) -> Grid:
 
 def _grid(path: Path) -> Grid:
     """Read a NIfTI's header; take other formats for planes of 512 x 512 that fill their file."""
-    if path.name.lower().endswith((".nii", ".nii.gz")):
+    if path.name.lower().endswith(NIFTI):
         try:
             z, y, x = read_grid(path)[0]
         except DataError:  # the stage will refuse it by name

@@ -66,10 +66,14 @@ class Estimate:
         return sum(size for name, (size, _) in self.sizes.items() if name not in beside)
 
 
+def reads_cts(stage: str) -> bool:
+    """Tell whether a stage holds CTs on their own grid."""
+    return stage.partition("@")[0] in _BYTES_PER_VOXEL
+
+
 def has_estimate(stage: str, params: Params) -> bool:
     """Tell whether a stage has something that grows."""
-    name = stage.partition("@")[0]
-    return name in _BYTES_PER_VOXEL or name in _networks(params)
+    return reads_cts(stage) or stage in _networks(params)
 
 
 def estimate(stage: str, params: Params, cts: Cts) -> Estimate | None:

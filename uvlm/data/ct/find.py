@@ -38,10 +38,14 @@ _KNOWN: Final = (
 _START_OF_TEXT: Final = 512
 
 
+def image_suffix(name: str) -> str:
+    """Return the suffix of an image file in lower case; empty if it has none."""
+    return next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), "")
+
+
 def without_suffix(name: str) -> str:
     """Strip the suffix of an image file."""
-    suffix = next((s for s in IMAGE_SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
+    return name[: len(name) - len(image_suffix(name))]
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from uvlm.data.ct.formats.verified import DICOM_START, opened, starts_dicom
 from uvlm.data.ct.volume import Affine, LabelMap, ReadError, Volume, spacing_of
 from uvlm.files import write_bytes_atomic
 
-_NIFTI: Final = (".nii", ".nii.gz")
+NIFTI: Final = (".nii", ".nii.gz")
 _IDENTITY_ROWS: Final = (1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 
 
@@ -53,7 +53,7 @@ def read_label_map(path: Path) -> LabelMap:
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
     """Read shape (z, y, x) and affine of a volume; of a NIfTI file, from its header alone."""
-    if path.name.lower().endswith(_NIFTI):
+    if path.name.lower().endswith(NIFTI):
         header = nifti.read_nifti_header(path)
         return volume_shape(header.layout.shape, path)[::-1], affine_of(header, path)
     image = _read_found(find_ct(path), path)
@@ -115,7 +115,7 @@ def _read_found(found: FoundCt, path: Path) -> StoredImage:
 def _read_file(path: Path) -> StoredImage:
     """Hand a file to the module that knows its format."""
     name = path.name.lower()
-    if name.endswith(_NIFTI):
+    if name.endswith(NIFTI):
         header, stored = nifti.read_nifti(path)
         shape = volume_shape(header.layout.shape, path)
         affine = affine_of(header, path)

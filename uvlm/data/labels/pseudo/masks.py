@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
 from uvlm.data.cases import Case
+from uvlm.data.ct.find import IMAGE_SUFFIXES
 from uvlm.data.ct.io import read_grid, read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
@@ -23,7 +23,6 @@ from uvlm.errors import SetupError
 from uvlm.files import file_sha256
 
 ARTERY, VEIN = 3, 4  # as in TotalSegmentator's `lung_vessels`
-_SUFFIXES: Final = (".nii.gz", ".nii", ".nrrd", ".mha")
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,7 @@ def _folder() -> Path:
 
 
 def _file(case: Case) -> Path:
-    paths = [_folder() / f"{case.case_id}{suffix}" for suffix in _SUFFIXES]
+    paths = [_folder() / f"{case.case_id}{suffix}" for suffix in IMAGE_SUFFIXES]
     found = [path for path in paths if path.is_file()]
     if len(found) != 1:
         reason = "ambiguous_file" if found else "missing_file"

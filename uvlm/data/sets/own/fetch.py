@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from uvlm.data.ct.find import IMAGE_SUFFIXES
+from uvlm.data.ct.find import image_suffix
 from uvlm.data.sets.dataset import local_row
 from uvlm.data.sets.own.find import OwnCt
 from uvlm.data.sets.own.layout import CTS
@@ -34,7 +34,7 @@ def own_folder() -> Path:
 def copy_ct(ct: OwnCt, raw: Path) -> list[Row]:
     """Copy what the reader found below `raw`; returns a manifest row for each of its files."""
     files = sorted(ct.origin.paths)
-    suffix = next((s for s in IMAGE_SUFFIXES if files[0].name.lower().endswith(s)), "")
+    suffix = image_suffix(files[0].name)
     if ct.origin.kind == "file" and suffix:
         digest = file_sha256(files[0])
         target = raw / f"{ct.case_id}-{digest[:16]}{suffix}"
