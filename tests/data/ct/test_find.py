@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from benchmarks.dicom_series import write_series
+from tests.data.ct.formats.conftest import refusal
 from uvlm.data.ct.check import check_ct
 from uvlm.data.ct.find import find_ct, without_suffix
 from uvlm.data.ct.io import read_volume, write_volume
 from uvlm.data.ct.origin import salted_id
-from uvlm.data.ct.volume import ReadError, Volume
+from uvlm.data.ct.volume import Volume
 
 
 @pytest.fixture
@@ -27,13 +28,6 @@ def ct(volume: Volume) -> Volume:
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "p01").mkdir()
     return tmp_path / "p01"
-
-
-def refusal(path: Path) -> ReadError:
-    with pytest.raises(ReadError) as caught:
-        read_volume(path)
-    assert caught.value.remedy
-    return caught.value
 
 
 @pytest.mark.parametrize("name", ["p01.nii.gz", "ct.nii", "a/b/x.v2.NII.GZ"])

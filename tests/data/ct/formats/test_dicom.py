@@ -21,18 +21,6 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import ReadError, Volume
 
 Draw = Callable[..., npt.NDArray[np.int16]]
-AFFINE = np.array([[0.0, 0, 0.7, -40], [0, 0.8, 0, -50], [2.5, 0, 0, 60], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def ct(chest: Draw) -> Volume:
-    """Twelve axial slices."""
-    return Volume(np.maximum(chest(12, 24, 20), -1024), AFFINE)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "study"
 
 
 def by_simpleitk(folder: Path) -> Any:

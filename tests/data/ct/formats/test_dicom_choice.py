@@ -11,6 +11,7 @@ import pytest
 from pydicom.dataset import FileDataset
 
 from benchmarks.dicom_series import Edit, write_series
+from tests.data.ct.formats.conftest import tagged
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.origin import CtOrigin
 from uvlm.data.ct.volume import AmbiguousCt, ReadError, Volume
@@ -23,15 +24,6 @@ AFFINE = np.array([[0.0, 0, 8, -40], [0, 8, 0, -50], [5, 0, 0, 60], [0, 0, 0, 1]
 def ct(chest: Draw) -> Volume:
     """Sixteen axial slices over 80 mm: series 3 of every folder here."""
     return Volume(np.maximum(chest(16, 12, 10), -1024), AFFINE)
-
-
-def tagged(**tags: object) -> Edit:
-    def edit(dataset: FileDataset, number: int) -> bool:
-        for name, value in tags.items():
-            setattr(dataset, name, value)
-        return True
-
-    return edit
 
 
 def at_places(count: int) -> Edit:

@@ -18,29 +18,11 @@ from pydicom.uid import UID
 
 from benchmarks.dicom_enhanced import LEGACY_CONVERTED, SHARED, Edit, write_enhanced, write_parts
 from benchmarks.dicom_series import SYNTAXES, write_series
+from tests.data.ct.formats.conftest import AFFINE, refusal
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import ReadError, Volume
 
 Draw = Callable[..., npt.NDArray[np.int16]]
-AFFINE = np.array([[0.0, 0, 0.7, -40], [0, 0.8, 0, -50], [2.5, 0, 0, 60], [0, 0, 0, 1]])
-
-
-@pytest.fixture
-def ct(chest: Draw) -> Volume:
-    """Twelve axial slices."""
-    return Volume(np.maximum(chest(12, 24, 20), -1024), AFFINE)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "study"
-
-
-def refusal(path: Path) -> ReadError:
-    with pytest.raises(ReadError) as caught:
-        read_volume(path)
-    assert caught.value.remedy
-    return caught.value
 
 
 def same(one: Volume, other: Volume) -> None:

@@ -18,6 +18,7 @@ from pydicom.uid import UID
 from benchmarks.dicom_enhanced import write_enhanced
 from benchmarks.dicom_series import Edit, write_series
 from benchmarks.good_files import WRITERS
+from tests.data.ct.formats.conftest import tagged
 from uvlm.config import FolderConfig
 from uvlm.data.ct.check import check_ct
 from uvlm.data.ct.io import read_volume
@@ -33,15 +34,6 @@ Draw = Callable[..., npt.NDArray[np.int16]]
 ROUNDS, CASES = 10, 20
 AFFINE = np.array([[0.0, 0, 8, -40], [0, 8, 0, -50], [5, 0, 0, 60], [0, 0, 0, 1]])
 FILES = ("nii.gz, ours", "mha, zlib", "nrrd, gzip")
-
-
-def tagged(**tags: object) -> Edit:
-    def edit(dataset: FileDataset, number: int) -> bool:
-        for name, value in tags.items():
-            setattr(dataset, name, value)
-        return True
-
-    return edit
 
 
 def at_one_place(dataset: FileDataset, number: int) -> bool:
