@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,10 @@ from typing import Any
 import pytest
 
 from pipeline.profiles import write_params
+from uvlm.config import PhantomConfig
+from uvlm.data.sets.phantom.dataset import Phantoms
+from uvlm.files import store_root
+from uvlm.store import rows_by_case
 
 DVC_YAML = """
 stages:
@@ -84,3 +89,26 @@ def start_stage(workspace: Path, root: Path) -> Callable[[str], subprocess.Popen
         )
 
     return start
+
+
+def write_own(folder: Path, train_patients: int, report_column: str = "report") -> None:
+    """Write CTs and the table of their reports as a person has them; four patients to test on."""
+    config = PhantomConfig(
+        train_patients=train_patients,
+        test_patients=4,
+        shape=(20, 28, 28),
+        prevalence=0.3,
+        second_scan_fraction=0.0,
+        second_reconstruction_fraction=0.0,
+        noise_hu=20.0,
+        defects=False,
+    )
+    phantoms, manifest = Phantoms(config, 0), folder.parent / "phantoms.jsonl"
+    phantoms.fetch(manifest, lambda _: [])
+    folder.mkdir()
+    with (folder / "reports.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", report_column])
+        for case in phantoms.cases(rows_by_case(manifest))[0]:
+            shutil.copy(store_root() / case.volume, folder / f"{case.case_id}.nii.gz")
+            writer.writerow([case.case_id, case.report.text])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -15,10 +14,7 @@ import pytest
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
-from uvlm.config import PhantomConfig
-from uvlm.data.sets.phantom.dataset import Phantoms
-from uvlm.files import store_root
-from uvlm.store import rows_by_case
+from tests.pipeline.conftest import write_own
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 OWN_SECTIONS = ("profile", "download", "index", "pseudo_label", "label_maps")
@@ -27,27 +23,7 @@ OWN_SECTIONS = ("profile", "download", "index", "pseudo_label", "label_maps")
 @pytest.fixture
 def own(tmp_path: Path) -> Path:
     """Sixteen CTs and a table of two columns."""
-    config = PhantomConfig(
-        train_patients=12,
-        test_patients=4,
-        shape=(20, 28, 28),
-        prevalence=0.3,
-        second_scan_fraction=0.0,
-        second_reconstruction_fraction=0.0,
-        noise_hu=20.0,
-        defects=False,
-    )
-    phantoms, manifest = Phantoms(config, 0), tmp_path / "phantoms.jsonl"
-    phantoms.fetch(manifest, lambda _: [])
-    cases, _ = phantoms.cases(rows_by_case(manifest))
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    with (folder / "reports.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "report"])
-        for case in cases:
-            shutil.copy(store_root() / case.volume, folder / f"{case.case_id}.nii.gz")
-            writer.writerow([case.case_id, case.report.text])
+    write_own(folder := tmp_path / "mine", train_patients=12)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 import subprocess
@@ -18,13 +17,11 @@ from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
 from pipeline.own.sizes import LADDER
 from pipeline.profiles import compose, use_profile
-from uvlm.config import PhantomConfig, parse_params
+from tests.pipeline.conftest import write_own
+from uvlm.config import parse_params
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
-from uvlm.data.sets.phantom.dataset import Phantoms
 from uvlm.errors import ConfigError, DataError, SetupError
-from uvlm.files import store_root
-from uvlm.store import rows_by_case
 
 COLUMNS: dict[str, str | None] = {"findings_column": None, "patient_column": None}
 
@@ -32,26 +29,7 @@ COLUMNS: dict[str, str | None] = {"findings_column": None, "patient_column": Non
 @pytest.fixture
 def mine(tmp_path: Path) -> Path:
     """Eight CTs and their reports, under other names of columns."""
-    config = PhantomConfig(
-        train_patients=4,
-        test_patients=4,
-        shape=(20, 28, 28),
-        prevalence=0.3,
-        second_scan_fraction=0.0,
-        second_reconstruction_fraction=0.0,
-        noise_hu=20.0,
-        defects=False,
-    )
-    phantoms, manifest = Phantoms(config, 0), tmp_path / "phantoms.jsonl"
-    phantoms.fetch(manifest, lambda _: [])
-    folder = tmp_path / "mine"
-    folder.mkdir()
-    with (folder / "reports.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "text"])
-        for case in phantoms.cases(rows_by_case(manifest))[0]:
-            shutil.copy(store_root() / case.volume, folder / f"{case.case_id}.nii.gz")
-            writer.writerow([case.case_id, case.report.text])
+    write_own(folder := tmp_path / "mine", train_patients=4, report_column="text")
     return folder
 
 
