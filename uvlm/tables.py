@@ -127,7 +127,7 @@ def _beside(path: Path) -> str:
         return "check the path"
     names = ", ".join(file.name for file in files[:_MOST_NAMED])
     spreadsheet = any(file.suffix.lower() in (".xlsx", ".xls", ".ods") for file in files)
-    advice = f"; a spreadsheet has to be a CSV: {_AS_CSV}" if spreadsheet else ""
+    advice = f" ({_AS_CSV})" if spreadsheet else ""
     return f"check the path; in its folder there is {names}{advice}"
 
 
