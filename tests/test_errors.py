@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,6 +52,19 @@ def test_what_the_system_refuses_is_told_by_the_name_that_was_given(tmp_path: Pa
         assert isinstance(known, DataError), name
         assert known.subject == str(tmp_path / name).rstrip("/")
         assert "\n" not in str(known)
+
+
+def test_where_no_temporary_file_can_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **options: object) -> int:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile._os, "open", refuse)  # type: ignore[attr-defined]
+    with pytest.raises(FileNotFoundError) as caught:
+        tempfile.gettempdir()
+    known = as_known(caught.value)
+    assert isinstance(known, SetupError)
+    assert str(known).startswith("TMPDIR: no folder for temporary files can be written; free")
 
 
 def test_a_disk_is_told_of_with_and_without_a_file() -> None:

@@ -119,6 +119,7 @@ _DISK_REMEDIES: Final = {  # and of a disk or the whole computer, whichever file
     errno.ENFILE: "raise `ulimit -n`",
 }
 _OF_ANOTHER_LANGUAGE: Final = re.compile(r"\(os error (\d+)\)")  # how Rust's libraries end
+_NO_TEMPORARY: Final = "No usable temporary directory"  # from `tempfile`, without number or name
 _LOOP: Final = re.compile(r"Symlink loop from '(.*)'")  # Path.resolve before Python 3.13
 
 
@@ -135,6 +136,10 @@ def as_known(error: BaseException) -> UvlmError | None:
         return DataError(ascii(line), "holds a byte that is not UTF-8", "rename the file")
     if isinstance(error, RuntimeError) and (loop := _LOOP.fullmatch(str(error))):
         return DataError(loop[1], "is a loop of symbolic links", "correct the link")
+    if isinstance(error, FileNotFoundError) and _NO_TEMPORARY in str(error):
+        fact = "no folder for temporary files can be written"
+        remedy = "free some space, or set TMPDIR to a folder that can be"
+        return SetupError("TMPDIR", fact, remedy)
     number, path = _system_error(error)
     fact = os.strerror(number).lower() if number else ""
     if number in _DISK_REMEDIES:

@@ -185,7 +185,7 @@ def test_a_missing_table_names_those_that_are_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is b2\.csv, b3\.csv, befunde\.csv$"):
         read_table(tmp_path / "reports.csv")
     (tmp_path / "reports.xlsx").touch()
-    with pytest.raises(DataError, match=r"there is reports\.xlsx, b2\.csv, b3\.csv \(save it as CSV"):
+    with pytest.raises(DataError, match=r"reports\.xlsx, b2\.csv, b3\.csv \(save it as CSV"):
         read_table(tmp_path / "reports.csv")
 
 

@@ -143,6 +143,17 @@ def test_names_of_files_are_told_only_if_asked_for(folder: Path, ct: Volume) -> 
     assert "Doe^Jane" in f"{check.to_json(names=True)['source']}"
 
 
+def test_files_of_one_name_in_two_folders_have_two_ids(folder: Path, ct: Volume) -> None:
+    ids = []
+    for name in ("p01", "p02"):
+        (folder / name).mkdir()
+        write_volume(folder / name / "ct.nii.gz", ct)
+        by_folder, by_file = find_ct(folder / name), find_ct(folder / name / "ct.nii.gz")
+        assert by_folder.origin.salted_id == by_file.origin.salted_id
+        ids.append(by_file.origin.salted_id)
+    assert ids[0] != ids[1]
+
+
 def test_an_id_is_the_same_for_one_salt_and_tells_nothing_without_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

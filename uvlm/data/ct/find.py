@@ -202,8 +202,9 @@ def _series(folder: Path, below: _Below, others: Sequence[LeftOut]) -> FoundCt:
 
 
 def _file_origin(path: Path, left: Sequence[LeftOut] = ()) -> CtOrigin:
-    name = path.name
-    return CtOrigin("file", (path,), salted_id(name), left_out=tuple(left), real_name=name)
+    # Not of the name alone: `ct.nii.gz` is what many files in many folders are called.
+    salted = salted_id(os.path.realpath(path))
+    return CtOrigin("file", (path,), salted, left_out=tuple(left), real_name=path.name)
 
 
 def _others(below: _Below) -> list[LeftOut]:
