@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import sys
-import traceback
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,7 +14,7 @@ from typer.core import TyperGroup
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, Interrupted, as_known
+from uvlm.errors import ConfigError, DataError, Interrupted, tell
 
 
 class Commands(TyperGroup):
@@ -55,8 +54,6 @@ runs = typer.Typer(
 app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
-
-_BUG = 70
 
 
 def show_version(wanted: bool) -> None:
@@ -217,15 +214,7 @@ def main() -> NoReturn:
     try:
         app()
     except Exception as error:
-        known = as_known(error)
-        if known is None:
-            traceback.print_exc()
-            typer.echo("this is a bug; please report it with the lines above", err=True)
-            sys.exit(_BUG)
-        if known.details:
-            typer.echo(known.details, err=True)
-        typer.echo(str(known), err=True)
-        sys.exit(known.exit_code)
+        sys.exit(tell(error))
     sys.exit(0)
 
 

@@ -13,7 +13,6 @@ import resource
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -29,7 +28,7 @@ from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
-from uvlm.errors import Interrupted, SetupError, as_known
+from uvlm.errors import Interrupted, SetupError, tell
 from uvlm.estimates.check import check_memory
 from uvlm.files import write_json_atomic
 from uvlm.processes import place
@@ -43,7 +42,6 @@ _KEEP_MEMORY = {
     "MALLOC_TOP_PAD_": "500000000",
 }
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
-_BUG = 70
 
 
 @dataclass(frozen=True)
@@ -145,14 +143,7 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
         sys.stderr.write(f"{who}: interrupted; run the same command to continue\n")
         return Interrupted.exit_code
     except Exception as error:
-        known = as_known(error)
-        if known is None:
-            traceback.print_exc()
-            sys.stderr.write(f"{who}: this is a bug; please report it with the lines above\n")
-            return _BUG
-        sys.stderr.write(f"{known.details}\n" if known.details else "")
-        sys.stderr.write(f"{who}: {known}\n")
-        return known.exit_code
+        return tell(error, who)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -14,6 +14,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
+import traceback
 from pathlib import Path
 from typing import ClassVar, Final
 
@@ -147,6 +149,24 @@ def as_known(error: BaseException) -> UvlmError | None:
     if number in _REMEDIES and path and not _is_of_program(path):
         return DataError(path, fact, _REMEDIES[number])
     return None
+
+
+def tell(error: BaseException, who: str = "") -> int:
+    """Write one line about an error to stderr, or the traceback of a bug; return the exit code.
+
+    Args:
+        error: what ended the work.
+        who: the stage or process that it ended.
+    """
+    before = f"{who}: " if who else ""
+    known = as_known(error)
+    if known is None:
+        traceback.print_exception(error)
+        sys.stderr.write(f"{before}this is a bug; please report it with the lines above\n")
+        return UvlmError.exit_code
+    sys.stderr.write(f"{known.details}\n" if known.details else "")
+    sys.stderr.write(f"{before}{known}\n")
+    return known.exit_code
 
 
 def _system_error(error: BaseException) -> tuple[int, str]:

@@ -119,10 +119,11 @@ def read_text(path: Path) -> str:
 def _beside(path: Path) -> str:
     """Say what to do about a file that is not there, from the tables in its folder."""
     try:
-        files = sorted(file for file in path.parent.iterdir() if file.stem == path.stem)
-        files += sorted(file for file in path.parent.glob("*.csv") if file not in files)
+        there = sorted(f for f in path.parent.iterdir() if f.is_file() and f.name.isprintable())
     except OSError:
-        files = []
+        there = []
+    same = [file for file in there if file.stem == path.stem]
+    files = same + [file for file in there if file.suffix.lower() == ".csv" and file not in same]
     if not files:
         return "check the path"
     names = ", ".join(file.name for file in files[:_MOST_NAMED])
