@@ -74,7 +74,7 @@ EDITS = [
         set(),
     ),
     Edit("MLflow", "pipeline/runs/mlflow_publish.py", "_MAX_BATCH = 900", "_MAX_BATCH = 90", set()),
-    Edit("how a stage is run", "pipeline/stage.py", "_BUG = 70", "_BUG = 71", set()),
+    Edit("how a stage is run", "pipeline/stage.py", "500000000", "400000000", set()),
     Edit("error text", "uvlm/errors.py", "; {self.remedy}", ", {self.remedy}", set()),
     Edit("command", "uvlm/cli.py", "import typer\n", "import typer  \nprint(1)\n", set()),
     # Data.
