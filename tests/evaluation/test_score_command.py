@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from tests.speed import cpu_seconds
 from uvlm.evaluation.score import ScoreRequest, score
 from uvlm.evaluation.score_inputs import Columns
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -96,8 +96,8 @@ def test_1564_reports_and_1000_samples_take_less_than_a_minute_of_one_core(
     moved = [[case, *text] for case, text in zip(ids, texts[1:] + texts[:1], strict=True)]
     names = header[:at] + header[at + 1 :]
     predictions = write(tmp_path / "moved.csv", ["VolumeName", *names], moved)
-    start = time.process_time()
-    document = score(ScoreRequest(path, predictions, samples=1000))
-    seconds = time.process_time() - start
-    assert document["n"] == 1564
-    assert seconds < 60, seconds
+    documents = []
+    request = ScoreRequest(path, predictions, samples=1000)
+    seconds = cpu_seconds(lambda: documents.append(score(request)), repeats=1)
+    assert documents[0]["n"] == 1564
+    assert seconds < 60

@@ -55,6 +55,7 @@ def test_importing_the_command_imports_nothing_heavy(module: str, root: Path) ->
     assert imported.isdisjoint(HEAVY)
 
 
+@pytest.mark.slow
 def test_help_takes_less_than_300_milliseconds(tmp_path: Path, root: Path) -> None:
     seconds = []
     for _ in range(5):
