@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from uvlm.data.sets.phantom.reports import PlantedFinding, write_report
 from uvlm.errors import DataError
 from uvlm.evaluation.evaluate import evaluate
 from uvlm.evaluation.native_masks import MaskManifests
+from uvlm.evaluation.reference import read_thresholds
 from uvlm.evaluation.text_metrics import why_no_meteor
 from uvlm.store import write_manifest
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -383,13 +385,31 @@ def test_predictions_that_do_not_fit_the_test_split_are_refused(
     assert not (tmp_path / "metrics.json").exists()
 
 
-def test_a_missing_threshold_is_refused_with_the_stage_to_force(
-    run: Callable[..., dict[str, Any]], tmp_path: Path
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        (None, "no such file"),
+        ("[0.5]", "not a JSON object"),
+        ('{"Emphysema": 0.5', "not readable as JSON"),
+        ('{"Emphysema": 0.5}', "no threshold for Medical material, "),
+    ],
+)
+def test_a_file_without_every_threshold_is_refused_by_what_it_lacks(
+    run: Callable[..., dict[str, Any]], tmp_path: Path, text: str | None, fact: str
 ) -> None:
     path = tmp_path / "thresholds.json"
-    path.write_text('{"Emphysema": 0.5}', encoding="utf-8")
-    with pytest.raises(DataError, match=r"Medical material.*force the stage train_cls"):
+    if text is not None:
+        path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=rf"{re.escape(fact)}.*train_cls writes"):
         run(thresholds=path)
+
+
+@pytest.mark.parametrize("value", ["0.5", None, True, float("nan"), 1.5, -0.1])
+def test_what_is_no_probability_is_no_threshold(tmp_path: Path, value: object) -> None:
+    path = tmp_path / "thresholds.json"
+    path.write_text(json.dumps({"Emphysema": value}), encoding="utf-8")
+    with pytest.raises(DataError, match=re.escape(f"{value!r} is no threshold for Emphysema")):
+        read_thresholds(path, ["Emphysema"])
 
 
 def test_a_class_nobody_finds_is_listed_as_not_learned(

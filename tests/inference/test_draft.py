@@ -224,7 +224,7 @@ def test_one_ct_under_two_names_or_two_cts_under_one_are_refused_before_any_work
 ) -> None:
     twin = ct.with_name("p01.mha")
     twin.write_bytes(b"another format of the same stem")
-    with pytest.raises(ConfigError, match=r"has the case id p01 of .*an --out each"):
+    with pytest.raises(ConfigError, match=r"has the case id p01 of .*its own --out"):
         claim_folders([ct, twin], tmp_path / "out")
     with pytest.raises(DataError, match=r"cannot be read \(File name too long\)"):
         claim_folders([ct.with_name("a" * 300)], tmp_path / "out")

@@ -5,7 +5,6 @@ N cases, A abnormalities.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from uvlm.errors import DataError
 from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.labeller import Labeller, check_language_for
 from uvlm.evaluation.missing import is_missing, wrong_claims
+from uvlm.model.folder import read_json
 
 DEFAULT_THRESHOLD: Final = 0.5
 
@@ -81,9 +81,11 @@ def read_thresholds(path: Path | None, names: Sequence[str]) -> Floats:
     """Per-class thresholds, (A,), from JSON as `train_cls` writes it; 0.5 without a file."""
     if path is None:
         return np.full(len(names), DEFAULT_THRESHOLD)
-    try:
-        tuned = json.loads(path.read_text(encoding="utf-8"))
-        return np.asarray([float(tuned[name]) for name in names])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        fact = f"no threshold for every abnormality ({type(error).__name__}: {error})"
-        raise DataError(path, fact, "force the stage train_cls") from None
+    remedy = "train_cls writes one number from 0 to 1 for each abnormality"
+    tuned = read_json(path, remedy)
+    if missing := [name for name in names if name not in tuned]:
+        raise DataError(path, f"no threshold for {', '.join(missing)}", remedy)
+    for name in names:
+        if type(tuned[name]) not in (int, float) or not 0 <= tuned[name] <= 1:
+            raise DataError(path, f"{tuned[name]!r} is no threshold for {name}", remedy)
+    return np.asarray([float(tuned[name]) for name in names])

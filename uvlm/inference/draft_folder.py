@@ -155,7 +155,7 @@ def claim_folders(cts: Sequence[Path], out: Path) -> dict[str, tuple[Path, Path]
             other = folders[case_id][0]
             if ct.resolve() == other.resolve():
                 raise ConfigError(ct, "is named twice", "name it once")
-            remedy = "rename one of them, or run them one after the other with an --out each"
+            remedy = "name the folder of each, if it holds one CT, or run each with its own --out"
             raise ConfigError(ct, f"has the case id {case_id} of {other}", remedy)
         folders[case_id] = (ct, out / case_id if len(cts) > 1 else out)
     inputs = {ct.resolve() for ct, _ in folders.values()}
