@@ -28,15 +28,15 @@ _SOFT_HU: Final = (-200, 300)
 _SOFT_PEAK_HU: Final = (-150, 150)
 _PEAK_WIDTH_HU: Final = 50
 # Shares of the sampled voxels.
-_MIN_AIR, _MIN_SOFT, _MAX_DENSE = 0.002, 0.02, 0.30
+_MIN_AIR, _MIN_SETTLED_AIR, _MIN_SOFT, _MAX_DENSE = 0.002, 0.0001, 0.02, 0.30
 # Where much lies below air, more must speak for tissue: a CT rescaled twice shows bone there,
 # which is rare and spreads over hundreds of HU.
 _MUCH_BELOW_AIR, _SURE_SOFT, _SURE_PEAK = 0.05, 0.05, 0.28
 _TWICE_HU: Final = 1024
-# As wide as the range of air, on either side of it; the lower one may hold padding itself.
-_BESIDE_AIR_HU: Final = ((-1650, -1250), (-700, -300))
-_FAT_HU: Final = (-150, -20)
-_MORE_THAN_SMEARED, _MIN_FAT, _MAX_ONE_VALUE = 6.0, 0.05, 0.25
+# Neighbours within air or tissue seldom differ by more; at the edge of padding, even smeared over
+# two voxels, they do.
+_SLOPE_HU: Final = 300
+_SETTLED_VOXELS: Final = 8_000_000
 _NEAR_ONE, _ROUNDING, _ROUNDING_HU = 0.1, 1e-6, 1e-3
 
 
@@ -74,25 +74,47 @@ def sample(array: Array) -> Array:
 def _implausible(array: Array) -> str:
     """Say what these values lack; empty for a CT."""
     values = sample(array)
-    inside = values[values >= _BELOW_AIR_HU]
-    if inside.size == 0:
+    below = float(np.mean(values < _BELOW_AIR_HU))
+    if below == 1:
         low, high = values.min(), values.max()
         return f"every voxel is {low:g}" if low == high else f"no voxel is above {high:g} HU"
-    below = 1 - inside.size / values.size
-    if smeared := _without_air(values, inside):
-        return smeared
+    values, min_air = (_settled(array), _MIN_SETTLED_AIR) if below else (values, _MIN_AIR)
+    inside = values[values >= _BELOW_AIR_HU]
+    if inside.size == 0:
+        return f"{below:.0%} of its voxels are below {_BELOW_AIR_HU} HU, the others lie scattered"
+    lacking = _lacking(inside, min_air)
     if below <= _MUCH_BELOW_AIR:
-        return _lacking(inside)
-    if lacking := _lacking(inside) or _rescaled_twice(values, inside):
+        return lacking
+    if lacking := lacking or _rescaled_twice(values, inside):
         many = f"{below:.0%} of its voxels are below {_BELOW_AIR_HU} HU"
         return f"{many}, and {lacking} (rescaled twice?)"
     return ""
 
 
-def _lacking(values: Array) -> str:
+def _settled(array: Array) -> Array:
+    """Take the voxels of evenly spaced slices that differ little from all six neighbours.
+
+    Resampling smears the edge of padding over every value between it and what it surrounds, air
+    among them. Such values lie on a slope, those of air and of tissue in regions.
+    """
+    planes = max(1, _SETTLED_VOXELS // array[0].size)
+    found = []
+    for z in range(0, len(array), -(-len(array) // planes)):
+        near = array[max(0, z - 1) : z + 2].astype(np.float32)
+        plane = near[min(1, z)]
+        settled = (np.abs(near - plane) <= _SLOPE_HU).all(axis=0)
+        for values, keep in ((plane, settled), (plane.T, settled.T)):
+            flat = np.abs(np.diff(values, axis=0)) <= _SLOPE_HU
+            keep[1:] &= flat
+            keep[:-1] &= flat
+        found.append(plane[settled])
+    return np.concatenate(found)
+
+
+def _lacking(values: Array, min_air: float = _MIN_AIR) -> str:
     """Say which of air and soft tissue is not where a CT has it; `values` are without padding."""
     soft, dense = _share(values, _SOFT_HU), float(np.mean(values > _DENSE_HU))
-    if _share(values, _AIR_HU) < _MIN_AIR:
+    if _share(values, _AIR_HU) < min_air:
         return f"it shows no air near -1000 HU (values {values.min():g} to {values.max():g})"
     if soft < _MIN_SOFT:
         return f"only {soft:.1%} of its voxels lie in {_SOFT_HU[0]} to {_SOFT_HU[1]} HU"
@@ -102,23 +124,6 @@ def _lacking(values: Array) -> str:
     if not _SOFT_PEAK_HU[0] <= peak <= _SOFT_PEAK_HU[1]:
         return f"its soft tissue peaks at {peak} HU"
     return ""
-
-
-def _without_air(values: Array, inside: Array) -> str:
-    """Say so if what lies near air is only padding that was smeared into grey values.
-
-    Smeared padding is spread evenly over all values between it and tissue.
-    """
-    air, soft = _count(values, _AIR_HU), _count(values, _SOFT_HU)
-    smeared = min(_count(values, limits) for limits in _BESIDE_AIR_HU)
-    if smeared == 0 or soft == 0 or air > _MORE_THAN_SMEARED * smeared:
-        return ""
-    # Little air may be there still, as in an abdomen. Grey values have no fat, or are cut off.
-    fat = _count(values, _FAT_HU) > _MIN_FAT * soft + smeared
-    counts, _ = np.histogram(inside, bins=_SOFT_HU[1] - _SOFT_HU[0], range=_SOFT_HU)
-    if fat and counts.max() <= _MAX_ONE_VALUE * soft:
-        return ""
-    return "it shows no air near -1000 HU but smeared padding"
 
 
 def _rescaled_twice(values: Array, inside: Array) -> str:
