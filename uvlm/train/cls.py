@@ -129,7 +129,7 @@ def _fit(
     volumes = [Volumes(each, fabric) for each in inputs]
     names = abnormality_names(params)
     training.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = _objective(config, train)
+    objective = _objective(config, train, fabric.device)
     if objective.pos_weight is not None:
         weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
         training.tracker.params({"pos_weight": weights})
@@ -149,12 +149,15 @@ def _fit(
     return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
 
-def _objective(config: TrainClsConfig, train: Sequence[Example]) -> ClsObjective:
+def _objective(
+    config: TrainClsConfig, train: Sequence[Example], device: torch.device
+) -> ClsObjective:
     """Weigh positives by their rarity among the training cases, if the parameters say so."""
     if config.pos_weight == "none":
         return ClsObjective()
     flags = torch.from_numpy(abnormality_table(train))
-    return ClsObjective(pos_weight=positive_weights(flags, config.pos_weight_cap))
+    weights = positive_weights(flags, config.pos_weight_cap)
+    return ClsObjective(pos_weight=weights.to(device))  # once: copying makes the host wait
 
 
 def _warm_up(

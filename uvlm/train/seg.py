@@ -111,7 +111,8 @@ def _fit(
     )
     validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
+    on_device = weights.to(fabric.device)  # once: copying makes the host wait
+    objective = SegObjective(on_device, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches, validate, params.seed)
     best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
     return best.put_into(unet)
