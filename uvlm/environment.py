@@ -111,6 +111,10 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split(","))
+
+
 def _prices(text: str) -> tuple[float, float]:
     of_input, of_output = map(float, text.split(","))
     return of_input, of_output
@@ -122,6 +126,7 @@ def _bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit)))
 
 
+_SOME_TUNING: Final = "(cudnn|compile|norms)(,(cudnn|compile|norms))*"
 _TEXT: Final = Kind("any text", ".+", str)
 _SECRET: Final = Kind("any text; it is never shown", ".+", str)
 _URL: Final = Kind("an address that begins with http:// or https://", r"https?://[^\s/]\S*", str)
@@ -172,6 +177,22 @@ MEMORY: Final = _optional(
     "before it starts; set it higher to run the stage all the same.",
     SIZE,
     "what is free, within the limits of control group and ulimit",
+)
+KEEP_MEMORY: Final = Variable(
+    "UVLM_KEEP_MEMORY",
+    "Whether a stage with tensors keeps freed memory for the next step: faster on a CPU, and its "
+    "peak is up to twice as high (docs/training.md).",
+    Kind("yes or no", "yes|no", lambda text: text == "yes"),
+    True,
+    "yes",
+)
+TUNING: Final = Variable(
+    "UVLM_TUNING",
+    "What trainings try to be faster; the last digits change. `cudnn` times kinds of convolutions, "
+    "`compile` fuses kernels, `norms` leave channels-last tensors as they lie (docs/training.md).",
+    Kind("some of cudnn, compile and norms, joined by commas", _SOME_TUNING, _names),
+    frozenset[str](),
+    "none of them",
 )
 EXECUTOR: Final = Variable(
     "UVLM_EXECUTOR",

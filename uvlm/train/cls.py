@@ -24,6 +24,7 @@ from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import DataError
 from uvlm.model.build import build_classifier
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
@@ -90,7 +91,8 @@ def train_cls(
     seed_everything(params.seed)
     names, grid = abnormality_names(params), params.preprocess.grid
     classifier = build_classifier(params.encoder, params.classifier, grid, len(names))
-    net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
+    ready_to_train(start.encoder)
+    net = ClassifierNet(start.encoder, classifier)
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
