@@ -111,10 +111,6 @@ def _folder(text: str) -> Path:
     return Path(text)
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split(","))
-
-
 def _prices(text: str) -> tuple[float, float]:
     of_input, of_output = map(float, text.split(","))
     return of_input, of_output
@@ -126,7 +122,7 @@ def _bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit)))
 
 
-_SOME_TUNING: Final = "(cudnn|compile|norms)(,(cudnn|compile|norms))*"
+_TUNED: Final = "(cudnn|compile|norms)(,(cudnn|compile|norms))*"
 _TEXT: Final = Kind("any text", ".+", str)
 _SECRET: Final = Kind("any text; it is never shown", ".+", str)
 _URL: Final = Kind("an address that begins with http:// or https://", r"https?://[^\s/]\S*", str)
@@ -190,7 +186,7 @@ TUNING: Final = Variable(
     "UVLM_TUNING",
     "What trainings try to be faster; the last digits change. `cudnn` times kinds of convolutions, "
     "`compile` fuses kernels, `norms` leave channels-last tensors as they lie (docs/training.md).",
-    Kind("some of cudnn, compile and norms, joined by commas", _SOME_TUNING, _names),
+    Kind("any of the three, joined by commas", _TUNED, lambda text: frozenset(text.split(","))),
     frozenset[str](),
     "none of them",
 )
