@@ -71,6 +71,11 @@ def autocast(device: torch.device, width: int | None = None) -> AbstractContextM
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
+def is_tuned(name: Literal["cudnn", "compile", "norms"]) -> bool:
+    """Tell whether UVLM_TUNING has this."""
+    return name in environment.TUNING.read()
+
+
 def set_threads(processes: int = 1) -> None:
     """Let torch use UVLM_WORKERS CPU threads, by default this process's share of the cores."""
     share = max(1, environment.allowed_cores() // processes)

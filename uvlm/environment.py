@@ -122,6 +122,7 @@ def _bytes(text: str) -> int:
     return int(float(number) * (1024 if binary else 1000) ** (2 + "MGT".index(unit)))
 
 
+_TUNED: Final = "(cudnn|compile|norms)(,(cudnn|compile|norms))*"
 _TEXT: Final = Kind("any text", ".+", str)
 _SECRET: Final = Kind("any text; it is never shown", ".+", str)
 _URL: Final = Kind("an address that begins with http:// or https://", r"https?://[^\s/]\S*", str)
@@ -172,6 +173,22 @@ MEMORY: Final = _optional(
     "before it starts; set it higher to run the stage all the same.",
     SIZE,
     "what is free, within the limits of control group and ulimit",
+)
+KEEP_MEMORY: Final = Variable(
+    "UVLM_KEEP_MEMORY",
+    "Whether a stage with tensors keeps freed memory for the next step: faster on a CPU, and its "
+    "peak is up to twice as high (docs/training.md).",
+    Kind("yes or no", "yes|no", lambda text: text == "yes"),
+    True,
+    "yes",
+)
+TUNING: Final = Variable(
+    "UVLM_TUNING",
+    "What trainings try to be faster; the last digits change. `cudnn` times kinds of convolutions, "
+    "`compile` fuses kernels, `norms` leave channels-last tensors as they lie (docs/training.md).",
+    Kind("any of the three, joined by commas", _TUNED, lambda text: frozenset(text.split(","))),
+    frozenset[str](),
+    "none of them",
 )
 EXECUTOR: Final = Variable(
     "UVLM_EXECUTOR",

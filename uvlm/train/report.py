@@ -19,6 +19,7 @@ from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, load_segmenter
 from uvlm.model.model_config import ReportModelConfig
@@ -150,7 +151,7 @@ def _fit(
         _standardise(parts.uvlm, data, params.encoder.channels)
     encoder = parts.classifier.encoder if trains_encoder else None
     if encoder is not None:
-        encoder.to(memory_format=torch.channels_last_3d)
+        ready_to_train(encoder)
         if config.gradient_checkpointing:
             recompute_blocks(encoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)

@@ -24,6 +24,7 @@ from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.build import build_unet
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.trained import Part, in_order
@@ -75,7 +76,7 @@ def train_seg(
     start = start_from(unet, params, labels.names)
     if start.record:
         training.tracker.params(start.record)
-    unet = unet.to(memory_format=torch.channels_last_3d)
+    ready_to_train(unet)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
     if params.train_seg.steps == 0:
@@ -111,7 +112,8 @@ def _fit(
     )
     validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
+    on_device = weights.to(fabric.device)  # once: copying makes the host wait
+    objective = SegObjective(on_device, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches, validate, params.seed)
     best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
     return best.put_into(unet)
