@@ -88,6 +88,7 @@ class TrainConfig(Section):
 
     `ema_decay` above 0 validates and saves a moving average of the weights.
     `gradient_checkpointing` recomputes the encoder's blocks in the backward pass, to save memory.
+    A state to continue from is saved every `checkpoint_minutes`; 0 saves it after every step.
     `balanced_fraction` is the share of training cases drawn so that abnormalities occur equally.
     """
 
@@ -102,7 +103,7 @@ class TrainConfig(Section):
     log_every: int = Field(ge=1)
     val_every: int = Field(ge=1)
     val_cases: int = Field(ge=1)
-    checkpoint_every: int = Field(ge=1)
+    checkpoint_minutes: float = Field(ge=0)
 
 
 class TrainSegConfig(TrainConfig):

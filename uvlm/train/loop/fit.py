@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,6 +29,7 @@ from uvlm.train.loop.interrupts import Signals
 from uvlm.train.loop.memory import Step, out_of_memory_explained
 from uvlm.train.loop.optim import set_learning_rate
 from uvlm.train.loop.resume import Best, ResumeFolder
+from uvlm.train.loop.saving import Saver
 from uvlm.train.loop.sharding import gathered, whole_copy, whole_weights
 from uvlm.train.losses.objectives import Objective
 
@@ -97,12 +99,15 @@ def fit(
     """
     state, stage = watch.resume, watch.resume.stage
     needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
-    with out_of_memory_explained(needs), Signals(fabric) as signals:
+    saver = Saver(state, fabric, model, optimizer, config.checkpoint_minutes)
+    with out_of_memory_explained(needs), Signals(fabric) as signals, saver:
         network: Any = fabric.setup_module(model)
         stepper: Any = fabric.setup_optimizers(optimizer)
-        start, best = state.load(model, optimizer)
-        best = best or initial
-        ema = Ema(optimizer, config.ema_decay)
+        start, best, is_validated = saver.load()
+        best, ema = best or initial, Ema(optimizer, config.ema_decay)
+        validated = partial(_validate, fabric, model, task, watch, ema, saver)
+        if not is_validated:
+            best = validated(start, best)
         model.train()  # pretrained parts arrive in evaluation mode, without dropout
         batches, window = _stream(fabric, task, config, start), list[dict[str, float]]()
         for step in range(start, config.steps):
@@ -111,7 +116,7 @@ def fit(
             grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
             # All processes must be fine: were one to stop alone, the others would wait forever.
             if not fabric.strategy.reduce_boolean_decision(is_finite(measured, grad_norm)):
-                state.save(model, optimizer, step, best)
+                saver.save(step, best)
                 everyones = _of_every_process(fabric, measured)
                 raise fault(state.folder, stage, step, everyones, grad_norm, task.batches)
             stepper.step()
@@ -124,12 +129,12 @@ def fit(
             if is_last or done % config.log_every == 0:
                 watch.log(_emptied(window, fabric), done)
             if is_last or done % config.val_every == 0:
-                with ema.applied():
-                    best = _validate(fabric, model, task, watch, done, best)
+                best = validated(done, best)
             stopped_by = signals.agreed()
-            if stopped_by or done % config.checkpoint_every == 0:
-                state.save(model, optimizer, done, best)
+            if saver.is_due() or stopped_by:
+                saver.save(done, best)
             if stopped_by:
+                saver.wait()
                 fact = f"stopped by {stopped_by} after step {done} of {config.steps}"
                 raise Interrupted(stage, fact, "run the same command to continue")
     if best is None:
@@ -163,22 +168,33 @@ def _clip(fabric: Fabric, network: Any, stepper: Any, max_norm: float) -> float:
 
 
 def _validate(
-    fabric: Fabric, model: nn.Module, task: Task, watch: Watch, step: int, best: Best | None
+    fabric: Fabric,
+    model: nn.Module,
+    task: Task,
+    watch: Watch,
+    ema: Ema,
+    saver: Saver,
+    step: int,
+    best: Best | None,
 ) -> Best:
-    """Validate on the first process; on a tie the later step wins."""
+    """Validate on the first process, and save before and after; on a tie the later step wins."""
+    # A validation that dies, of memory or time, must not cost the steps since the last save.
+    saver.save(step, best, is_validated=False)
     scores = Scores(-math.inf, {})
-    with gathered(model):
-        if fabric.is_global_zero:
-            # Not `network`: the forward pass of DDP would wait for the other processes.
-            model.eval()
-            with torch.no_grad(), fabric.autocast():
-                scores = task.validate(model)
-            model.train()
-            watch.log(scores.metrics, step)
-    score, metrics, kept = fabric.broadcast((scores.score, scores.metrics, dict(scores.kept)))
-    if best is not None and best.score > score:
-        return best
-    return Best(step, score, {**metrics, **kept}, whole_weights(model))
+    with ema.applied():
+        with gathered(model):
+            if fabric.is_global_zero:
+                # Not `network`: the forward pass of DDP would wait for the other processes.
+                model.eval()
+                with torch.no_grad(), fabric.autocast():
+                    scores = task.validate(model)
+                model.train()
+                watch.log(scores.metrics, step)
+        score, metrics, kept = fabric.broadcast((scores.score, scores.metrics, dict(scores.kept)))
+        if best is None or best.score <= score:
+            best = Best(step, score, {**metrics, **kept}, whole_weights(model))
+    saver.save(step, best)
+    return best
 
 
 def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Stream:
