@@ -34,7 +34,7 @@ from uvlm.tracking import Training
 from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
-from uvlm.train.loop.memory import recompute_blocks
+from uvlm.train.loop.memory import recompute_blocks, recompute_layers
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
@@ -153,6 +153,8 @@ def _fit(
         encoder.to(memory_format=torch.channels_last_3d)
         if config.gradient_checkpointing:
             recompute_blocks(encoder)
+    if config.gradient_checkpointing:
+        recompute_layers(parts.uvlm.decoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)
     grid, limit = params.preprocess.grid, params.decoder.max_report_tokens
     stage, strides = params.injection.reference_stage, params.encoder.strides
@@ -170,7 +172,12 @@ def _fit(
     task = Task(ReportObjective(), data.train, validate, params.seed)
     shard(fabric, net)
     optimizer = build_optimizer(
-        net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
+        net,
+        config.optim,
+        config.encoder_lr_scale,
+        config.adam_beta2,
+        config.frozen_stages,
+        fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
 

@@ -113,7 +113,8 @@ def _fit(
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
     objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches, validate, params.seed)
-    best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
+    optimizer = build_optimizer(unet, config.optim, fused=fabric.device.type == "cuda")
+    best = fit(fabric, unet, optimizer, task, config, watch)
     return best.put_into(unet)
 
 

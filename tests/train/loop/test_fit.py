@@ -124,9 +124,7 @@ def test_a_terminated_run_continues_to_the_same_bits(config: TrainConfig, step: 
     assert_same(whole, train(config, seed=99))  # the seed of new weights must not matter
 
 
-@pytest.mark.parametrize(
-    ("step", "minutes", "goes_on"), [(3, 0, 3), (5, 0, 5), (5, 9, 4)]
-)
+@pytest.mark.parametrize(("step", "minutes", "goes_on"), [(3, 0, 3), (5, 0, 5), (5, 9, 4)])
 def test_a_crashed_run_continues_from_its_last_save_to_the_same_bits(
     config: TrainConfig, step: int, minutes: float, goes_on: int
 ) -> None:

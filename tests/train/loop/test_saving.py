@@ -15,13 +15,12 @@ from tests.train.loop.test_fit import (
     Each,
     assert_same,
     batch,
-    config,  # noqa: F401  a fixture
     crash_at,
     network,
     terminate_at,
     weight_norm,
 )
-from uvlm.config import TrainConfig
+from uvlm.config import Params, TrainConfig
 from uvlm.errors import Interrupted, SetupError
 from uvlm.tracking import NullTracker
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
@@ -31,6 +30,13 @@ from uvlm.train.loop.resume import Best, ResumeFolder, Snapshot
 from uvlm.train.losses.objectives import ClsObjective
 
 OFTEN, RARELY = {"checkpoint_minutes": 0}, {"checkpoint_minutes": 60}
+
+
+@pytest.fixture
+def config(params: Params) -> TrainConfig:
+    optim = params.train_cls.optim.model_copy(update={"lr": 0.05, "warmup_steps": 2})
+    changes = {"steps": STEPS, "val_every": 3, "accumulate": 2, "optim": optim}
+    return params.train_cls.model_copy(update=changes)
 
 
 def train(
@@ -65,7 +71,7 @@ class Validations:
 @pytest.mark.parametrize("ema_decay", [0.0, 0.4])
 @pytest.mark.parametrize(("dies", "step"), [(1, 3), (2, STEPS)])
 def test_a_validation_that_dies_is_made_up_for_without_repeating_a_step(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig,
     dies: int,
     step: int,
     ema_decay: float,
@@ -84,7 +90,7 @@ def test_a_validation_that_dies_is_made_up_for_without_repeating_a_step(
 
 @pytest.mark.parametrize("stop", [crash_at, terminate_at])
 def test_a_finished_validation_is_not_repeated(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig,
     stop: Callable[[int], Each],
 ) -> None:
     config, once, twice = config.model_copy(update=RARELY), Validations(), Validations()
@@ -96,24 +102,22 @@ def test_a_finished_validation_is_not_repeated(
 
 
 def test_a_run_killed_after_its_last_validation_only_hands_over_the_result(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig, tmp_path: Path
 ) -> None:
-    whole = train(config)
-    with ResumeFolder("train_cls", "saving") as state, pytest.raises(KeyboardInterrupt):
-        watch, model = Watch(NullTracker(), None, state), network(0)
-        task = Task(ClsObjective(), batch, weight_norm, seed=7)
-        optimizer = build_optimizer(model, config.optim)
-        fit(launch(), model, optimizer, task, config, watch)
-        again, idle = network(99), Validations()
-        task = Task(ClsObjective(), batch, idle, seed=7)
-        optimizer = build_optimizer(again, config.optim)
-        assert_same(whole, fit(launch(), again, optimizer, task, config, watch))
-        assert idle.scores == []
-        raise KeyboardInterrupt
+    class Kept(ResumeFolder):
+        """As if killed before the model folder was written."""
+
+        def __exit__(self, kind: object, *error: object) -> None:
+            super().__exit__(KeyboardInterrupt, *error)
+
+    whole, idle, steps = train(config, folder=Kept), Validations(), list[int]()
+    assert list((tmp_path / ".uvlm" / "state").rglob("state.safetensors"))
+    assert_same(whole, train(config, Each(steps.append), idle, seed=99))
+    assert (idle.scores, steps) == ([], [])
 
 
 def test_training_goes_on_while_a_state_is_written_and_the_state_does_not_change(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig,
 ) -> None:
     """Steps 2 and 3 are taken while step 1 is being written; a crash then continues from step 1."""
     config = config.model_copy(update={**OFTEN, "val_every": STEPS})
@@ -142,7 +146,7 @@ def test_training_goes_on_while_a_state_is_written_and_the_state_does_not_change
 
 @pytest.mark.parametrize("changes", [OFTEN, RARELY])
 def test_a_state_that_cannot_be_written_ends_the_training_and_leaves_the_one_before(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig,
     changes: dict[str, float],
     tmp_path: Path,
 ) -> None:
@@ -165,7 +169,7 @@ def test_a_state_that_cannot_be_written_ends_the_training_and_leaves_the_one_bef
 
 
 def test_a_signal_waits_until_its_state_is_on_disk(
-    config: TrainConfig,  # noqa: F811
+    config: TrainConfig,
     tmp_path: Path,
 ) -> None:
     config = config.model_copy(update=RARELY)

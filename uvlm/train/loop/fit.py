@@ -99,8 +99,11 @@ def fit(
     """
     state, stage = watch.resume, watch.resume.stage
     needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
-    saver = Saver(state, fabric, model, optimizer, config.checkpoint_minutes)
-    with out_of_memory_explained(needs), Signals(fabric) as signals, saver:
+    with (
+        out_of_memory_explained(needs),
+        Signals(fabric) as signals,
+        Saver(state, fabric, model, optimizer, config.checkpoint_minutes) as saver,
+    ):
         network: Any = fabric.setup_module(model)
         stepper: Any = fabric.setup_optimizers(optimizer)
         start, best, is_validated = saver.load()

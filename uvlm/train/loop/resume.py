@@ -147,7 +147,7 @@ class ResumeFolder:
         best = header.get("best")
         if best is not None:
             best = Best(weights=_under("best.", tensors), **best)
-        return Reached(int(header["step"]), best, bool(header["is_validated"]))
+        return Reached(int(header["step"]), best, bool(header.get("is_validated", True)))
 
     def _tell_of_another(self) -> None:
         """Say why this training starts afresh although another one has left a state."""
