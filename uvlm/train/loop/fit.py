@@ -97,31 +97,26 @@ def fit(
         SetupError: out of memory; its details list what uses it.
         UvlmError: a loss or gradient is not finite; the message names the cases.
     """
-    state, stage = watch.resume, watch.resume.stage
+    stage = watch.resume.stage
     needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
     with (
         out_of_memory_explained(needs),
         Signals(fabric) as signals,
-        Saver(state, fabric, model, optimizer, config.checkpoint_minutes) as saver,
+        Saver(watch.resume, fabric, model, optimizer, config.checkpoint_minutes) as saver,
     ):
         network: Any = fabric.setup_module(model)
         stepper: Any = fabric.setup_optimizers(optimizer)
         start, best, is_validated = saver.load()
         best, ema = best or initial, Ema(optimizer, config.ema_decay)
         validated = partial(_validate, fabric, model, task, watch, ema, saver)
-        if not is_validated:
-            best = validated(start, best)
+        best = best if is_validated else validated(start, best)
         model.train()  # pretrained parts arrive in evaluation mode, without dropout
         batches, window = _stream(fabric, task, config, start), list[dict[str, float]]()
         for step in range(start, config.steps):
             factor = set_learning_rate(optimizer, step, config.steps, config.optim)
             measured = _backward(fabric, network, task, config.accumulate, step, batches)
             grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
-            # All processes must be fine: were one to stop alone, the others would wait forever.
-            if not fabric.strategy.reduce_boolean_decision(is_finite(measured, grad_norm)):
-                saver.save(step, best)
-                everyones = _of_every_process(fabric, measured)
-                raise fault(state.folder, stage, step, everyones, grad_norm, task.batches)
+            _check_finite(fabric, task, watch, saver, step, best, measured, grad_norm)
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             ema.update(step)
@@ -138,11 +133,15 @@ def fit(
                 saver.save(done, best)
             if stopped_by:
                 saver.wait()
-                fact = f"stopped by {stopped_by} after step {done} of {config.steps}"
-                raise Interrupted(stage, fact, "run the same command to continue")
+                raise _interrupted(stage, stopped_by, done, config.steps)
     if best is None:
         raise ConfigError(stage, "cannot train for 0 steps", "use 1 or more")
     return best
+
+
+def _interrupted(stage: str, by: str, done: int, steps: int) -> Interrupted:
+    fact = f"stopped by {by} after step {done} of {steps}"
+    return Interrupted(stage, fact, "run the same command to continue")
 
 
 def _backward(
@@ -168,6 +167,25 @@ def _clip(fabric: Fabric, network: Any, stepper: Any, max_norm: float) -> float:
     """Clip the gradient to `max_norm`; return its norm before."""
     norm: Any = fabric.clip_gradients(network, stepper, max_norm=max_norm, error_if_nonfinite=False)
     return float(whole_copy(norm))
+
+
+def _check_finite(
+    fabric: Fabric,
+    task: Task,
+    watch: Watch,
+    saver: Saver,
+    step: int,
+    best: Best | None,
+    measured: list[Measured],
+    grad_norm: float,
+) -> None:
+    """Save what went before a loss or gradient that is not finite, and name the cases."""
+    # All processes must be fine: were one to stop alone, the others would wait forever.
+    if fabric.strategy.reduce_boolean_decision(is_finite(measured, grad_norm)):
+        return
+    saver.save(step, best)
+    state, everyones = watch.resume, _of_every_process(fabric, measured)
+    raise fault(state.folder, state.stage, step, everyones, grad_norm, task.batches)
 
 
 def _validate(
