@@ -124,7 +124,7 @@ def _add_visual(
     _: nn.Module, __: Any, given: Mapping[str, Any], outputs: tuple[Tensor, Any]
 ) -> tuple[Tensor, Any]:
     """Add to the output of a layer's attention, which is the input of its feed-forward."""
-    visual = given["after_attention"]  # as the layer was called with: a recomputed one is, too
+    visual = given.get("after_attention")  # as the layer was called with: a recomputed one is, too
     return outputs if visual is None else (inject(outputs[0], visual), outputs[1])
 
 
