@@ -90,7 +90,7 @@ TINY |= {
         "log_every": 1,
         "val_every": 2,
         "val_cases": 2,
-        "checkpoint_every": 1,
+        "checkpoint_minutes": 0,
         "optim.warmup_steps": 1,
     }.items()
 }

@@ -41,12 +41,12 @@ _TRAININGS: Final = {
     "train_cls": {
         "steps": 60, "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3,
         "head_warmup_batch_size": 8, "balanced_fraction": 0.5,
-        "log_every": 5, "val_every": 20, "checkpoint_every": 20,
+        "log_every": 5, "val_every": 20, "checkpoint_minutes": 2,
     },
     "train_report": {
         "steps": 150, "feature_noise_std": 0.1, "standardise_features": True,
         "balanced_fraction": 0.5, "adam_beta2": 0.98,
-        "log_every": 20, "val_every": 50, "checkpoint_every": 50,
+        "log_every": 20, "val_every": 50, "checkpoint_minutes": 2,
     },
 }  # fmt: skip
 

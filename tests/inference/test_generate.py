@@ -25,7 +25,9 @@ from uvlm.inference.encode import encode_cases
 from uvlm.inference.generate import GeneratePaths, generate_reports
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.sliding_window import predict_labels, sliding_window_labels
+from uvlm.model.folder import save_model
 from uvlm.model.load import load_report_model, load_segmenter
+from uvlm.model.weights import weights_of
 from uvlm.store import (
     Row,
     load_array,
@@ -291,15 +293,39 @@ def test_sampled_reports_are_the_same_for_the_same_seed(
     assert written(2) != first
 
 
-def test_an_encoder_that_trained_along_reads_the_volumes_itself(
-    params: Params, paths: GeneratePaths
+@pytest.fixture
+def moved(paths: GeneratePaths, tmp_path: Path) -> Path:
+    """The report folder as if stage 3 had trained its encoder on."""
+    model = load_report_model(paths["model"])
+    modules = {name: getattr(model, name) for name in ("unet", "encoder", "classifier")}
+    weights = {name: weights_of(module) for name, module in modules.items()}
+    weights |= {"decoder": weights_of(model.uvlm), "classifier_encoder": weights["encoder"]}
+    torch.manual_seed(0)
+    weights["encoder"] = {n: w + 0.3 * torch.randn_like(w) for n, w in weights["encoder"].items()}
+    tokenizer = {"tokenizer.json": model.tokenizer.read_bytes()}
+    save_model(tmp_path / "moved", weights, model.config, model.contract, tokenizer)
+    return tmp_path / "moved"
+
+
+def test_beside_an_encoder_that_trained_along_the_classifier_keeps_its_own(
+    params: Params, paths: GeneratePaths, moved: Path
 ) -> None:
+    """Reports follow the new encoder; probabilities, neighbours and drafts' numbers stay."""
     generate_reports(params, **paths)
-    cached = [row["report"] for row in rows_of(paths["predictions"])]
-    paths["encodings"].unlink()
+    before = rows_of(paths["predictions"])
     along = params.train_report.model_copy(update={"encoder_lr_scale": 0.1})
-    generate_reports(params.model_copy(update={"train_report": along}), **paths)
-    assert [row["report"] for row in rows_of(paths["predictions"])] == cached
+    generate_reports(params.model_copy(update={"train_report": along}), **paths | {"model": moved})
+    after = rows_of(paths["predictions"])
+    for key in ("case_id", "nearest", "probabilities"):
+        assert [row[key] for row in after] == [row[key] for row in before]
+    assert all(one["report"] != other["report"] for one, other in zip(before, after, strict=True))
+    ct = lps(body(list(CASES).index(SCANS[0])))
+    first, second = (
+        Predictor.load(folder).predict_volume(ct) for folder in (paths["model"], moved)
+    )
+    assert second.probabilities == pytest.approx(first.probabilities, abs=1e-5)
+    assert first.report == parse_report(before[0]["report"])
+    assert second.report == parse_report(after[0]["report"])
 
 
 def test_tokens_of_another_encoder_are_refused(params: Params, paths: GeneratePaths) -> None:

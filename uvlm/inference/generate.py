@@ -100,15 +100,16 @@ def generate_reports(
     shown = partial(done, 0)
     rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code)
     writer = ReportWriter.of(load_report_model(paths["model"]))
-    tokens = _tokens_by_example(params, writer, paths["encodings"])
+    cached = _cached_tokens(params, writer, paths["encodings"])
+    tokens = _encoded_tokens(params, writer) if params.train_report.encoder_lr_scale else cached
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
     for batch in _batches(test, params.generate.batch_size):
-        predictions += _predict(params, writer, batch, tokens, ended)
+        predictions += _predict(params, writer, batch, tokens, cached, ended)
         done(len(masked), len(predictions))
-    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
+    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, cached)])
     shown = partial(done, len(masked) + len(test))
-    nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, shown))
+    nearest = nearest_cases(queries, _embedded(params, writer, training, cached, shown))
     predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
     write_predictions(paths["predictions"], predictions)
     write_trained(paths["predictions"], in_order(writer.trained))
@@ -155,10 +156,12 @@ def _predict(
     writer: ReportWriter,
     batch: Sequence[Example],
     tokens: Tokens,
+    cached: Tokens,
     ended: Counter[Ended],
 ) -> list[CasePrediction]:
     """Classify and describe one batch; the seconds are divided equally among its cases.
 
+    The classifier reads the `cached` tokens, those of its own encoder, whatever the decoder reads.
     `ended` counts why reports ended.
     """
     start = time.perf_counter()
@@ -170,6 +173,8 @@ def _predict(
         randomness = torch.Generator(writer.device).manual_seed(seed)
     reports = writer.write(visual, decoding, randomness)
     ended.update(report.ended for report in reports)
+    if tokens is not cached:
+        visual = writer.visual(torch.stack([cached(example) for example in batch]))
     probabilities = writer.probabilities(visual)
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     model = writer.model.sha256[:12]
@@ -195,19 +200,22 @@ def _embedded(
         done(count)
 
 
-def _tokens_by_example(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
-    """Read cached tokens (K, sum C_i); an encoder that was trained too reads volumes again."""
-    model = writer.model
-    if params.train_report.encoder_lr_scale > 0:
-        encoder = model.encoder
-        ready(encoder, writer.device)
+def _encoded_tokens(params: Params, writer: ReportWriter) -> Tokens:
+    """Read volumes again (K, sum C_i), with the encoder that was trained with the decoder."""
+    encoder = writer.model.encoder
+    ready(encoder, writer.device)
 
-        def encoded(example: Example) -> Tensor:
-            x = torch.from_numpy(example.voxels(params.preprocess))[None, None].to(writer.device)
-            return encode_volumes(encoder, x, params.injection)[0]
+    def encoded(example: Example) -> Tensor:
+        x = torch.from_numpy(example.voxels(params.preprocess))[None, None].to(writer.device)
+        return encode_volumes(encoder, x, params.injection)[0]
 
-        return encoded
-    rows = read_encodings(encodings, params.injection, model.config.weights["encoder"])
+    return encoded
+
+
+def _cached_tokens(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
+    """Read cached tokens (K, sum C_i) of the encoder that the classifier was made for."""
+    config = writer.model.config
+    rows = read_encodings(encodings, params.injection, config.weights[config.classifier_encoder])
 
     def cached(example: Example) -> Tensor:
         if (row := rows.get(example.case_id)) is None:

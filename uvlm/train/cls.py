@@ -146,7 +146,11 @@ def _fit(
     task = Task(objective, batches, validate, params.seed)
     watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
-        net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
+        net,
+        config.optim,
+        config.encoder_lr_scale,
+        frozen_stages=config.frozen_stages,
+        fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
@@ -179,7 +183,8 @@ def _warm_up(
             replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
             batches.seed,
         )
-        optimizer = build_optimizer(net.classifier, config.optim)
+        fused = fabric.device.type == "cuda"
+        optimizer = build_optimizer(net.classifier, config.optim, fused=fused)
         watch = Watch(training.tracker, training.progress, state, prefix="head_")
         best = fit(fabric, net.classifier, optimizer, task, config, watch)
     best.put_into(net.classifier)

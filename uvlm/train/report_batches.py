@@ -74,8 +74,11 @@ class ReportBatches:
     def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
         """Put chosen cases together."""
         case_ids = [self.cases[i].case_id for i in chosen]
-        token_ids = pad_reports([self.reports[i] for i in chosen], self.pad_id)
-        return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
+        return ReportBatch(case_ids, self.inputs(chosen, rng), self.token_ids(chosen))
+
+    def token_ids(self, chosen: Sequence[int]) -> Tensor:
+        """Pad the reports of chosen cases, (B, T)."""
+        return pad_reports([self.reports[i] for i in chosen], self.pad_id)
 
 
 def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:

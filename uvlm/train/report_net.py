@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy.typing as npt
 import torch
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from uvlm.config import InjectionConfig
 from uvlm.inference.decoding import Decoding
+from uvlm.inference.report_writer import STOP_AFTER_REPEATS
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
 from uvlm.text.tokenizer import Tokenizer
-from uvlm.train.batches import ReportBatch
 from uvlm.train.loop.fit import Scores
 from uvlm.train.losses.token_loss import token_cross_entropy
 from uvlm.train.report_batches import ReportBatches
@@ -28,7 +28,7 @@ from uvlm.train.scores import macro_f1
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-BATCH_SIZE = 32
+WRITTEN_AT_ONCE: Final = 32
 Label = Callable[[Sequence[str]], npt.NDArray[Any]]
 
 
@@ -60,7 +60,11 @@ class ReportNet(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class ReportValidation:
-    """Macro-F1 of greedily written reports (the score) and the loss per token."""
+    """Macro-F1 of greedily written reports (the score) and the loss per token.
+
+    A decoder that has hardly learned never ends a report by itself. So a report that repeats itself
+    stops, as in the stage `generate`, and none becomes much longer than the longest reference.
+    """
 
     batches: ReportBatches
     tokenizer: Tokenizer
@@ -70,18 +74,30 @@ class ReportValidation:
 
     def __call__(self, model: nn.Module) -> Scores:
         """Validate a ReportNet."""
-        net = cast(ReportNet, model)
+        net, decoding = cast(ReportNet, model), self._decoding()
         texts: list[str] = []
         losses: list[Tensor] = []
         numbers = range(len(self.batches.cases))
-        for start in numbers[::BATCH_SIZE]:
-            chosen = numbers[start : start + BATCH_SIZE]
-            batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
-            visual = net.visual(batch.x)  # encoded once, for the loss and for writing
-            losses.append(net.loss(visual, batch.token_ids))
-            written = write_reports(net.uvlm, visual, Decoding(self.max_tokens))
+        for start in numbers[::WRITTEN_AT_ONCE]:
+            chosen = numbers[start : start + WRITTEN_AT_ONCE]
+            visual = self._visual(net, chosen)  # encoded once, for the loss and for writing
+            losses.append(net.loss(visual, self.fabric.to_device(self.batches.token_ids(chosen))))
+            written = write_reports(net.uvlm, visual, decoding)
             texts += [self.tokenizer.decode(report.ids) for report in written]
         truth = self.batches.sampler.abnormalities.astype(bool)
         f1 = macro_f1(self.label(texts).astype(bool), truth)
         loss = float(torch.stack(losses).mean())
         return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})
+
+    def _visual(self, net: ReportNet, chosen: Sequence[int]) -> list[Tensor]:
+        """Return the tokens (B, K, C_i) of cases, encoding as many at once as a training step."""
+        size = self.batches.config.batch_size
+        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
+        images: Any = (self.fabric.to_device(self.batches.inputs(part, None)) for part in parts)
+        return [torch.cat(stage) for stage in zip(*map(net.visual, images), strict=True)]
+
+    def _decoding(self) -> Decoding:
+        longest = max(map(len, self.batches.reports))
+        return Decoding(
+            min(self.max_tokens, 3 * longest // 2), stop_after_repeats=STOP_AFTER_REPEATS
+        )

@@ -115,7 +115,8 @@ def _fit(
     on_device = weights.to(fabric.device)  # once: copying makes the host wait
     objective = SegObjective(on_device, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches, validate, params.seed)
-    best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
+    optimizer = build_optimizer(unet, config.optim, fused=fabric.device.type == "cuda")
+    best = fit(fabric, unet, optimizer, task, config, watch)
     return best.put_into(unet)
 
 

@@ -65,7 +65,7 @@ def config(params: Params, request: pytest.FixtureRequest) -> TrainConfig:
         schedule="cosine",
         clip_norm=1.0,
     )
-    changes = {"steps": STEPS, "checkpoint_every": 2, "val_every": 3, "accumulate": 2}
+    changes = {"steps": STEPS, "checkpoint_minutes": 0, "val_every": 3, "accumulate": 2}
     return params.train_cls.model_copy(update={**changes, "optim": optim})
 
 
@@ -124,16 +124,18 @@ def test_a_terminated_run_continues_to_the_same_bits(config: TrainConfig, step: 
     assert_same(whole, train(config, seed=99))  # the seed of new weights must not matter
 
 
-@pytest.mark.parametrize("step", [3, 4])
-def test_a_crashed_run_continues_from_its_checkpoint_to_the_same_bits(
-    config: TrainConfig, step: int
+@pytest.mark.parametrize(("step", "minutes", "goes_on"), [(3, 0, 3), (5, 0, 5), (5, 9, 4)])
+def test_a_crashed_run_continues_from_its_last_save_to_the_same_bits(
+    config: TrainConfig, step: int, minutes: float, goes_on: int
 ) -> None:
+    """The last save is that of the step before, or that of the validation after step 3."""
+    config = config.model_copy(update={"checkpoint_minutes": minutes})
     whole = train(config)
     with pytest.raises(RuntimeError, match="power cut"):
         train(config, progress=crash_at(step))
     continued: list[int] = []
     assert_same(whole, train(config, seed=99, progress=Each(continued.append)))
-    assert continued[0] == 3
+    assert continued[0] == goes_on
 
 
 def test_success_removes_the_state_and_signals_work_as_before(
@@ -202,7 +204,7 @@ def test_a_loss_that_is_not_finite_names_the_cases_and_keeps_the_batch(
     again = ClsBatch(document["case_ids"], tensors["7.x"], tensors["7.abnormalities"])
     model = network(0)
     with ResumeFolder("train_cls", "test") as state, contextlib.suppress(ZeroDivisionError):
-        step, _ = state.load(model, build_optimizer(model, config.optim))
+        step, _, _ = state.load(model, build_optimizer(model, config.optim))
         assert step == 3  # the weights are those that met the batch
         assert not ClsObjective().loss(model, again)["bce"].isfinite()
         raise ZeroDivisionError  # keeps the state
