@@ -78,9 +78,10 @@ class Variable(Generic[T_co]):
 
 def allowed_cores() -> int:
     """Count the CPU cores that this process may use, which may be fewer than exist."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    pinned = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if pinned else os.cpu_count() or 1
+    # SLURM does not pin the processes of a task unless its site says so.
+    return min(cores, SLURM_CORES.read() or cores)
 
 
 def project_root() -> Path:
@@ -129,6 +130,7 @@ _FOLDER: Final = Kind("a folder", ".+", _folder)
 _PATH: Final = Kind("a path", ".+", Path)
 _COUNT: Final = Kind("a whole number from 1", "0*[1-9][0-9]*", int)
 _NUMBER: Final = Kind("a whole number from 0", "[0-9]+", int)
+_CORES: Final = "the CPU cores that this process may use"
 SIZE: Final = Kind("a size such as 8GB or 7.5GiB", r"[0-9]{1,6}(\.[0-9]{1,3})?\s*[MGT]i?B", _bytes)
 
 DEVICE: Final = Variable(
@@ -147,12 +149,26 @@ PRECISION: Final = _optional(
 )
 WORKERS: Final = _optional(
     "UVLM_WORKERS",
-    "How much runs at once: processes of the data stages, torch threads (by default the processes "
-    "of a training share the cores), processes that prepare batches for a GPU (by default at most "
-    "8), downloads (by default 4).",
+    "How many cases a data stage works on at once, each in a process: phantoms and own CTs of "
+    "download, preprocess, pseudo_label, label_maps, the masks of evaluate.",
     _COUNT,
-    "the CPU cores that this process may use",
+    _CORES,
 )
+LOADERS: Final = _optional(
+    "UVLM_LOADERS",
+    "How many processes read and prepare ahead while a network computes: batches of a training, "
+    "volumes of a validation, of encode and of generate. 0 reads in the process itself, between "
+    "two steps.",
+    _NUMBER,
+    "on a GPU the process's share of the cores, at most 16; on a CPU 0",
+)
+THREADS: Final = _optional(
+    "UVLM_THREADS",
+    "How many CPU threads torch uses in a process that computes.",
+    _COUNT,
+    "the process's share of the cores",
+)
+DOWNLOADS: Final = Variable("UVLM_DOWNLOADS", "How many files are downloaded at a time.", _COUNT, 4)
 DEVICES: Final = Variable(
     "UVLM_DEVICES",
     "How many processes `dvc repro` starts for a training on this computer: one per GPU.",
@@ -271,6 +287,9 @@ LOCAL_WORLD_SIZE: Final = _optional(
 TORCHRUN: Final = _optional("TORCHELASTIC_RUN_ID", "Set by torchrun.", _TEXT)
 SLURM_RANK: Final = _optional("SLURM_PROCID", f"{_RANK}srun.", _NUMBER)
 SLURM_SIZE: Final = Variable("SLURM_STEP_NUM_TASKS", "How many there are; set by srun.", _COUNT, 1)
+SLURM_CORES: Final = _optional(
+    "SLURM_CPUS_PER_TASK", "The cores of a task; set by `--cpus-per-task`.", _COUNT, "not limited"
+)
 SLURM_LOCAL_SIZE: Final = _optional(
     "SLURM_NTASKS_PER_NODE", "The value of `srun --ntasks-per-node`.", _COUNT
 )

@@ -8,18 +8,15 @@ B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from uvlm.environment import WORKERS, allowed_cores
 from uvlm.store import load_array, load_region
 
 CACHE_BYTES = 512 * 2**20
@@ -96,32 +93,3 @@ class CaseSampler:
             positives = np.flatnonzero(self.abnormalities[:, rng.choice(shown)])
             return int(rng.choice(positives))
         return int(rng.integers(len(self.abnormalities)))
-
-
-class _Numbered(Dataset[Any]):
-    """A map-style dataset whose items are whole batches."""
-
-    def __init__(self, batches: Callable[[int], Any]) -> None:
-        self.batches = batches
-
-    def __getitem__(self, index: int) -> Any:
-        return self.batches(index)
-
-
-def iterate(batches: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
-    """Yield the batches with these numbers, in order; `workers` processes prepare them ahead."""
-    loader: DataLoader[Any] = DataLoader(
-        _Numbered(batches),
-        batch_size=None,
-        sampler=indices,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
-
-
-def loader_workers(device_type: str) -> int:
-    """Choose how many processes prepare batches: none on a CPU, whose cores are busy training."""
-    if device_type == "cpu":
-        return 0
-    return WORKERS.read() or min(8, allowed_cores())

@@ -19,9 +19,9 @@ from torch import nn
 from uvlm.config import TrainConfig
 from uvlm.errors import ConfigError, Interrupted
 from uvlm.processes import place
+from uvlm.read_ahead import read_ahead
 from uvlm.seeding import generator
 from uvlm.tracking import Progress, Tracker
-from uvlm.train.batches import iterate, loader_workers
 from uvlm.train.loop.ema import Ema
 from uvlm.train.loop.faults import Measured, fault, is_finite
 from uvlm.train.loop.interrupts import Signals
@@ -186,8 +186,7 @@ def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Stre
     per_step = config.accumulate * fabric.world_size
     first = start * per_step + fabric.global_rank
     numbers = range(first, config.steps * per_step, fabric.world_size)
-    workers = loader_workers(fabric.device.type)
-    return zip(numbers, iterate(task.batches, numbers, workers), strict=True)
+    return zip(numbers, read_ahead(task.batches, numbers, fabric.device), strict=True)
 
 
 def _seed_torch(task: Task, step: int, batch: int) -> None:
