@@ -43,6 +43,10 @@ class TokenInputs:
             tokens += self.noise * rng.standard_normal(tokens.shape, dtype=np.float32)
         return split_stages(torch.from_numpy(tokens), self.channels)
 
+    def finish(self, x: list[Tensor]) -> list[Tensor]:
+        """Return the tokens as they are: nothing is left for the device."""
+        return x
+
     def _view(self, index: int, rng: np.random.Generator | None) -> npt.NDArray[np.floating]:
         """Read one view of a case, (K, sum C_i)."""
         path, count = self.paths[index], self.views[index]
@@ -66,7 +70,10 @@ class ReportBatches:
     pad_id: int
 
     def __call__(self, index: int) -> ReportBatch:
-        """Draw batch number `index`."""
+        return self.finish(self.read(index))
+
+    def read(self, index: int) -> ReportBatch:
+        """Draw and read batch number `index`."""
         rng = generator(self.seed, "report", index)
         chosen = self.sampler.draw(self.config.batch_size, rng)
         return self.batch(chosen, rng)
@@ -76,6 +83,10 @@ class ReportBatches:
         case_ids = [self.cases[i].case_id for i in chosen]
         token_ids = pad_reports([self.reports[i] for i in chosen], self.pad_id)
         return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
+
+    def finish(self, batch: ReportBatch) -> ReportBatch:
+        """Augment on the device of the batch what the loader left for it."""
+        return batch._replace(x=self.inputs.finish(batch.x))
 
 
 def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy.typing as npt
@@ -18,6 +19,7 @@ from uvlm.inference.decoding import Decoding
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
+from uvlm.read_ahead import read_ahead
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import ReportBatch
 from uvlm.train.loop.fit import Scores
@@ -74,9 +76,9 @@ class ReportValidation:
         texts: list[str] = []
         losses: list[Tensor] = []
         numbers = range(len(self.batches.cases))
-        for start in numbers[::BATCH_SIZE]:
-            chosen = numbers[start : start + BATCH_SIZE]
-            batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
+        chosen = [numbers[start : start + BATCH_SIZE] for start in numbers[::BATCH_SIZE]]
+        for read in read_ahead(partial(self.batches.batch, rng=None), chosen, self.fabric.device):
+            batch: ReportBatch = self.batches.finish(self.fabric.to_device(read))
             visual = net.visual(batch.x)  # encoded once, for the loss and for writing
             losses.append(net.loss(visual, batch.token_ids))
             written = write_reports(net.uvlm, visual, Decoding(self.max_tokens))

@@ -8,8 +8,9 @@ does with twice the accumulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -29,13 +30,11 @@ from uvlm.train.loop.memory import Step, out_of_memory_explained
 from uvlm.train.loop.optim import set_learning_rate
 from uvlm.train.loop.resume import Best, ResumeFolder
 from uvlm.train.loop.sharding import gathered, whole_copy, whole_weights
+from uvlm.train.loop.waiting import Waiting, with_share
 from uvlm.train.losses.objectives import Objective
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-Stream = Iterator[tuple[int, Any]]  # batches with their numbers
 
 
 class Scores(NamedTuple):
@@ -48,12 +47,21 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is learned: the loss, the batches by number, the validation, and the seed."""
+    """What is learned: the loss, the batches by number, the validation, and the seed.
+
+    `finish` does on the device what `batches`, in another process, left for it.
+    """
 
     objective: Objective
     batches: Callable[[int], Any]
     validate: Callable[[nn.Module], Scores]
     seed: int
+    finish: Callable[[Any], Any] = lambda batch: batch
+
+    def batch(self, number: int, fabric: Fabric | None = None) -> Any:
+        """Make a batch again, where `fabric` trains or on the CPU."""
+        prepared = self.batches(number)
+        return self.finish(prepared if fabric is None else fabric.to_device(prepared))
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +104,7 @@ def fit(
         UvlmError: a loss or gradient is not finite; the message names the cases.
     """
     state, stage = watch.resume, watch.resume.stage
-    needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
+    needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batch(0))
     with out_of_memory_explained(needs), Signals(fabric) as signals:
         network: Any = fabric.setup_module(model)
         stepper: Any = fabric.setup_optimizers(optimizer)
@@ -113,16 +121,18 @@ def fit(
             if not fabric.strategy.reduce_boolean_decision(is_finite(measured, grad_norm)):
                 state.save(model, optimizer, step, best)
                 everyones = _of_every_process(fabric, measured)
-                raise fault(state.folder, stage, step, everyones, grad_norm, task.batches)
+                again = partial(task.batch, fabric=fabric)
+                raise fault(state.folder, stage, step, everyones, grad_norm, again)
             stepper.step()
             stepper.zero_grad(set_to_none=True)
             ema.update(step)
             done, is_last = step + 1, step + 1 == config.steps
             terms = _mean(m.values for m in measured)
-            window.append({**terms, "grad_norm": grad_norm, "lr": factor * config.optim.lr})
+            rest = {"grad_norm": grad_norm, "lr": factor * config.optim.lr}
+            window.append({**terms, **rest, **batches.step_ended()})
             watch.show(done, config.steps, terms["loss"])
             if is_last or done % config.log_every == 0:
-                watch.log(_emptied(window, fabric), done)
+                watch.log(with_share(_emptied(window, fabric)), done)
             if is_last or done % config.val_every == 0:
                 with ema.applied():
                     best = _validate(fabric, model, task, watch, done, best)
@@ -138,13 +148,13 @@ def fit(
 
 
 def _backward(
-    fabric: Fabric, network: Any, task: Task, accumulate: int, step: int, batches: Stream
+    fabric: Fabric, network: Any, task: Task, accumulate: int, step: int, batches: Waiting
 ) -> list[Measured]:
     """Accumulate the mean gradient of this step's batches in the model; return their losses."""
     measured = []
     for micro in range(accumulate):
         number, prepared = next(batches)
-        batch: Any = fabric.to_device(prepared)
+        batch: Any = task.finish(fabric.to_device(prepared))
         _seed_torch(task, step, micro * fabric.world_size + fabric.global_rank)
         # Gradients are averaged over the processes once a step, with the last micro-batch.
         with fabric.no_backward_sync(network, enabled=micro + 1 < accumulate):
@@ -181,12 +191,13 @@ def _validate(
     return Best(step, score, {**metrics, **kept}, whole_weights(model))
 
 
-def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Stream:
+def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Waiting:
     """Yield this process's batches with their numbers, from step `start` on."""
     per_step = config.accumulate * fabric.world_size
     first = start * per_step + fabric.global_rank
     numbers = range(first, config.steps * per_step, fabric.world_size)
-    return zip(numbers, read_ahead(task.batches, numbers, fabric.device), strict=True)
+    ahead = read_ahead(task.batches, numbers, fabric.device)
+    return Waiting(zip(numbers, ahead, strict=True))
 
 
 def _seed_torch(task: Task, step: int, batch: int) -> None:
