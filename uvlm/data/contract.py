@@ -37,14 +37,16 @@ def normalise(
 
 
 def scaled(values: Values, config: PreprocessConfig, statistics: tuple[float, float]) -> Values:
-    """Scale Hounsfield units, an array or a tensor of float32, as `normalise` does."""
+    """Scale Hounsfield units, an array or a tensor of float32 to overwrite, as `normalise` does."""
     if config.normalise == "window":
         low, high = config.window_hu
-        centre, half = (low + high) / 2, (high - low) / 2
-        clipped: Values = cast(Any, values).clip(low, high)  # for its types float64 comes back
-        return (clipped - _single(centre)) / _single(half)
-    mean, std = statistics
-    return (values - _single(mean)) / _single(max(std, 1.0))  # an empty CT has no spread
+        values = cast(Any, values).clip(low, high)  # float32 as before, whatever NumPy's types say
+        centre, spread = (low + high) / 2, (high - low) / 2
+    else:
+        centre, spread = statistics[0], max(statistics[1], 1.0)  # an empty CT has no spread
+    values -= _single(centre)
+    values /= _single(spread)
+    return values
 
 
 def _single(number: float) -> float:

@@ -71,8 +71,8 @@ def read_report_data(
     counts = token_counts(grid, params.encoder.strides, plan.reference_stage, plan.deeper)
     mean, std = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
     noise = (config.feature_noise_std * std).astype(np.float32)
-    noisy: Inputs = replace(tokens, noise=noise)
-    clean: Inputs = _token_inputs(params, val, rows)
+    noisy: Inputs = replace(tokens, noise=noise, on_device=on_device)
+    clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
     batches = _batches(params, train, noisy, tokenizer)

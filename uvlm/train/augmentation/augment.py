@@ -52,7 +52,7 @@ def augment_intensity(x: Tensor, config: AugmentConfig, rng: np.random.Generator
     scale, shift, log_gamma = rng.standard_normal(3)
     if config.gamma_std > 0:
         x = bend(x, float(np.exp(config.gamma_std * log_gamma)))
-    x = x * _single(1 + config.scale_std * scale) + _single(config.shift_std * shift)
+    x = (x * _single(1 + config.scale_std * scale)).add_(_single(config.shift_std * shift))
     if config.noise_std > 0:
         x += normal_like(x, rng).mul_(_single(config.noise_std))
     return vary(x, config.intensity, rng)
@@ -66,20 +66,29 @@ def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:
 
 def roll(x: Tensor, shift: Grid) -> Tensor:
     """Move the content by `shift` voxels; border voxels are repeated, nothing wraps around."""
-    for axis, step in enumerate(shift):
-        if step:
-            length = x.shape[axis]
-            places = torch.arange(length, device=x.device) - step
-            x = x.index_select(axis, places.clamp_(0, length - 1))
-    return x
+    if not any(shift):
+        return x
+    steps = [max(1 - n, min(n - 1, step)) for n, step in zip(x.shape, shift, strict=True)]
+    pairs = list(zip(x.shape, steps, strict=True))
+    # One copy of what stays inside, then the borders axis by axis, each from what is there by then.
+    moved = torch.empty_like(x)
+    inside = tuple(slice(max(0, step), n + min(0, step)) for n, step in pairs)
+    source = tuple(slice(max(0, -step), n - max(0, step)) for n, step in pairs)
+    moved[inside] = x[source]
+    for axis, (n, step) in enumerate(pairs):
+        if step > 0:
+            moved.narrow(axis, 0, step).copy_(moved.narrow(axis, step, 1))
+        elif step < 0:
+            moved.narrow(axis, n + step, -step).copy_(moved.narrow(axis, n + step - 1, 1))
+    return moved
 
 
 def bend(x: Tensor, gamma: float) -> Tensor:
     """Bend the intensities between the smallest and the largest value."""
     low, high = torch.aminmax(x)
     spread = (high.double() - low.double()).to(x.dtype)
-    share = (x - low) / torch.where(spread > 0, spread, 1.0)  # a constant must not divide by 0
-    return _power(share, gamma) * spread + low
+    share = (x - low).div_(torch.where(spread > 0, spread, 1.0))  # a constant has no spread
+    return _power(share, gamma).mul_(spread).add_(low)
 
 
 def _power(share: Tensor, exponent: float) -> Tensor:
