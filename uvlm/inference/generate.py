@@ -116,13 +116,30 @@ def generate_reports(
         done(len(rows), len(predictions))
     if shard is not None:
         return {}
-    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, source)])
     shown = partial(done, len(masked) + len(test))
-    nearest = nearest_cases(queries, _embedded(params, writer, training, source, shown))
-    predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
+    predictions = _nearest(params, writer, source, test, training, predictions, shown)
     write_predictions(paths["predictions"], predictions)
     write_trained(paths["predictions"], in_order(writer.trained))
     write_manifest(paths["masks"], rows)
+    return _numbers(predictions, ended)
+
+
+def _nearest(
+    params: Params,
+    writer: ReportWriter,
+    source: Reading,
+    test: Sequence[Example],
+    training: Sequence[Example],
+    predictions: Sequence[CasePrediction],
+    done: Callable[[int], None],
+) -> list[CasePrediction]:
+    """Name beside each prediction the training case that the classifier takes for it."""
+    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, source)])
+    names = nearest_cases(queries, _embedded(params, writer, training, source, done))
+    return [replace(p, nearest=name) for p, name in zip(predictions, names, strict=True)]
+
+
+def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> dict[str, float]:
     return {
         "cases": float(len(predictions)),
         "distinct_reports": float(len({prediction.report for prediction in predictions})),

@@ -73,8 +73,8 @@ def roll(x: Tensor, shift: Grid) -> Tensor:
     # One copy of what stays inside, then the borders axis by axis, each from what is there by then.
     moved = torch.empty_like(x)
     inside = tuple(slice(max(0, step), n + min(0, step)) for n, step in pairs)
-    source = tuple(slice(max(0, -step), n - max(0, step)) for n, step in pairs)
-    moved[inside] = x[source]
+    taken = tuple(slice(max(0, -step), n - max(0, step)) for n, step in pairs)
+    moved[inside] = x[taken]
     for axis, (n, step) in enumerate(pairs):
         if step > 0:
             moved.narrow(axis, 0, step).copy_(moved.narrow(axis, step, 1))

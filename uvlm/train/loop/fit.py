@@ -114,7 +114,7 @@ def fit(
         model.train()  # pretrained parts arrive in evaluation mode, without dropout
         batches, window = _stream(fabric, task, config, start), list[dict[str, float]]()
         for step in range(start, config.steps):
-            factor = set_learning_rate(optimizer, step, config.steps, config.optim)
+            lr = config.optim.lr * set_learning_rate(optimizer, step, config.steps, config.optim)
             measured = _backward(fabric, network, task, config.accumulate, step, batches)
             grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
             # All processes must be fine: were one to stop alone, the others would wait forever.
@@ -128,8 +128,7 @@ def fit(
             ema.update(step)
             done, is_last = step + 1, step + 1 == config.steps
             terms = _mean(m.values for m in measured)
-            rest = {"grad_norm": grad_norm, "lr": factor * config.optim.lr}
-            window.append({**terms, **rest, **batches.step_ended()})
+            window.append(terms | batches.step_ended() | {"grad_norm": grad_norm, "lr": lr})
             watch.show(done, config.steps, terms["loss"])
             if is_last or done % config.log_every == 0:
                 watch.log(with_share(_emptied(window, fabric)), done)
