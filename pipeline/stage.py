@@ -83,7 +83,13 @@ Work = Callable[[Stage], object]
 
 
 def run_stage(
-    name: str, work: Work, *, live: bool = False, tensors: bool = False, processes: bool = False
+    name: str,
+    work: Work,
+    *,
+    live: bool = False,
+    tensors: bool = False,
+    processes: bool = False,
+    recorded: bool = True,
 ) -> NoReturn:
     """Run `work` as the stage `name` and exit with its code.
 
@@ -93,10 +99,11 @@ def run_stage(
         live: show the numbers in MLflow while it runs.
         tensors: tune memory for large tensors.
         processes: start as many as UVLM_DEVICES says, unless torchrun or srun already did.
+        recorded: False for a share of the stage, which only fills the store.
     """
     if tensors and (code := _guarded(name, _restart_with_memory_tuned)):
         sys.exit(code)
-    sys.exit(execute(name, work, live=live, processes=processes))
+    sys.exit(execute(name, work, live=live, recorded=recorded, processes=processes))
 
 
 def execute(

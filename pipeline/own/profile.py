@@ -18,10 +18,11 @@ from pipeline.own.look import Look, look
 from pipeline.own.sizes import LADDER, Fit, largest_that_fits, table
 from pipeline.profiles import compose, yaml_text
 from uvlm.config import FolderConfig, Params, parse_params, parse_section
-from uvlm.environment import OWN_DATA, SIZE
+from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError
 from uvlm.files import write_text_atomic
 from uvlm.memory import Memory, usable_memory
+from uvlm.variable import SIZE
 
 _MADE: Final = "# Made by `uvlm own`"
 _HEADER: Final = f"""# @package _global_

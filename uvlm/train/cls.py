@@ -127,7 +127,10 @@ def _fit(
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in [*train, *val]))
-    inputs = [VolumeInputs(e, arrays, params.preprocess, config.augment) for e in (train, val)]
+    inputs = [
+        VolumeInputs(e, arrays, params.preprocess, config.augment, fabric.device.type == "cuda")
+        for e in (train, val)
+    ]
     volumes = [Volumes(each, fabric) for each in inputs]
     names = abnormality_names(params)
     training.tracker.params({"train_cases": len(train), "val_cases": len(val)})
@@ -143,7 +146,7 @@ def _fit(
     if config.head_warmup_steps and not state.exists():
         joint = (objective, batches, validate)
         initial = _warm_up(_warm_up_config(config), net, volumes, joint, training)
-    task = Task(objective, batches, validate, params.seed)
+    task = Task(objective, batches.read, validate, params.seed, batches.finish)
     watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
         net,

@@ -163,7 +163,8 @@ def _fit(
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
-    data = read_report_data(params, paths, parts.tokenizer, sha256)
+    on_device = fabric.device.type == "cuda"
+    data = read_report_data(params, paths, parts.tokenizer, sha256, on_device=on_device)
     if config.standardise_features:
         _standardise(parts.uvlm, data, params.encoder.channels)
     encoder = parts.encoder if trains_encoder else None
@@ -187,7 +188,8 @@ def _fit(
         }
     )
     validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
-    task = Task(ReportObjective(), data.train, validate, params.seed)
+    train = data.train
+    task = Task(ReportObjective(), train.read, validate, params.seed, train.finish)
     shard(fabric, net)
     optimizer = build_optimizer(
         net,

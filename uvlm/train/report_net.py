@@ -5,8 +5,10 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy.typing as npt
@@ -19,6 +21,8 @@ from uvlm.inference.report_writer import STOP_AFTER_REPEATS
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
+from uvlm.read_ahead import read_ahead
+from uvlm.store.fanout import in_batches
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.loop.fit import Scores
 from uvlm.train.losses.token_loss import token_cross_entropy
@@ -77,10 +81,14 @@ class ReportValidation:
         net, decoding = cast(ReportNet, model), self._decoding()
         texts: list[str] = []
         losses: list[Tensor] = []
-        numbers = range(len(self.batches.cases))
-        for start in numbers[::WRITTEN_AT_ONCE]:
-            chosen = numbers[start : start + WRITTEN_AT_ONCE]
-            visual = self._visual(net, chosen)  # encoded once, for the loss and for writing
+        groups = in_batches(range(len(self.batches.cases)), WRITTEN_AT_ONCE)
+        size = self.batches.config.batch_size
+        parts = [in_batches(group, size) for group in groups]
+        read = partial(self.batches.inputs, rng=None)
+        ahead = read_ahead(read, chain.from_iterable(parts), self.fabric.device)
+        for chosen, cut in zip(groups, parts, strict=True):
+            # Encoded once, for the loss and for writing.
+            visual = self._visual(net, islice(ahead, len(cut)))
             losses.append(net.loss(visual, self.fabric.to_device(self.batches.token_ids(chosen))))
             written = write_reports(net.uvlm, visual, decoding)
             texts += [self.tokenizer.decode(report.ids) for report in written]
@@ -89,11 +97,9 @@ class ReportValidation:
         loss = float(torch.stack(losses).mean())
         return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})
 
-    def _visual(self, net: ReportNet, chosen: Sequence[int]) -> list[Tensor]:
-        """Return the tokens (B, K, C_i) of cases, encoding as many at once as a training step."""
-        size = self.batches.config.batch_size
-        parts = [chosen[start : start + size] for start in range(0, len(chosen), size)]
-        images: Any = (self.fabric.to_device(self.batches.inputs(part, None)) for part in parts)
+    def _visual(self, net: ReportNet, read: Iterable[Any]) -> list[Tensor]:
+        """Return the tokens (B, K, C_i) of what was read, as many cases at once as in training."""
+        images = (self.batches.inputs.finish(self.fabric.to_device(part)) for part in read)
         return [torch.cat(stage) for stage in zip(*map(net.visual, images), strict=True)]
 
     def _decoding(self) -> Decoding:

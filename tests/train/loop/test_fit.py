@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -279,6 +280,37 @@ def test_logged_numbers_are_means_since_the_last_line(config: TrainConfig, tmp_p
     means = {r["step"]: r["metrics"]["loss"] for r in read_history(by_three.path)
              if "loss" in r["metrics"]}  # fmt: skip
     assert means == pytest.approx({3: sum(single[:3]) / 3, 6: sum(single[3:]) / 3})
+
+
+def test_the_time_waited_for_data_is_logged_and_stays_out_of_the_table(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    def slow(index: int) -> ClsBatch:
+        time.sleep(0.03)
+        return batch(index)
+
+    def validate(model: nn.Module) -> Scores:
+        time.sleep(0.5)
+        return weight_norm(model)
+
+    tracker = JsonlTracker(tmp_path / "history.jsonl")
+    often = config.model_copy(update={"log_every": 1, "val_every": 1, "steps": 4})
+    task = Task(ClsObjective(), slow, validate, seed=7)
+    model = network(0)
+    with ResumeFolder("train_cls", "test") as state:
+        watch = Watch(tracker, None, state)
+        fit(launch(), model, build_optimizer(model, often.optim), task, often, watch)
+    rows = [r["metrics"] for r in read_history(tracker.path) if "wait_ms" in r.get("metrics", {})]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["step_ms"] >= row["wait_ms"] >= 2 * 30  # two batches accumulate
+        assert row["wait_share"] == pytest.approx(row["wait_ms"] / row["step_ms"])
+    # Validation is in no step; the first step imports.
+    assert min(row["step_ms"] - row["wait_ms"] for row in rows) < 400
+    tracker.write_csv(tmp_path / "history.csv")
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert "loss" in header
+    assert not any(word in header for word in ("wait", "step_ms"))
 
 
 def test_two_processes_cannot_train_the_same_thing() -> None:

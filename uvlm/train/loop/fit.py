@@ -8,7 +8,7 @@ does with twice the accumulation.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
@@ -20,9 +20,9 @@ from torch import nn
 from uvlm.config import TrainConfig
 from uvlm.errors import ConfigError, Interrupted
 from uvlm.processes import place
+from uvlm.read_ahead import read_ahead
 from uvlm.seeding import generator
 from uvlm.tracking import Progress, Tracker
-from uvlm.train.batches import iterate, loader_workers
 from uvlm.train.loop.ema import Ema
 from uvlm.train.loop.faults import Measured, fault, is_finite
 from uvlm.train.loop.interrupts import Signals
@@ -31,13 +31,11 @@ from uvlm.train.loop.optim import set_learning_rate
 from uvlm.train.loop.resume import Best, ResumeFolder
 from uvlm.train.loop.saving import Saver
 from uvlm.train.loop.sharding import gathered, whole_copy, whole_weights
+from uvlm.train.loop.waiting import Waiting, with_share
 from uvlm.train.losses.objectives import Objective
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-Stream = Iterator[tuple[int, Any]]  # batches with their numbers
 
 
 class Scores(NamedTuple):
@@ -50,12 +48,21 @@ class Scores(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is learned: the loss, the batches by number, the validation, and the seed."""
+    """What is learned: the loss, the batches by number, the validation, and the seed.
+
+    `finish` does on the device what `batches`, in another process, left for it.
+    """
 
     objective: Objective
     batches: Callable[[int], Any]
     validate: Callable[[nn.Module], Scores]
     seed: int
+    finish: Callable[[Any], Any] = lambda batch: batch
+
+    def batch(self, number: int, fabric: Fabric | None = None) -> Any:
+        """Make a batch again, where `fabric` trains or on the CPU."""
+        prepared = self.batches(number)
+        return self.finish(prepared if fabric is None else fabric.to_device(prepared))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +105,7 @@ def fit(
         UvlmError: a loss or gradient is not finite; the message names the cases.
     """
     stage = watch.resume.stage
-    needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batches(0))
+    needs = Step(stage, fabric, model, optimizer, task.objective, lambda: task.batch(0))
     with (
         out_of_memory_explained(needs),
         Signals(fabric) as signals,
@@ -113,7 +120,7 @@ def fit(
         model.train()  # pretrained parts arrive in evaluation mode, without dropout
         batches, window = _stream(fabric, task, config, start), list[dict[str, float]]()
         for step in range(start, config.steps):
-            factor = set_learning_rate(optimizer, step, config.steps, config.optim)
+            lr = config.optim.lr * set_learning_rate(optimizer, step, config.steps, config.optim)
             measured = _backward(fabric, network, task, config.accumulate, step, batches)
             grad_norm = _clip(fabric, network, stepper, config.optim.clip_norm)
             _check_finite(fabric, task, watch, saver, step, best, measured, grad_norm)
@@ -122,10 +129,10 @@ def fit(
             ema.update(step)
             done, is_last = step + 1, step + 1 == config.steps
             terms = _mean(m.values for m in measured)
-            window.append({**terms, "grad_norm": grad_norm, "lr": factor * config.optim.lr})
+            window.append(terms | batches.step_ended() | {"grad_norm": grad_norm, "lr": lr})
             watch.show(done, config.steps, terms["loss"])
             if is_last or done % config.log_every == 0:
-                watch.log(_emptied(window, fabric), done)
+                watch.log(with_share(_emptied(window, fabric)), done)
             if is_last or done % config.val_every == 0:
                 best = validated(done, best)
             stopped_by = signals.agreed()
@@ -145,13 +152,13 @@ def _interrupted(stage: str, by: str, done: int, steps: int) -> Interrupted:
 
 
 def _backward(
-    fabric: Fabric, network: Any, task: Task, accumulate: int, step: int, batches: Stream
+    fabric: Fabric, network: Any, task: Task, accumulate: int, step: int, batches: Waiting
 ) -> list[Measured]:
     """Accumulate the mean gradient of this step's batches in the model; return their losses."""
     measured = []
     for micro in range(accumulate):
         number, prepared = next(batches)
-        batch: Any = fabric.to_device(prepared)
+        batch: Any = task.finish(fabric.to_device(prepared))
         _seed_torch(task, step, micro * fabric.world_size + fabric.global_rank)
         # Gradients are averaged over the processes once a step, with the last micro-batch.
         with fabric.no_backward_sync(network, enabled=micro + 1 < accumulate):
@@ -185,7 +192,8 @@ def _check_finite(
         return
     saver.save(step, best)
     state, everyones = watch.resume, _of_every_process(fabric, measured)
-    raise fault(state.folder, state.stage, step, everyones, grad_norm, task.batches)
+    again = partial(task.batch, fabric=fabric)
+    raise fault(state.folder, state.stage, step, everyones, grad_norm, again)
 
 
 def _validate(
@@ -218,13 +226,13 @@ def _validate(
     return best
 
 
-def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Stream:
+def _stream(fabric: Fabric, task: Task, config: TrainConfig, start: int) -> Waiting:
     """Yield this process's batches with their numbers, from step `start` on."""
     per_step = config.accumulate * fabric.world_size
     first = start * per_step + fabric.global_rank
     numbers = range(first, config.steps * per_step, fabric.world_size)
-    workers = loader_workers(fabric.device.type)
-    return zip(numbers, iterate(task.batches, numbers, workers), strict=True)
+    ahead = read_ahead(task.batches, numbers, fabric.device)
+    return Waiting(zip(numbers, ahead, strict=True))
 
 
 def _seed_torch(task: Task, step: int, batch: int) -> None:

@@ -30,7 +30,7 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     here = place()
-    set_threads(here.local_size)
+    set_threads()
     device = choose_device()
     if device.index is not None and here.world_size > 1:
         fact = f"{device} is one of {here.local_size} processes' devices"
