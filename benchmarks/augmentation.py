@@ -58,9 +58,10 @@ def ours(
     depth, height, width = x.shape
     warp = draw_warp(config.spatial, place, (depth, height, width), rng)
     if warp is None:
-        return augment_intensity(x[place].copy(), config, rng), labels[place].copy()
-    image = warp.image(np.ascontiguousarray(x[warp.box]))
-    return augment_intensity(image, config, rng), warp.labels(labels[warp.box])
+        image = torch.from_numpy(x[place].copy())
+        return augment_intensity(image, config, rng).numpy(), labels[place].copy()
+    image = torch.from_numpy(warp.image(np.ascontiguousarray(x[warp.box])))
+    return augment_intensity(image, config, rng).numpy(), warp.labels(labels[warp.box])
 
 
 def measure(size: Size) -> list[Ratio]:

@@ -1,13 +1,17 @@
-"""DVC stage `generate`: reports, probabilities and label maps for the test split."""
+"""DVC stage `generate`: reports, probabilities and label maps of the test split; see `shares`."""
 
 from __future__ import annotations
 
+import sys
+
 from pipeline.paths import GENERATED, MODELS, manifest
-from pipeline.stage import Stage, run_stage
+from pipeline.shares import run_or_share
+from pipeline.stage import Stage
+from uvlm.store import Shard
 
 
-def generate(stage: Stage) -> None:
-    """Write predictions.jsonl and the manifest of predicted label maps."""
+def generate(stage: Stage, shard: Shard | None = None) -> None:
+    """Write predictions.jsonl and the manifest of predicted label maps; a share writes neither."""
     from uvlm.inference.generate import generate_reports
 
     numbers = generate_reports(
@@ -22,9 +26,10 @@ def generate(stage: Stage) -> None:
         masks=manifest("generate"),
         progress=stage.progress,
         code=stage.code,
+        shard=shard,
     )
     stage.tracker.log(numbers, 0)
 
 
 if __name__ == "__main__":
-    run_stage("generate", generate, tensors=True)
+    run_or_share("generate", generate, generate, sys.argv[1:], tensors=True)

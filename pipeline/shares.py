@@ -1,10 +1,11 @@
-"""Run a DVC stage that makes one array per case: all of them, or one share.
+"""Run a DVC stage that makes something of every case: all of them, or one share.
 
 In a job array, each job makes its share into the common store, and `dvc repro` of the stage then
 assembles the manifest:
 
     python -m pipeline.preprocess --shard ${SLURM_ARRAY_TASK_ID}/16
     python -m pipeline.pseudo_label anatomy --shard ${SLURM_ARRAY_TASK_ID}/16
+    python -m pipeline.encode --shard ${SLURM_ARRAY_TASK_ID}/16
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from functools import partial
 from typing import NoReturn
 
 from pipeline.paths import manifest, quarantine
-from pipeline.stage import Stage, execute, run_stage
+from pipeline.stage import Stage, run_stage
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
 from uvlm.errors import ConfigError
@@ -46,16 +47,44 @@ def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: lis
         options: the rest of the command line.
     """
 
-    def share(stage: Stage) -> None:
-        shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
-        product, progress = choose(stage.params), stage.progress.cases
-        every_case.run_shard(product, cases, shard, progress, stage.code)
+    def share(stage: Stage, shard: Shard) -> None:
+        make_share(stage, choose(stage.params), read_index(manifest("index")), shard)
 
+    run_or_share(name, partial(make_cases, choose=choose), share, options)
+
+
+def make_share(stage: Stage, product: Product[Item], items: Sequence[Item], shard: Shard) -> None:
+    """Make one share into the store and write nothing else."""
+    every_case.run_shard(product, items, shard, stage.progress.cases, stage.code)
+
+
+def run_or_share(
+    name: str,
+    whole: Callable[[Stage], object],
+    share: Callable[[Stage, Shard], object],
+    options: list[str],
+    *,
+    tensors: bool = False,
+) -> NoReturn:
+    """Run all of a stage, or the share that `--shard i/n` names, and exit.
+
+    Args:
+        name: of the stage.
+        whole: makes all of it and writes its outputs.
+        share: fills the store with a share.
+        options: the rest of the command line.
+        tensors: tune memory for large tensors.
+    """
     match options:
         case []:
-            run_stage(name, partial(make_cases, choose=choose))
-        case ["--shard", _]:
-            sys.exit(execute(name, share, recorded=False))
+            run_stage(name, whole, tensors=tensors)
+        case ["--shard", text]:
+            run_stage(
+                name,
+                lambda stage: share(stage, Shard.parse(text)),
+                tensors=tensors,
+                recorded=False,
+            )
     refuse(name, f"{options} is not an option", "pass nothing, or --shard i/n")
 
 

@@ -41,6 +41,9 @@ _KEEP_MEMORY = {
     "MALLOC_TRIM_THRESHOLD_": "100000000000",
     "MALLOC_TOP_PAD_": "500000000",
 }
+# Kept memory falls into pieces too small for the largest tensors, so the peak is higher. Returned
+# at once, it costs less in huge pages.
+_RETURN_MEMORY = {"THP_MEM_ALLOC_ENABLE": "1"}
 _SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 
 
@@ -80,7 +83,13 @@ Work = Callable[[Stage], object]
 
 
 def run_stage(
-    name: str, work: Work, *, live: bool = False, tensors: bool = False, processes: bool = False
+    name: str,
+    work: Work,
+    *,
+    live: bool = False,
+    tensors: bool = False,
+    processes: bool = False,
+    recorded: bool = True,
 ) -> NoReturn:
     """Run `work` as the stage `name` and exit with its code.
 
@@ -90,10 +99,11 @@ def run_stage(
         live: show the numbers in MLflow while it runs.
         tensors: tune memory for large tensors.
         processes: start as many as UVLM_DEVICES says, unless torchrun or srun already did.
+        recorded: False for a share of the stage, which only fills the store.
     """
-    if tensors:
-        _restart_keeping_memory()
-    sys.exit(execute(name, work, live=live, processes=processes))
+    if tensors and (code := _guarded(name, _restart_with_memory_tuned)):
+        sys.exit(code)
+    sys.exit(execute(name, work, live=live, recorded=recorded, processes=processes))
 
 
 def execute(
@@ -173,9 +183,10 @@ def _write_timing(name: str, seconds: float) -> None:
     write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 
 
-def _restart_keeping_memory() -> None:
+def _restart_with_memory_tuned() -> None:
     """Restart this process with malloc tuned for tensors, before anything heavy is imported."""
-    wanted = environment.inherited() | _KEEP_MEMORY
+    tuned = _KEEP_MEMORY if environment.KEEP_MEMORY.read() else _RETURN_MEMORY
+    wanted = environment.inherited() | tuned
     if wanted != environment.inherited():
         os.execve(sys.executable, sys.orig_argv, wanted)
 

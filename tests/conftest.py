@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "UVLM_DEVICE": "cpu",
     "UVLM_PRECISION": "32-true",
+    "UVLM_THREADS": "1",
     "UVLM_WORKERS": "1",
 }
 for _name, _value in _ENVIRONMENT.items():
@@ -90,7 +91,7 @@ TINY |= {
         "log_every": 1,
         "val_every": 2,
         "val_cases": 2,
-        "checkpoint_every": 1,
+        "checkpoint_minutes": 0,
         "optim.warmup_steps": 1,
     }.items()
 }

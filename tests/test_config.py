@@ -193,7 +193,6 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
         ("decoder", "width", 66, "not a multiple"),
         ("train_cls", "frozen_stages", [1, 7], "train_cls.frozen_stages has stage 7"),
         ("train_report", "frozen_stages", [1], "frozen_stages does nothing while encoder_lr_scale"),
-        ("train_report", "gradient_checkpointing", True, "checkpointing does nothing while"),
         ("encode", "views", 0, "encode.views"),
         ("encode", "views", 9, "encode.views"),
         ("train_seg", "initial_weights", "abc", "train_seg.initial_weights"),
@@ -316,3 +315,15 @@ def test_an_error_is_one_line_with_subject_fact_and_remedy(
         "ct.nii.gz: is cut short; copy it again"
     )
     assert str(error("ct.nii.gz", "is cut short")) == "ct.nii.gz: is cut short"
+
+
+def test_a_profile_that_counts_steps_between_saves_is_still_read(
+    tiny_document: dict[Any, Any],
+) -> None:
+    for minutes in (None, 3.0):
+        section = {**tiny_document["train_seg"], "checkpoint_every": 250}
+        del section["checkpoint_minutes"]
+        if minutes is not None:
+            section["checkpoint_minutes"] = minutes
+        read = parse_params({**tiny_document, "train_seg": section}, "tests")
+        assert read.train_seg.checkpoint_minutes == (minutes or 10)

@@ -82,9 +82,10 @@ def test_the_environment_overrides_the_precision(monkeypatch: pytest.MonkeyPatch
         choose_precision(torch.device("cpu"))
 
 
-def test_threads_follow_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_follow_their_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setenv("UVLM_WORKERS", "2")
+    monkeypatch.setenv("UVLM_WORKERS", "3")
+    monkeypatch.setenv("UVLM_THREADS", "2")
     set_threads()
     found = torch.get_num_threads()
     torch.set_num_threads(before)

@@ -14,16 +14,20 @@ import torch
 
 from uvlm import environment, store
 from uvlm.device import set_threads
-from uvlm.environment import TABLE, Variable, allowed_cores
+from uvlm.environment import TABLE, allowed_cores
 from uvlm.errors import ConfigError, SetupError
 from uvlm.processes import place
-from uvlm.train.batches import loader_workers
+from uvlm.read_ahead import num_loaders
+from uvlm.variable import Variable
 
 ROOT = Path(__file__).parents[1]
 DEFAULTS = {  # those that are not None
     "UVLM_DEVICE": "auto",
     "UVLM_DEVICES": 1,
+    "UVLM_DOWNLOADS": 4,
     "UVLM_STRATEGY": "ddp",
+    "UVLM_KEEP_MEMORY": True,
+    "UVLM_TUNING": frozenset(),
     "UVLM_EXECUTOR": "loky",
     "UVLM_LLM_PRICES": (0.0, 0.0),
     "HF_ENDPOINT": "https://huggingface.co",
@@ -31,8 +35,10 @@ DEFAULTS = {  # those that are not None
 }
 COUNTS = (
     *("UVLM_WORKERS", "UVLM_DEVICES", "WORLD_SIZE", "LOCAL_WORLD_SIZE"),
-    *("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE"),
+    *("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS_PER_NODE", "SLURM_CPUS_PER_TASK"),
+    *("UVLM_THREADS", "UVLM_DOWNLOADS"),
 )
+NUMBERS = ("RANK", "SLURM_PROCID", "UVLM_LOADERS")
 FOLDERS = (
     *("UVLM_DATA_ROOT", "UVLM_OWN_DATA", "UVLM_VESSEL_MASKS", "UVLM_REAL_DATA", "UVLM_QWEN3"),
     *("UVLM_INITIAL_WEIGHTS", "UVLM_RADBERT_WEIGHTS", "TOTALSEG_WEIGHTS_PATH"),
@@ -47,9 +53,12 @@ GOOD: list[tuple[str, str, Any]] = [
     *(("UVLM_DEVICE", text, text) for text in ("auto", "cpu", "cuda", "cuda:0", "cuda:12", "mps")),
     *(("UVLM_PRECISION", text, text) for text in ("32-true", "bf16-mixed")),
     *(("UVLM_STRATEGY", text, text) for text in ("ddp", "fsdp2")),
+    *(("UVLM_KEEP_MEMORY", text, value) for text, value in (("yes", True), ("no", False))),
+    ("UVLM_TUNING", "cudnn", frozenset({"cudnn"})),
+    ("UVLM_TUNING", "norms,compile,cudnn", frozenset({"cudnn", "compile", "norms"})),
     *(("UVLM_EXECUTOR", text, text) for text in ("loky", "ray", "dask://a:1", "dask://[::1]:86")),
     *((name, text, int(text)) for name in COUNTS for text in ("1", "64")),
-    *((name, text, int(text)) for name in ("RANK", "SLURM_PROCID") for text in ("0", "7")),
+    *((name, text, int(text)) for name in NUMBERS for text in ("0", "7")),
     *((name, str(ROOT), ROOT) for name in (*FOLDERS, "DVC_ROOT")),
     *((name, "/not/yet/there", Path("/not/yet/there")) for name in FOLDERS),
     ("UVLM_ATM22_WEIGHTS", "weight.pth", Path("weight.pth")),
@@ -63,10 +72,12 @@ WRONG = [
     *(("UVLM_DEVICE", text) for text in ("gpu", "cuda:", "cuda:-1", "cpu:0", "CUDA", "cpu\n")),
     *(("UVLM_PRECISION", text) for text in ("bf16", "16", "32-true ", "BF16-MIXED")),
     *(("UVLM_STRATEGY", text) for text in ("fsdp", "ddp,fsdp2")),
+    *(("UVLM_KEEP_MEMORY", text) for text in ("1", "Yes", "no ")),
+    *(("UVLM_TUNING", text) for text in ("all", "cudnn,", "cudnn compile", "norms,fast")),
     *(("UVLM_EXECUTOR", text) for text in ("dask", "dask://host", "dusk://a:1", "slurm")),
     *((name, text) for name in COUNTS for text in ("two", "0", "00", "-1", "1.5", "²", "1 ")),
     *((name, "9" * 5000) for name in COUNTS),  # Python itself refuses to parse so many digits
-    *((name, text) for name in ("RANK", "SLURM_PROCID") for text in ("first", "-1", "0.0")),
+    *((name, text) for name in NUMBERS for text in ("first", "-1", "0.0")),
     *((name, str(Path(__file__))) for name in FOLDERS),
     *(("UVLM_LLM_PRICES", text) for text in ("cheap", "1", "1,2,3", "-1,2", "nan,1", "1.2.3,4")),
     *(("UVLM_MEMORY", text) for text in ("8", "8 G", "-1GB", "GB", "lots", f"{'9' * 5000}GB")),
@@ -139,32 +150,66 @@ def test_a_login_in_an_address_is_not_repeated(monkeypatch: pytest.MonkeyPatch) 
     assert environment.TRACKING_URI.shown() == ("https://***@runs.example/u@v", "set")
 
 
-@pytest.mark.parametrize(
-    "reader",
-    [lambda: store.map_cases(abs, range(9)), set_threads, lambda: loader_workers("cuda")],
-    ids=["data stages", "threads of torch", "loader of a GPU"],
-)  # downloads: tests/data/sets/hub
-def test_every_reader_refuses_the_same_wrong_number_of_workers(
-    reader: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+READERS: dict[str, Callable[[], object]] = {
+    "UVLM_WORKERS": lambda: store.map_cases(abs, range(9)),
+    "UVLM_THREADS": set_threads,
+    "UVLM_LOADERS": lambda: num_loaders("cuda"),
+}  # UVLM_DOWNLOADS: tests/data/sets/hub
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_each_variable_of_numbers_means_one_thing(
+    name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UVLM_WORKERS", "two")
-    with pytest.raises(ConfigError, match="UVLM_WORKERS: is 'two'; use a whole number from 1"):
-        reader()
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)
+    monkeypatch.setenv(name, "two")
+    with pytest.raises(ConfigError, match=f"{name}: is 'two'; use a whole number from "):
+        READERS[name]()
+    for other in READERS.keys() - {name}:
+        READERS[other]()  # does not read it
 
 
-def test_without_workers_every_default_follows_the_cores_this_process_may_use(
-    monkeypatch: pytest.MonkeyPatch,
+# Cores allowed, what the launcher says, and the share of one process, worked out by hand.
+SHARES: list[tuple[int, dict[str, str], int]] = [
+    (3, {}, 3),
+    (12, {"SLURM_CPUS_PER_TASK": "4"}, 4),  # a batch script: SLURM pins nothing here
+    (2, {"SLURM_CPUS_PER_TASK": "4"}, 2),
+    (12, {"RANK": "1", "WORLD_SIZE": "4"}, 3),
+    (12, {"RANK": "1", "WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "2"}, 6),
+    (12, {"RANK": "0", "WORLD_SIZE": "2", "SLURM_CPUS_PER_TASK": "8"}, 4),  # torchrun in a script
+    (3, {"RANK": "0", "WORLD_SIZE": "100"}, 1),
+    (12, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "4"}, 3),
+    (12, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "4",
+          "SLURM_CPUS_PER_TASK": "3"}, 3),
+    (3, {"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_NTASKS_PER_NODE": "4",
+         "SLURM_CPUS_PER_TASK": "3"}, 3),  # pinned: what the task has is its own
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("cores", "variables", "share"), SHARES)
+def test_threads_and_loaders_default_to_the_cores_of_this_process(
+    cores: int, variables: dict[str, str], share: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    for cores, of_loader in ((3, 3), (12, 8)):
-        monkeypatch.setattr(
-            os, "sched_getaffinity", lambda _, n=cores: set(range(n)), raising=False
-        )
-        assert loader_workers("cuda") == of_loader
-        for processes in (1, 2, 100):
-            set_threads(processes)
-    assert threads == [3, 1, 1, 12, 6, 1]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    set_threads()
+    assert threads == [share]
+    assert num_loaders("cuda") == share
+    assert num_loaders("cpu") == 0  # its cores are busy computing
+
+
+def test_a_large_computer_starts_no_more_loaders_than_its_memory_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(128)), raising=False)
+    assert num_loaders("cuda") == 16
+    monkeypatch.setenv("UVLM_LOADERS", "40")
+    assert num_loaders("cuda") == num_loaders("cpu") == 40
+    monkeypatch.setenv("UVLM_LOADERS", "0")
+    assert num_loaders("cuda") == 0
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process")
@@ -212,7 +257,7 @@ def reads_the_environment(tree: ast.Module) -> bool:
 
 def test_no_other_module_reads_the_environment() -> None:
     readers = [path for path in sources() if reads_the_environment(ast.parse(path.read_text()))]
-    assert readers == [ROOT / "uvlm/environment.py"]
+    assert readers == [ROOT / "uvlm/variable.py"]
 
 
 def test_every_variable_that_texts_and_code_name_is_in_the_table() -> None:

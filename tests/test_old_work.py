@@ -172,8 +172,8 @@ def test_the_state_of_an_interrupted_training_is_read(old: Path) -> None:
     (folder,) = (old / ".uvlm" / "state").iterdir()
     written = load_file(folder / "state.safetensors")
     with ResumeFolder(*folder.name.split("-")) as state:
-        step, best = state.load(unet, optimizer)
-    assert step == 2
+        step, best, is_validated = state.load(unet, optimizer)
+    assert (step, is_validated) == (2, True)
     assert best is not None
     assert best.step == 2
     for name, weights in unet.named_parameters():

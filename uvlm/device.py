@@ -9,6 +9,7 @@ import torch
 
 from uvlm import environment
 from uvlm.errors import SetupError
+from uvlm.processes import own_cores
 
 Precision = Literal["32-true", "bf16-mixed"]
 NARROW = 256
@@ -71,7 +72,11 @@ def autocast(device: torch.device, width: int | None = None) -> AbstractContextM
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
-def set_threads(processes: int = 1) -> None:
-    """Let torch use UVLM_WORKERS CPU threads, by default this process's share of the cores."""
-    share = max(1, environment.allowed_cores() // processes)
-    torch.set_num_threads(environment.WORKERS.read() or share)
+def is_tuned(name: Literal["cudnn", "compile", "norms"]) -> bool:
+    """Tell whether UVLM_TUNING has this."""
+    return name in environment.TUNING.read()
+
+
+def set_threads() -> None:
+    """Let torch use UVLM_THREADS CPU threads, by default this process's share of the cores."""
+    torch.set_num_threads(environment.THREADS.read() or own_cores())

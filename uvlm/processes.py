@@ -50,6 +50,17 @@ def place() -> Place:
     return Place(rank, environment.SLURM_SIZE.read(), local)
 
 
+def own_cores() -> int:
+    """Count the cores that this process may keep busy: those allowed, shared with its neighbours.
+
+    The cores that srun gives a task are the task's own already.
+    """
+    cores = environment.allowed_cores()
+    if is_srun() and environment.SLURM_CORES.read() is not None:
+        return cores
+    return max(1, cores // place().local_size)
+
+
 def is_srun() -> bool:
     """Tell whether srun, and not torchrun, started this process as one of several."""
     return environment.RANK.read() is None and environment.SLURM_SIZE.read() > 1

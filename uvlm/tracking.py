@@ -18,9 +18,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 from uvlm.files import write_text_atomic
+
+# How the names of times end: milliseconds a step took and waited for data, and their ratio.
+TIMES: Final = ("step_ms", "wait_ms", "wait_share")
 
 
 @runtime_checkable
@@ -135,13 +138,15 @@ def read_history(path: Path) -> Iterator[dict[str, Any]]:
 def write_history_csv(history: Path, path: Path) -> None:
     """Turn history.jsonl into one row per step; a step logged again after resuming counts once.
 
-    A number that was not measured at a step, or is not finite, is an empty cell.
+    A number that was not measured at a step, or is not finite, is an empty cell. Times are left
+    out: they differ from run to run, and the table is compared by its digest.
     """
     by_step: dict[int, dict[str, float]] = {}
     for record in read_history(history):
         if "metrics" in record:
             by_step.setdefault(record["step"], {}).update(record["metrics"])
-    names = sorted({name for metrics in by_step.values() for name in metrics}) or ["loss"]
+    logged = {name for metrics in by_step.values() for name in metrics}
+    names = sorted(name for name in logged if not name.endswith(TIMES)) or ["loss"]
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(["step", *names])

@@ -18,10 +18,11 @@ from pipeline.own.look import Look, look
 from pipeline.own.sizes import LADDER, Fit, largest_that_fits, table
 from pipeline.profiles import compose, yaml_text
 from uvlm.config import FolderConfig, Params, parse_params, parse_section
-from uvlm.environment import OWN_DATA, SIZE
+from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError
 from uvlm.files import write_text_atomic
 from uvlm.memory import Memory, usable_memory
+from uvlm.variable import SIZE
 
 _MADE: Final = "# Made by `uvlm own`"
 _HEADER: Final = f"""# @package _global_
@@ -41,12 +42,12 @@ _TRAININGS: Final = {
     "train_cls": {
         "steps": 60, "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3,
         "head_warmup_batch_size": 8, "balanced_fraction": 0.5,
-        "log_every": 5, "val_every": 20, "checkpoint_every": 20,
+        "log_every": 5, "val_every": 20, "checkpoint_minutes": 2,
     },
     "train_report": {
         "steps": 150, "feature_noise_std": 0.1, "standardise_features": True,
         "balanced_fraction": 0.5, "adam_beta2": 0.98,
-        "log_every": 20, "val_every": 50, "checkpoint_every": 50,
+        "log_every": 20, "val_every": 50, "checkpoint_minutes": 2,
     },
 }  # fmt: skip
 

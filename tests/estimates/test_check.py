@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
 from pipeline.profiles import write_params
 from pipeline.stage import _KEEP_MEMORY, execute
+from tests.tiny_qwen import SIZES, write_qwen
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import write_volume
@@ -87,6 +89,27 @@ def test_two_cases_hold_twice_the_activations_of_one(params: Params) -> None:
         assert sizes is not None
         found.append(sizes.sizes["activations"][0])
     assert found[1] / found[0] == pytest.approx(2, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_full", "qwen3_lora"])
+def test_a_qwen3_counts_by_its_config_json_alone(
+    kind: str, tiny_document: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_document["tokenizer"]["kind"] = "qwen3"
+    tiny_document["decoder"] |= {"kind": kind, "lora_rank": 2, **SIZES}
+    qwen = parse_params(tiny_document, "tiny")
+    monkeypatch.delenv("UVLM_QWEN3", raising=False)
+    assert estimate("train_report", qwen, FEW) is None
+    folder = write_qwen(tmp_path / "qwen")
+    weights = sum(tensor.nbytes for tensor in load_file(folder / "model.safetensors").values())
+    (folder / "model.safetensors").unlink()
+    monkeypatch.setenv("UVLM_QWEN3", str(folder))
+    sizes = estimate("train_report", qwen, FEW)
+    assert sizes is not None
+    beside = 0.3 * weights  # projections, and the adapter if there is one
+    assert weights < sizes.sizes["weights"][0] < weights + beside
+    full = weights < sizes.sizes["gradients"][0] < weights + beside
+    assert full == (kind == "qwen3_full")
 
 
 def test_the_largest_ct_counts_and_a_damaged_one_does_not(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from uvlm.config import Params, parse_params
+from uvlm.data import contract as contracts
 from uvlm.data.cases import Case, write_index
 from uvlm.data.contract import contract, contract_sha256, normalise, volume_statistics
 from uvlm.errors import DataError
@@ -20,7 +21,15 @@ from uvlm.model.build import build_classifier, build_encoder
 from uvlm.model.folder import save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
-from uvlm.store import Row, load_array, resolve, save_array, write_manifest
+from uvlm.store import (
+    Row,
+    Shard,
+    load_array,
+    resolve,
+    rows_by_case,
+    save_array,
+    write_manifest,
+)
 
 GRID = (8, 16, 16)
 CASES = ("train_1_a_1", "valid_1_a_1")
@@ -136,6 +145,35 @@ def test_another_alignment_is_encoded_again_and_the_old_tokens_are_refused(
     assert set(read_encodings(inputs["out"], injection, new.extra["encoder_sha256"])) == set(CASES)
 
 
+@pytest.mark.parametrize("loaders", ["0", "2"])
+def test_shares_fill_the_store_and_the_whole_run_only_assembles(
+    loaders: str, params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_LOADERS", loaders)
+    monkeypatch.setattr(encode, "BATCH_VOXELS", 1)  # a batch for every case
+    rows = encode_cases(params, **inputs)
+    whole = inputs["out"].read_bytes()
+    for row in rows:
+        resolve(row, "encode").unlink()
+    inputs["out"].unlink()
+    shares = [encode_cases(params, **inputs, shard=Shard(number, 2)) for number in (1, 2)]
+    assert [[row.case for row in share] for share in shares] == [[r.case] for r in rows]
+    assert not inputs["out"].exists()
+    monkeypatch.setattr(encode, "encode_volumes", None)
+    assert encode_cases(params, **inputs) == rows
+    assert inputs["out"].read_bytes() == whole
+
+
+def test_a_damaged_volume_is_one_line_from_a_process_that_reads_ahead(
+    params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_LOADERS", "1")
+    row = rows_by_case(inputs["preprocess"])[CASES[1]]
+    save_array(resolve(row, "preprocess"), np.zeros(GRID, np.int16))
+    with pytest.raises(DataError, match="its content is not"):
+        encode_cases(params, **inputs)
+
+
 def test_another_encoder_is_encoded_again(params: Params, inputs: dict[str, Any]) -> None:
     (old, *_) = encode_cases(params, **inputs)
     save_encoder(inputs["model"], params, seed=1)
@@ -152,7 +190,7 @@ def test_a_model_of_another_contract_is_refused(params: Params, inputs: dict[str
 
 
 def clipped(*args: Any) -> Any:
-    return normalise(*args).clip(-0.3, 0.3)
+    return contracts.scaled(*args).clip(-0.3, 0.3)
 
 
 def scaled(factor: float) -> Any:
@@ -161,7 +199,7 @@ def scaled(factor: float) -> Any:
 
 @pytest.mark.parametrize(
     ("function", "edited"),
-    [("uvlm.data.examples.normalise", clipped), ("uvlm.inference.encode.align", scaled(2))],
+    [("uvlm.inference.encode.scaled", clipped), ("uvlm.inference.encode.align", scaled(2))],
 )
 def test_changed_code_is_refused_until_its_version_is_raised(
     function: str,

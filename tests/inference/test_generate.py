@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,21 @@ from uvlm.data.cases import Case, Split, read_index, write_index
 from uvlm.data.contract import contract_sha256, normalise, volume_statistics
 from uvlm.data.ct.grid import preprocess_volume
 from uvlm.data.ct.io import write_volume
-from uvlm.errors import DataError
+from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.files import store_root
 from uvlm.inference import segment
 from uvlm.inference.encode import encode_cases
 from uvlm.inference.generate import GeneratePaths, generate_reports
 from uvlm.inference.predictor import Predictor
+from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.sliding_window import predict_labels, sliding_window_labels
+from uvlm.model.folder import save_model
 from uvlm.model.load import load_report_model, load_segmenter
+from uvlm.model.weights import weights_of
 from uvlm.store import (
     Row,
+    Shard,
     load_array,
     read_manifest,
     resolve,
@@ -219,16 +224,57 @@ def test_a_second_run_reads_the_masks_from_the_store(
     lost = resolve(read_manifest(paths["masks"])[1], "generate")
     lost.unlink()
     seen: list[int] = []
-    labels = segment.Segmenter.labels
+    labels_of = segment.Segmenter.labels_of
 
-    def spy(self: segment.Segmenter, voxels: Any) -> Any:
-        seen.append(len(voxels))
-        return labels(self, voxels)
+    def spy(self: segment.Segmenter, volumes: Any) -> Any:
+        seen.append(len(volumes))
+        return labels_of(self, volumes)
 
-    monkeypatch.setattr(segment.Segmenter, "labels", spy)
+    monkeypatch.setattr(segment.Segmenter, "labels_of", spy)
     generate_reports(params, **paths)
     assert sum(seen) == 1
     assert paths["masks"].read_bytes() == manifest
+
+
+def without_seconds(path: Path) -> list[dict[str, Any]]:
+    return [{**row, "seconds": 0} for row in rows_of(path)]
+
+
+@pytest.mark.parametrize("loaders", ["0", "2"])
+def test_shares_fill_the_store_and_the_whole_run_only_assembles(
+    loaders: str, params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_LOADERS", loaders)
+    generate = params.generate.model_copy(update={"batch_size": 1})
+    params = params.model_copy(update={"generate": generate})
+    generate_reports(params, **paths)
+    expected, masks = without_seconds(paths["predictions"]), paths["masks"].read_bytes()
+    shutil.rmtree(store_root() / "generate")
+    for name in ("predictions", "masks"):
+        paths[name].unlink()
+    for number in (2, 1, 3):
+        assert generate_reports(params, code="c", shard=Shard(number, 3), **paths) == {}
+    assert not paths["predictions"].exists()
+    assert not paths["masks"].exists()
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(ReportWriter, "write", never)
+    with pytest.raises(AssertionError):  # reports of other code are written again
+        generate_reports(params, code="other", **paths)
+    monkeypatch.setattr("uvlm.store.once.save_array", never)
+    numbers = generate_reports(params, code="c", **paths)
+    assert numbers["cases"] == len(SCANS)
+    assert without_seconds(paths["predictions"]) == expected
+    assert paths["masks"].read_bytes() == masks
+
+
+def test_a_share_without_a_digest_of_the_code_would_be_lost_and_is_refused(
+    params: Params, paths: GeneratePaths
+) -> None:
+    with pytest.raises(SetupError, match="--shard: reports are kept by a digest of the code; run"):
+        generate_reports(params, shard=Shard(1, 2), **paths)
 
 
 def test_changed_code_is_refused_before_a_report_is_written_until_its_version_is_raised(
@@ -291,15 +337,39 @@ def test_sampled_reports_are_the_same_for_the_same_seed(
     assert written(2) != first
 
 
-def test_an_encoder_that_trained_along_reads_the_volumes_itself(
-    params: Params, paths: GeneratePaths
+@pytest.fixture
+def moved(paths: GeneratePaths, tmp_path: Path) -> Path:
+    """The report folder as if stage 3 had trained its encoder on."""
+    model = load_report_model(paths["model"])
+    modules = {name: getattr(model, name) for name in ("unet", "encoder", "classifier")}
+    weights = {name: weights_of(module) for name, module in modules.items()}
+    weights |= {"decoder": weights_of(model.uvlm), "classifier_encoder": weights["encoder"]}
+    torch.manual_seed(0)
+    weights["encoder"] = {n: w + 0.3 * torch.randn_like(w) for n, w in weights["encoder"].items()}
+    tokenizer = {"tokenizer.json": model.tokenizer.read_bytes()}
+    save_model(tmp_path / "moved", weights, model.config, model.contract, tokenizer)
+    return tmp_path / "moved"
+
+
+def test_beside_an_encoder_that_trained_along_the_classifier_keeps_its_own(
+    params: Params, paths: GeneratePaths, moved: Path
 ) -> None:
+    """Reports follow the new encoder; probabilities, neighbours and drafts' numbers stay."""
     generate_reports(params, **paths)
-    cached = [row["report"] for row in rows_of(paths["predictions"])]
-    paths["encodings"].unlink()
+    before = rows_of(paths["predictions"])
     along = params.train_report.model_copy(update={"encoder_lr_scale": 0.1})
-    generate_reports(params.model_copy(update={"train_report": along}), **paths)
-    assert [row["report"] for row in rows_of(paths["predictions"])] == cached
+    generate_reports(params.model_copy(update={"train_report": along}), **paths | {"model": moved})
+    after = rows_of(paths["predictions"])
+    for key in ("case_id", "nearest", "probabilities"):
+        assert [row[key] for row in after] == [row[key] for row in before]
+    assert all(one["report"] != other["report"] for one, other in zip(before, after, strict=True))
+    ct = lps(body(list(CASES).index(SCANS[0])))
+    first, second = (
+        Predictor.load(folder).predict_volume(ct) for folder in (paths["model"], moved)
+    )
+    assert second.probabilities == pytest.approx(first.probabilities, abs=1e-5)
+    assert first.report == parse_report(before[0]["report"])
+    assert second.report == parse_report(after[0]["report"])
 
 
 def test_tokens_of_another_encoder_are_refused(params: Params, paths: GeneratePaths) -> None:

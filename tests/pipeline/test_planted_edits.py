@@ -154,7 +154,7 @@ EDITS = [
     # Learning.
     Edit(
         "smoothing of Dice",
-        "uvlm/train/losses/dice_cross_entropy.py",
+        "uvlm/train/losses/dice_sums.py",
         "1e-5",
         "1e-4",
         {"train_seg"},

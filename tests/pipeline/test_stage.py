@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import time
 from pathlib import Path
@@ -147,15 +148,37 @@ def test_on_a_terminal_a_new_count_does_not_take_over_the_time_of_the_last(
     assert capsys.readouterr().err.splitlines()[-1].rstrip().endswith("-:--:--")
 
 
-def test_memory_tuning_restarts_a_process_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("kept", "variables"),
+    [
+        ("yes", {"MALLOC_MMAP_MAX_", "MALLOC_TRIM_THRESHOLD_", "MALLOC_TOP_PAD_"}),
+        ("no", {"THP_MEM_ALLOC_ENABLE"}),
+    ],
+)
+def test_memory_tuning_restarts_a_process_once(
+    kept: str, variables: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_KEEP_MEMORY", kept)
     started: list[dict[str, str]] = []
     monkeypatch.setattr("os.execve", lambda *call: started.append(call[2]))
-    stage_module._restart_keeping_memory()
+    stage_module._restart_with_memory_tuned()
     assert len(started) == 1
+    assert started[0].keys() - os.environ.keys() == variables
     for key, value in started[0].items():
         monkeypatch.setenv(key, value)
-    stage_module._restart_keeping_memory()
+    stage_module._restart_with_memory_tuned()
     assert len(started) == 1
+
+
+def test_a_wrong_word_about_memory_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UVLM_KEEP_MEMORY", "maybe")
+    with pytest.raises(SystemExit) as stopped:
+        stage_module.run_stage("train_cls", lambda stage: None, tensors=True)
+    assert stopped.value.code == 2
+    expected = "train_cls: UVLM_KEEP_MEMORY: is 'maybe'; use yes or no\n"
+    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,11 @@ from uvlm.config import Chance, Params, SpatialConfig
 from uvlm.data.contract import normalise
 from uvlm.data.examples import Example, read_examples
 from uvlm.data.label_scheme import scheme
+from uvlm.read_ahead import read_ahead
 from uvlm.seeding import generator
 from uvlm.store import load_array
 from uvlm.train import batches
-from uvlm.train.batches import Arrays, CaseSampler, iterate
+from uvlm.train.batches import Arrays, CaseSampler
 from uvlm.train.volume_batches import (
     ClsBatches,
     SegBatches,
@@ -71,10 +72,11 @@ def test_a_batch_depends_on_its_number_alone(
 
 
 def test_processes_that_prepare_ahead_give_the_same_batches(
-    examples: list[Example], params: Params
+    examples: list[Example], params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("UVLM_LOADERS", "1")
     source = seg_source(examples, params)
-    ahead = list(iterate(source, range(1, 6, 2), workers=1))
+    ahead = list(read_ahead(source, range(1, 6, 2), torch.device("cpu")))
     assert [batch.case_ids for batch in ahead] == [source(i).case_ids for i in (1, 3, 5)]
     assert all(torch.equal(batch.x, source(i).x) for batch, i in zip(ahead, (1, 3, 5), strict=True))
 

@@ -24,6 +24,7 @@ from uvlm.inference.predictor import Predictor
 from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_report_model
 from uvlm.model.trained import PARTS
+from uvlm.model.weights import weights_of
 from uvlm.seeding import seed_everything
 from uvlm.store import load_array, read_manifest, resolve, rows_by_case, write_manifest
 from uvlm.text.tokenizer import Tokenizer
@@ -82,6 +83,17 @@ def test_with_a_rate_of_its_own_the_encoder_learns_from_reports(chain: Chain) ->
     before, after = chain.tensors("cls/encoder"), chain.tensors("report/encoder")
     assert not any(same_tensors(before, after))
     assert all(same_tensors(chain.tensors("cls/classifier"), chain.tensors("report/classifier")))
+    # The classifier goes on with the encoder that it was made for.
+    assert all(same_tensors(before, chain.tensors("report/classifier_encoder")))
+    folder = chain.models / "report"
+    model, own = load_report_model(folder), load_classifier(folder)
+    for loaded in (model.classifier_encoder, own.encoder):
+        assert all(same_tensors(before, weights_of(loaded)))
+    assert all(same_tensors(after, weights_of(model.encoder)))
+    chain.report(encoder_lr_scale=0.0, steps=2)
+    assert not (folder / "classifier_encoder.safetensors").exists()
+    frozen = load_report_model(folder)
+    assert frozen.classifier_encoder is frozen.encoder
 
 
 def digests(tensors: dict[str, torch.Tensor]) -> dict[str, str]:

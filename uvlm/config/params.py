@@ -49,8 +49,6 @@ class Params(Section):
         frozen = "does nothing while encoder_lr_scale is 0"
         input_only = "does nothing while injection.kind is input_only"
         forbid(
-            (report.gradient_checkpointing and not report.encoder_lr_scale,
-             f"train_report.gradient_checkpointing {frozen}"),
             (report.frozen_stages and not report.encoder_lr_scale,
              f"train_report.frozen_stages {frozen}"),
             (cls.frozen_stages and not cls.encoder_lr_scale, f"train_cls.frozen_stages {frozen}"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section, forbid
 
+_MINUTES: Final = 10
 _Voxels = Annotated[int, Field(ge=0)]
 
 
@@ -87,7 +88,9 @@ class TrainConfig(Section):
     """What the three trainings share. `steps: 0` writes the starting weights unchanged.
 
     `ema_decay` above 0 validates and saves a moving average of the weights.
-    `gradient_checkpointing` recomputes the encoder's blocks in the backward pass, to save memory.
+    `gradient_checkpointing` recomputes the blocks of the encoder and the layers of the language
+    decoder in the backward pass, to save memory.
+    A state to continue from is saved every `checkpoint_minutes`; 0 saves it after every step.
     `balanced_fraction` is the share of training cases drawn so that abnormalities occur equally.
     """
 
@@ -102,7 +105,16 @@ class TrainConfig(Section):
     log_every: int = Field(ge=1)
     val_every: int = Field(ge=1)
     val_cases: int = Field(ge=1)
-    checkpoint_every: int = Field(ge=1)
+    checkpoint_minutes: float = Field(ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _steps_become_minutes(cls, values: Any) -> Any:
+        """Read what an earlier release wrote, which counted steps from one save to the next."""
+        if not isinstance(values, dict) or "checkpoint_every" not in values:
+            return values
+        rest = {key: value for key, value in values.items() if key != "checkpoint_every"}
+        return {"checkpoint_minutes": _MINUTES, **rest}
 
 
 class TrainSegConfig(TrainConfig):

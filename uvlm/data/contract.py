@@ -7,14 +7,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.config import PreprocessConfig
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 VERSION: Final = 1
+Values = TypeVar("Values", npt.NDArray[np.float32], "Tensor")
 
 
 def normalise(
@@ -27,13 +31,27 @@ def normalise(
         config: says which.
         statistics: mean and standard deviation of the whole volume, if `array` is a patch.
     """
-    values = array.astype(np.float32)
+    if statistics is None and config.normalise == "zscore":
+        statistics = volume_statistics(array)
+    return scaled(array.astype(np.float32), config, statistics or (0.0, 1.0))
+
+
+def scaled(values: Values, config: PreprocessConfig, statistics: tuple[float, float]) -> Values:
+    """Scale Hounsfield units, an array or a tensor of float32 to overwrite, as `normalise` does."""
     if config.normalise == "window":
         low, high = config.window_hu
-        centre, half = (low + high) / 2, (high - low) / 2
-        return (np.clip(values, low, high) - np.float32(centre)) / np.float32(half)
-    mean, std = statistics or volume_statistics(array)
-    return (values - np.float32(mean)) / np.float32(max(std, 1.0))  # an empty CT has no spread
+        values = cast(Any, values).clip(low, high)  # float32 as before, whatever NumPy's types say
+        centre, spread = (low + high) / 2, (high - low) / 2
+    else:
+        centre, spread = statistics[0], max(statistics[1], 1.0)  # an empty CT has no spread
+    values -= _single(centre)
+    values /= _single(spread)
+    return values
+
+
+def _single(number: float) -> float:
+    """Round to float32, so that arrays and tensors reckon with the same number."""
+    return float(np.float32(number))
 
 
 def volume_statistics(array: npt.NDArray[Any]) -> tuple[float, float]:

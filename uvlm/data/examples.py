@@ -42,8 +42,11 @@ class Example:
 
     def voxels(self, config: PreprocessConfig) -> npt.NDArray[np.float32]:
         """Read the whole volume as network input."""
-        array = load_array(self.volume, self.volume_sha256)
-        return normalise(array, config, self.statistics)
+        return normalise(self.stored(), config, self.statistics)
+
+    def stored(self) -> npt.NDArray[np.int16]:
+        """Read the whole volume in Hounsfield units."""
+        return load_array(self.volume, self.volume_sha256)
 
 
 def read_examples(

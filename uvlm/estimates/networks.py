@@ -5,7 +5,8 @@ B batch, C classes, K visual tokens, (D, H, W) = (z, y, x).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Final
@@ -15,23 +16,30 @@ from torch import Tensor, nn
 
 from uvlm.config import Params, TrainConfig
 from uvlm.data.label_scheme import scheme
-from uvlm.device import autocast
+from uvlm.device import choose_device, choose_precision
 from uvlm.estimates.imagined import Held, imagined
 from uvlm.inference.encode import BATCH_VOXELS, encode_volumes
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.fast_norm import use_group_norms
+from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.train.cls import ClassifierNet
-from uvlm.train.loop.memory import recompute_blocks
+from uvlm.train.loop.memory import recompute_blocks, recompute_layers
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.losses.token_loss import token_cross_entropy
-from uvlm.train.report_net import ReportNet
+from uvlm.train.report_net import WRITTEN_AT_ONCE, ReportNet
 
 _CPU: Final = torch.device("cpu")
 Sizes = dict[str, tuple[int, str]]  # bytes and a note, by what holds them
+
+
+def autocast(device: torch.device, width: int | None = None) -> torch.autocast:
+    """Compute on `device`, which may be imagined, as precisely as on the device of UVLM_DEVICE."""
+    enabled = choose_precision(choose_device(), width) == "bf16-mixed"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,26 +117,39 @@ def report_training(params: Params) -> Training:
     """Build stage 3, every report as long as allowed."""
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     encoder = build_encoder(params.encoder) if trains_encoder else None
-    if encoder is not None and config.gradient_checkpointing:
-        recompute_blocks(encoder)
-    net = ReportNet(_language(params), params.injection, encoder)
+    language = _language(params)
+    if config.gradient_checkpointing:
+        recompute_layers(language.decoder)
+        if encoder is not None:
+            recompute_blocks(encoder)
+    net = ReportNet(language, params.injection, encoder)
     optimizer = build_optimizer(
         net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
     )
 
+    longest = params.decoder.max_report_tokens
+
     def batch() -> Sequence[Tensor]:
-        ids = torch.ones(config.batch_size, params.decoder.max_report_tokens + 1, dtype=torch.long)
+        ids = torch.ones(config.batch_size, longest + 1, dtype=torch.long)
         if trains_encoder:
             return [ids, torch.rand(config.batch_size, 1, *params.preprocess.grid)]
         return [ids, *_visual(params, config.batch_size)]
 
     def loss(batch: Sequence[Tensor]) -> Tensor:
         ids, *x = batch
-        hidden = net.uvlm.text_hidden(net.visual(x[0] if trains_encoder else x), ids).flatten(0, 1)
-        return token_cross_entropy(hidden, net.uvlm.decoder.output_weight, ids.flatten())
+        hidden = language.text_hidden(net.visual(x[0] if trains_encoder else x), ids).flatten(0, 1)
+        return token_cross_entropy(hidden, language.decoder.output_weight, ids.flatten())
+
+    def validate() -> None:
+        if trains_encoder:
+            net.visual(batch()[1])
+        count = min(WRITTEN_AT_ONCE, config.val_cases)
+        visual, ids = _visual(params, count), torch.ones(count, longest + 1, dtype=torch.long)
+        language.text_hidden(visual, ids)
+        _write(language, visual, longest)
 
     width = None if trains_encoder else params.decoder.width
-    return Training(net, optimizer, batch, loss, config, width)
+    return Training(net, optimizer, batch, loss, config, width, validate)
 
 
 def training_sizes(build: Callable[[Params], Training], params: Params) -> Sizes:
@@ -159,8 +180,8 @@ def _sizes(training: Training, weights: int, held: Held) -> Sizes:
         "optimiser": (moments, name),
         "batch": (batch, f"{count} cases"),
         "activations": (held.peak - weights - gradients - moments - batch, f"{count} cases"),
-        # The best weights so far; state of the training and its bytes, written every now and then.
-        "best and saved": (3 * weights + 2 * moments, "weights of the best step, and the state"),
+        # The best weights so far, those of the validation before, and the copy that is written.
+        "best and saved": (3 * weights + moments, "weights of the best step, and the state"),
     }
 
 
@@ -184,7 +205,9 @@ def generate_sizes(params: Params) -> Sizes:
         with autocast(_CPU):
             predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
         with autocast(_CPU, params.decoder.width):
-            _write(params, language)
+            rows = params.generate.batch_size * params.generate.num_beams
+            longest = params.generate.max_tokens or params.decoder.max_report_tokens
+            _write(language, _visual(params, rows), longest)
         del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
 
@@ -195,12 +218,10 @@ def _finest(outputs: Any) -> Tensor:
     return finest
 
 
-def _write(params: Params, language: UVLM) -> None:
+def _write(language: UVLM, visual: Sequence[Tensor], longest: int) -> None:
     """Read the visual block and one token, with room for the longest report."""
-    longest = params.generate.max_tokens or params.decoder.max_report_tokens
-    rows = params.generate.batch_size * params.generate.num_beams
-    cache = language.prefill(_visual(params, rows), longest)
-    language.next_logits(torch.ones(rows, dtype=torch.long), cache)
+    cache = language.prefill(visual, longest)
+    language.next_logits(torch.ones(len(visual[0]), dtype=torch.long), cache)
 
 
 def _inference(weights: int, held: Held, note: str) -> Sizes:
@@ -221,7 +242,23 @@ def _classifier(params: Params) -> nn.Module:
 def _language(params: Params) -> UVLM:
     vocabulary = params.tokenizer.vocabulary_size
     parts = params.encoder, params.decoder, params.injection, params.preprocess.grid
-    return build_uvlm(*parts, vocabulary, SpecialIds(0, 1, 2, 3, 4))
+    qwen = None
+    if params.decoder.kind != "scratch":  # the sizes are enough: its weights are not read
+        qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
+        vocabulary = qwen.pretrained.architecture["vocab_size"]
+    with _not_moved():
+        return build_uvlm(*parts, vocabulary, SpecialIds(0, 1, 2, 3, 4), qwen)
+
+
+@contextmanager
+def _not_moved() -> Iterator[None]:
+    """Build without `Module.to`, which peft calls and tensors without memory do not bear."""
+    move = nn.Module.to
+    nn.Module.to = lambda module, *_, **__: module  # type: ignore[assignment,method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.to = move  # type: ignore[method-assign]
 
 
 def _visual(params: Params, count: int) -> list[Tensor]:

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from uvlm.config import Grid, Params
-from uvlm.environment import WORKERS, allowed_cores
+from uvlm.environment import QWEN3, WORKERS, allowed_cores
 
 Sizes = Mapping[str, tuple[int, str]]  # bytes and a note, by what holds them
 
@@ -94,15 +94,16 @@ def estimates(params: Params, cts: Cts, stages: Iterable[str]) -> list[Estimate]
 def _networks(params: Params) -> dict[str, Callable[[Cts], Estimate]]:
     """Map the stages that run a network here to their estimate."""
     result: dict[str, Callable[[Cts], Estimate]] = {}
-    own_decoder = params.decoder.kind == "scratch"  # Qwen3 is read from a folder, not imagined
+    # Of a Qwen3, the folder says how large it is.
+    has_sizes = params.decoder.kind == "scratch" or QWEN3.read() is not None
     if params.train_seg.steps:
         result["train_seg"] = partial(_training, "train_seg", params)
     if params.train_cls.steps:
         result["train_cls"] = partial(_training, "train_cls", params)
-    if params.train_report.steps and own_decoder:
+    if params.train_report.steps and has_sizes:
         result["train_report"] = partial(_training, "train_report", params)
     result["encode"] = partial(_inference, "encode", params)
-    if own_decoder:
+    if has_sizes:
         result["generate"] = partial(_inference, "generate", params)
     return result
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.arrays import Voxels
-from uvlm.config import InjectionConfig, Params
-from uvlm.data.contract import contract, contract_sha256
+from uvlm.config import InjectionConfig, Params, PreprocessConfig
+from uvlm.data.contract import contract, contract_sha256, scaled
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import autocast, choose_device, choose_precision, set_threads
 from uvlm.errors import ConfigError, DataError
@@ -31,7 +31,8 @@ from uvlm.model.align import align
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import EncoderModel, load_encoder
-from uvlm.store import BatchProduct, Row, every_case, read_manifest, write_manifest
+from uvlm.store import BatchProduct, Row, Shard, every_case, read_manifest, write_manifest
+from uvlm.store.fanout import in_batches
 from uvlm.tracking import Progress
 
 BATCH_VOXELS: Final = 2**19
@@ -39,51 +40,59 @@ VERSION: Final = 2  # of the arithmetic
 View = Callable[[Voxels, str, int], Voxels]  # from normalised voxels, case id, number of the view
 
 
+class EncodePaths(TypedDict):
+    """Manifests of `index` and `preprocess`, the model folder of the encoder, and the output."""
+
+    index: Path
+    preprocess: Path
+    model: Path  # data/models/cls; its encoder is used as it is
+    out: Path
+
+
 def encode_cases(
     params: Params,
     *,
-    index: Path,
-    preprocess: Path,
-    model: Path,
-    out: Path,
     progress: Progress | None = None,
     view: View | None = None,
     code: str = "",
+    shard: Shard | None = None,
+    **paths: Unpack[EncodePaths],
 ) -> list[Row]:
     """Store the tokens of every case and write the manifest; keep what is already stored.
 
     Args:
         params: reads `seed`, the sections preprocess, injection and encode, and with several views
             train_report.augment.
-        index: manifest of the stage `index`.
-        preprocess: manifest of the stage `preprocess`.
-        model: model folder whose encoder is used as it is, data/models/cls.
-        out: manifest to write. One (K, sum C_i) array per case; the row's extras are `channels`,
-            `encoder_sha256`, `reference_stage`, `pooling` and `deeper`. With several views the
-            array of a training case is (V, K, sum C_i), and its row has `views`.
         progress: shows the cases done.
         view: makes the views of a training case beyond the first, from number 1 on.
         code: digest of the stage's code; see `every_case.run`.
+        shard: store only this share of the cases, and write no manifest.
+        **paths: see EncodePaths. `out` gets one (K, sum C_i) array per case; the row's extras are
+            `channels`, `encoder_sha256`, `reference_stage`, `pooling` and `deeper`. With several
+            views the array of a training case is (V, K, sum C_i), and its row has `views`.
 
     Returns:
-        The rows of the manifest.
+        The rows of the manifest, or of the share.
     """
-    check_contract(model, contract(params.preprocess))
-    loaded = load_encoder(model)
+    check_contract(paths["model"], contract(params.preprocess))
+    loaded = load_encoder(paths["model"])
     device = choose_device()
     set_threads()
     ready(loaded.encoder, device)
     origin = _origin(params.injection, loaded.config.weights["encoder"])
     tokens = _Tokens(store_root(), params, loaded, device, view, origin)
-    examples = read_examples(index, preprocess, params.preprocess)
+    examples = read_examples(paths["index"], paths["preprocess"], params.preprocess)
     size = max(1, BATCH_VOXELS // prod(params.preprocess.grid))  # small volumes go faster together
+    total = len(examples) if shard is None else sum(map(len, shard.of(in_batches(examples, size))))
 
     def done(count: int) -> None:
         if progress is not None:
-            progress.update(count, len(examples))
+            progress.update(count, total)
 
+    if shard is not None:
+        return every_case.run_shard_in_batches(tokens, examples, size, shard, done, code)
     rows = every_case.run_in_batches(tokens, examples, size, done, code)
-    write_manifest(out, rows)
+    write_manifest(paths["out"], rows)
     return rows
 
 
@@ -119,11 +128,24 @@ class _Tokens(BatchProduct[Example]):
         case = [item.case_id] if num_views > 1 else []
         return key_of(self.stage, item.volume_sha256, *self._settings(num_views), *case)
 
-    def make_several(self, items: Sequence[Example]) -> Iterator[npt.NDArray[np.floating]]:
-        batch = [item.voxels(self.params.preprocess) for item in items]
-        for item, x, array in zip(items, batch, self._encode(batch), strict=True):
-            views = range(1, self._num_views(item))
-            further = [self._encode([self._view(x, item, number)])[0] for number in views]
+    def read(self, items: Sequence[Example]) -> list[list[npt.NDArray[Any]]]:
+        """Read volumes in Hounsfield units, and make their further views, normalised."""
+        return [[item.stored(), *self._further(item)] for item in items]
+
+    def _further(self, item: Example) -> Iterator[Voxels]:
+        views = range(1, self._num_views(item))
+        x = item.voxels(self.params.preprocess) if views else None
+        return (self._view(x, item, number) for number in views if x is not None)
+
+    def make_several(
+        self, items: Sequence[Example], inputs: Sequence[Sequence[Any]]
+    ) -> Iterator[npt.NDArray[np.floating]]:
+        config = self.params.preprocess
+        pairs = zip(items, inputs, strict=True)
+        batch = [network_input(each[0], item, config, self.device) for item, each in pairs]
+        for each, array in zip(inputs, self._encode(batch), strict=True):
+            views = (torch.as_tensor(view).to(self.device) for view in each[1:])
+            further = [self._encode([view])[0] for view in views]
             yield np.stack([array, *further]) if further else array
 
     def _view(self, x: Voxels, item: Example, number: int) -> Voxels:
@@ -132,9 +154,9 @@ class _Tokens(BatchProduct[Example]):
             raise ConfigError("encode.views", fact)
         return self.view(x, item.case_id, number)
 
-    def _encode(self, voxels: Sequence[Voxels]) -> npt.NDArray[np.floating]:
+    def _encode(self, volumes: Sequence[Tensor]) -> npt.NDArray[np.floating]:
         """Encode a batch of volumes: (B, K, sum C_i)."""
-        x = torch.from_numpy(np.stack(voxels))[:, None].to(self.device)
+        x = torch.stack(list(volumes))[:, None]
         tokens = encode_volumes(self.model.encoder, x, self.params.injection)
         return tokens.cpu().numpy().astype(self.params.encode.dtype)
 
@@ -145,6 +167,14 @@ class _Tokens(BatchProduct[Example]):
             extra["views"] = count
         source = f"encoder:{config.weights['encoder'][:12]}"
         return Row(item.case_id, key, path, note["sha256"], source, extra)
+
+
+def network_input(
+    stored: Any, example: Example, config: PreprocessConfig, device: torch.device
+) -> Tensor:
+    """Normalise a stored volume on the device, where it arrives in 2 bytes a voxel."""
+    values = torch.as_tensor(stored).to(device, non_blocking=True).float()
+    return scaled(values, config, example.statistics)
 
 
 def encode_volumes(encoder: nn.Module, x: Tensor, injection: InjectionConfig) -> Tensor:

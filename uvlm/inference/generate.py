@@ -22,7 +22,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypedDict, Unpack
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,21 +30,22 @@ from uvlm.data.cases import Split, read_index, scored_cases
 from uvlm.data.contract import contract
 from uvlm.data.examples import Example, read_examples
 from uvlm.device import set_threads
-from uvlm.errors import DataError
+from uvlm.errors import DataError, SetupError
 from uvlm.inference.decoding import Decoding, Ended
-from uvlm.inference.encode import encode_volumes, read_encodings
+from uvlm.inference.kept_reports import KeptReports, Written
+from uvlm.inference.reading import Cached, Tokens, cached_tokens, read_batches, reading
 from uvlm.inference.report_writer import ReportWriter, nearest_cases
 from uvlm.inference.segment import Segmenter, segment_cases
-from uvlm.model.fast_norm import ready
 from uvlm.model.folder import check_contract
 from uvlm.model.load import load_report_model, load_segmenter
 from uvlm.model.trained import in_order
 from uvlm.seeding import torch_generator
-from uvlm.store import load_array, read_manifest, resolve, write_manifest
+from uvlm.store import Shard, read_manifest, write_manifest
+from uvlm.store.fanout import in_batches
 from uvlm.text.predictions import CasePrediction, write_predictions, write_trained
 from uvlm.tracking import Progress
 
-Tokens = Callable[[Example], Tensor]
+_CODE_FIRST: Final = "run `dvc repro -s code` once, then every share"
 _SPLITS: Final[tuple[Split, ...]] = ("test", "train", "val")
 
 
@@ -67,6 +67,7 @@ def generate_reports(
     *,
     progress: Progress | None = None,
     code: str = "",
+    shard: Shard | None = None,
     **paths: Unpack[GeneratePaths],
 ) -> dict[str, float]:
     """Write predictions of the test split, and label maps of it and of validation.
@@ -76,19 +77,25 @@ def generate_reports(
             train_report (whether the encoder was trained too) and generate.
         progress: shows how many cases were segmented, described and compared with.
         code: digest of the stage's code; see `every_case.run`.
+        shard: store only this share of masks and reports, and write nothing else.
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
         How many cases, how many distinct reports, how many that did not end by themselves, and
-        seconds per report.
+        seconds per report; nothing of a share.
     """
+    if shard is not None and not code:
+        raise SetupError("--shard", "reports are kept by a digest of the code", _CODE_FIRST)
     set_threads()
     for folder in (paths["model"], paths["seg"]):
         check_contract(folder, contract(params.preprocess))
     test, training, masked = _chosen(params, paths)
     loaded = load_segmenter(paths["seg"])
     masked = masked if "segmentation" in loaded.trained else []
+    batches = in_batches(test, params.generate.batch_size)
     total = len(test) + len(training) + len(masked)
+    if shard is not None:
+        batches, total = list(shard.of(batches)), (len(test) + len(masked)) // shard.count
 
     def done(before: int, count: int) -> None:
         if progress is not None:
@@ -98,21 +105,41 @@ def generate_reports(
     unet_sha256 = loaded.config.weights["unet"]
     # Masks come first: changed code is refused there before reports take hours.
     shown = partial(done, 0)
-    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code)
+    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code, shard)
     writer = ReportWriter.of(load_report_model(paths["model"]))
-    tokens = _tokens_by_example(params, writer, paths["encodings"])
+    cached = cached_tokens(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
-    for batch in _batches(test, params.generate.batch_size):
-        predictions += _predict(params, writer, batch, tokens, ended)
-        done(len(masked), len(predictions))
-    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, tokens)])
+    for written, ends in _described(params, writer, cached, batches, code):
+        predictions += written
+        ended.update(ends)
+        done(len(rows), len(predictions))
+    if shard is not None:
+        return {}
     shown = partial(done, len(masked) + len(test))
-    nearest = nearest_cases(queries, _embedded(params, writer, training, tokens, shown))
-    predictions = [replace(p, nearest=case) for p, case in zip(predictions, nearest, strict=True)]
+    predictions = _nearest(params, writer, cached, test, training, predictions, shown)
     write_predictions(paths["predictions"], predictions)
     write_trained(paths["predictions"], in_order(writer.trained))
     write_manifest(paths["masks"], rows)
+    return _numbers(predictions, ended)
+
+
+def _nearest(
+    params: Params,
+    writer: ReportWriter,
+    cached: Cached,
+    test: Sequence[Example],
+    training: Sequence[Example],
+    predictions: Sequence[CasePrediction],
+    done: Callable[[int], None],
+) -> list[CasePrediction]:
+    """Name beside each prediction the training case that the classifier takes for it."""
+    queries = torch.cat([rows for _, rows in _embedded(params, writer, test, cached)])
+    names = nearest_cases(queries, _embedded(params, writer, training, cached, done))
+    return [replace(p, nearest=name) for p, name in zip(predictions, names, strict=True)]
+
+
+def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> dict[str, float]:
     return {
         "cases": float(len(predictions)),
         "distinct_reports": float(len({prediction.report for prediction in predictions})),
@@ -146,73 +173,59 @@ def _chosen(
     return test, training, [*test, *(e for e in validation if e.case_id in known)]
 
 
-def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:
-    return (examples[start : start + size] for start in range(0, len(examples), size))
+def _described(
+    params: Params,
+    writer: ReportWriter,
+    cached: Cached,
+    batches: Sequence[Sequence[Example]],
+    code: str,
+) -> Iterator[Written]:
+    """Find or write the reports of every batch, reading ahead of those to be written."""
+    source = reading(params, writer, cached)
+    kept = KeptReports(params, writer, source, code)
+    found = [kept.find(batch) for batch in batches]
+    missing = [batch for batch, written in zip(batches, found, strict=True) if written is None]
+    ahead = read_batches(source, missing, writer.device)
+    for batch, written in zip(batches, found, strict=True):
+        if written is None:
+            written = _predict(params, writer, *next(ahead))
+            kept.keep(batch, written)
+        yield written
 
 
 def _predict(
-    params: Params,
-    writer: ReportWriter,
-    batch: Sequence[Example],
-    tokens: Tokens,
-    ended: Counter[Ended],
-) -> list[CasePrediction]:
-    """Classify and describe one batch; the seconds are divided equally among its cases.
-
-    `ended` counts why reports ended.
-    """
+    params: Params, writer: ReportWriter, batch: Sequence[Example], tokens: Tokens
+) -> Written:
+    """Classify and describe one batch; the seconds are divided equally among its cases."""
     start = time.perf_counter()
-    visual = writer.visual(torch.stack([tokens(example) for example in batch]))
+    visual = writer.visual(tokens.decoder)
     decoding = Decoding.of(params.generate, writer.model.config.decoder.max_report_tokens)
     randomness = None
     if decoding.temperature > 0:
         seed = torch_generator(params.seed, "generate", batch[0].case_id).initial_seed()
         randomness = torch.Generator(writer.device).manual_seed(seed)
     reports = writer.write(visual, decoding, randomness)
-    ended.update(report.ended for report in reports)
-    probabilities = writer.probabilities(visual)
+    probabilities = writer.probabilities(writer.visual(tokens.classifier))
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     model = writer.model.sha256[:12]
-    return [
+    predictions = [
         CasePrediction(e.case_id, e.case.patient_id, report.text, row, model=model, seconds=seconds)
         for e, report, row in zip(batch, reports, probabilities, strict=True)
     ]
+    return predictions, [report.ended for report in reports]
 
 
 def _embedded(
     params: Params,
     writer: ReportWriter,
     examples: Sequence[Example],
-    tokens: Tokens,
+    cached: Cached,
     done: Callable[[int], None] = lambda count: None,
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Embed cases as the classifier sees them, a batch at a time: ids and (B, E)."""
-    count = 0
-    for batch in _batches(examples, params.generate.batch_size):
-        visual = writer.visual(torch.stack([tokens(example) for example in batch]))
+    count, batches = 0, in_batches(examples, params.generate.batch_size)
+    for batch, tokens in read_batches(cached, batches, writer.device):
+        visual = writer.visual(tokens.classifier)
         yield [example.case_id for example in batch], writer.embeddings(visual)
         count += len(batch)
         done(count)
-
-
-def _tokens_by_example(params: Params, writer: ReportWriter, encodings: Path) -> Tokens:
-    """Read cached tokens (K, sum C_i); an encoder that was trained too reads volumes again."""
-    model = writer.model
-    if params.train_report.encoder_lr_scale > 0:
-        encoder = model.encoder
-        ready(encoder, writer.device)
-
-        def encoded(example: Example) -> Tensor:
-            x = torch.from_numpy(example.voxels(params.preprocess))[None, None].to(writer.device)
-            return encode_volumes(encoder, x, params.injection)[0]
-
-        return encoded
-    rows = read_encodings(encodings, params.injection, model.config.weights["encoder"])
-
-    def cached(example: Example) -> Tensor:
-        if (row := rows.get(example.case_id)) is None:
-            fact = f"case {example.case_id} is not encoded"
-            raise DataError(encodings, fact, "run `dvc repro encode`")
-        return torch.from_numpy(load_array(resolve(row, "encode"), row.sha256).astype(np.float32))
-
-    return cached

@@ -64,7 +64,8 @@ class Predictor:
         config = preprocess_config(directory, model.contract, model.config)
         set_threads()
         writer = ReportWriter.of(model)
-        ready(model.encoder, writer.device)
+        for encoder in {model.encoder, model.classifier_encoder}:
+            ready(encoder, writer.device)
         # A folder without a record of stage 1's patch gets its volumes read whole.
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
         segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
@@ -102,10 +103,13 @@ class Predictor:
     def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; free the encoder's maps before segmentation."""
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
-        tokens = encode_volumes(self.model.encoder, x, self.model.config.injection)[0]
-        visual = self.writer.visual(tokens[None])
-        report = self.writer.write(visual)[0]
-        return parse_report(report.text), self.writer.probabilities(visual)[0]
+        model, injection = self.model, self.model.config.injection
+        tokens = encode_volumes(model.encoder, x, injection)
+        own = tokens  # of the classifier
+        if model.classifier_encoder is not model.encoder:
+            own = encode_volumes(model.classifier_encoder, x, injection)
+        report = self.writer.write(self.writer.visual(tokens))[0]
+        return parse_report(report.text), self.writer.probabilities(self.writer.visual(own))[0]
 
 
 def predict(

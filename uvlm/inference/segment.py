@@ -10,19 +10,20 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Final, Self
 
-import numpy as np
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from torch import Tensor
 
-from uvlm.arrays import Ids, Voxels
+from uvlm.arrays import Array, Ids, Voxels
 from uvlm.config import Grid, PreprocessConfig
 from uvlm.data.contract import contract_sha256
 from uvlm.data.examples import Example
 from uvlm.device import autocast, choose_device, choose_precision
 from uvlm.files import key_of, store_root
+from uvlm.inference.encode import network_input
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.fast_norm import ready
-from uvlm.store import BatchProduct, Row, every_case
+from uvlm.store import BatchProduct, Row, Shard, every_case
 
 BATCH_VOXELS: Final = 2**19
 VERSION: Final = 2
@@ -43,10 +44,14 @@ class Segmenter:
         ready(unet, device)
         return cls(unet, patch, device)
 
-    @torch.no_grad()
     def labels(self, voxels: Voxels) -> Ids:
         """Classify normalised volumes (B, D, H, W) voxel by voxel."""
-        x = torch.from_numpy(voxels)[:, None].to(self.device)
+        return self.labels_of(torch.from_numpy(voxels).to(self.device))
+
+    @torch.no_grad()
+    def labels_of(self, volumes: Tensor) -> Ids:
+        """Classify normalised volumes (B, D, H, W) that are on the device."""
+        x = volumes[:, None]
         with autocast(self.device):
             labels = predict_labels(self.unet, x, self.patch)
         predicted: Ids = labels.cpu().numpy()
@@ -60,6 +65,7 @@ def segment_cases(
     unet_sha256: str,
     done: Callable[[int], None],
     code: str = "",
+    shard: Shard | None = None,
 ) -> list[Row]:
     """Store the label map of every case, keep what is already stored, and return the rows.
 
@@ -70,9 +76,12 @@ def segment_cases(
         unet_sha256: digest of the network's weights.
         done: called with the number of cases done.
         code: digest of the stage's code; see `every_case.run`.
+        shard: store only this share of the cases.
     """
-    masks = _Masks(store_root(), segmenter, preprocess, unet_sha256)
+    masks = _Masks(store_root(), segmenter, preprocess, unet_sha256, segmenter.device)
     size = max(1, BATCH_VOXELS // prod(preprocess.grid))  # small volumes are faster together
+    if shard is not None:
+        return every_case.run_shard_in_batches(masks, examples, size, shard, done, code)
     return every_case.run_in_batches(masks, examples, size, done, code)
 
 
@@ -81,6 +90,7 @@ class _Masks(BatchProduct[Example]):
     segmenter: Segmenter
     preprocess: PreprocessConfig
     unet_sha256: str
+    device: torch.device
     stage = "generate"
     constant = "VERSION in uvlm/inference/segment.py"
 
@@ -92,8 +102,13 @@ class _Masks(BatchProduct[Example]):
     def key(self, item: Example) -> str:
         return key_of(self.stage, item.volume_sha256, *self.settings)
 
-    def make_several(self, items: Sequence[Example]) -> Ids:
-        return self.segmenter.labels(np.stack([item.voxels(self.preprocess) for item in items]))
+    def read(self, items: Sequence[Example]) -> list[Array]:
+        return [item.stored() for item in items]
+
+    def make_several(self, items: Sequence[Example], inputs: Sequence[Any]) -> Ids:
+        pairs = zip(items, inputs, strict=True)
+        volumes = [network_input(x, item, self.preprocess, self.device) for item, x in pairs]
+        return self.segmenter.labels_of(torch.stack(volumes))
 
     def row(self, item: Example, key: str, path: str, note: Mapping[str, Any]) -> Row:
         return Row(item.case_id, key, path, note["sha256"], f"unet:{self.unet_sha256[:12]}")

@@ -1,27 +1,57 @@
-"""Instance norms as group norms of one channel each: the same maths, faster kernels.
+"""Instance norms by other kernels, the same maths: faster, or without copies between layouts.
 
-On a CPU, torch's InstanceNorm3d drops the channels-last layout in which bf16 convolutions are fast;
-GroupNorm keeps it. For inference only: its backward pass is slower (reports/LOG.md).
+torch's InstanceNorm3d copies a channels-last tensor to contiguous, and the next convolution copies
+it back.
+
+    kind                   keeps channels-last   where
+    InstanceNorm3d         no                    trainings
+    ChannelsLastNorm       yes                   trainings, if UVLM_TUNING has `norms`
+    GroupNorm, C groups    yes, on a CPU         inference in bf16 on a CPU; its backward pass is
+                                                 slower (reports/LOG.md)
+
+B batch, C channels, (D, H, W) = (z, y, x).
 """
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Callable
 
-from uvlm.device import choose_precision
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from uvlm.device import choose_precision, is_tuned
+
+
+class ChannelsLastNorm(nn.InstanceNorm3d):
+    """Instance norm as a batch norm of each sample, whose kernels take either layout."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (B, C, D, H, W)."""
+        parts = [
+            F.batch_norm(sample, None, None, self.weight, self.bias, training=True, eps=self.eps)
+            for sample in x.split(1)
+        ]
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def use_group_norms(network: nn.Module) -> None:
-    """Replace every affine InstanceNorm3d in place; weights and their names stay.
+    """Replace every affine InstanceNorm3d in place; weights and their names stay."""
+    _replace_norms(network, lambda norm: nn.GroupNorm(norm.num_features, norm.num_features))
 
-    nnU-Net's blocks hold a norm under two names; both then refer to the same GroupNorm.
-    """
-    replaced: dict[nn.Module, nn.GroupNorm] = {}
-    for parent in list(network.modules()):
-        for name, child in list(parent._modules.items()):
-            if isinstance(child, nn.InstanceNorm3d) and child.affine:
-                setattr(parent, name, replaced.setdefault(child, _group_norm(child)))
+
+def use_channels_last_norms(network: nn.Module) -> None:
+    """Replace every affine InstanceNorm3d in place; weights and their names stay."""
+    _replace_norms(network, lambda norm: ChannelsLastNorm(norm.num_features, affine=True))
+
+
+def ready_to_train(network: nn.Module, backend: str = "inductor") -> None:
+    """Lay a convolutional network out for training, with what UVLM_TUNING allows."""
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    if is_tuned("norms"):
+        use_channels_last_norms(network)
+    if is_tuned("compile"):
+        network.compile(backend=backend)  # in place: names of weights stay
 
 
 def ready(network: nn.Module, device: torch.device) -> None:
@@ -31,7 +61,19 @@ def ready(network: nn.Module, device: torch.device) -> None:
         use_group_norms(network)
 
 
-def _group_norm(norm: nn.InstanceNorm3d) -> nn.GroupNorm:
-    group_norm = nn.GroupNorm(norm.num_features, norm.num_features, norm.eps)
-    group_norm.weight, group_norm.bias = norm.weight, norm.bias
-    return group_norm.train(norm.training)
+def _replace_norms(
+    network: nn.Module, make: Callable[[nn.InstanceNorm3d], nn.GroupNorm | ChannelsLastNorm]
+) -> None:
+    """Put new norms in place of the old, with their weights.
+
+    nnU-Net's blocks hold a norm under two names; both then refer to the same new one.
+    """
+    replaced: dict[nn.Module, nn.Module] = {}
+    for parent in list(network.modules()):
+        for name, child in list(parent._modules.items()):
+            if isinstance(child, nn.InstanceNorm3d) and child.affine:
+                if child not in replaced:
+                    norm = make(child)
+                    norm.weight, norm.bias, norm.eps = child.weight, child.bias, child.eps
+                    replaced[child] = norm.train(child.training)
+                setattr(parent, name, replaced[child])

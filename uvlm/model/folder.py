@@ -3,7 +3,8 @@
     seg     unet, encoder                        .safetensors   config.json  contract.json
     cls     encoder, classifier                  .safetensors   config.json  contract.json
     report  unet, encoder, classifier, decoder   .safetensors   config.json  contract.json
-            and tokenizer.json: all that `predict` needs
+            and tokenizer.json: all that `predict` needs; if the encoder trained with the decoder,
+            classifier_encoder is that of stage 2, which the classifier goes on reading
 
 config.json rebuilds the modules and holds the sha256 of every weights file; contract.json says how
 a volume must be prepared. `decoder` includes the projections. Nothing is ever unpickled.
@@ -164,7 +165,7 @@ def save_model(
         The model's sha256: that of its config.json, which covers the digests of all weights.
     """
     card = MODEL_CONFIG.validate_python(config)
-    if set(modules) != set(card.module_names):
+    if set(modules) - set(card.optional_names) != set(card.module_names):
         raise ValueError(f"modules {sorted(modules)} given, {sorted(card.module_names)} needed")
     with filling_folder(directory) as folder:
         for name, state in modules.items():

@@ -79,10 +79,14 @@ class ClassifierModel(Loaded[ClsModelConfig | ReportModelConfig]):
 
 @dataclass(frozen=True)
 class ReportModel(Loaded[ReportModelConfig]):
-    """Everything in a report folder; `tokenizer` is its tokenizer.json."""
+    """Everything in a report folder; `tokenizer` is its tokenizer.json.
+
+    `classifier_encoder` is `encoder` itself unless stage 3 trained that further.
+    """
 
     unet: ResidualEncoderUNet
     encoder: ResidualEncoder
+    classifier_encoder: ResidualEncoder
     classifier: Classifier
     uvlm: UVLM
     tokenizer: Path
@@ -111,10 +115,11 @@ def load_encoder(directory: Path, kinds: Sequence[str] = ("seg", "cls", "report"
 
 
 def load_classifier(directory: Path) -> ClassifierModel:
-    """Load encoder and classifier of a cls or report folder."""
+    """Load classifier of a cls or report folder, and the encoder that it reads."""
     config = read_config(directory, ("cls", "report"))
     assert not isinstance(config, SegModelConfig)
-    modules = _encoder(directory, config), _classifier(directory, config)
+    name = "encoder" if isinstance(config, ClsModelConfig) else config.classifier_encoder
+    modules = _encoder(directory, config, name), _classifier(directory, config)
     return ClassifierModel(config, *_identity(directory), *modules)
 
 
@@ -131,13 +136,16 @@ def load_report_model(directory: Path) -> ReportModel:
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):
         uvlm.decoder.merge_adapter()
-    modules = _encoder(directory, config), _classifier(directory, config)
-    unet = load_segmenter(directory).unet
-    return ReportModel(config, *_identity(directory), unet, *modules, uvlm, tokenizer)
+    encoder = own = _encoder(directory, config)
+    if config.classifier_encoder != "encoder":
+        own = _encoder(directory, config, config.classifier_encoder)
+    classifier, unet = _classifier(directory, config), load_segmenter(directory).unet
+    modules = unet, encoder, own, classifier, uvlm
+    return ReportModel(config, *_identity(directory), *modules, tokenizer)
 
 
-def _encoder(directory: Path, config: ModelConfig) -> ResidualEncoder:
-    return _fill(build_encoder(config.encoder), directory, "encoder", config)
+def _encoder(directory: Path, config: ModelConfig, name: str = "encoder") -> ResidualEncoder:
+    return _fill(build_encoder(config.encoder), directory, name, config)
 
 
 def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> Classifier:

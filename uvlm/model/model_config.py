@@ -27,6 +27,7 @@ class ModelConfig(config.Section):
     """What model folders of every kind say."""
 
     module_names: ClassVar[tuple[str, ...]]
+    optional_names: ClassVar[tuple[str, ...]] = ()
 
     format_version: Literal[1] = 1
     encoder: config.EncoderConfig
@@ -61,9 +62,12 @@ class ReportModelConfig(ModelConfig):
 
     `pretrained` is the Qwen3 behind the kinds qwen3_*. With qwen3_lora, the weights of `decoder`
     are the adapter and the projections, and `predict` reads the same Qwen3 from UVLM_QWEN3.
+    If stage 3 trained the encoder too, `classifier_encoder` is the one that the classifier and its
+    thresholds were made for.
     """
 
     module_names = ("unet", "encoder", "classifier", "decoder")
+    optional_names = ("classifier_encoder",)
 
     kind: Literal["report"] = "report"
     class_names: tuple[str, ...]
@@ -74,6 +78,11 @@ class ReportModelConfig(ModelConfig):
     vocabulary_size: int
     specials: SpecialIds
     pretrained: Pretrained | None = None
+
+    @property
+    def classifier_encoder(self) -> str:
+        """Name of the weights of the encoder that the classifier reads."""
+        return "classifier_encoder" if "classifier_encoder" in self.weights else "encoder"
 
 
 AnyModelConfig = SegModelConfig | ClsModelConfig | ReportModelConfig

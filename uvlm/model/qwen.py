@@ -10,7 +10,6 @@ B batch, L sequence, K visual tokens, E width, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import torch
@@ -46,12 +45,17 @@ class QwenDecoder(nn.Module):
         self.model = model
         self.vocabulary_size = vocabulary_size
         self.position = position
-        self._visual: dict[int, Tensor] = {}  # what each layer's hook is to add in this forward
-        if position == "after_attention":  # torch.compile would miss hooks that come and go
-            for number, layer in enumerate(model.model.layers, start=1):
-                layer.self_attn.register_forward_hook(partial(self._add_visual, number))
+        if position == "after_attention":
+            for layer in model.model.layers:
+                layer.self_attn.register_forward_hook(_add_visual, with_kwargs=True)
         self.register_state_dict_post_hook(_keep_what_trains)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_post_hook(_frozen_may_be_missing)  # type: ignore[no-untyped-call]
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of Qwen3, first to last."""
+        layers: nn.ModuleList = self.model.model.layers
+        return layers
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """Embed token ids (..., T): (..., T, E)."""
@@ -60,7 +64,7 @@ class QwenDecoder(nn.Module):
 
     def new_cache(self, capacity: int) -> Cache:
         """Make an empty cache, one entry per layer, for at most `capacity` positions."""
-        return Cache(LayerCache(capacity) for _ in self.model.model.layers)
+        return Cache(LayerCache(capacity) for _ in self.layers)
 
     def forward(
         self,
@@ -86,23 +90,13 @@ class QwenDecoder(nn.Module):
             "is_causal": False,  # transformers takes "no mask" for causal otherwise
             "cache": cache,
         }
-        for number, layer in enumerate(self.model.model.layers, start=1):
-            if number in injections and self.position == "before_layer":
-                hidden = inject(hidden, injections[number])
-            elif number in injections:
-                self._visual[number] = injections[number]
-            hidden = layer(hidden, **arguments)
-            self._visual.pop(number, None)
+        for number, layer in enumerate(self.layers, start=1):
+            visual = injections.get(number)
+            if visual is not None and self.position == "before_layer":
+                hidden, visual = inject(hidden, visual), None
+            hidden = layer(hidden, **arguments, after_attention=visual)
         normed: Tensor = self.model.model.norm(hidden)
         return normed
-
-    def _add_visual(
-        self, number: int, _: nn.Module, __: Any, outputs: tuple[Tensor, Any]
-    ) -> tuple[Tensor, Any]:
-        """Add to the output of a layer's attention, which is the input of its feed-forward."""
-        if number not in self._visual:
-            return outputs
-        return inject(outputs[0], self._visual[number]), outputs[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Turn hidden states (..., E) into logits (..., V)."""
@@ -124,6 +118,14 @@ class QwenDecoder(nn.Module):
                     child.merge()
                     setattr(module, name, child.get_base_layer())
         self.is_adapted = False
+
+
+def _add_visual(
+    _: nn.Module, __: Any, given: Mapping[str, Any], outputs: tuple[Tensor, Any]
+) -> tuple[Tensor, Any]:
+    """Add to the output of a layer's attention, which is the input of its feed-forward."""
+    visual = given.get("after_attention")  # as the layer was called with: a recomputed one is, too
+    return outputs if visual is None else (inject(outputs[0], visual), outputs[1])
 
 
 def adapted(model: Any, rank: int, alpha: float, dropout: float) -> Any:

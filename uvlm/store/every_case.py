@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from uvlm.arrays import Array
 from uvlm.errors import ReadError
 from uvlm.store import manifest
 from uvlm.store.arrays import array_path
 from uvlm.store.changed_code import Item, check, guarded
-from uvlm.store.fanout import CaseProgress, Shard, map_cases
+from uvlm.store.fanout import CaseProgress, Shard, in_batches, map_cases
 from uvlm.store.manifest import Refusal, Row
 from uvlm.store.once import find_or_make
 from uvlm.store.product import BatchProduct, Made, Product
@@ -73,7 +75,7 @@ def run_in_batches(
     done: Callable[[int], None],
     code: str = "",
 ) -> list[Row]:
-    """Make what the store does not hold yet, in batches in this process.
+    """Make what the store does not hold yet, in batches in this process, reading ahead.
 
     Args:
         product: what is made.
@@ -82,22 +84,68 @@ def run_in_batches(
         done: called with the number of cases done.
         code: digest of the stage's code; if empty, stored arrays are taken as they are.
     """
-
-    def batches() -> Iterator[tuple[Row, bool]]:
-        for start in range(0, len(items), size):
-            yield from _batch(items[start : start + size], product)
-            done(min(start + size, len(items)))
-
-    return guarded(product, items, code, batches)
+    batches = in_batches(items, size)
+    return guarded(product, items, code, lambda: _make_batches(product, batches, done))
 
 
-def _batch(items: Sequence[Item], product: BatchProduct[Item]) -> list[tuple[Row, bool]]:
-    """Make the missing cases together; store each unless another process has by then."""
-    missing = [item for item in items if not product.is_stored(item)]
-    some = items if missing and product.as_a_whole else missing
-    arrays = product.make_several(some) if some else ()
+def run_shard_in_batches(
+    product: BatchProduct[Item],
+    items: Sequence[Item],
+    size: int,
+    shard: Shard,
+    done: Callable[[int], None],
+    code: str = "",
+) -> list[Row]:
+    """Make one share of the batches into the store; `run_in_batches` then finds them there.
+
+    Batches are shared out, not cases: the last bits may depend on the batch.
+    """
+    check(product, items, code)
+    batches = shard.of(in_batches(items, size))
+    return [row for row, _ in _make_batches(product, batches, done)]
+
+
+def _make_batches(
+    product: BatchProduct[Item], batches: Sequence[Sequence[Item]], done: Callable[[int], None]
+) -> Iterator[tuple[Row, bool]]:
+    from uvlm.read_ahead import read_ahead
+
+    wanted: deque[Sequence[Item]] = deque()
+
+    def looked_up() -> Iterator[Sequence[Item]]:
+        for batch in batches:
+            wanted.append(_to_make(batch, product))
+            yield wanted[-1]
+
+    ahead, count = read_ahead(partial(_read, product=product), looked_up(), product.device), 0
+    for batch, inputs in zip(batches, ahead, strict=True):
+        yield from _batch(batch, wanted.popleft(), inputs, product)
+        count += len(batch)
+        done(count)
+
+
+def _to_make(batch: Sequence[Item], product: BatchProduct[Item]) -> Sequence[Item]:
+    """Choose the cases of a batch that are missing, or all where the last bits ask for that."""
+    missing = [item for item in batch if not product.is_stored(item)]
+    return batch if missing and product.as_a_whole else missing
+
+
+def _read(some: Sequence[Item], product: BatchProduct[Item]) -> Sequence[Any]:
+    return product.read(some) if some else ()
+
+
+def _batch(
+    items: Sequence[Item], some: Sequence[Item], inputs: Sequence[Any], product: BatchProduct[Item]
+) -> list[tuple[Row, bool]]:
+    """Make some cases together; store each unless another process has by then."""
+    arrays = product.make_several(some, inputs) if some else ()
     made = {item.case_id: array for item, array in zip(some, arrays, strict=True)}
-    return [_find_or_make(item, product, lambda item: (made[item.case_id], {})) for item in items]
+    return [_find_or_make(item, product, lambda item: _made(item, product, made)) for item in items]
+
+
+def _made(item: Item, product: BatchProduct[Item], made: Mapping[str, Array]) -> Made:
+    """Take the array of a case; make it alone if it has gone from the store since it was seen."""
+    return (made[item.case_id], {}) if item.case_id in made else product.make(item)
 
 
 def _attempt_all(

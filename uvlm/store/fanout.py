@@ -39,6 +39,11 @@ class Shard:
         return items[self.index - 1 :: self.count]
 
 
+def in_batches(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Cut items into batches; the last may be smaller."""
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
 def map_cases(
     function: Callable[[Item], Result],
     items: Sequence[Item],

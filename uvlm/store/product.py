@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from uvlm.errors import ReadError
 from uvlm.store.arrays import array_path, load_array, read_note
 from uvlm.store.changed_code import Item, Kept
 from uvlm.store.manifest import Row
+
+if TYPE_CHECKING:
+    import torch
 
 Made = tuple[Array, Mapping[str, Any]]
 # Another device sums in another order. With an untrained network, whose classes are nearly tied,
@@ -86,6 +89,7 @@ class BatchProduct(Product[Item]):
     """
 
     as_a_whole: ClassVar[bool] = False
+    device: torch.device
 
     @property
     def may_differ(self) -> float:
@@ -93,12 +97,16 @@ class BatchProduct(Product[Item]):
         return NETWORKS_MAY_DIFFER
 
     @abstractmethod
-    def make_several(self, items: Sequence[Item]) -> Iterable[Array]:
-        """Make the arrays of some cases; they have no notes."""
+    def read(self, items: Sequence[Item]) -> Sequence[Any]:
+        """Read what the arrays of some cases are made from, possibly in another process."""
+
+    @abstractmethod
+    def make_several(self, items: Sequence[Item], inputs: Sequence[Any]) -> Iterable[Array]:
+        """Make the arrays of some cases from what was read of each; they have no notes."""
 
     def make(self, item: Item) -> Made:
         """Make one array."""
-        return next(iter(self.make_several([item]))), {}
+        return next(iter(self.make_several([item], self.read([item])))), {}
 
 
 def difference(stored: Array, again: Array, may_differ: float) -> str:

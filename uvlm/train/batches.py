@@ -8,23 +8,29 @@ B batch, (D, H, W) = (z, y, x), A abnormalities, K visual tokens, T text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from uvlm.environment import WORKERS, allowed_cores
 from uvlm.store import load_array, load_region
+from uvlm.train.augmentation.pending import Pending
 
 CACHE_BYTES = 512 * 2**20
-# Reads the images of chosen cases: augmented if there is a generator to draw from.
-Inputs = Callable[[Sequence[int], np.random.Generator | None], Any]
+
+
+class Inputs(Protocol):
+    """Reads the images of chosen cases: augmented if there is a generator to draw from."""
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Any:
+        """Read, and leave what a GPU does faster for `finish`."""
+
+    def finish(self, x: Any) -> Any:
+        """Do on the device of `x` what was left."""
 
 
 class SegBatch(NamedTuple):
@@ -35,11 +41,18 @@ class SegBatch(NamedTuple):
     target: Tensor  # (B, D, H, W) class ids
 
 
-class ClsBatch(NamedTuple):
-    """Volumes, or cached deepest features, with their abnormalities."""
+class UnfinishedBatch(NamedTuple):
+    """Patches as they are stored, for a SegBatch to be made of on the device."""
 
     case_ids: list[str]
-    x: Tensor  # (B, 1, D, H, W) or (B, C, D, H, W)
+    items: list[Pending]
+
+
+class ClsBatch(NamedTuple):
+    """Volumes, unfinished or not, or cached deepest features, with their abnormalities."""
+
+    case_ids: list[str]
+    x: Any  # (B, 1, D, H, W) or (B, C, D, H, W) once it is finished
     abnormalities: Tensor  # (B, A) 0 or 1
 
 
@@ -47,7 +60,7 @@ class ReportBatch(NamedTuple):
     """Reports with aligned tokens (B, K, C_i), one per stage, or with volumes (B, 1, D, H, W)."""
 
     case_ids: list[str]
-    x: list[Tensor] | Tensor
+    x: Any  # volumes may be unfinished
     token_ids: Tensor  # (B, T), <bos> report <eos>, padded to the right
 
 
@@ -96,32 +109,3 @@ class CaseSampler:
             positives = np.flatnonzero(self.abnormalities[:, rng.choice(shown)])
             return int(rng.choice(positives))
         return int(rng.integers(len(self.abnormalities)))
-
-
-class _Numbered(Dataset[Any]):
-    """A map-style dataset whose items are whole batches."""
-
-    def __init__(self, batches: Callable[[int], Any]) -> None:
-        self.batches = batches
-
-    def __getitem__(self, index: int) -> Any:
-        return self.batches(index)
-
-
-def iterate(batches: Callable[[int], Any], indices: Sequence[int], workers: int) -> Iterator[Any]:
-    """Yield the batches with these numbers, in order; `workers` processes prepare them ahead."""
-    loader: DataLoader[Any] = DataLoader(
-        _Numbered(batches),
-        batch_size=None,
-        sampler=indices,
-        num_workers=workers,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return iter(loader)
-
-
-def loader_workers(device_type: str) -> int:
-    """Choose how many processes prepare batches: none on a CPU, whose cores are busy training."""
-    if device_type == "cpu":
-        return 0
-    return WORKERS.read() or min(8, allowed_cores())

@@ -24,6 +24,7 @@ from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import DataError
 from uvlm.model.build import build_classifier
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_encoder
 from uvlm.model.model_config import ClsModelConfig
@@ -90,7 +91,8 @@ def train_cls(
     seed_everything(params.seed)
     names, grid = abnormality_names(params), params.preprocess.grid
     classifier = build_classifier(params.encoder, params.classifier, grid, len(names))
-    net = ClassifierNet(start.encoder.to(memory_format=torch.channels_last_3d), classifier)
+    ready_to_train(start.encoder)
+    net = ClassifierNet(start.encoder, classifier)
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
@@ -125,11 +127,14 @@ def _fit(
     fabric = launch()
     train, val = data[0], choose_cases(data[1], config.val_cases, params.seed)
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in [*train, *val]))
-    inputs = [VolumeInputs(e, arrays, params.preprocess, config.augment) for e in (train, val)]
+    inputs = [
+        VolumeInputs(e, arrays, params.preprocess, config.augment, fabric.device.type == "cuda")
+        for e in (train, val)
+    ]
     volumes = [Volumes(each, fabric) for each in inputs]
     names = abnormality_names(params)
     training.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = _objective(config, train)
+    objective = _objective(config, train, fabric.device)
     if objective.pos_weight is not None:
         weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
         training.tracker.params({"pos_weight": weights})
@@ -141,20 +146,27 @@ def _fit(
     if config.head_warmup_steps and not state.exists():
         joint = (objective, batches, validate)
         initial = _warm_up(_warm_up_config(config), net, volumes, joint, training)
-    task = Task(objective, batches, validate, params.seed)
+    task = Task(objective, batches.read, validate, params.seed, batches.finish)
     watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
-        net, config.optim, config.encoder_lr_scale, frozen_stages=config.frozen_stages
+        net,
+        config.optim,
+        config.encoder_lr_scale,
+        frozen_stages=config.frozen_stages,
+        fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
 
 
-def _objective(config: TrainClsConfig, train: Sequence[Example]) -> ClsObjective:
+def _objective(
+    config: TrainClsConfig, train: Sequence[Example], device: torch.device
+) -> ClsObjective:
     """Weigh positives by their rarity among the training cases, if the parameters say so."""
     if config.pos_weight == "none":
         return ClsObjective()
     flags = torch.from_numpy(abnormality_table(train))
-    return ClsObjective(pos_weight=positive_weights(flags, config.pos_weight_cap))
+    weights = positive_weights(flags, config.pos_weight_cap)
+    return ClsObjective(pos_weight=weights.to(device))  # once: copying makes the host wait
 
 
 def _warm_up(
@@ -174,7 +186,8 @@ def _warm_up(
             replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
             batches.seed,
         )
-        optimizer = build_optimizer(net.classifier, config.optim)
+        fused = fabric.device.type == "cuda"
+        optimizer = build_optimizer(net.classifier, config.optim, fused=fused)
         watch = Watch(training.tracker, training.progress, state, prefix="head_")
         best = fit(fabric, net.classifier, optimizer, task, config, watch)
     best.put_into(net.classifier)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import TYPE_CHECKING, Self
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from uvlm.data.examples import Example
 from uvlm.inference.encode import BATCH_VOXELS
+from uvlm.read_ahead import read_ahead
 from uvlm.train.loop.fit import Scores
 from uvlm.train.scores import classifier_scores
 from uvlm.train.volume_batches import VolumeInputs, abnormality_table
@@ -35,8 +37,9 @@ class Volumes:
         """Yield batches (B, 1, D, H, W) in case order; several at once are faster than one."""
         size = max(1, BATCH_VOXELS // prod(self.inputs.preprocess.grid))
         numbers = range(len(self.inputs.examples))
-        for start in numbers[::size]:
-            yield self.fabric.to_device(self.inputs(numbers[start : start + size], None))
+        chosen = [numbers[start : start + size] for start in numbers[::size]]
+        for x in read_ahead(partial(self.inputs, rng=None), chosen, self.fabric.device):
+            yield self.inputs.finish(self.fabric.to_device(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +58,10 @@ class FeatureInputs:
 
     def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Tensor:
         return self.features[chosen].float()
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Return the features as they are: nothing is left for the device."""
+        return x
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,13 +14,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 
 from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
-from uvlm.model.load import ClassifierModel, SegmenterModel, load_classifier, load_segmenter
+from uvlm.model.load import (
+    ClassifierModel,
+    SegmenterModel,
+    load_classifier,
+    load_encoder,
+    load_segmenter,
+)
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.pretrained import QwenOrigin, find_qwen
 from uvlm.model.projection import Projection
@@ -34,7 +42,7 @@ from uvlm.tracking import Training
 from uvlm.train.cls import THRESHOLDS
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
-from uvlm.train.loop.memory import recompute_blocks
+from uvlm.train.loop.memory import recompute_blocks, recompute_layers
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
@@ -78,10 +86,14 @@ def train_report(
 
 @dataclass(frozen=True, eq=False)
 class _Parts:
-    """The trained parts of stages 1 and 2, the new decoder and the tokenizer."""
+    """The trained parts of stages 1 and 2, the new decoder and the tokenizer.
+
+    An encoder that trains on is a copy: the classifier and its thresholds fit the one of stage 2.
+    """
 
     segmenter: SegmenterModel
     classifier: ClassifierModel
+    encoder: ResidualEncoder
     uvlm: UVLM
     tokenizer: Tokenizer
     files: dict[str, bytes]
@@ -100,7 +112,10 @@ class _Parts:
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
         segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
-        return cls(segmenter, classifier, uvlm, tokenizer, files, qwen)
+        encoder = classifier.encoder
+        if params.train_report.encoder_lr_scale > 0:
+            encoder = load_encoder(paths.cls).encoder
+        return cls(segmenter, classifier, encoder, uvlm, tokenizer, files, qwen)
 
     def _trained(self, config: TrainReportConfig) -> set[Part]:
         """Name the parts that have learned, here or before."""
@@ -129,10 +144,13 @@ class _Parts:
         )
         modules = {
             "unet": weights_of(self.segmenter.unet),
-            "encoder": weights_of(self.classifier.encoder),
             "classifier": weights_of(self.classifier.classifier),
-            "decoder": whole_weights(self.uvlm),  # if sharded, all processes have to call this
+            # If sharded, all processes have to call these.
+            "encoder": whole_weights(self.encoder),
+            "decoder": whole_weights(self.uvlm),
         }
+        if self.encoder is not self.classifier.encoder:
+            modules["classifier_encoder"] = weights_of(self.classifier.encoder)
         names = {"label_names": list(self.segmenter.config.class_names)}
         if place().is_first:
             save_model(out, modules, config, contract(params.preprocess) | names, self.files)
@@ -145,14 +163,17 @@ def _fit(
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
-    data = read_report_data(params, paths, parts.tokenizer, sha256)
+    on_device = fabric.device.type == "cuda"
+    data = read_report_data(params, paths, parts.tokenizer, sha256, on_device=on_device)
     if config.standardise_features:
         _standardise(parts.uvlm, data, params.encoder.channels)
-    encoder = parts.classifier.encoder if trains_encoder else None
+    encoder = parts.encoder if trains_encoder else None
     if encoder is not None:
-        encoder.to(memory_format=torch.channels_last_3d)
+        ready_to_train(encoder)
         if config.gradient_checkpointing:
             recompute_blocks(encoder)
+    if config.gradient_checkpointing:
+        recompute_layers(parts.uvlm.decoder)
     net = ReportNet(parts.uvlm, params.injection, encoder)
     grid, limit = params.preprocess.grid, params.decoder.max_report_tokens
     stage, strides = params.injection.reference_stage, params.encoder.strides
@@ -167,10 +188,16 @@ def _fit(
         }
     )
     validate = ReportValidation(data.val, parts.tokenizer, limit, label, fabric)
-    task = Task(ReportObjective(), data.train, validate, params.seed)
+    train = data.train
+    task = Task(ReportObjective(), train.read, validate, params.seed, train.finish)
     shard(fabric, net)
     optimizer = build_optimizer(
-        net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
+        net,
+        config.optim,
+        config.encoder_lr_scale,
+        config.adam_beta2,
+        config.frozen_stages,
+        fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,15 @@ from uvlm.data.cases import Case
 from uvlm.inference.encode import split_stages
 from uvlm.seeding import generator
 from uvlm.text.tokenizer import Tokenizer
+from uvlm.train.augmentation.intensity import normal_like
 from uvlm.train.batches import Arrays, CaseSampler, Inputs, ReportBatch
+
+
+class StoredTokens(NamedTuple):
+    """Tokens (B, K, sum C_i) as they are stored; `key` opens the stream of their noise."""
+
+    tokens: Tensor
+    key: int | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +37,7 @@ class TokenInputs:
     """Cached aligned tokens, one (B, K, C_i) per stage; each channel has its own noise.
 
     Training draws one of a case's views; without a generator the first view is read, noiseless.
+    For a GPU (`on_device`) noise and float32 are left to `finish`.
     """
 
     paths: Sequence[Path]
@@ -35,13 +45,32 @@ class TokenInputs:
     arrays: Arrays
     channels: Sequence[int]
     noise: npt.NDArray[np.float32]  # (sum C_i,)
+    on_device: bool = False
 
-    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> list[Tensor]:
+    def __call__(
+        self, chosen: Sequence[int], rng: np.random.Generator | None
+    ) -> list[Tensor] | StoredTokens:
         """Read the tokens of these cases."""
-        tokens = np.stack([self._view(i, rng) for i in chosen]).astype(np.float32)
-        if rng is not None and self.noise.any():
-            tokens += self.noise * rng.standard_normal(tokens.shape, dtype=np.float32)
-        return split_stages(torch.from_numpy(tokens), self.channels)
+        tokens = torch.from_numpy(np.stack([self._view(i, rng) for i in chosen]))
+        noisy = rng if self.noise.any() else None
+        if self.on_device:
+            return StoredTokens(tokens, None if noisy is None else int(noisy.integers(2**63 - 1)))
+        return self._finished(tokens, noisy)
+
+    def finish(self, x: list[Tensor] | StoredTokens) -> list[Tensor]:
+        """Convert on their device the tokens that the loader left for it, and add noise."""
+        if not isinstance(x, StoredTokens):
+            return x
+        noisy = None if x.key is None else np.random.Generator(np.random.PCG64(x.key))
+        return self._finished(x.tokens, noisy)
+
+    def _finished(self, tokens: Tensor, noisy: np.random.Generator | None) -> list[Tensor]:
+        tokens = tokens.float()
+        if noisy is not None:
+            tokens = tokens + torch.from_numpy(self.noise).to(tokens.device) * normal_like(
+                tokens, noisy
+            )
+        return split_stages(tokens, self.channels)
 
     def _view(self, index: int, rng: np.random.Generator | None) -> npt.NDArray[np.floating]:
         """Read one view of a case, (K, sum C_i)."""
@@ -66,7 +95,10 @@ class ReportBatches:
     pad_id: int
 
     def __call__(self, index: int) -> ReportBatch:
-        """Draw batch number `index`."""
+        return self.finish(self.read(index))
+
+    def read(self, index: int) -> ReportBatch:
+        """Draw and read batch number `index`."""
         rng = generator(self.seed, "report", index)
         chosen = self.sampler.draw(self.config.batch_size, rng)
         return self.batch(chosen, rng)
@@ -74,8 +106,15 @@ class ReportBatches:
     def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
         """Put chosen cases together."""
         case_ids = [self.cases[i].case_id for i in chosen]
-        token_ids = pad_reports([self.reports[i] for i in chosen], self.pad_id)
-        return ReportBatch(case_ids, self.inputs(chosen, rng), token_ids)
+        return ReportBatch(case_ids, self.inputs(chosen, rng), self.token_ids(chosen))
+
+    def token_ids(self, chosen: Sequence[int]) -> Tensor:
+        """Pad the reports of chosen cases, (B, T)."""
+        return pad_reports([self.reports[i] for i in chosen], self.pad_id)
+
+    def finish(self, batch: ReportBatch) -> ReportBatch:
+        """Augment on the device of the batch what the loader left for it."""
+        return batch._replace(x=self.inputs.finish(batch.x))
 
 
 def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
@@ -103,7 +142,7 @@ def token_statistics(
     """
     total, squares = np.zeros(sum(inputs.channels)), np.zeros(sum(inputs.channels))
     for number in range(num_cases):
-        stages = inputs([number], None)
+        stages = inputs.finish(inputs([number], None))
         own = [s[0, :k].double() for s, k in zip(stages, token_counts, strict=True)]
         total += np.concatenate([tokens.mean(dim=0).numpy() for tokens in own])
         squares += np.concatenate([tokens.square().mean(dim=0).numpy() for tokens in own])

@@ -54,7 +54,12 @@ class ReportData:
 
 
 def read_report_data(
-    params: Params, paths: ReportPaths, tokenizer: Tokenizer, encoder_sha256: str
+    params: Params,
+    paths: ReportPaths,
+    tokenizer: Tokenizer,
+    encoder_sha256: str,
+    *,
+    on_device: bool = False,
 ) -> ReportData:
     """Join cases, reports and encodings; refuse those of another encoder."""
     config = params.train_report
@@ -66,10 +71,10 @@ def read_report_data(
     counts = token_counts(grid, params.encoder.strides, plan.reference_stage, plan.deeper)
     mean, std = token_statistics(tokens, min(len(train), MAX_STATISTICS_CASES), counts)
     noise = (config.feature_noise_std * std).astype(np.float32)
-    noisy: Inputs = replace(tokens, noise=noise)
-    clean: Inputs = _token_inputs(params, val, rows)
+    noisy: Inputs = replace(tokens, noise=noise, on_device=on_device)
+    clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
-        noisy, clean = (_volume_inputs(params, paths, cases) for cases in (train, val))
+        noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
     batches = _batches(params, train, noisy, tokenizer)
     return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
 
@@ -106,7 +111,9 @@ def _token_inputs(params: Params, cases: Sequence[Case], rows: Mapping[str, Row]
     return TokenInputs(paths, views, Arrays.sized(size * sum(views)), channels, silence)
 
 
-def _volume_inputs(params: Params, paths: ReportPaths, cases: Sequence[Case]) -> VolumeInputs:
+def _volume_inputs(
+    params: Params, paths: ReportPaths, cases: Sequence[Case], on_device: bool
+) -> VolumeInputs:
     """Find the volumes of these cases, in the same order."""
     if paths.preprocess is None:
         fact, remedy = "above 0 needs volumes", "pass the preprocess manifest"
@@ -115,4 +122,4 @@ def _volume_inputs(params: Params, paths: ReportPaths, cases: Sequence[Case]) ->
     by_id = {example.case_id: example for example in examples}
     chosen = [by_id[case.case_id] for case in cases]
     arrays = Arrays.sized(sum(2 * prod(example.shape) for example in chosen))
-    return VolumeInputs(chosen, arrays, params.preprocess, params.train_report.augment)
+    return VolumeInputs(chosen, arrays, params.preprocess, params.train_report.augment, on_device)

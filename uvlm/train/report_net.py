@@ -5,9 +5,11 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from functools import partial
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy.typing as npt
 import torch
@@ -15,11 +17,13 @@ from torch import Tensor, nn
 
 from uvlm.config import InjectionConfig
 from uvlm.inference.decoding import Decoding
+from uvlm.inference.report_writer import STOP_AFTER_REPEATS
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import align
 from uvlm.model.uvlm import UVLM
+from uvlm.read_ahead import read_ahead
+from uvlm.store.fanout import in_batches
 from uvlm.text.tokenizer import Tokenizer
-from uvlm.train.batches import ReportBatch
 from uvlm.train.loop.fit import Scores
 from uvlm.train.losses.token_loss import token_cross_entropy
 from uvlm.train.report_batches import ReportBatches
@@ -28,7 +32,7 @@ from uvlm.train.scores import macro_f1
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-BATCH_SIZE = 32
+WRITTEN_AT_ONCE: Final = 32
 Label = Callable[[Sequence[str]], npt.NDArray[Any]]
 
 
@@ -60,7 +64,11 @@ class ReportNet(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class ReportValidation:
-    """Macro-F1 of greedily written reports (the score) and the loss per token."""
+    """Macro-F1 of greedily written reports (the score) and the loss per token.
+
+    A decoder that has hardly learned never ends a report by itself. So a report that repeats itself
+    stops, as in the stage `generate`, and none becomes much longer than the longest reference.
+    """
 
     batches: ReportBatches
     tokenizer: Tokenizer
@@ -70,18 +78,32 @@ class ReportValidation:
 
     def __call__(self, model: nn.Module) -> Scores:
         """Validate a ReportNet."""
-        net = cast(ReportNet, model)
+        net, decoding = cast(ReportNet, model), self._decoding()
         texts: list[str] = []
         losses: list[Tensor] = []
-        numbers = range(len(self.batches.cases))
-        for start in numbers[::BATCH_SIZE]:
-            chosen = numbers[start : start + BATCH_SIZE]
-            batch: ReportBatch = self.fabric.to_device(self.batches.batch(chosen, None))
-            visual = net.visual(batch.x)  # encoded once, for the loss and for writing
-            losses.append(net.loss(visual, batch.token_ids))
-            written = write_reports(net.uvlm, visual, Decoding(self.max_tokens))
+        groups = in_batches(range(len(self.batches.cases)), WRITTEN_AT_ONCE)
+        size = self.batches.config.batch_size
+        parts = [in_batches(group, size) for group in groups]
+        read = partial(self.batches.inputs, rng=None)
+        ahead = read_ahead(read, chain.from_iterable(parts), self.fabric.device)
+        for chosen, cut in zip(groups, parts, strict=True):
+            # Encoded once, for the loss and for writing.
+            visual = self._visual(net, islice(ahead, len(cut)))
+            losses.append(net.loss(visual, self.fabric.to_device(self.batches.token_ids(chosen))))
+            written = write_reports(net.uvlm, visual, decoding)
             texts += [self.tokenizer.decode(report.ids) for report in written]
         truth = self.batches.sampler.abnormalities.astype(bool)
         f1 = macro_f1(self.label(texts).astype(bool), truth)
         loss = float(torch.stack(losses).mean())
         return Scores(f1, {"val_macro_f1": f1, "val_loss": loss})
+
+    def _visual(self, net: ReportNet, read: Iterable[Any]) -> list[Tensor]:
+        """Return the tokens (B, K, C_i) of what was read, as many cases at once as in training."""
+        images = (self.batches.inputs.finish(self.fabric.to_device(part)) for part in read)
+        return [torch.cat(stage) for stage in zip(*map(net.visual, images), strict=True)]
+
+    def _decoding(self) -> Decoding:
+        longest = max(map(len, self.batches.reports))
+        return Decoding(
+            min(self.max_tokens, 3 * longest // 2), stop_after_repeats=STOP_AFTER_REPEATS
+        )

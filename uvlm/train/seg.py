@@ -24,13 +24,16 @@ from uvlm.data.label_scheme import IGNORE_ID, LabelScheme, scheme
 from uvlm.evaluation.segmentation import dice_of_present, overlap_counts
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.build import build_unet
+from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.trained import Part, in_order
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
+from uvlm.read_ahead import read_ahead
 from uvlm.seeding import seed_everything
 from uvlm.tracking import Training
+from uvlm.train.augmentation.pending import Pending
 from uvlm.train.batches import Arrays
 from uvlm.train.initial_weights import start_from
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
@@ -41,7 +44,7 @@ from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import class_weights
 from uvlm.train.losses.objectives import SegObjective
 from uvlm.train.scores import dice_scores
-from uvlm.train.volume_batches import SegBatches, case_sampler, read_voxels
+from uvlm.train.volume_batches import SegBatches, case_sampler
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -75,7 +78,7 @@ def train_seg(
     start = start_from(unet, params, labels.names)
     if start.record:
         training.tracker.params(start.record)
-    unet = unet.to(memory_format=torch.channels_last_3d)
+    ready_to_train(unet)
     if params.train_seg.gradient_checkpointing:
         recompute_blocks(unet.encoder)
     if params.train_seg.steps == 0:
@@ -107,13 +110,16 @@ def _fit(
     sampler, rarity = case_sampler(train, config.balanced_fraction), weights.double().numpy()
     lesion_ids = frozenset(labels.lesion_ids)
     batches = SegBatches(
-        train, arrays, params.preprocess, config, sampler, rarity, lesion_ids, params.seed
-    )
+        train, arrays, params.preprocess, config, sampler, rarity, lesion_ids, params.seed,
+        on_device=fabric.device.type == "cuda",
+    )  # fmt: skip
     validate = _Validation(val, arrays, params.preprocess, config.patch, labels, fabric)
     watch.tracker.params({"train_cases": len(train), "val_cases": len(val)})
-    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
-    task = Task(objective, batches, validate, params.seed)
-    best = fit(fabric, unet, build_optimizer(unet, config.optim), task, config, watch)
+    on_device = weights.to(fabric.device)  # once: copying makes the host wait
+    objective = SegObjective(on_device, config.deep_supervision, config.dice_classes)
+    task = Task(objective, batches.read, validate, params.seed, batches.finish)
+    optimizer = build_optimizer(unet, config.optim, fused=fabric.device.type == "cuda")
+    best = fit(fabric, unet, optimizer, task, config, watch)
     return best.put_into(unet)
 
 
@@ -163,13 +169,21 @@ class _Validation:
     fabric: Fabric
 
     def __call__(self, unet: nn.Module) -> Scores:
-        dice = np.array([self._dice(unet, example) for example in self.examples])  # (N, C)
-        return dice_scores(dice, self.labels)
+        ahead = read_ahead(self._read, self.examples, self.fabric.device)
+        dice = [self._dice(unet, *read) for read in zip(self.examples, ahead, strict=True)]
+        return dice_scores(np.array(dice), self.labels)  # (N, C)
 
-    def _dice(self, unet: nn.Module, example: Example) -> Floats:
+    def _read(self, example: Example) -> Pending:
         assert example.label_map is not None
-        voxels = read_voxels(example, self.arrays, self.preprocess)
-        x = self.fabric.to_device(torch.from_numpy(voxels)[None, None])
+        voxels, truth = map(self.arrays.whole, (example.volume, example.label_map))
+        tensors = torch.from_numpy(voxels), torch.from_numpy(truth)
+        return Pending(tensors[0], example.statistics, tensors[1])
+
+    def _dice(self, unet: nn.Module, example: Example, read: Pending) -> Floats:
+        assert read.labels is not None
+        truth = read.labels.numpy()
+        x = self.fabric.to_device(read._replace(labels=None)).normalised(self.preprocess)
+        x = x[None, None]
 
         def full_resolution(window: Tensor) -> Tensor:
             outputs = unet(window)  # several with deep supervision, the finest first
@@ -177,6 +191,5 @@ class _Validation:
             return logits
 
         predicted = predict_labels(full_resolution, x, self.patch)[0].cpu().numpy()
-        truth = self.arrays.whole(example.label_map)
         counts = overlap_counts(example.case_id, truth, predicted, len(self.labels.names))
         return dice_of_present(counts)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import pytest
+import torch
 
 from uvlm.config import AugmentConfig, Chance, IntensityConfig, SpatialConfig
 from uvlm.seeding import generator
@@ -19,16 +21,22 @@ OFF = AugmentConfig(
 )
 
 
+def varied(
+    x: npt.NDArray[np.float32], config: AugmentConfig, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    return augment_intensity(torch.from_numpy(x), config, rng).numpy()
+
+
 def test_zeros_leave_voxels_as_they_are() -> None:
     x = generator(0).normal(size=(3, 4, 5)).astype(np.float32)
-    np.testing.assert_array_equal(augment_intensity(x, OFF, generator(1)), x)
+    np.testing.assert_array_equal(varied(x, OFF, generator(1)), x)
     assert draw_roll(OFF, generator(1)) == (0, 0, 0)
 
 
 def test_every_width_is_what_the_parameter_says() -> None:
     config = OFF.model_copy(update={"noise_std": 0.1, "shift_std": 0.3, "scale_std": 0.2})
     x = np.concatenate([np.zeros((4, 40, 40)), np.ones((4, 40, 40))]).astype(np.float32)
-    halves = [np.split(augment_intensity(x, config, generator(n)), 2) for n in range(400)]
+    halves = [np.split(varied(x, config, generator(n)), 2) for n in range(400)]
     shifts = np.array([low.mean() for low, _ in halves])
     scales = np.array([high.mean() - low.mean() for low, high in halves])
     assert shifts.std() == pytest.approx(0.3, rel=0.15)
@@ -40,7 +48,7 @@ def test_every_width_is_what_the_parameter_says() -> None:
 def test_gamma_keeps_the_ends_and_the_order() -> None:
     config = OFF.model_copy(update={"gamma_std": 0.5})
     x = np.linspace(-1, 1, 50, dtype=np.float32).reshape(2, 5, 5)
-    drawn = [augment_intensity(x, config, generator(n)).ravel() for n in range(20)]
+    drawn = [varied(x, config, generator(n)).ravel() for n in range(20)]
     for bent in drawn:
         assert bent[[0, -1]].tolist() == pytest.approx([-1, 1])
         assert (np.diff(bent) > 0).all()
@@ -50,7 +58,7 @@ def test_gamma_keeps_the_ends_and_the_order() -> None:
 def test_roll_moves_content_and_repeats_the_border() -> None:
     x = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
     np.testing.assert_array_equal(
-        roll(x, (0, 1, -2))[0], [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7]]
+        roll(torch.from_numpy(x), (0, 1, -2))[0], [[2, 3, 3, 3], [2, 3, 3, 3], [6, 7, 7, 7]]
     )
 
 

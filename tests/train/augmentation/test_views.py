@@ -115,14 +115,14 @@ def test_training_draws_every_view_alike_and_validation_the_first(tmp_path: Path
     )
     drawn: Counter[int] = Counter()
     for seed in range(600):
-        tokens = inputs([0, 1], generator(seed))
+        tokens = inputs.finish(inputs([0, 1], generator(seed)))
         assert [stage.shape for stage in tokens] == [(2, 4, 2), (2, 4, 3)]
         assert (tokens[1][1] == 7).all()
         drawn[int(tokens[0][0, 0, 0])] += 1
     assert set(drawn) == {0, 1, 2}
     assert max(drawn.values()) - min(drawn.values()) < 80
-    assert int(inputs([0], None)[0][0, 0, 0]) == 0
-    again = [int(inputs([0], generator(seed))[0][0, 0, 0]) for seed in range(20)]
+    assert int(inputs.finish(inputs([0], None))[0][0, 0, 0]) == 0
+    again = [int(inputs.finish(inputs([0], generator(seed)))[0][0, 0, 0]) for seed in range(20)]
     assert again == [int(inputs([0], generator(seed))[0][0, 0, 0]) for seed in range(20)]
 
 

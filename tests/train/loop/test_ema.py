@@ -28,7 +28,7 @@ def config(params: Params, request: pytest.FixtureRequest) -> TrainConfig:
     optim = params.train_cls.optim.model_copy(
         update={"optimizer": request.param, "lr": 0.05, "warmup_steps": 2}
     )
-    changes = {"steps": STEPS, "checkpoint_every": 1, "val_every": STEPS, "ema_decay": DECAY}
+    changes = {"steps": STEPS, "checkpoint_minutes": 0, "val_every": STEPS, "ema_decay": DECAY}
     return params.train_cls.model_copy(update={**changes, "optim": optim})
 
 

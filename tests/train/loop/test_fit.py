@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +66,7 @@ def config(params: Params, request: pytest.FixtureRequest) -> TrainConfig:
         schedule="cosine",
         clip_norm=1.0,
     )
-    changes = {"steps": STEPS, "checkpoint_every": 2, "val_every": 3, "accumulate": 2}
+    changes = {"steps": STEPS, "checkpoint_minutes": 0, "val_every": 3, "accumulate": 2}
     return params.train_cls.model_copy(update={**changes, "optim": optim})
 
 
@@ -124,16 +125,18 @@ def test_a_terminated_run_continues_to_the_same_bits(config: TrainConfig, step: 
     assert_same(whole, train(config, seed=99))  # the seed of new weights must not matter
 
 
-@pytest.mark.parametrize("step", [3, 4])
-def test_a_crashed_run_continues_from_its_checkpoint_to_the_same_bits(
-    config: TrainConfig, step: int
+@pytest.mark.parametrize(("step", "minutes", "goes_on"), [(3, 0, 3), (5, 0, 5), (5, 9, 4)])
+def test_a_crashed_run_continues_from_its_last_save_to_the_same_bits(
+    config: TrainConfig, step: int, minutes: float, goes_on: int
 ) -> None:
+    """The last save is that of the step before, or that of the validation after step 3."""
+    config = config.model_copy(update={"checkpoint_minutes": minutes})
     whole = train(config)
     with pytest.raises(RuntimeError, match="power cut"):
         train(config, progress=crash_at(step))
     continued: list[int] = []
     assert_same(whole, train(config, seed=99, progress=Each(continued.append)))
-    assert continued[0] == 3
+    assert continued[0] == goes_on
 
 
 def test_success_removes_the_state_and_signals_work_as_before(
@@ -202,7 +205,7 @@ def test_a_loss_that_is_not_finite_names_the_cases_and_keeps_the_batch(
     again = ClsBatch(document["case_ids"], tensors["7.x"], tensors["7.abnormalities"])
     model = network(0)
     with ResumeFolder("train_cls", "test") as state, contextlib.suppress(ZeroDivisionError):
-        step, _ = state.load(model, build_optimizer(model, config.optim))
+        step, _, _ = state.load(model, build_optimizer(model, config.optim))
         assert step == 3  # the weights are those that met the batch
         assert not ClsObjective().loss(model, again)["bce"].isfinite()
         raise ZeroDivisionError  # keeps the state
@@ -277,6 +280,37 @@ def test_logged_numbers_are_means_since_the_last_line(config: TrainConfig, tmp_p
     means = {r["step"]: r["metrics"]["loss"] for r in read_history(by_three.path)
              if "loss" in r["metrics"]}  # fmt: skip
     assert means == pytest.approx({3: sum(single[:3]) / 3, 6: sum(single[3:]) / 3})
+
+
+def test_the_time_waited_for_data_is_logged_and_stays_out_of_the_table(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    def slow(index: int) -> ClsBatch:
+        time.sleep(0.03)
+        return batch(index)
+
+    def validate(model: nn.Module) -> Scores:
+        time.sleep(0.5)
+        return weight_norm(model)
+
+    tracker = JsonlTracker(tmp_path / "history.jsonl")
+    often = config.model_copy(update={"log_every": 1, "val_every": 1, "steps": 4})
+    task = Task(ClsObjective(), slow, validate, seed=7)
+    model = network(0)
+    with ResumeFolder("train_cls", "test") as state:
+        watch = Watch(tracker, None, state)
+        fit(launch(), model, build_optimizer(model, often.optim), task, often, watch)
+    rows = [r["metrics"] for r in read_history(tracker.path) if "wait_ms" in r.get("metrics", {})]
+    assert len(rows) == 4
+    for row in rows:
+        assert row["step_ms"] >= row["wait_ms"] >= 2 * 30  # two batches accumulate
+        assert row["wait_share"] == pytest.approx(row["wait_ms"] / row["step_ms"])
+    # Validation is in no step; the first step imports.
+    assert min(row["step_ms"] - row["wait_ms"] for row in rows) < 400
+    tracker.write_csv(tmp_path / "history.csv")
+    header = (tmp_path / "history.csv").read_text().splitlines()[0]
+    assert "loss" in header
+    assert not any(word in header for word in ("wait", "step_ms"))
 
 
 def test_two_processes_cannot_train_the_same_thing() -> None:

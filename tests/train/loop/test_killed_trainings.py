@@ -31,7 +31,7 @@ STEPS = 30
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGUSR1)
 KILLS = min(int(os.environ.get("UVLM_KILLS", STEPS // len(SIGNALS))), STEPS)  # a signal, objective
 PLACES = ("forward", "optimizer", "step")
-CHANGES = {"val_every": 10, "checkpoint_every": 4}
+CHANGES = {"val_every": 10, "checkpoint_minutes": 0.002}  # a few steps
 BY_NAME: dict[str, dict[str, Any]] = {
     "seg": {"steps": STEPS, **CHANGES},
     "cls": {"steps": STEPS - 10, "head_warmup_steps": 10, "encoder_lr_scale": 0.1, **CHANGES},
@@ -206,15 +206,16 @@ HOWS = ("cut", "flipped", "empty")
 
 
 def test_a_damaged_state_gives_way_to_the_one_before(trainings: Trainings) -> None:
-    assert trainings.run("report") == 0
+    rare = {"val_every": 8, "checkpoint_minutes": 60}
+    assert trainings.run("report", changes=rare) == 0
     whole, every_step = trainings.weights("report"), trainings.digests()
     for how in HOWS:
-        assert trainings.stopped("report", signal.SIGTERM, 10, "step") == 5
+        assert trainings.stopped("report", signal.SIGTERM, 10, "step", changes=rare) == 5
         (folder,) = trainings.states.iterdir()
         trainings.digests()
         trainings.said()
         damage(folder / "state.safetensors", how)
-        assert trainings.run("report") == 0
+        assert trainings.run("report", changes=rare) == 0
         said = trainings.said()
         assert "state.safetensors: damaged training state" in said
         assert "continuing from step 8, saved in previous.safetensors" in said

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from tests.tiny_qwen import LAYERS, SIZES, write_qwen
 from uvlm.config import Params
+from uvlm.estimates.imagined import imagined
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.qwen import LORA_TARGETS
 from uvlm.model.uvlm import SpecialIds
@@ -164,3 +165,31 @@ def test_frozen_stages_are_held_by_no_group_and_get_no_gradient(
     net(torch.randn(1, 1, *params.preprocess.grid)).sum().backward()
     without = {name for name, p in net.named_parameters() if p.grad is None}
     assert without == expected
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_fused_adamw_takes_the_same_steps_and_needs_no_memory_beside_its_state(
+    params: Params, fused: bool
+) -> None:
+    config = params.train_cls.optim.model_copy(update={"optimizer": "adamw", "lr": 0.01})
+
+    def steps(fused: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Linear(4, 8), nn.GELU(), nn.Linear(8, 3))
+        optimizer = build_optimizer(layers, config, fused=fused)
+        for _ in range(5):
+            layers(torch.ones(2, 4)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return list(layers.parameters())
+
+    for one, other in zip(steps(fused), steps(False), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+    with imagined() as held:
+        linear = nn.Linear(1000, 1000)
+        optimizer = build_optimizer(linear, config, fused=fused)
+        for _ in range(2):
+            linear(torch.rand(1, 1000)).sum().backward()
+            held.peak = before = held.now
+            optimizer.step()
+        assert (held.peak == before) == fused

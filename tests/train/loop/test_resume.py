@@ -13,6 +13,18 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import Best, ResumeFolder
 
 
+def save(
+    state: ResumeFolder,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    best: Best | None,
+) -> None:
+    snapshot = state.snapshot(model, optimizer, step, best)
+    assert snapshot is not None
+    state.write(snapshot)
+
+
 def test_what_another_training_left_is_named_with_what_differs(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -21,7 +33,7 @@ def test_what_another_training_left_is_named_with_what_differs(
 
     def start(fingerprint: str) -> str:
         with suppress(KeyboardInterrupt), ResumeFolder("train_x", fingerprint) as state:
-            state.save(model, optimizer, 3, None)
+            save(state, model, optimizer, 3, None)
             raise KeyboardInterrupt
         return capsys.readouterr().err
 
@@ -41,7 +53,7 @@ def test_a_damaged_state_is_refused_with_a_remedy() -> None:
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     with ResumeFolder("s", "x") as state:
-        state.save(model, optimizer, 3, None)
+        save(state, model, optimizer, 3, None)
         state.path.write_bytes(state.path.read_bytes()[:-7])
         with pytest.raises(DataError, match="damaged training state"):
             state.load(model, optimizer)
@@ -56,9 +68,9 @@ def test_what_is_saved_comes_back() -> None:
     fresh = nn.Linear(2, 2)
     other = torch.optim.AdamW(fresh.parameters())
     with ResumeFolder("s", "x") as state:
-        assert state.load(fresh, other) == (0, None)
-        state.save(model, optimizer, 3, best)
-        step, found = state.load(fresh, other)
+        assert state.load(fresh, other) == (0, None, True)
+        save(state, model, optimizer, 3, best)
+        step, found, _ = state.load(fresh, other)
     assert step == 3
     assert found is not None
     assert (found.step, found.score, found.metrics) == (1, 0.25, {"val": 0.25})
@@ -97,8 +109,8 @@ def test_the_moments_of_an_adapter_come_back_though_most_weights_are_frozen() ->
     train(first, first_optimizer, 3)
     second, second_optimizer = adapted(1)
     with ResumeFolder("s", "lora") as state:
-        state.save(first, first_optimizer, 3, None)
-        assert state.load(second, second_optimizer) == (3, None)
+        save(state, first, first_optimizer, 3, None)
+        assert state.load(second, second_optimizer) == (3, None, True)
     train(second, second_optimizer, 3)
     for (name, expected), found in zip(whole.named_parameters(), second.parameters(), strict=True):
         assert torch.equal(expected, found), name
@@ -110,7 +122,7 @@ def test_another_number_of_processes_does_not_go_on_unasked(
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters())
     with ResumeFolder("s", "x") as state:
-        state.save(model, optimizer, 3, None)
+        save(state, model, optimizer, 3, None)
         monkeypatch.setenv("RANK", "0")
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(SetupError, match="1 processes saved it and 2 would go on"):

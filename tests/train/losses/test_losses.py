@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from uvlm.train.losses import dice_cross_entropy as fused
+from uvlm.train.losses import slabs
 from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 from uvlm.train.losses.losses import (
     class_weights,
@@ -47,7 +47,7 @@ def test_loss_and_gradient_equal_a_naive_loop(
     memory: torch.memory_format,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(fused, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
+    monkeypatch.setattr(slabs, "SLAB_ELEMENTS", 6 * 30 * 3)  # slabs of 3 slices, the last of 1
     logits, target, weights = example(0)
     logits = logits.to(memory_format=memory).requires_grad_()
     dice, cross_entropy = dice_cross_entropy(logits, target, weights, mode)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from uvlm.data.label_scheme import IGNORE_ID
-from uvlm.train.losses import dice_cross_entropy as fused
+from uvlm.train.losses import slabs
 from uvlm.train.losses.dice_cross_entropy import dice_cross_entropy
 from uvlm.train.losses.losses import deep_supervision_loss, pool_labels
 
@@ -25,7 +25,7 @@ WEIGHTS = torch.ones(CLASSES)
 
 @pytest.fixture(autouse=True)
 def _several_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "SLAB_ELEMENTS", CLASSES * 170)
+    monkeypatch.setattr(slabs, "SLAB_ELEMENTS", CLASSES * 170)
 
 
 def logits_of(shape: Sequence[int], seed: int) -> Tensor:

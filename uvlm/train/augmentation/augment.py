@@ -1,6 +1,7 @@
 """Augmentation of normalised voxels: small changes of all volumes, larger ones of some.
 
-`spatial.py` rotates and scales, `intensity.py` holds the occasional changes of intensity.
+`spatial.py` rotates and scales, `intensity.py` holds the occasional changes of intensity. All of it
+runs where the voxels are, on the CPU or on a GPU.
 
 Nothing is ever mirrored: the reports speak of left and right, upper and lower.
 
@@ -10,19 +11,16 @@ Nothing is ever mirrored: the reports speak of left and right, upper and lower.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from uvlm.arrays import Voxels
 from uvlm.config import AugmentConfig, Grid
 from uvlm.seeding import generator
-from uvlm.train.augmentation.intensity import vary
+from uvlm.train.augmentation.intensity import normal_like, vary
 from uvlm.train.augmentation.spatial import draw_warp
-
-Number = TypeVar("Number", np.float32, np.uint8)
 
 
 @dataclass(frozen=True)
@@ -44,19 +42,20 @@ def augment_volume(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -
     warp = draw_warp(config.spatial, whole, (depth, height, width), rng)
     if warp is not None:
         x = warp.image(np.ascontiguousarray(x[warp.box]))
-    return augment_intensity(roll(x, draw_roll(config, rng)), config, rng)
+    moved = roll(torch.from_numpy(x), draw_roll(config, rng))
+    return augment_intensity(moved, config, rng).numpy()
 
 
-def augment_intensity(x: Voxels, config: AugmentConfig, rng: np.random.Generator) -> Voxels:
+def augment_intensity(x: Tensor, config: AugmentConfig, rng: np.random.Generator) -> Tensor:
     """Apply gamma, scale, shift and noise, each normally distributed with its own deviation."""
     # All three are always drawn, so that switching one on leaves the others as they were.
     scale, shift, log_gamma = rng.standard_normal(3)
     if config.gamma_std > 0:
-        x = _gamma(x, float(np.exp(config.gamma_std * log_gamma)))
-    x = x * np.float32(1 + config.scale_std * scale) + np.float32(config.shift_std * shift)
+        x = bend(x, float(np.exp(config.gamma_std * log_gamma)))
+    x = (x * _single(1 + config.scale_std * scale)).add_(_single(config.shift_std * shift))
     if config.noise_std > 0:
-        x += rng.standard_normal(x.shape, dtype=np.float32) * np.float32(config.noise_std)
-    return vary(torch.from_numpy(x), config.intensity, rng).numpy()
+        x += normal_like(x, rng).mul_(_single(config.noise_std))
+    return vary(x, config.intensity, rng)
 
 
 def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:
@@ -65,19 +64,40 @@ def draw_roll(config: AugmentConfig, rng: np.random.Generator) -> Grid:
     return z, y, x
 
 
-def roll(x: npt.NDArray[Number], shift: Grid) -> npt.NDArray[Number]:
+def roll(x: Tensor, shift: Grid) -> Tensor:
     """Move the content by `shift` voxels; border voxels are repeated, nothing wraps around."""
-    for axis, step in enumerate(shift):
-        if step:
-            length = x.shape[axis]
-            x = np.take(x, np.clip(np.arange(length) - step, 0, length - 1), axis=axis)
-    return x
-
-
-def _gamma(x: Voxels, gamma: float) -> Voxels:
-    """Bend the intensities between the smallest and the largest value."""
-    low, high = float(x.min()), float(x.max())
-    if high <= low:
+    if not any(shift):
         return x
-    bent: Voxels = ((x - np.float32(low)) / np.float32(high - low)) ** np.float32(gamma)
-    return bent * np.float32(high - low) + np.float32(low)
+    steps = [max(1 - n, min(n - 1, step)) for n, step in zip(x.shape, shift, strict=True)]
+    pairs = list(zip(x.shape, steps, strict=True))
+    # One copy of what stays inside, then the borders axis by axis, each from what is there by then.
+    moved = torch.empty_like(x)
+    inside = tuple(slice(max(0, step), n + min(0, step)) for n, step in pairs)
+    taken = tuple(slice(max(0, -step), n - max(0, step)) for n, step in pairs)
+    moved[inside] = x[taken]
+    for axis, (n, step) in enumerate(pairs):
+        if step > 0:
+            moved.narrow(axis, 0, step).copy_(moved.narrow(axis, step, 1))
+        elif step < 0:
+            moved.narrow(axis, n + step, -step).copy_(moved.narrow(axis, n + step - 1, 1))
+    return moved
+
+
+def bend(x: Tensor, gamma: float) -> Tensor:
+    """Bend the intensities between the smallest and the largest value."""
+    low, high = torch.aminmax(x)
+    spread = (high.double() - low.double()).to(x.dtype)
+    share = (x - low).div_(torch.where(spread > 0, spread, 1.0))  # a constant has no spread
+    return _power(share, gamma).mul_(spread).add_(low)
+
+
+def _power(share: Tensor, exponent: float) -> Tensor:
+    """Raise to a power; on the CPU with NumPy's, whose last bits every trained model here has."""
+    if share.device.type != "cpu":
+        return share**exponent
+    return torch.from_numpy(share.numpy() ** np.float32(exponent))
+
+
+def _single(number: float) -> float:
+    """Round to float32 as NumPy did, so that the bits stay."""
+    return float(np.float32(number))

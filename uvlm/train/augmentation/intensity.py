@@ -32,15 +32,26 @@ def vary(x: Tensor, config: IntensityConfig, rng: np.random.Generator) -> Tensor
 
 def add_noise(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
     """Add normal noise."""
-    noise = torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+    noise = normal_like(x, rng)
     return torch.add(x, noise, alpha=rng.uniform(*between))
+
+
+def normal_like(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Draw a standard normal number for every voxel, where the voxels are.
+
+    A device has a stream of its own: another than the CPU's, but keyed by a draw from it.
+    """
+    if x.device.type == "cpu":
+        return torch.from_numpy(rng.standard_normal(tuple(x.shape), dtype=np.float32))
+    stream = torch.Generator(x.device).manual_seed(int(rng.integers(2**63 - 1)))
+    return torch.randn(x.shape, generator=stream, device=x.device)
 
 
 def blur(x: Tensor, between: Bounds, rng: np.random.Generator) -> Tensor:
     """Average with Gaussian weights along each axis; at the border, over existing voxels only."""
     # A Gaussian is separable: one matrix product per axis instead of a 3D convolution.
     for axis, sigma in enumerate(rng.uniform(*between, 3)):
-        places = torch.arange(x.shape[axis], dtype=torch.float32)
+        places = torch.arange(x.shape[axis], dtype=torch.float32, device=x.device)
         weights = torch.exp(-0.5 * ((places - places[:, None]) / sigma) ** 2)
         weights /= weights.sum(dim=1, keepdim=True)
         x = (x.movedim(axis, -1) @ weights.t()).movedim(-1, axis)

@@ -10,6 +10,7 @@ voxel, all classes at once. The map never mirrors: it is a rotation times a posi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,28 @@ from uvlm.seeding import happens
 from uvlm.train.augmentation.patches import Slices
 
 
+class Sampling(NamedTuple):
+    """A warp as torch wants it; moves to another device as part of a batch."""
+
+    theta: Tensor  # (1, 3, 4), see `Warp`
+    shape: Grid  # of the patch
+
+    def image(self, voxels: Tensor) -> Tensor:
+        """Sample the voxels of the box linearly: (D, H, W) of the patch."""
+        return self._sample(voxels, "bilinear")
+
+    def labels(self, voxels: Tensor) -> Tensor:
+        """Sample class ids of the box: (D, H, W) of the patch."""
+        # grid_sample takes no integers; float32 holds ids up to 255 exactly.
+        return self._sample(voxels.float(), "nearest").to(torch.uint8)
+
+    def _sample(self, voxels: Tensor, mode: str) -> Tensor:
+        grid = F.affine_grid(self.theta, [1, 1, *self.shape], align_corners=True)
+        return F.grid_sample(
+            voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
+        )[0, 0]
+
+
 @dataclass(frozen=True, eq=False)
 class Warp:
     """How to fill a patch: the voxel at offset v from its centre shows `centre` + matrix @ v."""
@@ -34,20 +57,17 @@ class Warp:
 
     def image(self, voxels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Sample the voxels of the box linearly: (D, H, W) of the patch."""
-        return self._sample(torch.from_numpy(voxels), "bilinear").numpy()
+        return self.sampling.image(torch.from_numpy(voxels)).numpy()
 
     def labels(self, voxels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Sample class ids of the box: (D, H, W) of the patch."""
-        # grid_sample takes no integers; float32 holds ids up to 255 exactly.
-        nearest = self._sample(torch.from_numpy(voxels).float(), "nearest")
-        return nearest.to(torch.uint8).numpy()
+        return self.sampling.labels(torch.from_numpy(voxels)).numpy()
 
-    def _sample(self, voxels: Tensor, mode: str) -> Tensor:
-        shape = [place.stop - place.start for place in self.patch]
-        grid = F.affine_grid(self._theta(), [1, 1, *shape], align_corners=True)
-        return F.grid_sample(
-            voxels[None, None], grid, mode=mode, padding_mode="border", align_corners=True
-        )[0, 0]
+    @property
+    def sampling(self) -> Sampling:
+        """What torch needs to know of this warp."""
+        z, y, x = (place.stop - place.start for place in self.patch)
+        return Sampling(self._theta(), (z, y, x))
 
     def _theta(self) -> Tensor:
         """Express the map as torch wants it: (1, 3, 4), axes (x, y, z), a box from -1 to 1."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+import torch
+
 from uvlm import environment
-from uvlm.device import choose_device, choose_precision, set_threads
+from uvlm.device import choose_device, choose_precision, is_tuned, set_threads
 from uvlm.errors import ConfigError
 from uvlm.processes import is_srun, place
 
@@ -28,7 +30,7 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     here = place()
-    set_threads(here.local_size)
+    set_threads()
     device = choose_device()
     if device.index is not None and here.world_size > 1:
         fact = f"{device} is one of {here.local_size} processes' devices"
@@ -43,6 +45,7 @@ def launch(width: int | None = None, *, may_shard: bool = False) -> Fabric:
         # Fabric mistakes any SLURM batch script for srun, and would wait for processes in vain.
         plugins=None if is_srun() or environment.TORCHRUN.read() else LightningEnvironment(),
     )
+    torch.backends.cudnn.benchmark = is_tuned("cudnn")
     fabric.launch()
     return fabric
 

@@ -1,8 +1,8 @@
 """Memory of a training step: recomputing to need less, and what to say when it runs out.
 
-Recomputed, a residual block keeps its input only; the rest is computed again on the way back: more
-time for less memory, the same gradients. When memory runs out, the user gets a table of what a
-step holds and the parameter to lower:
+Recomputed, a residual block or a decoder's layer keeps its input only; the rest is computed again
+on the way back: more time for less memory, the same gradients. When memory runs out, the user gets
+a table of what a step holds and the parameter to lower:
 
     what                   MiB
     weights                0.1   0.0 M numbers
@@ -33,6 +33,7 @@ from torch.utils.checkpoint import checkpoint
 
 from uvlm.errors import SetupError, first_line
 from uvlm.memory import usable_memory
+from uvlm.model.uvlm import Decoder
 from uvlm.train.loop.faults import tensors_of
 from uvlm.train.loop.sharding import is_sharded, local_bytes
 from uvlm.train.losses.objectives import Objective
@@ -70,12 +71,24 @@ def recompute_blocks(encoder: ResidualEncoder) -> None:
     """Make every residual block of `encoder` recompute; names of weights stay the same."""
     for stage in encoder.stages:
         for block in stage.blocks:
-            block.forward = partial(_recomputed, block.forward)
+            # Blocks have no dropout, so there is no random state to restore.
+            block.forward = partial(_recomputed, block.forward, keeps_dropout=False)
 
 
-def _recomputed(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    # Blocks have no dropout, so there is no random state to restore.
-    y: Tensor = checkpoint(forward, x, use_reentrant=False, preserve_rng_state=False)
+def recompute_layers(decoder: Decoder) -> None:
+    """Make every layer of `decoder` recompute, with the same dropout; names stay the same."""
+    for layer in decoder.layers:
+        layer.forward = partial(_recomputed, layer.forward, keeps_dropout=True)
+
+
+def _recomputed(
+    forward: Callable[..., Tensor], *inputs: Any, keeps_dropout: bool, **options: Any
+) -> Tensor:
+    if not torch.is_grad_enabled():  # a token of a report is not worth saving the random state
+        return forward(*inputs, **options)
+    y: Tensor = checkpoint(
+        forward, *inputs, use_reentrant=False, preserve_rng_state=keeps_dropout, **options
+    )
     return y
 
 

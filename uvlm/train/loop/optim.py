@@ -62,13 +62,19 @@ def build_optimizer(
     encoder_lr_scale: float = 1.0,
     beta2: float = 0.999,
     frozen_stages: Collection[int] = (),
+    *,
+    fused: bool = False,
 ) -> torch.optim.Optimizer:
-    """Build SGD with Nesterov momentum, or AdamW, over `parameter_groups`."""
+    """Build SGD with Nesterov momentum, or AdamW, over `parameter_groups`.
+
+    Fused, AdamW updates in one pass without a copy of all weights beside them; on a GPU only,
+    because its last digits differ.
+    """
     groups = parameter_groups(model, config, encoder_lr_scale, frozen_stages)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, beta2))
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, beta2), fused=fused or None)
 
 
 def set_learning_rate(

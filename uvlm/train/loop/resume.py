@@ -10,6 +10,7 @@ The fingerprint covers code, parameters and inputs, so a changed training never 
 run; its last three parts show which of the three changed.
 Batches, augmentation, dropout and learning rate depend only on (seed, step), so no state of theirs
 is kept. The first process writes and all of them read; sharded weights are put together for it.
+A step that ends with a validation is saved before and after it; the header says which.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
 
 from uvlm.environment import project_root
 from uvlm.errors import DataError, SetupError
-from uvlm.files import write_bytes_atomic
 from uvlm.model.weights import load_weights
 from uvlm.processes import place
 from uvlm.train.loop.sharding import laid_out_as, spread, whole_copy, whole_weights
@@ -49,6 +50,21 @@ class Best:
         """Load the weights into `model`; return their metrics and `best_step`."""
         load_weights(model, spread(self.weights, model), "the best weights")
         return {**self.metrics, "best_step": float(self.step)}
+
+
+class Reached(NamedTuple):
+    """How far a training has come; not validated, it owes the validation after `step`."""
+
+    step: int = 0
+    best: Best | None = None
+    is_validated: bool = True
+
+
+class Snapshot(NamedTuple):
+    """A state in the computer's memory, which training no longer changes."""
+
+    header: dict[str, Any]
+    tensors: dict[str, Tensor]
 
 
 class ResumeFolder:
@@ -81,12 +97,15 @@ class ResumeFolder:
         """Tell whether there is a state to continue from."""
         return self.path.exists() or self.previous.exists()
 
-    def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, step: int, best: Best | None
-    ) -> None:
-        """Replace the state in one move; `step` is the number of finished steps."""
-        from safetensors.torch import save
-
+    def snapshot(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        step: int,
+        best: Best | None,
+        is_validated: bool = True,
+    ) -> Snapshot | None:
+        """Copy the state after `step` finished steps; all but the first process get None."""
         tensors = {f"model.{name}": value for name, value in whole_weights(model).items()}
         for index, slots in optimizer.state_dict()["state"].items():
             for name, value in slots.items():
@@ -94,18 +113,29 @@ class ResumeFolder:
                     tensors[f"optimizer.{index}.{name}"] = whole_copy(torch.as_tensor(value))
         # Only now may the others leave: putting sharded weights together takes all processes.
         if not place().is_first:
-            return
-        header: dict[str, Any] = {"step": step, "processes": place().world_size}
-        if best is not None:
+            return None
+        header: dict[str, Any] = {"step": step, "is_validated": is_validated}
+        header["processes"] = place().world_size
+        if best is not None:  # copies too, and nobody changes them
             tensors |= {f"best.{name}": value for name, value in best.weights.items()}
             header["best"] = {"step": best.step, "score": best.score, "metrics": best.metrics}
-        header["sha256"] = _digest(header, tensors)
-        self._replace(save(tensors, {"uvlm": json.dumps(header)}))
+        return Snapshot(header, tensors)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Best | None]:
+    def write(self, snapshot: Snapshot) -> None:
+        """Write the new state beside the old one, then swap; a whole state exists at any moment."""
+        header, tensors = snapshot
+        written = self.folder / "next.safetensors"
+        sha256 = _digest(header, tensors)
+        _write_state(written, {**header, "sha256": sha256}, tensors)
+        # Killed between these two renames, the next run reads `previous`.
+        if self.path.exists():
+            self.path.replace(self.previous)
+        written.replace(self.path)
+
+    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Reached:
         """Restore weights and optimiser; return the finished steps and the best so far."""
         if not self.exists():
-            return 0, None
+            return Reached()
         header, tensors = self._read()
         saved, size = header["processes"], place().world_size
         if saved != size:
@@ -117,21 +147,7 @@ class ResumeFolder:
         best = header.get("best")
         if best is not None:
             best = Best(weights=_under("best.", tensors), **best)
-        return int(header["step"]), best
-
-    def _replace(self, payload: bytes) -> None:
-        """Write the new state beside the old one, then swap; a whole state exists at any moment."""
-        written = self.folder / "next.safetensors"
-        try:
-            write_bytes_atomic(written, payload)
-        except OSError as error:
-            fact = f"{len(payload):,} bytes of training state cannot be written ({error.strerror})"
-            remedy = "make room and run the same command; it continues from the state before"
-            raise SetupError(self.folder, fact, remedy) from None
-        # Killed between these two renames, the next run reads `previous`.
-        if self.path.exists():
-            self.path.replace(self.previous)
-        written.replace(self.path)
+        return Reached(int(header["step"]), best, bool(header.get("is_validated", True)))
 
     def _tell_of_another(self) -> None:
         """Say why this training starts afresh although another one has left a state."""
@@ -174,6 +190,25 @@ class ResumeFolder:
             return header, tensors
         remedy = f"delete {self.folder} and run again to train from the start"
         raise DataError(self.path, f"damaged training state ({'; '.join(problems)})", remedy)
+
+
+def _write_state(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write one file, from the memory of the tensors, and wait for the disk."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(dict(tensors), path, {"uvlm": json.dumps(header)})
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # else a power cut may leave a name without content
+    except (OSError, SafetensorError) as error:
+        if path.is_file():
+            path.unlink()
+        reason = str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+        size = sum(tensor.nbytes for tensor in tensors.values())
+        fact = f"{size:,} bytes of training state cannot be written ({reason})"
+        remedy = "make room and run the same command; it continues from the state before"
+        raise SetupError(path.parent, fact, remedy) from None
 
 
 def _read_state(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

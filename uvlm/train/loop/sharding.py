@@ -57,7 +57,7 @@ def whole_copy(tensor: Tensor) -> Tensor:
     tensor = tensor.detach()
     if isinstance(tensor, DTensor):
         tensor = tensor.full_tensor()
-    return tensor.cpu().clone(memory_format=torch.contiguous_format)
+    return tensor.to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
 def laid_out_as(value: Tensor, like: Tensor) -> Tensor:

@@ -231,18 +231,18 @@ def test_a_bug_is_not_explained_away(snapshot: Snapshot) -> None:
         snapshot.hub.patiently("x", broken)
 
 
-def test_a_wrong_number_of_workers_is_a_usage_error(
+def test_a_wrong_number_of_downloads_is_a_usage_error(
     snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UVLM_WORKERS", "many")
-    with pytest.raises(ConfigError, match="UVLM_WORKERS: is 'many'"):
+    monkeypatch.setenv("UVLM_DOWNLOADS", "many")
+    with pytest.raises(ConfigError, match="UVLM_DOWNLOADS: is 'many'"):
         snapshot.fetch(FILES, "files")
 
 
 def test_one_failure_stops_the_others_and_what_is_verified_stays(
     fake: FakeHub, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("UVLM_WORKERS", "3")
+    monkeypatch.setenv("UVLM_DOWNLOADS", "3")
     contents = {f"volumes/{i:02}.nii.gz": bytes([i]) * 5000 for i in range(20)}
     fake.files |= contents
     del fake.files["volumes/03.nii.gz"]

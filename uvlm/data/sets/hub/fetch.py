@@ -19,15 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
 from pathlib import Path
-from typing import Final
 
 from uvlm.data.sets.hub.client import Hub, Repo, UnverifiedError, interrupted
 from uvlm.data.sets.hub.listing import HubFile
-from uvlm.environment import WORKERS
+from uvlm.environment import DOWNLOADS
 from uvlm.errors import Interrupted, SetupError
 from uvlm.store import CaseProgress
-
-_AT_A_TIME: Final = 4
 
 
 @dataclass(frozen=True)
@@ -50,7 +47,7 @@ def fetch_all(
     The first failure stops the others; verified files stay, and the next run continues.
 
     Args:
-        hub: the server; `$UVLM_WORKERS` files are fetched at a time, 4 if it is not set.
+        hub: the server; `$UVLM_DOWNLOADS` files are fetched at a time.
         repo: the commit of all files.
         wanted: the files; those already in place, with the right size, cost nothing.
         description: for `progress`.
@@ -73,7 +70,7 @@ def fetch_all(
             if progress is not None:
                 progress(description, done, len(wanted))
 
-    with ThreadPoolExecutor(WORKERS.read() or _AT_A_TIME) as pool:
+    with ThreadPoolExecutor(DOWNLOADS.read()) as pool:
         futures = [pool.submit(one, item) for item in missing]
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
