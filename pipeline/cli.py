@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, Interrupted, as_known
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, as_known
 
 
 class Commands(TyperGroup):
@@ -169,6 +169,28 @@ def info(
     facts = describe(profile)
     lines = [f"{name:<22} {value}" for name, value in facts.items()]
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, typer.Argument(help="A file of conf/profile/; else params.yaml here.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="GPU to plan for, such as 80GB; default: the device here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a profile needs and costs, and what is missing; fetches tables, no CTs."""
+    from pipeline.plan.plan import lines, make_plan, to_json
+
+    made = make_plan(Path.cwd(), profile, gpu_memory, context.obj.cases)
+    typer.echo(json.dumps(to_json(made)) if as_json else "\n".join(lines(made)))
+    for error in made.missing:
+        typer.echo(f"missing: {error}", err=True)
+    if made.missing:
+        raise typer.Exit(SetupError.exit_code)
 
 
 @store.command()

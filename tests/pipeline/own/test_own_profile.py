@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
-from pipeline.own.sizes import LADDER
 from pipeline.profiles import compose, use_profile
+from pipeline.sizes import LADDER, merged
 from uvlm.config import PhantomConfig, parse_params
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
@@ -81,8 +81,6 @@ def test_the_profile_composes_and_its_columns_and_sizes_arrive(mine: Path, proje
 
 
 def test_every_size_of_the_ladder_is_a_valid_run(root: Path) -> None:
-    from pipeline.own.profile import merged
-
     for size in LADDER:
         parse_params(merged(compose(root, "folder"), size), "ladder")
 

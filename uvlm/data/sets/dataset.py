@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import ClassVar, Protocol
 
 from uvlm.data.cases import Case
+from uvlm.data.sets.survey import Survey
 from uvlm.errors import DataError
 from uvlm.files import file_sha256, key_of, store_root
 from uvlm.store import CaseProgress, Refusal, Row, resolve
@@ -58,6 +59,10 @@ class DataSet(Protocol):
             code: digest of the stage's code, for sets that are made here rather than fetched.
         """
         ...
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey | None:
+        """Count what `fetch` will bring, from tables alone; None if the set has none to read."""
+        return None
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join tables and CTs; every id ends as a case ("train" or "test") or as a refusal.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import ClassVar
 
 from uvlm import store
-from uvlm.config import CtRateConfig
+from uvlm.config import CtRateConfig, Grid
 from uvlm.data.sets.ct_rate import layout
 from uvlm.data.sets.ct_rate.cases import MASKS, CtRateLayout
 from uvlm.data.sets.ct_rate.layout import PARTS, Part, VolumeId, parse_id
@@ -26,6 +27,7 @@ from uvlm.data.sets.ct_rate.tables import (
 from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.selection import NO_CHEST, Selection, choose, documented, excluded_by_user
+from uvlm.data.sets.survey import Expected, FileKind, Survey, kind_of, spread
 from uvlm.errors import DataError
 from uvlm.seeding import unit_interval
 from uvlm.store import CaseProgress, Row
@@ -59,6 +61,28 @@ class CtRate(CtRateLayout):
         if lesions:
             rows += lesions.rows + lesions.masks(wanted, progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey:
+        """Fetch the tables, choose the volumes, and ask for the sizes of some."""
+        chest = Snapshot.of(self.hub, layout.CT_RATE_REPO, self.config.revision, layout.CT_RATE)
+        _rows(chest, [path for part in PARTS for path in part[1:]], "CT-RATE tables", progress)
+        wanted, _ = self._select(chest)
+        lesions = self._lesion_tables(progress) if self.config.findings_masks else None
+        drawn = lesions.teaching(wanted) if lesions else set()
+        kinds = {"volumes": [v.volume for v in wanted]}
+        if self.config.anatomy_masks:
+            kinds["anatomy masks"] = [v.anatomy_mask for v in wanted]
+        found = [_kind(chest, name, paths) for name, paths in kinds.items()]
+        if lesions:
+            masks = [v.findings_mask for v in wanted if v.case_id in drawn]
+            found.append(_kind(lesions.snapshot, "findings masks", masks))
+        normal, largest = _normal_and_largest(chest, {v.case_id for v in wanted})
+        cases = [
+            Expected(id_, "train" if v.part == "train" else "test", id_ in drawn, id_ in normal)
+            for v in wanted
+            for id_ in [v.case_id]
+        ]
+        return Survey(cases, found, largest)
 
     def _lesion_tables(self, progress: CaseProgress | None) -> _Lesions:
         """Fetch and read ReXGroundingCT's table."""
@@ -101,6 +125,13 @@ class _Lesions:
     rows: list[Row]
     entries: list[GroundedVolume]
 
+    def teaching(self, wanted: Sequence[VolumeId]) -> set[str]:
+        """Find the volumes whose mask may be used: none of a held-out part teaches."""
+        drawn = {entry.case_id: entry.split for entry in self.entries if entry.categories}
+        split_of = {v.case_id: drawn.get(v.case_id) for v in wanted if v.part == "train"}
+        tested = {v.case_id for v in wanted if v.part != "train"} & drawn.keys()
+        return {case for case, split in split_of.items() if split == TRAIN} | tested
+
     def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
         """Fetch the masks of the wanted volumes; those of a held-out part may be withheld."""
         drawn = {entry.case_id: entry.split for entry in self.entries if entry.categories}
@@ -110,6 +141,24 @@ class _Lesions:
         there = self.snapshot.those_there(held_out, progress)
         needed = [path for path, split in masks.items() if split == TRAIN]
         return self.snapshot.rows([*needed, *there], "ReXGroundingCT masks", progress)
+
+
+def _kind(snapshot: Snapshot, name: str, paths: Sequence[str]) -> FileKind:
+    """Ask for the sizes of some of the files."""
+    asked = spread([_inside(snapshot, path) for path in paths])
+    return kind_of(name, len(paths), snapshot.sizes(asked))
+
+
+def _normal_and_largest(chest: Snapshot, wanted: set[str]) -> tuple[set[str], Grid | None]:
+    """Read which volumes have no abnormality, and the largest grid."""
+    normal: set[str] = set()
+    grids: list[Grid] = []
+    for part in PARTS:
+        labels = read_labels(_path(chest, part.labels))[0]
+        normal |= {row.case_id for row in labels if not any(row.flags)}
+        known = read_metadata(_path(chest, part.metadata))[0]
+        grids += [row.shape for row in known if row.case_id in wanted]
+    return normal, max(grids, key=prod, default=None)
 
 
 def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> None:
