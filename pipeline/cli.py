@@ -193,6 +193,29 @@ def plan(
         raise typer.Exit(SetupError.exit_code)
 
 
+@app.command()
+def rehearse(  # noqa: PLR0913 - one argument per option
+    context: typer.Context,
+    profile: Annotated[str, typer.Argument(help="chest, abdomen, or a variant of them.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("rehearsal"),
+    edge: Annotated[
+        int, typer.Option(min=16, help="Width of the CTs; below 512 the networks shrink too.")
+    ] = 512,
+    train: Annotated[int, typer.Option(min=4, help="CTs of the training part.")] = 9,
+    test: Annotated[int, typer.Option(min=2, help="CTs of the test part.")] = 3,
+    annotated: Annotated[
+        int, typer.Option(min=3, help="Training CTs whose findings are drawn.")
+    ] = 3,
+) -> None:
+    """Run the graph of a profile at its real sizes, two steps a training, on CTs made here."""
+    from pipeline.rehearse.rehearse import Request
+    from pipeline.rehearse.rehearse import rehearse as run
+
+    request = Request(profile, out, edge, train, test, annotated)
+    for line in run(Path.cwd(), request, context.obj.cases):
+        typer.echo(line)
+
+
 @store.command()
 def verify(as_json: Json = False) -> None:
     """Check that the store holds everything that the manifests name, unchanged."""
