@@ -194,7 +194,7 @@ def plan(
 
 
 @app.command()
-def rehearse(  # noqa: PLR0913 - one argument per option
+def rehearse(
     context: typer.Context,
     profile: Annotated[str, typer.Argument(help="chest, abdomen, or a variant of them.")],
     out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("rehearsal"),

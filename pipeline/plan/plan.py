@@ -136,7 +136,9 @@ def lines(plan: Plan) -> Iterator[str]:
     if plan.survey is None:
         yield "cases      not known before the tables can be read"
     else:
-        splits = ", ".join(f"{n:,} {name}" for name, n in split_of(plan.survey, plan.params).items())
+        splits = ", ".join(
+            f"{n:,} {name}" for name, n in split_of(plan.survey, plan.params).items()
+        )
         chosen = labelled(plan.params, plan.survey)
         yield f"cases      {len(plan.survey.cases):,} ({splits})"
         yield f"labelled   {len(chosen):,} ({rule(plan.params)})"

@@ -63,9 +63,7 @@ class Request:
     annotated: int | None = 3
 
 
-def rehearse(
-    root: Path, request: Request, progress: CaseProgress | None = None
-) -> Iterator[str]:
+def rehearse(root: Path, request: Request, progress: CaseProgress | None = None) -> Iterator[str]:
     """Make the CTs, serve them, run every stage; yields the lines to show.
 
     Raises:
@@ -117,7 +115,7 @@ def _make_scans(
 def _rehearsed(document: Mapping[str, Any], request: Request) -> dict[str, Any]:
     """Shorten the trainings; at a smaller edge, take the smallest networks as well."""
     short = {**short_training(_STEPS, every=_STEPS), "val_cases": 1}
-    changes: dict[str, Any] = {name: short for name in _TRAININGS}
+    changes: dict[str, Any] = dict.fromkeys(_TRAININGS, short)
     size = {} if request.edge == PAPER_EDGE else LADDER[0]
     every = {"index": {"val_fraction": 0.34, "max_quarantined_share": 0.5}}
     return merged(document, changes, size, every)
