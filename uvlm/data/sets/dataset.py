@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Protocol
 
+from uvlm.config import MappedCases
 from uvlm.data.cases import Case
 from uvlm.data.sets.survey import Survey
 from uvlm.errors import DataError
@@ -46,6 +47,10 @@ class DataSet(Protocol):
 
     facts: ClassVar[Mapping[str, int]] = {}  # published numbers, reported beside the index's own
     masks: ClassVar[Masks | None] = None
+
+    def for_label_maps(self, cases: MappedCases) -> DataSet:
+        """Restrict the anatomy masks that `fetch` fetches to the cases that get a label map."""
+        return self
 
     def fetch(
         self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
