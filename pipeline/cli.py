@@ -187,8 +187,8 @@ def plan(
 
     made = make_plan(Path.cwd(), profile, gpu_memory, context.obj.cases)
     typer.echo(json.dumps(to_json(made)) if as_json else "\n".join(lines(made)))
-    for error in made.missing:
-        typer.echo(f"missing: {error}", err=True)
+    for line in made.missing:
+        typer.echo(f"missing: {line}", err=True)
     if made.missing:
         raise typer.Exit(SetupError.exit_code)
 

@@ -1,6 +1,6 @@
-"""How a profile is made smaller, and which network fits: a ladder from the phantoms' to the paper's.
+"""How a profile is made smaller, and which network fits: from the phantoms' to the paper's.
 
-A user's own data, a rehearsal and every other short run change a profile with these functions only.
+A user's own data, a rehearsal and every other short run change a profile with these functions.
 
 The largest size is taken whose every stage is estimated to fit the memory, and whose training is
 estimated to end in time. Sizes are measured in memory by an imagined run, and in time by a real

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from uvlm.config import Params
+from uvlm.data.cases import gets_label_map
 from uvlm.data.sets.survey import Expected, Survey
 
 TRAININGS: Final = ("train_seg", "train_cls", "train_report")
@@ -24,17 +25,10 @@ def count_by_stage(params: Params, survey: Survey, stages: Iterable[str]) -> dic
     return {stage: known[name] for stage in stages if (name := stage.partition("@")[0]) in known}
 
 
-def rule(params: Params) -> str:
-    """Name the rule that chooses the cases with a label map."""
-    return str(getattr(params.label_maps, "cases", "all"))
-
-
 def labelled(params: Params, survey: Survey) -> list[Expected]:
-    """Choose the cases that get a label map, by the rule of `label_maps.cases`."""
-    if (chosen := rule(params)) == "all":
-        return list(survey.cases)
-    normal_too = chosen == "annotated_and_normal"
-    return [c for c in survey.cases if c.is_annotated or (normal_too and c.is_normal)]
+    """Choose the cases that get a label map, by the rule of the index."""
+    rule = params.label_maps.cases
+    return [case for case in survey.cases if gets_label_map(rule, case.is_drawn, case.flags)]
 
 
 def split_of(survey: Survey, params: Params) -> Mapping[str, int]:

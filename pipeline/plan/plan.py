@@ -13,10 +13,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.check_params import missing_parts
 from pipeline.dvc_yaml import read_declarations
 from pipeline.paths import PARAMS
-from pipeline.plan.counts import TRAININGS, count_by_stage, labelled, rule, split_of
-from pipeline.plan.needs import missing_disk, missing_memory, missing_parts
+from pipeline.plan.counts import TRAININGS, count_by_stage, labelled, split_of
+from pipeline.plan.needs import missing_disk, missing_memory
 from pipeline.profiles import compose
 from uvlm.config import Grid, Params, load_params, parse_params
 from uvlm.data.sets.catalogue import choose_set
@@ -79,10 +80,10 @@ class Plan:
         return [*raw, *made, *models]
 
     @cached_property
-    def missing(self) -> Sequence[UvlmError]:
-        """All that is not there."""
+    def missing(self) -> Sequence[str]:
+        """All that is not there, in a line each."""
         return [
-            *self.refused,
+            *map(str, self.refused),
             *missing_parts(self.params),
             *missing_memory(self.memory, self.gpu),
             *missing_disk(self.disk, store_root()),
@@ -123,7 +124,7 @@ def kept_files(params: Params, survey: Survey) -> list[FileKind]:
     if keep == "all":
         return list(survey.files)
     volumes, *others = survey.files
-    drawn = sum(case.is_annotated for case in survey.cases) if keep == "annotated" else 0
+    drawn = sum(case.is_drawn for case in survey.cases) if keep == "annotated" else 0
     at_once = _RAW_A_WORKER * (WORKERS.read() or allowed_cores())
     count = min(volumes.count, drawn + at_once)
     num_bytes = round(volumes.num_bytes * count / max(1, volumes.count))
@@ -141,7 +142,7 @@ def lines(plan: Plan) -> Iterator[str]:
         )
         chosen = labelled(plan.params, plan.survey)
         yield f"cases      {len(plan.survey.cases):,} ({splits})"
-        yield f"labelled   {len(chosen):,} ({rule(plan.params)})"
+        yield f"labelled   {len(chosen):,} ({plan.params.label_maps.cases})"
         yield from _files(plan.survey)
     yield f"\n{'stage':<20}{'cases, steps':>13}{'MiB':>9}{'on GPU':>9}{'time':>9}   rests on"
     yield from (_row(plan, stage) for stage in plan.stages if stage != "code")
@@ -165,7 +166,7 @@ def to_json(plan: Plan) -> dict[str, Any]:
         },
         "memory": {each.stage: [each.total, each.on_device] for each in plan.memory},
         "disk": dict(plan.disk),
-        "missing": [str(error) for error in plan.missing],
+        "missing": list(plan.missing),
     }
 
 

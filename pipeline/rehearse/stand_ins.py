@@ -3,7 +3,7 @@
 TotalSegmentator's vessels    the masks that the phantoms were drawn with
 ATM22's weights               random numbers in the same network
 RadBERT, or a language model  the rules: 18 flags from a text, as theirs
-Qwen3's tokenizer             byte pairs of the rehearsal's reports, filled up to Qwen3's 151,669 entries
+Qwen3's tokenizer             byte pairs of the rehearsal's reports, filled up to 151,669 entries
 
 What is there is used. Results mean nothing with or without; time, memory and bytes do.
 """
@@ -20,11 +20,10 @@ from uvlm.config import Params
 from uvlm.data.labels.pseudo.backends import choose_backend
 from uvlm.environment import ATM22_WEIGHTS, QWEN3, VESSEL_MASKS
 from uvlm.errors import SetupError
-from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.labeller import check_parts
 from uvlm.files import write_bytes_atomic, write_text_atomic
 from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.qwen_folder import qwen_file
-from uvlm.text.abnormalities import abnormality_names
 from uvlm.text.tokenizer import FILE_NAME, QWEN3_SPECIAL_TOKENS, train_tokenizer
 
 _OWN_VOCABULARY: Final = 16_384
@@ -78,8 +77,8 @@ def _backends(params: Params, scans: Path, folder: Path) -> Iterator[StandIn]:
 
 
 def _language(params: Params, texts: Sequence[str], folder: Path) -> Iterator[StandIn]:
-    name, names = params.evaluate.labeller, abnormality_names(params)
-    if lacks(lambda: get_labeller(name, names)):
+    name = params.evaluate.labeller
+    if lacks(lambda: check_parts(name)):
         yield StandIn(f"labeller {name}", "rules", {"evaluate": {"labeller": "rules"}})
     if params.tokenizer.kind == "qwen3" and lacks(lambda: qwen_file(FILE_NAME)):
         write_text_atomic(folder / "qwen3" / FILE_NAME, as_large_as_qwen3(texts))

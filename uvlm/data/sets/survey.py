@@ -17,12 +17,12 @@ ASKED_OF_A_KIND: Final = 300
 
 @dataclass(frozen=True)
 class Expected:
-    """A case to come: its official part, whether findings are drawn in it, whether it has none."""
+    """A case to come: its official part, whether its findings are drawn, its abnormalities."""
 
     case_id: str
     split: str  # "train" or "test"
-    is_annotated: bool
-    is_normal: bool
+    is_drawn: bool
+    flags: Sequence[int]
 
 
 @dataclass(frozen=True)

@@ -59,10 +59,10 @@ class AbdomenAtlas(DataSet):
             kept = round(share * sum(sizes)) + max(sizes, default=0)
             files.append(FileKind(f"{kind}, from archives", len(archives), kept, len(archives)))
         good, _ = read_atlas(atlas.folder / layout.TABLE, self.config.report)
-        normal = {row.case_id for row in good if not any(row.lesions)}
+        flags = {row.case_id: row.lesions for row in good}
         cases = [
             # The published masks draw the lesions of every CT.
-            Expected(case, "test" if case in test else "train", self.config.masks, case in normal)
+            Expected(case, "test" if case in test else "train", self.config.masks, flags[case])
             for case in wanted
         ]
         return Survey(cases, files)

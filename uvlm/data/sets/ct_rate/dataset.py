@@ -19,6 +19,7 @@ from uvlm.data.sets.ct_rate import layout
 from uvlm.data.sets.ct_rate.cases import MASKS, CtRateLayout
 from uvlm.data.sets.ct_rate.layout import PARTS, Part, VolumeId, parse_id
 from uvlm.data.sets.ct_rate.rexgrounding import TRAIN, GroundedVolume, read_grounding
+from uvlm.data.sets.ct_rate.survey import survey_of
 from uvlm.data.sets.ct_rate.tables import (
     read_labels,
     read_metadata,
@@ -29,6 +30,7 @@ from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.lesion_set import IN_THE_PAPER
 from uvlm.data.sets.selection import NO_CHEST, Selection, choose, documented, excluded_by_user
+from uvlm.data.sets.survey import Survey
 from uvlm.errors import DataError
 from uvlm.seeding import unit_interval
 from uvlm.store import CaseProgress, Row
@@ -67,6 +69,25 @@ class CtRate(CtRateLayout):
         if lesions:
             rows += lesions.rows + lesions.masks(wanted, progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey:
+        """Fetch the tables, choose the volumes as `fetch` does, and ask for the sizes of some."""
+        chest = Snapshot.of(self.hub, layout.CT_RATE_REPO, self.config.revision, layout.CT_RATE)
+        _rows(chest, [path for part in PARTS for path in part[1:]], "CT-RATE tables", progress)
+        lesions = self._lesion_tables(progress) if self.config.findings_masks else None
+        drawn = lesions.drawn() if lesions else set()
+        wanted, _ = self._select(chest, drawn)
+        flags = _judge(chest, wanted)
+        masks = {}
+        if self.config.anatomy_masks:
+            mapped = [v for v in wanted if self._is_mapped(v.case_id, drawn, flags)]
+            masks["anatomy masks"] = chest, [v.anatomy_mask for v in mapped]
+        if lesions:
+            paths = [v.findings_mask for v in wanted if v.case_id in drawn]
+            # Those of the test part may be withheld.
+            inside = [_inside(lesions.snapshot, path) for path in paths]
+            masks["findings masks"] = lesions.snapshot, lesions.snapshot.those_there(inside)
+        return survey_of(chest, wanted, drawn, flags, masks)
 
     def _lesion_tables(self, progress: CaseProgress | None) -> _Lesions:
         """Fetch and read ReXGroundingCT's table."""

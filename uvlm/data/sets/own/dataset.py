@@ -49,7 +49,8 @@ class OwnData(DataSet):
         sizes = [path.stat().st_size for ct in found for path in ct.origin.paths]
         flags = {row.case_id: row.flags for row in good}
         cases = [
-            Expected(ct.case_id, "train", False, not any(flags[ct.case_id] or (1,))) for ct in found
+            Expected(ct.case_id, "train", is_drawn=False, flags=flags[ct.case_id] or ())
+            for ct in found
         ]
         return Survey(cases, [kind_of("CTs and their copies", len(sizes), sizes)])
 

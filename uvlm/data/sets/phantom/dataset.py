@@ -55,7 +55,7 @@ class Phantoms(CtRateLayout):
         each = (1 + config.second_scan_fraction) * (1 + config.second_reconstruction_fraction)
         patients = {"train": config.train_patients, "test": config.test_patients}
         cases = [
-            Expected(f"{part}_{number}", part, is_annotated=True, is_normal=False)
+            Expected(f"{part}_{number}", part, is_drawn=True, flags=())
             for part, count in patients.items()
             for number in range(round(count * each))
         ]
