@@ -11,9 +11,7 @@ The networks have the profile's sizes. What has to be smaller to fit the memory 
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from pipeline.rehearse.local_hub import serve
 from pipeline.rehearse.scans import write_chests
 from pipeline.rehearse.stand_ins import StandIn, stand_ins
 from pipeline.rehearse.table import Cost, read_cost, write_table
+from pipeline.rehearse.watch import watch
 from pipeline.sizes import LADDER, merged, short_training
 from uvlm.config import Params, parse_params
 from uvlm.data.sets.abdomen_atlas import layout as abdomen
@@ -179,10 +178,9 @@ def _run(project: Path, environment: Mapping[str, str], request: Request) -> Ite
     """Run the stages in the order of dvc.yaml; `code` only matters for a second run."""
     for stage in read_declarations(project).values():
         if stage.name != "code":
-            start = time.monotonic()
             command = [sys.executable, *stage.command.split()[1:]]
-            code = subprocess.run(command, cwd=project, env=environment, check=False).returncode
-            if code:
-                raise SetupError(stage.name, f"ended with exit code {code}", "see the lines above")
-            seconds = time.monotonic() - start
-            yield read_cost(stage.name, seconds, project, request.out / "store")
+            found = watch(command, project, environment)
+            if found.code:
+                fact = f"ended with exit code {found.code}"
+                raise SetupError(stage.name, fact, "see the lines above")
+            yield read_cost(stage.name, found, project, request.out / "store")

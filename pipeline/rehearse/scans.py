@@ -78,8 +78,8 @@ def draw_enlarged(
     """Draw a small scan and repeat its voxels until it has the grid."""
     scan = draw_scan(body, abnormalities, shape, generator)
     lesions = [replace(each, instances=enlarge(each.instances, grid)) for each in scan.lesions]
-    arrays = (enlarge(array, grid) for array in (scan.hu, scan.organs, scan.tubes))
-    return Scan(*arrays, scan.findings, tuple(lesions))
+    hu, organs, tubes = (enlarge(array, grid) for array in (scan.hu, scan.organs, scan.tubes))
+    return Scan(hu, organs, tubes, scan.findings, tuple(lesions))
 
 
 def enlarge(array: Any, grid: Grid) -> Any:

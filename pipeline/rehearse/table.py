@@ -9,31 +9,30 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
 
 from pipeline.rehearse.stand_ins import StandIn
+from pipeline.rehearse.watch import Watched
 from uvlm.environment import allowed_cores
 from uvlm.files import write_json_atomic, write_text_atomic
 from uvlm.memory import usable_memory
 
-_FOLDERS: Final = {"download": "raw"}  # of the store; the others are called like their stage
-
 
 @dataclass(frozen=True)
 class Cost:
-    """What a stage took; `peak_child_mb` is that of its largest worker."""
+    """What a stage took: memory of its largest process, and of all of them at once."""
 
     stage: str
     seconds: float
     peak_mb: int
-    peak_child_mb: int
+    together_mb: int
     cases: int
     num_bytes: int
 
     def line(self) -> str:
         """One line while the rehearsal runs."""
-        memory = max(self.peak_mb, self.peak_child_mb)
-        return f"{self.stage:<22}{self.seconds:>9.1f} s{memory:>8,} MB{self.cases:>7} cases"
+        return (
+            f"{self.stage:<22}{self.seconds:>9.1f} s{self.together_mb:>8,} MB{self.cases:>7} rows"
+        )
 
     def row(self) -> str:
         """One row of the table."""
@@ -41,20 +40,18 @@ class Cost:
         each = f"{self.seconds / self.cases:,.1f}" if self.cases else ""
         return (
             f"| {self.stage} | {self.cases or ''} | {self.seconds:,.1f} | {each} | "
-            f"{self.peak_mb:,} | {self.peak_child_mb:,} | {a_case} |\n"
+            f"{self.peak_mb:,} | {self.together_mb:,} | {a_case} |\n"
         )
 
 
-def read_cost(stage: str, seconds: float, project: Path, store: Path) -> Cost:
-    """Collect what the stage noted about itself, and what it left in manifest and store."""
-    timing = project / ".uvlm" / "timings" / f"{stage}.json"
-    noted = json.loads(timing.read_text(encoding="utf-8"))
+def read_cost(stage: str, found: Watched, project: Path, store: Path) -> Cost:
+    """Add what the stage left in manifest and store."""
     manifest = project / "data" / "manifests" / f"{stage.replace('@', '_')}.jsonl"
     rows = manifest.read_text("utf-8").splitlines() if manifest.exists() else []
     paths = {json.loads(row).get("path", "") for row in rows} - {""}
     sizes = [(store / path).stat().st_size for path in paths if (store / path).is_file()]
-    peaks = noted["peak_rss_mb"], noted["peak_child_rss_mb"]
-    return Cost(stage, seconds, *peaks, len(rows), sum(sizes))
+    peaks = round(found.peak_mb), round(found.together_mb)
+    return Cost(stage, round(found.seconds, 1), *peaks, len(rows), sum(sizes))
 
 
 def write_table(
@@ -76,7 +73,8 @@ def write_table(
         " numbers of a GPU are others.\n\n"
         f"Stand-ins:\n\n{''.join(parts)}\n"
         f"Smaller than the profile, to fit the memory: {'; '.join(notes) or 'nothing'}.\n\n"
-        "| stage | rows | seconds | seconds a row | peak MB | peak MB of a child | bytes a row |\n"
+        "| stage | rows | seconds | seconds a row | MB, largest process | MB, all at once "
+        "| bytes a row |\n"
         "|---|---|---|---|---|---|---|\n"
     )
     path = out / "rehearsal.md"
