@@ -79,7 +79,7 @@ def draw_enlarged(
     scan = draw_scan(body, abnormalities, shape, generator)
     lesions = [replace(each, instances=enlarge(each.instances, grid)) for each in scan.lesions]
     hu, organs, tubes = (enlarge(array, grid) for array in (scan.hu, scan.organs, scan.tubes))
-    return Scan(hu, organs, tubes, scan.findings, tuple(lesions))
+    return replace(scan, hu=hu, organs=organs, tubes=tubes, lesions=tuple(lesions))
 
 
 def enlarge(array: Any, grid: Grid) -> Any:
