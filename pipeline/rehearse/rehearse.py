@@ -22,7 +22,7 @@ from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
 from pipeline.rehearse.abdomens import write_abdomens
 from pipeline.rehearse.local_hub import serve
-from pipeline.rehearse.scans import write_chests
+from pipeline.rehearse.scans import annotate_few, write_chests
 from pipeline.rehearse.stand_ins import StandIn, stand_ins
 from pipeline.rehearse.table import Cost, read_cost, write_table
 from pipeline.rehearse.watch import watch
@@ -41,6 +41,8 @@ from uvlm.store import CaseProgress
 PAPER_EDGE: Final = 512
 _DEPTH: Final = 300 / 512  # slices of a CT, by its width
 _STEPS: Final = 2
+_VAL: Final = 0.34
+_FEW_TOKENS: Final = 32  # written by an untrained decoder, where the size is not the real one
 _TRAININGS: Final = ("train_seg", "train_cls", "train_report")
 # In this order, until every training fits the memory.
 _LIGHTER: Final[tuple[dict[str, Any], ...]] = (
@@ -48,6 +50,7 @@ _LIGHTER: Final[tuple[dict[str, Any], ...]] = (
     {"batch_size": 1},
     {"batch_size": 1, "gradient_checkpointing": True},
 )
+_BRIEF: Final = {"generate": {"max_tokens": _FEW_TOKENS}, "decoder": {"max_report_tokens": 256}}
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Request:
     edge: int = PAPER_EDGE
     train: int = 9
     test: int = 3
-    annotated: int | None = 3
+    annotated: int = 3
 
 
 def rehearse(root: Path, request: Request, progress: CaseProgress | None = None) -> Iterator[str]:
@@ -77,7 +80,7 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
     if request.out.exists():
         raise ConfigError(request.out, "exists", "remove it, or choose another --out")
     scans = (request.out / "scans").resolve()
-    texts, repos = _make_scans(scans, source, request, progress)
+    texts, repos = _make_scans(scans, source, document["seed"], request, progress)
     params = parse_params(document, f"conf/profile/{request.profile}.yaml")
     replaced = stand_ins(params, scans, texts, (request.out / "stand_ins").resolve())
     final, notes = _lighter(merged(_rehearsed(document, request), *(s.changes for s in replaced)))
@@ -95,16 +98,16 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
 
 
 def _make_scans(
-    scans: Path, source: str, request: Request, progress: CaseProgress | None
+    scans: Path, source: str, seed: int, request: Request, progress: CaseProgress | None
 ) -> tuple[list[str], Mapping[str, Path]]:
     """Write the data set; returns its reports and the folder of each repository."""
     grid = (max(8, round(request.edge * _DEPTH)), request.edge, request.edge)
-    annotated = request.annotated
-    records = write_chests(scans, request.train, request.test, grid, 0, annotated, progress)
+    records = write_chests(scans, request.train, request.test, grid, 0, progress)
     texts = [" ".join(v["report"][2:]) for record in records for v in record["volumes"]]
     if source == "abdomen_atlas":
         write_abdomens(scans, scans / abdomen.PREFIX, records)
         return texts, {abdomen.REPO: scans / abdomen.PREFIX}
+    annotate_few(scans, records, request.annotated, seed, _VAL)
     return texts, {
         chest.CT_RATE_REPO: scans / chest.CT_RATE,
         chest.REX_REPO: scans / chest.REX,
@@ -115,8 +118,8 @@ def _rehearsed(document: Mapping[str, Any], request: Request) -> dict[str, Any]:
     """Shorten the trainings; at a smaller edge, take the smallest networks as well."""
     short = {**short_training(_STEPS, every=_STEPS), "val_cases": 1}
     changes: dict[str, Any] = dict.fromkeys(_TRAININGS, short)
-    size = {} if request.edge == PAPER_EDGE else LADDER[0]
-    every = {"index": {"val_fraction": 0.34, "max_quarantined_share": 0.5}}
+    size = {} if request.edge == PAPER_EDGE else merged(LADDER[0], _BRIEF)
+    every = {"index": {"val_fraction": _VAL, "max_quarantined_share": 0.5}}
     return merged(document, changes, size, every)
 
 

@@ -16,10 +16,12 @@ from typing import Any, Final
 import numpy as np
 
 from uvlm.config import Grid, PhantomConfig
+from uvlm.data.cases import Case, Split
 from uvlm.data.sets.phantom.anatomy import Body
 from uvlm.data.sets.phantom.patient import write_patient
 from uvlm.data.sets.phantom.scan import Scan, draw_scan
 from uvlm.data.sets.phantom.tables import write_tables
+from uvlm.data.splits import carve_validation
 from uvlm.store import CaseProgress
 
 _SMALL: Final = PhantomConfig(
@@ -40,7 +42,6 @@ def write_chests(
     test: int,
     grid: Grid,
     seed: int,
-    num_annotated: int | None = None,
     progress: CaseProgress | None = None,
 ) -> list[dict[str, Any]]:
     """Write a data set in CT-RATE's layout below `root`; returns the records of its patients.
@@ -51,7 +52,6 @@ def write_chests(
         test: number of test patients.
         grid: (z, y, x) of every CT.
         seed: of all draws.
-        num_annotated: of how many training CTs the findings are drawn; None: of all.
         progress: called after every CT.
     """
     patients = [f"train_{i + 1}" for i in range(train)] + [f"valid_{i + 1}" for i in range(test)]
@@ -59,13 +59,36 @@ def write_chests(
     for number, patient in enumerate(patients):
         draw = partial(draw_enlarged, grid=grid)
         record = asdict(write_patient(root, patient, None, _SMALL, seed, draw))
-        if num_annotated is not None and num_annotated <= number < train:
-            record["grounding"] = []
         records.append(record)
         if progress is not None:
             progress("CTs of the rehearsal", number + 1, len(patients))
     write_tables(root, records)
     return records
+
+
+def annotate_few(
+    root: Path, records: Sequence[dict[str, Any]], count: int, seed: int, val_fraction: float
+) -> None:
+    """Keep the drawings of `count` training patients, one of them for validation, and of one test.
+
+    Pseudo-labels are made for these only, which on two cores take most of the time.
+    """
+    cases = [_case(record) for record in records]
+    split = {c.patient_id: c.split for c in carve_validation(cases, seed, val_fraction)}
+    kept = {name: [p for p in split if split[p] == name] for name in ("val", "test", "train")}
+    drawn = {*kept["val"][:1], *kept["test"][:1], *kept["train"][: count - 1]}
+    for record in records:
+        if record["patient"] not in drawn:
+            record["grounding"] = []
+    write_tables(root, records)
+
+
+def _case(record: dict[str, Any]) -> Case:
+    """Make a case with what the split depends on."""
+    patient, (volume,) = record["patient"], record["volumes"]
+    split: Split = "train" if patient.startswith("train") else "test"
+    ids = (patient, patient, patient)
+    return Case(*ids, split, "", None, {}, tuple(volume["labels"]), "", "")
 
 
 def draw_enlarged(

@@ -16,7 +16,7 @@ from pipeline.profiles import compose
 from pipeline.rehearse.abdomens import write_abdomens
 from pipeline.rehearse.local_hub import serve
 from pipeline.rehearse.rehearse import Request, rehearse
-from pipeline.rehearse.scans import enlarge, write_chests
+from pipeline.rehearse.scans import annotate_few, enlarge, write_chests
 from pipeline.rehearse.stand_ins import as_large_as_qwen3, random_airway_weights, stand_ins
 from pipeline.rehearse.watch import watch
 from uvlm.config import parse_params
@@ -25,6 +25,7 @@ from uvlm.data.labels.pseudo.atm22 import load_network
 from uvlm.data.sets.abdomen_atlas.dataset import AbdomenAtlas
 from uvlm.data.sets.ct_rate.dataset import CtRate
 from uvlm.data.sets.hub import Hub, Patience, Snapshot
+from uvlm.data.splits import carve_validation
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.store import rows_by_case
 from uvlm.text.tokenizer import Tokenizer
@@ -77,7 +78,8 @@ def test_chests_have_one_grid_the_wanted_annotations_and_the_same_bytes_again(
     config = parse_params(compose(root, "chest"), "chest").download.ct_rate
     assert config is not None
     for name in ("one", "two"):
-        write_chests(tmp_path / name, 5, 2, GRID, seed=0, num_annotated=2)
+        records = write_chests(tmp_path / name, 5, 2, GRID, seed=0)
+        annotate_few(tmp_path / name, records, 2, seed=0, val_fraction=0.34)
     files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
     for path in files:
         assert (
@@ -94,8 +96,10 @@ def test_chests_have_one_grid_the_wanted_annotations_and_the_same_bytes_again(
         chest.fetch(manifest, lambda _: [])
     cases, refused = chest.cases(rows_by_case(manifest))
     assert not refused
-    assert sum(case.findings_mask is not None for case in cases if case.split == "train") == 2
     assert len(cases) == 7
+    split = carve_validation(cases, 0, 0.34)
+    drawn = [case.split for case in split if case.findings_mask is not None]
+    assert sorted(drawn) == ["test", "train", "val"]
     volume = next(
         path for path in files if "train_fixed" in str(path) and "ts_seg" not in str(path)
     )
