@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, Interrupted, tell
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, tell
 
 
 class Commands(TyperGroup):
@@ -166,6 +166,51 @@ def info(
     facts = describe(profile)
     lines = [f"{name:<22} {value}" for name, value in facts.items()]
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+
+
+@app.command()
+def plan(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, typer.Argument(help="A file of conf/profile/; else params.yaml here.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="GPU to plan for, such as 80GB; default: the device here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a profile needs and costs, and what is missing; fetches tables, no CTs."""
+    from pipeline.plan.plan import lines, make_plan, to_json
+
+    made = make_plan(Path.cwd(), profile, gpu_memory, context.obj.cases)
+    typer.echo(json.dumps(to_json(made)) if as_json else "\n".join(lines(made)))
+    for line in made.missing:
+        typer.echo(f"missing: {line}", err=True)
+    if made.missing:
+        raise typer.Exit(SetupError.exit_code)
+
+
+@app.command()
+def rehearse(
+    context: typer.Context,
+    profile: Annotated[str, typer.Argument(help="chest, abdomen, or a variant of them.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("rehearsal"),
+    edge: Annotated[
+        int, typer.Option(min=16, help="Width of the CTs; below 512 the networks shrink too.")
+    ] = 512,
+    train: Annotated[int, typer.Option(min=4, help="CTs of the training part.")] = 9,
+    test: Annotated[int, typer.Option(min=2, help="CTs of the test part.")] = 3,
+    annotated: Annotated[
+        int, typer.Option(min=3, help="Training CTs whose findings are drawn.")
+    ] = 3,
+) -> None:
+    """Run the graph of a profile at its real sizes, two steps a training, on CTs made here."""
+    from pipeline.rehearse.rehearse import Request
+    from pipeline.rehearse.rehearse import rehearse as run
+
+    request = Request(profile, out, edge, train, test, annotated)
+    for line in run(Path.cwd(), request, context.obj.cases):
+        typer.echo(line)
 
 
 @store.command()

@@ -22,6 +22,8 @@ from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
 
+ChooseCases = Callable[[Params], list[Case]]
+
 
 def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **counts: int) -> None:
     """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
@@ -32,28 +34,41 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
     stage.tracker.log(made | counts, 0)
 
 
-def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
-    """Make the product of every case of the index."""
-    make_all(stage, choose(stage.params), read_index(manifest("index")))
+def indexed_cases(_: Params) -> list[Case]:
+    """Read every case of the index."""
+    return read_index(manifest("index"))
 
 
-def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> NoReturn:
+def make_cases(
+    stage: Stage, choose: Callable[[Params], Product[Case]], cases: ChooseCases = indexed_cases
+) -> None:
+    """Make the product of the chosen cases."""
+    make_all(stage, choose(stage.params), cases(stage.params))
+
+
+def run_cases(
+    name: str,
+    choose: Callable[[Params], Product[Case]],
+    options: list[str],
+    cases: ChooseCases = indexed_cases,
+) -> NoReturn:
     """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
 
     Args:
         name: of the stage.
         choose: makes its product from the parameters.
         options: the rest of the command line.
+        cases: chooses among the cases of the index.
     """
 
     def share(stage: Stage) -> None:
-        shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
+        shard, chosen = Shard.parse(options[1]), cases(stage.params)
         product, progress = choose(stage.params), stage.progress.cases
-        every_case.run_shard(product, cases, shard, progress, stage.code)
+        every_case.run_shard(product, chosen, shard, progress, stage.code)
 
     match options:
         case []:
-            run_stage(name, partial(make_cases, choose=choose))
+            run_stage(name, partial(make_cases, choose=choose, cases=cases))
         case ["--shard", _]:
             sys.exit(execute(name, share, recorded=False))
     refuse(name, f"{options} is not an option", "pass nothing, or --shard i/n")

@@ -15,7 +15,7 @@ from uvlm.processes import place
 from uvlm.store import read_manifest
 
 _MIB: Final = 2**20
-_ON_DEVICE: Final = ("train_seg", "train_cls", "encode", "train_report", "generate")
+ON_DEVICE: Final = ("train_seg", "train_cls", "encode", "train_report", "generate")
 _FEWER_WORKERS: Final = "close other programs, or let fewer processes work at once: UVLM_WORKERS=1"
 
 
@@ -49,7 +49,7 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
     from uvlm.train.loop.memory import advice, table
 
     remedy = _FEWER_WORKERS
-    if found.stage in _ON_DEVICE:
+    if found.stage in ON_DEVICE:
         largest = max(found.sizes, key=lambda name: found.sizes[name][0])
         remedy = f"{advice(found.stage, found.batch_size, largest)}, or see docs/own_data.md"
     need = f"{found.stage} would need {needed / _MIB:,.0f} MiB by estimate"
@@ -62,7 +62,7 @@ def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
 
 def compared(found: Estimate, usable: Memory) -> tuple[int, Memory]:
     """Return bytes needed and what there is: of a GPU, on which only tensors count, or ours."""
-    if found.stage in _ON_DEVICE:
+    if found.stage in ON_DEVICE:
         import torch
 
         from uvlm.device import choose_device

@@ -21,6 +21,7 @@ from uvlm.inference.encode import BATCH_VOXELS, encode_volumes
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
+from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.model.fast_norm import use_group_norms
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.text.abnormalities import abnormality_names
@@ -189,6 +190,11 @@ def generate_sizes(params: Params) -> Sizes:
         return _inference(weights, held, "one volume in windows, or a batch of reports")
 
 
+def write_batch(params: Params) -> None:
+    """Build the language model and begin a batch of reports."""
+    _write(params, _language(params).eval())
+
+
 def _finest(outputs: Any) -> Tensor:
     """Take the finest resolution of a U-Net with deep supervision."""
     finest: Tensor = outputs[0] if isinstance(outputs, list | tuple) else outputs
@@ -220,6 +226,8 @@ def _classifier(params: Params) -> nn.Module:
 
 def _language(params: Params) -> UVLM:
     vocabulary = params.tokenizer.vocabulary_size
+    if params.tokenizer.kind == "qwen3":
+        vocabulary = QWEN3_VOCABULARY_SIZE
     parts = params.encoder, params.decoder, params.injection, params.preprocess.grid
     return build_uvlm(*parts, vocabulary, SpecialIds(0, 1, 2, 3, 4))
 

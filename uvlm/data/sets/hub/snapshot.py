@@ -59,6 +59,10 @@ class Snapshot:
         files = self.fetch(paths, description, progress)
         return [self.row(path, file.sha256) for path, file in files.items()]
 
+    def sizes(self, paths: Iterable[str]) -> list[int]:
+        """Ask how large files are, without fetching them."""
+        return [file.size for file in describe(self.hub, self.repo, paths, self._record).values()]
+
     def those_there(self, paths: Iterable[str], progress: CaseProgress | None = None) -> list[str]:
         """Leave out the paths that this commit does not have."""
         return those_there(self.hub, self.repo, paths, self._record, progress)
