@@ -18,6 +18,7 @@ from pipeline.paths import manifest, quarantine
 from pipeline.stage import Stage, execute, run_stage
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
+from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
@@ -34,7 +35,9 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
 
 def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
     """Make the product of every case of the index."""
-    make_all(stage, choose(stage.params), read_index(manifest("index")))
+    product, cases = choose(stage.params), read_index(manifest("index"))
+    say_what_is_fetched(product.title, cases, product.root)
+    make_all(stage, product, cases)
 
 
 def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> NoReturn:

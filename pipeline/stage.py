@@ -31,8 +31,9 @@ from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, as_known
 from uvlm.estimates.check import check_memory
-from uvlm.files import write_json_atomic
+from uvlm.files import store_root, write_json_atomic
 from uvlm.processes import place
+from uvlm.store import workspaces
 from uvlm.tracking import NullTracker, Training
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
@@ -121,7 +122,12 @@ def execute(
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)
-        with tracking as tracker, ProgressBar(name, shown=not is_silent) as progress:
+        workspaces.register(store_root(), root)
+        with (
+            workspaces.used(store_root()),
+            tracking as tracker,
+            ProgressBar(name, shown=not is_silent) as progress,
+        ):
             work(Stage(params, causes, tracker, progress))
             if isinstance(tracker, MlflowTracker):
                 _write_timing(name, time.monotonic() - start)

@@ -49,12 +49,24 @@ class HubConfig(Section):
 
 
 class CtRateConfig(HubConfig):
-    """CT-RATE v2 and ReXGroundingCT."""
+    """CT-RATE v2 and ReXGroundingCT.
+
+    `keep_raw`: which volumes stay on disk; any other is fetched by name for each stage that needs
+    it, and dropped. "annotated" are those with a findings mask.
+    """
 
     rexgrounding_revision: str = Field(min_length=1)
     reconstructions: Literal["all", "first"]
     anatomy_masks: bool
     findings_masks: bool
+    keep_raw: Literal["all", "annotated", "none"]
+
+    @model_validator(mode="after")
+    def _annotated_volumes_are_known(self) -> Self:
+        forbid((self.keep_raw == "annotated" and not self.findings_masks,
+                "keep_raw is annotated but findings_masks is false, so nothing would be kept"),
+        )  # fmt: skip
+        return self
 
 
 class AbdomenAtlasConfig(HubConfig):

@@ -52,12 +52,17 @@ class CtRate(CtRateLayout):
         wanted, selection = self._select(chest)
         _judge(chest, wanted)
         lesions = self._lesion_tables(progress) if self.config.findings_masks else None
-        rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress)
+        masks_by_case = lesions.masks(wanted, progress) if lesions else {}
+        kept = {"all": {v.case_id for v in wanted}, "annotated": {*masks_by_case}, "none": set()}
+        left = [v.volume for v in wanted if v.case_id not in kept[self.config.keep_raw]]
+        rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress, left)
         if self.config.anatomy_masks:
             masks = [volume.anatomy_mask for volume in wanted]
             rows += _rows(chest, masks, "CT-RATE anatomy masks", progress)
         if lesions:
-            rows += lesions.rows + lesions.masks(wanted, progress)
+            paths = masks_by_case.values()
+            rows += lesions.rows
+            rows += lesions.snapshot.rows(paths, "ReXGroundingCT masks", progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
 
     def _lesion_tables(self, progress: CaseProgress | None) -> _Lesions:
@@ -101,15 +106,14 @@ class _Lesions:
     rows: list[Row]
     entries: list[GroundedVolume]
 
-    def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
-        """Fetch the masks of the wanted volumes; those of a held-out part may be withheld."""
+    def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> dict[str, str]:
+        """Find the mask of each wanted volume; those of a held-out part may be withheld."""
         drawn = {entry.case_id: entry.split for entry in self.entries if entry.categories}
         by_case = {v.case_id: _inside(self.snapshot, v.findings_mask) for v in wanted}
-        masks = {path: drawn[case] for case, path in by_case.items() if case in drawn}
-        held_out = [path for path, split in masks.items() if split != TRAIN]
-        there = self.snapshot.those_there(held_out, progress)
-        needed = [path for path, split in masks.items() if split == TRAIN]
-        return self.snapshot.rows([*needed, *there], "ReXGroundingCT masks", progress)
+        masks = {case: path for case, path in by_case.items() if case in drawn}
+        held_out = [path for case, path in masks.items() if drawn[case] != TRAIN]
+        there = set(self.snapshot.those_there(held_out, progress))
+        return {c: path for c, path in masks.items() if drawn[c] == TRAIN or path in there}
 
 
 def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> None:
@@ -124,10 +128,15 @@ def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> None:
 
 
 def _rows(
-    snapshot: Snapshot, paths: Sequence[str], description: str, progress: CaseProgress | None
+    snapshot: Snapshot,
+    paths: Sequence[str],
+    description: str,
+    progress: CaseProgress | None,
+    left: Sequence[str] = (),
 ) -> list[Row]:
-    """Fetch paths of the data set."""
-    return snapshot.rows([_inside(snapshot, p) for p in paths], description, progress)
+    """Fetch paths of the data set but those that are `left` on the hub."""
+    inside, on_hub = ([_inside(snapshot, p) for p in some] for some in (paths, left))
+    return snapshot.rows(inside, description, progress, frozenset(on_hub))
 
 
 def _inside(snapshot: Snapshot, path: str) -> str:
