@@ -20,6 +20,7 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.errors import ConfigError
+from uvlm.estimates.check import num_workers
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
 
@@ -28,7 +29,14 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
     """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
     name, limit = product.title.replace("@", "_"), stage.params.index.max_quarantined_share
     made = every_case.run(
-        product, items, manifest(name), limit, quarantine(name), stage.progress.cases, stage.code
+        product,
+        items,
+        manifest(name),
+        limit,
+        quarantine(name),
+        stage.progress.cases,
+        stage.code,
+        num_workers(product.title, stage.params, manifest("index")),
     )
     stage.tracker.log(made | counts, 0)
 
@@ -52,7 +60,8 @@ def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: lis
     def share(stage: Stage) -> None:
         shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
         product, progress = choose(stage.params), stage.progress.cases
-        every_case.run_shard(product, cases, shard, progress, stage.code)
+        workers = num_workers(name, stage.params, manifest("index"))
+        every_case.run_shard(product, cases, shard, progress, stage.code, workers)
 
     match options:
         case []:

@@ -34,6 +34,7 @@ from uvlm.estimates.check import check_memory
 from uvlm.files import store_root, write_json_atomic
 from uvlm.processes import place
 from uvlm.store import workspaces
+from uvlm.store.fanout import largest_worker
 from uvlm.tracking import NullTracker, Training
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
@@ -177,13 +178,14 @@ def _check_code(script: str) -> None:
 
 
 def _write_timing(name: str, seconds: float) -> None:
-    """Note seconds and peak memory in MB, of this process and its largest child."""
+    """Note seconds and peak memory in MB, of this process and its largest child or worker."""
     own, child = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    largest = max(child.ru_maxrss, largest_worker() // 1024)  # workers have not ended yet
     timing = {
         "stage": name,
         "seconds": round(seconds, 2),
         "peak_rss_mb": round(own.ru_maxrss / 1024),
-        "peak_child_rss_mb": round(child.ru_maxrss / 1024),
+        "peak_child_rss_mb": round(largest / 1024),
     }
     write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 

@@ -19,7 +19,7 @@ from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.estimates.largest_ct import largest_grid
-from uvlm.estimates.stages import Cts, estimate
+from uvlm.estimates.stages import Cts, estimate, workers_that_fit
 from uvlm.files import store_root
 
 NETWORKS = ("train_seg", "train_cls", "encode", "train_report", "generate")
@@ -28,6 +28,7 @@ DVC_YAML = "stages:\n" + "".join(
     f"  {name}:\n    cmd: 'true'\n    params: [seed]\n    outs: [{name}.txt]\n" for name in STAGES
 )
 FEW = Cts(8, (100, 512, 512))
+LARGE = Cts(1000, (300, 512, 512))
 
 
 @pytest.fixture
@@ -70,6 +71,26 @@ def test_where_it_fits_the_stage_begins(project: Path, monkeypatch: pytest.Monke
     began: list[object] = []
     assert execute("encode", began.append) == 0
     assert len(began) == 1
+
+
+def test_as_many_workers_as_have_memory_and_never_fewer_than_one(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uvlm.estimates.stages.allowed_cores", lambda: 64)
+    counts = []
+    for gigabytes in (0.1, 2, 4, 8, 16, 1000):
+        monkeypatch.setenv("UVLM_MEMORY", f"{int(gigabytes * 1000)}MB")
+        counts.append(workers_that_fit("label_maps", params, LARGE) or 0)
+        found = estimate("label_maps", params, LARGE)
+        assert found is not None
+        if gigabytes > 1:
+            assert found.total <= gigabytes * 1e9
+    assert counts[0] == 1
+    assert counts[-1] == 64
+    assert sorted(counts) == counts
+    assert 3 < counts[3] < 20
+    monkeypatch.setenv("UVLM_WORKERS", "7")
+    assert workers_that_fit("label_maps", params, LARGE) == 7
 
 
 def test_a_training_of_no_steps_needs_nothing(params: Params) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Final
 
 from uvlm.config import Params
+from uvlm.environment import EXECUTOR
 from uvlm.errors import SetupError
 from uvlm.estimates.largest_ct import largest_grid
-from uvlm.estimates.stages import Cts, Estimate, estimate, has_estimate
+from uvlm.estimates.stages import Cts, Estimate, estimate, has_estimate, workers_that_fit
 from uvlm.files import store_root
 from uvlm.memory import Memory, usable_memory
 from uvlm.processes import place
@@ -36,6 +37,20 @@ def check_memory(stage: str, params: Params, index: Path) -> None:
     found = estimate(stage, params, Cts(len(paths), largest_grid(paths))) if paths else None
     if found is not None:
         refuse_if_larger(found, *compared(found, usable_memory()))
+
+
+def num_workers(stage: str, params: Params, index: Path) -> int | None:
+    """Count the processes for which there is memory; None leaves it to the executor.
+
+    Args:
+        stage: its name in dvc.yaml.
+        params: all parameters.
+        index: manifest of the stage `index`.
+    """
+    paths = [store_root() / row.path for row in read_manifest(index)]
+    if EXECUTOR.read() != "loky" or not paths:
+        return None
+    return workers_that_fit(stage, params, Cts(len(paths), largest_grid(paths)))
 
 
 def refuse_if_larger(found: Estimate, needed: int, there: Memory) -> None:
