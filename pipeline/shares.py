@@ -20,7 +20,6 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
 from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.errors import ConfigError
-from uvlm.estimates.check import num_workers
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
 
@@ -36,7 +35,7 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
         quarantine(name),
         stage.progress.cases,
         stage.code,
-        num_workers(product.title, stage.params, manifest("index")),
+        stage.num_workers(product.title),
     )
     stage.tracker.log(made | counts, 0)
 
@@ -60,7 +59,7 @@ def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: lis
     def share(stage: Stage) -> None:
         shard, cases = Shard.parse(options[1]), read_index(manifest("index"))
         product, progress = choose(stage.params), stage.progress.cases
-        workers = num_workers(name, stage.params, manifest("index"))
+        workers = stage.num_workers(name)
         every_case.run_shard(product, cases, shard, progress, stage.code, workers)
 
     match options:

@@ -30,7 +30,7 @@ from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, as_known
-from uvlm.estimates.check import check_memory
+from uvlm.estimates.check import check_memory, num_workers
 from uvlm.files import store_root, write_json_atomic
 from uvlm.processes import place
 from uvlm.store import workspaces
@@ -69,6 +69,10 @@ class Stage:
             self.params.model_dump(mode="json"), self.causes.declaration
         )
         return Training(self.causes.fingerprint, declared, self.tracker, self.progress)
+
+    def num_workers(self, name: str) -> int | None:
+        """Count the processes for which there is memory; None leaves it to the executor."""
+        return num_workers(name, self.params, manifest("index"))
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json and history.csv of a training, for DVC and for people."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline.named import Named, named_by
 from pipeline.paths import MANIFESTS, PARAMS, QUARANTINE
 from uvlm.config import load_params
-from uvlm.data.sets.raw import digest_of, is_fetched
+from uvlm.data.sets.raw import digest_of, is_fetchable
 from uvlm.errors import DataError
 from uvlm.files import store_root
 from uvlm.store import CaseProgress, loose_files, read_quarantine, remove, verify, workspaces
@@ -32,7 +32,7 @@ def verify_store(share: float, progress: CaseProgress | None) -> Verdict:
         sorted(MANIFESTS.glob("*.jsonl")),
         partial(digest_of, refused=refused),
         part=Part(share, datetime.now(UTC).toordinal()),
-        may_be_absent=lambda row: is_left_on_hub and is_fetched(row.path, row.source, root),
+        may_be_absent=lambda row: is_left_on_hub and is_fetchable(row, root),
         progress=progress,
     )
 

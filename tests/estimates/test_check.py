@@ -76,10 +76,11 @@ def test_where_it_fits_the_stage_begins(project: Path, monkeypatch: pytest.Monke
 def test_as_many_workers_as_have_memory_and_never_fewer_than_one(
     params: Params, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.delenv("UVLM_WORKERS", raising=False)
     monkeypatch.setattr("uvlm.estimates.stages.allowed_cores", lambda: 64)
     counts = []
-    for gigabytes in (0.1, 2, 4, 8, 16, 1000):
-        monkeypatch.setenv("UVLM_MEMORY", f"{int(gigabytes * 1000)}MB")
+    for gigabytes in (1, 2, 4, 8, 16, 999):
+        monkeypatch.setenv("UVLM_MEMORY", f"{gigabytes}GB")
         counts.append(workers_that_fit("label_maps", params, LARGE) or 0)
         found = estimate("label_maps", params, LARGE)
         assert found is not None

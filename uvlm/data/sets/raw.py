@@ -93,6 +93,11 @@ def is_fetched(path: str, source: str, root: Path) -> bool:
     return _on_the_hub(path, source, root)[1] is not None
 
 
+def is_fetchable(row: Row, root: Path) -> bool:
+    """Whether the file of a row is not kept but on the hub."""
+    return is_fetched(row.path, row.source, root)
+
+
 def say_what_is_fetched(stage: str, cases: Sequence[Case], root: Path, why: str = "") -> None:
     """Say which volumes a stage may need that the store does not keep."""
     names = [Path(c.volume).name for c in cases if is_fetched(c.volume, c.source, root)]
