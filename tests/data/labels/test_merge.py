@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from uvlm.arrays import Ids
 from uvlm.data.ct.boxes import Box
 from uvlm.data.ct.grid import Geometry
+from uvlm.data.ct.io import read_findings, write_findings_mask
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes
 from uvlm.data.labels import merge as label_merge
 from uvlm.data.labels.merge import Finding, merge_anatomy, paint_findings
@@ -215,3 +218,28 @@ def test_overlaps_are_shares_of_the_smaller_claim() -> None:
 def geometry_of(shape: tuple[int, int, int], grid: tuple[int, int, int]) -> Geometry:
     z, y, x = (n / size for n, size in zip(shape, grid, strict=True))
     return Geometry(shape, np.diag([3.0, 3, 3, 1])[:, [2, 1, 0, 3]], grid, (z, y, x))
+
+
+def test_merging_takes_two_maps_of_the_size_of_the_ct(tmp_path: Path) -> None:
+    shape, generator = (64, 128, 128), np.random.default_rng(0)
+    voxels = int(np.prod(shape))
+    parts = {
+        "anatomy": generator.choice([0, LUNG, 51], shape).astype(np.uint8),
+        "airway": generator.choice([0, 1], shape).astype(np.uint8),
+        "vessel": generator.choice([0, 3, 4], shape).astype(np.uint8),
+    }
+    mask = np.zeros((6, *shape), np.uint8)
+    mask[:, 10:20, 30:40, 50:60] = 1
+    write_findings_mask(tmp_path / "m.nii.gz", mask)
+    tracemalloc.start()
+    boxes = read_findings(tmp_path / "m.nii.gz").boxes
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    anatomy = label_merge.Anatomy(fine_classes("chest"))
+    for kind, array in parts.items():
+        anatomy.paint(kind, array)
+    anatomy.claim([Finding(NODULE, box) for box in boxes])
+    assert anatomy.overlaps()
+    of_merging = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert 2 * voxels <= of_merging < 3 * voxels

@@ -210,24 +210,15 @@ def test_many_kills_among_many_patients(tmp_path: Path, publish: Any) -> None:
         check_kills(tmp_path, fake, KILLS, 10.0)
 
 
-def test_annotated_volumes_stay_and_a_change_of_code_fetches_others_again_by_name(
-    tmp_path: Path, publish: Any
-) -> None:
+def test_annotated_volumes_stay_and_the_bytes_are_the_same(tmp_path: Path, publish: Any) -> None:
     with publish(8, 0.0) as fake:
         whole = Run(tmp_path / "all", "all", fake)
         whole.finish()
         run = Run(tmp_path / "some", "annotated", fake)
-        run.finish("one")
+        run.finish()
         assert run.results() == whole.results()
         masks = fake.others[layout.REX_REPO]
         annotated = {Path(path).name for path in masks if path.startswith("segmentations/")}
         kept = {path.name for path in run.volumes()}
         assert kept == annotated & {path.name for path in whole.volumes()}
         assert 0 < len(kept) < len(whole.volumes())
-        fake.requests.clear()
-        said = run.finish("other code")
-        assert "preprocess: 1 raw volumes are not kept" in said
-        again = {Path(path).name for _, path, _ in fake.requests if "/resolve/" in path}
-        assert again
-        assert again.isdisjoint(annotated)
-        assert all(name in said for name in again)
