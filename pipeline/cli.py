@@ -214,32 +214,43 @@ def rehearse(
 
 
 @store.command()
-def verify(as_json: Json = False) -> None:
-    """Check that the store holds everything that the manifests name, unchanged."""
-    from pipeline.paths import MANIFESTS
-    from uvlm.files import store_root
-    from uvlm.store import verify as verify_store
+def verify(
+    sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the files to hash, another every day.")
+    ] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Hash everything that the manifests name, and list what is missing or damaged."""
+    from pipeline import upkeep
 
-    manifests = sorted(MANIFESTS.glob("*.jsonl"))
-    problems = verify_store(store_root(), manifests)
-    for problem in problems:
+    with ProgressBar("store") as progress:
+        verdict = upkeep.verify_store(sample, progress.cases)
+    for problem in verdict.problems:
         typer.echo(json.dumps({"problem": problem}) if as_json else problem)
-    if problems:
-        raise DataError(store_root(), f"{len(problems)} entries are damaged", "see the lines above")
-    typer.echo(json.dumps({"manifests": len(manifests), "damaged": 0}) if as_json else "intact")
+    if verdict.problems:
+        fact = f"{len(verdict.problems)} entries are damaged"
+        raise DataError("the store", fact, "see the lines above")
+    counts = {"files": verdict.files, "hashed": verdict.hashed, "absent": verdict.absent}
+    typer.echo(json.dumps({"damaged": 0, **counts}) if as_json else upkeep.in_words(verdict))
 
 
 @store.command()
-def gc(delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False) -> None:
-    """List the arrays that no manifest of this workspace names."""
-    from pipeline.paths import MANIFESTS
-    from uvlm.files import store_root
-    from uvlm.store import gc as collect
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them, after asking.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Raw data as well.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """List the arrays that no manifest of any workspace, branch or experiment names."""
+    from pipeline import upkeep
 
-    loose = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), delete=delete)
-    for path in loose:
-        typer.echo(path)
-    typer.echo(f"{len(loose)} files {'removed' if delete else 'are not named by a manifest'}")
+    upkeep.collect(raw=raw, delete=delete, ask=None if yes else _confirm)
+
+
+def _confirm(question: str) -> bool:
+    """Ask a person; a script has to say --yes."""
+    if not sys.stdin.isatty():
+        raise ConfigError("uvlm store gc --delete", "nobody is there to ask", "pass --yes as well")
+    return bool(typer.confirm(question))
 
 
 @runs.command("reap")

@@ -18,6 +18,7 @@ from pipeline.paths import manifest, quarantine
 from pipeline.stage import Stage, execute, run_stage
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
+from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
@@ -29,7 +30,14 @@ def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **coun
     """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
     name, limit = product.title.replace("@", "_"), stage.params.index.max_quarantined_share
     made = every_case.run(
-        product, items, manifest(name), limit, quarantine(name), stage.progress.cases, stage.code
+        product,
+        items,
+        manifest(name),
+        limit,
+        quarantine(name),
+        stage.progress.cases,
+        stage.code,
+        stage.num_workers(product.title),
     )
     stage.tracker.log(made | counts, 0)
 
@@ -43,7 +51,9 @@ def make_cases(
     stage: Stage, choose: Callable[[Params], Product[Case]], cases: ChooseCases = indexed_cases
 ) -> None:
     """Make the product of the chosen cases."""
-    make_all(stage, choose(stage.params), cases(stage.params))
+    product, chosen = choose(stage.params), cases(stage.params)
+    say_what_is_fetched(product.title, chosen, product.root)
+    make_all(stage, product, chosen)
 
 
 def run_cases(
@@ -64,7 +74,7 @@ def run_cases(
     def share(stage: Stage) -> None:
         shard, chosen = Shard.parse(options[1]), cases(stage.params)
         product, progress = choose(stage.params), stage.progress.cases
-        every_case.run_shard(product, chosen, shard, progress, stage.code)
+        every_case.run_shard(product, chosen, shard, progress, stage.code, stage.num_workers(name))
 
     match options:
         case []:

@@ -32,7 +32,6 @@ from uvlm.memory import Memory
 from uvlm.store import CaseProgress
 
 _MIB: Final = 2**20
-_RAW_A_WORKER: Final = 3  # volumes on disk at once, where they are dropped
 
 
 @dataclass(frozen=True)
@@ -119,16 +118,19 @@ def make_plan(
 
 
 def kept_files(params: Params, survey: Survey) -> list[FileKind]:
-    """List the files that stay on disk: `keep_raw` drops volumes once they are prepared."""
-    keep = getattr(params.download.section, "keep_raw", "all")  # only CT-RATE can drop any
-    if keep == "all":
+    """List the files that take room on disk: volumes that are not kept, one for each process."""
+    if (keep := _keep_raw(params)) == "all":
         return list(survey.files)
     volumes, *others = survey.files
     drawn = sum(case.is_drawn for case in survey.cases) if keep == "annotated" else 0
-    at_once = _RAW_A_WORKER * (WORKERS.read() or allowed_cores())
+    at_once = WORKERS.read() or allowed_cores()
     count = min(volumes.count, drawn + at_once)
     num_bytes = round(volumes.num_bytes * count / max(1, volumes.count))
     return [FileKind(f"volumes kept ({keep})", count, num_bytes, 0), *others]
+
+
+def _keep_raw(params: Params) -> str:
+    return params.download.ct_rate.keep_raw if params.download.ct_rate else "all"
 
 
 def lines(plan: Plan) -> Iterator[str]:
@@ -188,7 +190,9 @@ def _row(plan: Plan, stage: str) -> str:
 
 def _time(plan: Plan, stage: str) -> Time:
     if stage == "download" and plan.survey is not None:
-        return download_time(sum(kind.num_bytes for kind in plan.survey.files))
+        time = download_time(sum(kind.num_bytes for kind in plan.survey.files))
+        later = "; what is not kept comes during preprocess"
+        return Time(time.seconds, time.basis + later * (_keep_raw(plan.params) != "all"))
     if stage not in plan.counts:
         return Time(None, "cases not known" if plan.survey is None else "minutes")
     return stage_time(stage, plan.params, plan.counts[stage], plan.largest)

@@ -169,7 +169,8 @@ def test_an_empty_store_is_intact_and_has_nothing_to_collect(project: Path, root
     verified = uvlm_command("store", "verify", cwd=project, root=root)
     assert (verified.returncode, verified.stdout) == (0, "intact\n")
     collected = uvlm_command("store", "gc", cwd=project, root=root)
-    assert (collected.returncode, collected.stdout) == (0, "0 files are not named by a manifest\n")
+    assert collected.returncode == 0
+    assert collected.stdout.splitlines()[-1] == "0 files are not named by a manifest"
 
 
 def test_reaping_without_runs_finds_none(project: Path, root: Path) -> None:

@@ -53,13 +53,22 @@ class CtRateConfig(HubConfig):
 
     `reconstructions: first` takes one volume a scan; `annotated_first` too, but the one whose
     findings are drawn if there is one. `anatomy_masks` are fetched for cases that can get a label
-    map (label_maps.cases).
+    map (label_maps.cases). `keep_raw`: which volumes stay on disk; any other is fetched by name for
+    each stage that needs it, and dropped. "annotated" are those with a findings mask.
     """
 
     rexgrounding_revision: str = Field(min_length=1)
     reconstructions: Literal["all", "first", "annotated_first"]
     anatomy_masks: bool
     findings_masks: bool
+    keep_raw: Literal["all", "annotated", "none"]
+
+    @model_validator(mode="after")
+    def _annotated_volumes_are_known(self) -> Self:
+        forbid((self.keep_raw == "annotated" and not self.findings_masks,
+                "keep_raw is annotated but findings_masks is false, so nothing would be kept"),
+        )  # fmt: skip
+        return self
 
 
 class AbdomenAtlasConfig(HubConfig):

@@ -93,7 +93,7 @@ def test_what_keep_raw_drops_needs_no_disk(
         download = params.download.model_copy(update={"ct_rate": changed})
         return kept_files(params.model_copy(update={"download": download}), survey)[0].count
 
-    assert [kept(name) for name in ("all", "annotated", "none")] == [14, 2 + 3, 3]
+    assert [kept(name) for name in ("all", "annotated", "none")] == [14, 2 + 1, 1]
 
 
 def test_memory_is_that_of_the_one_estimator_and_compared_with_the_gpu_that_is_named(

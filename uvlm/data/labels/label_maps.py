@@ -19,6 +19,7 @@ import numpy as np
 from uvlm.arrays import Ids
 from uvlm.config import LabelKind, LabelMapsConfig, Params
 from uvlm.data.cases import Case, lesions_are_drawn, read_index, why_unmapped
+from uvlm.data.ct.boxes import count_ids
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import Affine, LabelMap, spacing_of
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes, scheme
@@ -124,11 +125,11 @@ class LabelMaps(Product[Job]):
         merged = merge.ignore_near_findings(said.painted(), findings, margin, spacing, fine)
         grid = merge.to_grid(merged, findings, geometry, fine)
         grid = scheme(config.dataset, config.scheme).fold(grid)
+        del merged  # as large as the CT, like what is measured now
         hu = load_array(resolve(item.volume, "preprocess"), item.volume.sha256)
         tissue = geometry.labels_to_grid(said.anatomy), hu
-        both = merge.overlaps(merge.claims(said.parts, findings, fine))
-        facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, both).to_json()
-        counts = np.bincount(grid.ravel(), minlength=256)
+        facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, said.overlaps).to_json()
+        counts = count_ids(grid)
         voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
         return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts}
 
@@ -163,7 +164,7 @@ class _Claims:
 
     fine: FineClasses
     affine: Affine
-    parts: dict[str, Ids]
+    overlaps: dict[str, float]
     findings: list[merge.Finding]
     anatomy: Ids
 
@@ -179,13 +180,20 @@ def _read_claims(
     fine = fine_classes(config.dataset)
     shape = geometry.order.canonical_shape(geometry.shape)
     affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
-    arrays: dict[str, Ids] = {}
-    for kind, row in parts.items():
-        array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        drawn = LabelMap(array, np.asarray(row.extra["affine"], float))
-        arrays[kind] = onto_grid(drawn, shape, affine, row.path)
+    anatomy = merge.Anatomy(fine)
+    for kind in config.priority:
+        if kind in parts:
+            drawn = _read_drawn(kind, parts[kind])
+            anatomy.paint(kind, onto_grid(drawn, shape, affine, parts[kind].path))
+            del drawn  # before the next kind is read
     findings = []
     if "lesion" in config.priority:
         findings = read_case_findings(case, geometry, fine, root)
-    anatomy = merge.merge_anatomy(arrays, config.priority, fine)
-    return _Claims(fine, affine, arrays, findings, anatomy)
+    anatomy.claim(findings)
+    return _Claims(fine, affine, anatomy.overlaps(), findings, anatomy.painted)
+
+
+def _read_drawn(kind: str, row: Row) -> LabelMap:
+    """Read the pseudo-labels of one kind."""
+    array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
+    return LabelMap(array, np.asarray(row.extra["affine"], float))

@@ -59,16 +59,28 @@ class CtRate(CtRateLayout):
         tables = [path for part in PARTS for path in part[1:]]
         rows = _rows(chest, tables, "CT-RATE tables", progress)
         lesions = self._lesion_tables(progress) if self.config.findings_masks else None
-        wanted, selection = self._select(chest, lesions.drawn() if lesions else set())
+        drawn = lesions.drawn() if lesions else set()
+        wanted, selection = self._select(chest, drawn)
         flags = _judge(chest, wanted)
-        rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress)
+        drawn_on = lesions.masks(wanted, progress) if lesions else {}
+        left = self._left_on_hub(wanted, drawn_on)
+        rows += _rows(chest, [v.volume for v in wanted], "CT-RATE volumes", progress, left)
         if self.config.anatomy_masks:
-            drawn = lesions.drawn() if lesions else set()
             masks = [v.anatomy_mask for v in wanted if self._is_mapped(v.case_id, drawn, flags)]
             rows += _rows(chest, masks, "CT-RATE anatomy masks", progress)
         if lesions:
-            rows += lesions.rows + lesions.masks(wanted, progress)
+            rows += lesions.rows
+            rows += lesions.snapshot.rows(drawn_on.values(), "ReXGroundingCT masks", progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
+
+    def _left_on_hub(self, wanted: Sequence[VolumeId], annotated: Collection[str]) -> list[str]:
+        """List the volumes that `keep_raw` does not keep on disk."""
+        match self.config.keep_raw:
+            case "all":
+                return []
+            case "annotated":
+                return [v.volume for v in wanted if v.case_id not in annotated]
+        return [v.volume for v in wanted]
 
     def survey(self, progress: CaseProgress | None = None) -> Survey:
         """Fetch the tables, choose the volumes as `fetch` does, and ask for the sizes of some."""
@@ -147,15 +159,14 @@ class _Lesions:
             if entry.categories and (entry.split == TRAIN or entry.case_id.startswith(test))
         }
 
-    def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> list[Row]:
-        """Fetch the masks of the wanted volumes; those of a held-out part may be withheld."""
+    def masks(self, wanted: Sequence[VolumeId], progress: CaseProgress | None) -> dict[str, str]:
+        """Find the mask of each wanted volume; those of a held-out part may be withheld."""
         drawn = {entry.case_id: entry.split for entry in self.entries if entry.categories}
         by_case = {v.case_id: _inside(self.snapshot, v.findings_mask) for v in wanted}
-        masks = {path: drawn[case] for case, path in by_case.items() if case in drawn}
-        held_out = [path for path, split in masks.items() if split != TRAIN]
-        there = self.snapshot.those_there(held_out, progress)
-        needed = [path for path, split in masks.items() if split == TRAIN]
-        return self.snapshot.rows([*needed, *there], "ReXGroundingCT masks", progress)
+        masks = {case: path for case, path in by_case.items() if case in drawn}
+        held_out = [path for case, path in masks.items() if drawn[case] != TRAIN]
+        there = set(self.snapshot.those_there(held_out, progress))
+        return {c: path for c, path in masks.items() if drawn[c] == TRAIN or path in there}
 
 
 def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> dict[str, tuple[int, ...]]:
@@ -175,10 +186,15 @@ def _judge(chest: Snapshot, wanted: Sequence[VolumeId]) -> dict[str, tuple[int, 
 
 
 def _rows(
-    snapshot: Snapshot, paths: Sequence[str], description: str, progress: CaseProgress | None
+    snapshot: Snapshot,
+    paths: Sequence[str],
+    description: str,
+    progress: CaseProgress | None,
+    left: Sequence[str] = (),
 ) -> list[Row]:
-    """Fetch paths of the data set."""
-    return snapshot.rows([_inside(snapshot, p) for p in paths], description, progress)
+    """Fetch paths of the data set but those that are `left` on the hub."""
+    inside, on_hub = ([_inside(snapshot, p) for p in some] for some in (paths, left))
+    return snapshot.rows(inside, description, progress, frozenset(on_hub))
 
 
 def _inside(snapshot: Snapshot, path: str) -> str:
