@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from uvlm.config import LABEL_KINDS, Grid, Params
 from uvlm.data.labels.pseudo.atm22 import WINDOW
-from uvlm.environment import WORKERS, allowed_cores
+from uvlm.estimates.stages import Cts, workers_that_fit
 
 _PUBLISHED: Final = ("ct_rate_masks", "abdomen_atlas_masks", "phantom", "masks")
 _STEP: Final = WINDOW * 3 // 4  # windows overlap by a quarter
@@ -54,9 +54,10 @@ def stage_time(stage: str, params: Params, count: int, largest: Grid) -> Time:
     if not count:
         return Time(0.0, "nothing to do")
     if name == "pseudo_label":
-        return _of_backend(getattr(params.pseudo_label, kind).backend, count, largest)
+        backend = getattr(params.pseudo_label, kind).backend
+        return _of_backend(backend, stage, params, Cts(count, largest))
     if name in ("preprocess", "label_maps"):
-        return _measured(name, count)
+        return _measured(name, stage, params, Cts(count, largest))
     if name in (*_TRAININGS, "encode", "generate"):
         if name in ("train_report", "generate") and params.decoder.kind != "scratch":
             return Time(None, "Qwen3 is not counted")
@@ -74,27 +75,27 @@ def download_time(num_bytes: int) -> Time:
     return Time(num_bytes / line["bytes_per_s"], f"at {line['name']}, {line['source']}")
 
 
-def _of_backend(backend: str, count: int, largest: Grid) -> Time:
+def _of_backend(backend: str, stage: str, params: Params, cts: Cts) -> Time:
     if backend == "none":
         return Time(0.0, "no labels of this kind")
     if backend in _PUBLISHED:
-        return _measured("published masks", count)
+        return _measured("published masks", stage, params, cts)
     if backend == "atm22":
         from uvlm.estimates.arithmetic import airway_window_flop
 
-        windows = prod(max(1, ceil((size - WINDOW) / _STEP) + 1) for size in largest)
-        return _floor(airway_window_flop() * windows * count, f"{windows} windows a CT")
-    return _measured(backend, count)
+        windows = prod(max(1, ceil((size - WINDOW) / _STEP) + 1) for size in cts.largest)
+        return _floor(airway_window_flop() * windows * cts.count, f"{windows} windows a CT")
+    return _measured(backend, stage, params, cts)
 
 
-def _measured(name: str, count: int) -> Time:
+def _measured(name: str, stage: str, params: Params, cts: Cts) -> Time:
     """Multiply what a case took; stages without a GPU share the cases among the workers."""
     known = costs()["seconds_a_case"][name]
     if known["seconds"] is None:
         return Time(None, known["source"])
-    seconds, basis = known["seconds"] * count, f"{known['seconds']:g} s a case"
+    seconds, basis = known["seconds"] * cts.count, f"{known['seconds']:g} s a case"
     if known.get("per_core"):
-        workers = min(WORKERS.read() or allowed_cores(), count)
+        workers = min(workers_that_fit(stage, params, cts) or 1, cts.count)
         seconds, basis = seconds / workers, f"{basis} and core, {workers} at once"
     return Time(seconds, f"{basis}: {known['source']}, {known['hardware']}")
 
