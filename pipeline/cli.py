@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 from pipeline.progress import ProgressBar
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, Interrupted, tell
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, tell
 
 
 class Commands(TyperGroup):
@@ -168,33 +168,89 @@ def info(
     typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
 
 
-@store.command()
-def verify(as_json: Json = False) -> None:
-    """Check that the store holds everything that the manifests name, unchanged."""
-    from pipeline.paths import MANIFESTS
-    from uvlm.files import store_root
-    from uvlm.store import verify as verify_store
+@app.command()
+def plan(
+    context: typer.Context,
+    profile: Annotated[
+        str | None, typer.Argument(help="A file of conf/profile/; else params.yaml here.")
+    ] = None,
+    gpu_memory: Annotated[
+        str | None, typer.Option(help="GPU to plan for, such as 80GB; default: the device here.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a profile needs and costs, and what is missing; fetches tables, no CTs."""
+    from pipeline.plan.plan import lines, make_plan, to_json
 
-    manifests = sorted(MANIFESTS.glob("*.jsonl"))
-    problems = verify_store(store_root(), manifests)
-    for problem in problems:
+    made = make_plan(Path.cwd(), profile, gpu_memory, context.obj.cases)
+    typer.echo(json.dumps(to_json(made)) if as_json else "\n".join(lines(made)))
+    for line in made.missing:
+        typer.echo(f"missing: {line}", err=True)
+    if made.missing:
+        raise typer.Exit(SetupError.exit_code)
+
+
+@app.command()
+def rehearse(
+    context: typer.Context,
+    profile: Annotated[str, typer.Argument(help="chest, abdomen, or a variant of them.")],
+    out: Annotated[Path, typer.Option(help="New folder for everything.")] = Path("rehearsal"),
+    edge: Annotated[
+        int, typer.Option(min=16, help="Width of the CTs; below 512 the networks shrink too.")
+    ] = 512,
+    train: Annotated[int, typer.Option(min=4, help="CTs of the training part.")] = 9,
+    test: Annotated[int, typer.Option(min=2, help="CTs of the test part.")] = 3,
+    annotated: Annotated[
+        int, typer.Option(min=3, help="Training CTs whose findings are drawn.")
+    ] = 3,
+) -> None:
+    """Run the graph of a profile at its real sizes, two steps a training, on CTs made here."""
+    from pipeline.rehearse.rehearse import Request
+    from pipeline.rehearse.rehearse import rehearse as run
+
+    request = Request(profile, out, edge, train, test, annotated)
+    for line in run(Path.cwd(), request, context.obj.cases):
+        typer.echo(line)
+
+
+@store.command()
+def verify(
+    sample: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the files to hash, another every day.")
+    ] = 1.0,
+    as_json: Json = False,
+) -> None:
+    """Hash everything that the manifests name, and list what is missing or damaged."""
+    from pipeline import upkeep
+
+    with ProgressBar("store") as progress:
+        verdict = upkeep.verify_store(sample, progress.cases)
+    for problem in verdict.problems:
         typer.echo(json.dumps({"problem": problem}) if as_json else problem)
-    if problems:
-        raise DataError(store_root(), f"{len(problems)} entries are damaged", "see the lines above")
-    typer.echo(json.dumps({"manifests": len(manifests), "damaged": 0}) if as_json else "intact")
+    if verdict.problems:
+        fact = f"{len(verdict.problems)} entries are damaged"
+        raise DataError("the store", fact, "see the lines above")
+    counts = {"files": verdict.files, "hashed": verdict.hashed, "absent": verdict.absent}
+    typer.echo(json.dumps({"damaged": 0, **counts}) if as_json else upkeep.in_words(verdict))
 
 
 @store.command()
-def gc(delete: Annotated[bool, typer.Option("--delete", help="Remove them.")] = False) -> None:
-    """List the arrays that no manifest of this workspace names."""
-    from pipeline.paths import MANIFESTS
-    from uvlm.files import store_root
-    from uvlm.store import gc as collect
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Remove them, after asking.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Raw data as well.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """List the arrays that no manifest of any workspace, branch or experiment names."""
+    from pipeline import upkeep
 
-    loose = collect(store_root(), sorted(MANIFESTS.glob("*.jsonl")), delete=delete)
-    for path in loose:
-        typer.echo(path)
-    typer.echo(f"{len(loose)} files {'removed' if delete else 'are not named by a manifest'}")
+    upkeep.collect(raw=raw, delete=delete, ask=None if yes else _confirm)
+
+
+def _confirm(question: str) -> bool:
+    """Ask a person; a script has to say --yes."""
+    if not sys.stdin.isatty():
+        raise ConfigError("uvlm store gc --delete", "nobody is there to ask", "pass --yes as well")
+    return bool(typer.confirm(question))
 
 
 @runs.command("reap")

@@ -1,4 +1,4 @@
-"""DVC stage `code`: every parameter checked, and the code that each stage reaches.
+"""DVC stage `code`: every parameter checked, all parts here, and the code that each stage reaches.
 
 That code is one small file for each stage to depend on, so all of them come after the check.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.check_params import check_params
+from pipeline.check_params import check_params, check_setup
 from pipeline.dvc_yaml import params_by_script
 from pipeline.paths import code
 from pipeline.reach import Checkout
@@ -17,10 +17,11 @@ from uvlm.files import write_json_atomic
 
 
 def describe(stage: Stage) -> None:
-    """Check the parameters; write down what every other script reaches, with digests."""
+    """Check parameters and setup; write down what every other script reaches, with digests."""
     root = Path.cwd()
     # A profile that is not in git is only in the project, not in DVC's temporary copy of it.
     check_params(stage.params, environment.project_root())
+    check_setup(stage.params)
     checkout = Checkout(root)
     for script, keys in params_by_script(root).items():
         write_json_atomic(code(script), checkout.describe(script, keys))

@@ -17,7 +17,7 @@ from uvlm.text.abnormalities import ABNORMALITIES
 def download(stage: Stage) -> None:
     """Put the files of the profile's data set into the store and name them in the manifest."""
     label = partial(_label, stage.params.evaluate.labeller)
-    data_set = choose_set(stage.params)
+    data_set = choose_set(stage.params).for_label_maps(stage.params.label_maps.cases)
     data_set.fetch(manifest("download"), label, stage.progress.cases, stage.code)
     for line in data_set.remarks(rows_by_case(manifest("download"))):
         sys.stderr.write(f"download: {line}\n")

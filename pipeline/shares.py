@@ -19,43 +19,69 @@ from pipeline.paths import manifest, quarantine
 from pipeline.stage import Stage, run_stage
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index
+from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.errors import ConfigError
 from uvlm.store import Product, Shard, every_case
 from uvlm.store.changed_code import Item
+
+ChooseCases = Callable[[Params], list[Case]]
 
 
 def make_all(stage: Stage, product: Product[Item], items: Sequence[Item], **counts: int) -> None:
     """Make what the store does not hold yet; log the cases kept and refused, and other counts."""
     name, limit = product.title.replace("@", "_"), stage.params.index.max_quarantined_share
     made = every_case.run(
-        product, items, manifest(name), limit, quarantine(name), stage.progress.cases, stage.code
+        product,
+        items,
+        manifest(name),
+        limit,
+        quarantine(name),
+        stage.progress.cases,
+        stage.code,
+        stage.num_workers(product.title),
     )
     stage.tracker.log(made | counts, 0)
 
 
-def make_cases(stage: Stage, choose: Callable[[Params], Product[Case]]) -> None:
-    """Make the product of every case of the index."""
-    make_all(stage, choose(stage.params), read_index(manifest("index")))
+def indexed_cases(_: Params) -> list[Case]:
+    """Read every case of the index."""
+    return read_index(manifest("index"))
 
 
-def run_cases(name: str, choose: Callable[[Params], Product[Case]], options: list[str]) -> NoReturn:
+def make_cases(
+    stage: Stage, choose: Callable[[Params], Product[Case]], cases: ChooseCases = indexed_cases
+) -> None:
+    """Make the product of the chosen cases."""
+    product, chosen = choose(stage.params), cases(stage.params)
+    say_what_is_fetched(product.title, chosen, product.root)
+    make_all(stage, product, chosen)
+
+
+def run_cases(
+    name: str,
+    choose: Callable[[Params], Product[Case]],
+    options: list[str],
+    cases: ChooseCases = indexed_cases,
+) -> NoReturn:
     """Run a stage over the cases of the index, or the share that `--shard i/n` names, and exit.
 
     Args:
         name: of the stage.
         choose: makes its product from the parameters.
         options: the rest of the command line.
+        cases: chooses among the cases of the index.
     """
 
     def share(stage: Stage, shard: Shard) -> None:
-        make_share(stage, choose(stage.params), read_index(manifest("index")), shard)
+        make_share(stage, choose(stage.params), cases(stage.params), shard)
 
-    run_or_share(name, partial(make_cases, choose=choose), share, options)
+    run_or_share(name, partial(make_cases, choose=choose, cases=cases), share, options)
 
 
 def make_share(stage: Stage, product: Product[Item], items: Sequence[Item], shard: Shard) -> None:
     """Make one share into the store and write nothing else."""
-    every_case.run_shard(product, items, shard, stage.progress.cases, stage.code)
+    workers = stage.num_workers(product.title)
+    every_case.run_shard(product, items, shard, stage.progress.cases, stage.code, workers)
 
 
 def run_or_share(

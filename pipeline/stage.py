@@ -29,9 +29,11 @@ from pipeline.runs.mlflow_tracker import MlflowTracker
 from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, tell
-from uvlm.estimates.check import check_memory
-from uvlm.files import write_json_atomic
+from uvlm.estimates.check import check_memory, num_workers
+from uvlm.files import store_root, write_json_atomic
 from uvlm.processes import place
+from uvlm.store import workspaces
+from uvlm.store.fanout import largest_worker
 from uvlm.tracking import NullTracker, Training
 
 # glibc returns freed tensors to the system and asks for them again at the next step; keeping them
@@ -68,6 +70,10 @@ class Stage:
             self.params.model_dump(mode="json"), self.causes.declaration
         )
         return Training(self.causes.fingerprint, declared, self.tracker, self.progress)
+
+    def num_workers(self, name: str) -> int | None:
+        """Count the processes for which there is memory; None leaves it to the executor."""
+        return num_workers(name, self.params, manifest("index"))
 
     def write_training(self, folder: Path, metrics: Mapping[str, Any]) -> None:
         """Write metrics.json and history.csv of a training, for DVC and for people."""
@@ -129,7 +135,12 @@ def execute(
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)
-        with tracking as tracker, ProgressBar(name, shown=not is_silent) as progress:
+        workspaces.register(store_root(), root)
+        with (
+            workspaces.used(store_root()),
+            tracking as tracker,
+            ProgressBar(name, shown=not is_silent) as progress,
+        ):
             work(Stage(params, causes, tracker, progress))
             if isinstance(tracker, MlflowTracker):
                 _write_timing(name, time.monotonic() - start)
@@ -172,13 +183,14 @@ def _check_code(script: str) -> None:
 
 
 def _write_timing(name: str, seconds: float) -> None:
-    """Note seconds and peak memory in MB, of this process and its largest child."""
+    """Note seconds and peak memory in MB, of this process and its largest child or worker."""
     own, child = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    largest = max(child.ru_maxrss, largest_worker() // 1024)  # workers have not ended yet
     timing = {
         "stage": name,
         "seconds": round(seconds, 2),
         "peak_rss_mb": round(own.ru_maxrss / 1024),
-        "peak_child_rss_mb": round(child.ru_maxrss / 1024),
+        "peak_child_rss_mb": round(largest / 1024),
     }
     write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 

@@ -21,7 +21,7 @@ from pipeline.profiles import (
 from uvlm.config import load_params, parse_params
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
-PROFILES = ("abdomen", "chest", "folder", "phantom")
+PROFILES = ("abdomen", "chest", "chest_rules", "chest_small", "folder", "phantom")
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,17 @@ def test_the_real_profiles_hold_the_numbers_of_the_paper(
     assert (decoder.layers, decoder.width, decoder.heads, decoder.ffn) == (8, 512, 8, 2048)
     assert (decoder.lora_rank, decoder.lora_alpha) == (64, 128.0)
     assert params.injection.pooling == "average"
+    assert (params.tokenizer.kind, params.label_maps.cases) == ("qwen3", "annotated")
+
+
+def test_labellers_and_data_of_the_real_profiles_are_those_of_the_paper(
+    documents: dict[str, dict[Any, Any]],
+) -> None:
+    chest, abdomen = (parse_params(documents[name], name) for name in ("chest", "abdomen"))
+    assert (chest.evaluate.labeller, abdomen.evaluate.labeller) == ("radbert", "llm")
+    assert chest.download.ct_rate is not None
+    assert chest.download.ct_rate.reconstructions == "annotated_first"
+    assert chest.pseudo_label.airway.backend == "atm22"
 
 
 @pytest.mark.parametrize("profile", ["chest", "abdomen"])
@@ -145,7 +156,7 @@ def test_a_key_that_was_added_in_the_wrong_place_names_where_it_belongs(
 def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    optional = {"preprocess.spacing_mm", "summarize.goals"}
+    optional = {"preprocess.spacing_mm", "summarize.goals", "label_maps.cases"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
         if name in optional:
@@ -269,7 +280,7 @@ def test_the_profile_shown_in_the_docs_composes(project: Path, root: Path) -> No
 
 def test_an_unknown_profile_changes_nothing(project: Path) -> None:
     before = (project / "conf" / "config.yaml").read_bytes()
-    with pytest.raises(ConfigError, match="abdomen, chest, folder, phantom"):
+    with pytest.raises(ConfigError, match=", ".join(PROFILES)):
         use_profile(project, "head")
     assert (project / "conf" / "config.yaml").read_bytes() == before
     assert not (project / "params.yaml").exists()
@@ -300,7 +311,21 @@ def test_profiles_differ_in_values_only(documents: dict[str, dict[Any, Any]]) ->
         name: {k for k in flatten(document) if not k.startswith("download.")}
         for name, document in documents.items()
     }
-    assert keys["phantom"] == keys["chest"] == keys["abdomen"] == keys["folder"]
+    assert [name for name in PROFILES if keys[name] != keys["phantom"]] == []
+
+
+def test_the_variants_of_chest_differ_where_their_first_lines_say(
+    documents: dict[str, dict[Any, Any]],
+) -> None:
+    chest = flatten(documents["chest"])
+    changed = {
+        name: {k for k, v in flatten(documents[name]).items() if k != "profile" and v != chest[k]}
+        for name in ("chest_rules", "chest_small")
+    }
+    assert changed["chest_rules"] == {"evaluate.labeller"}
+    assert changed["chest_small"] == {
+        *("evaluate.labeller", "tokenizer.kind", "pseudo_label.airway.backend"),
+    }
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ ONLY_IN = {
         *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
         "pipeline/summarize.py",
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
-        "pipeline/own/look.py",
+        *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py"),
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -52,10 +52,12 @@ ONLY_IN = {
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
+        "pipeline/rehearse/rehearse.py",
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
         *("uvlm/pages/", "uvlm/train/", "benchmarks/", "pipeline/own/look.py"),
+        *("pipeline/plan/counts.py", "pipeline/rehearse/abdomens.py"),
     ),
 }
 # Names that tell nothing, or that were two things at once.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from uvlm.data.ct.grid_rules import is_on_grid
-from uvlm.data.ct.io import write_label_map, write_volume
+from uvlm.data.ct.io import read_grid, write_label_map, write_volume
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.data.labels.pseudo.published import on_the_grid_of
 from uvlm.data.labels.quality import check_labels
@@ -60,7 +60,8 @@ def by_overfit(folder: Path, labels: LabelMap) -> bool:
 
 
 def by_published_masks(folder: Path, labels: LabelMap) -> bool:
-    return is_taken(lambda: on_the_grid_of(*write(folder, labels)))
+    ct, path = write(folder, labels)
+    return is_taken(lambda: on_the_grid_of(read_grid(ct), path))
 
 
 def by_check_labels(folder: Path, labels: LabelMap) -> bool:

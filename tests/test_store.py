@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from uvlm import store
 from uvlm.errors import ConfigError, DataError, SetupError
 from uvlm.files import key_of, store_root, write_text_atomic
+from uvlm.store.upkeep import Loose, Part
 from uvlm.text.predictions import CasePrediction, load_predictions, write_predictions
 from uvlm.tracking import JsonlTracker, read_history
 
@@ -260,30 +264,94 @@ def test_a_bad_environment_is_named(
         store.map_cases(square, range(100))
 
 
-def test_verify_lists_what_is_missing_or_damaged_and_gc_what_nothing_names(
-    root: Path, tmp_path: Path, array: HU
-) -> None:
+def test_verify_lists_what_is_missing_or_damaged(root: Path, tmp_path: Path, array: HU) -> None:
     sha256 = store.save_array(root / "a/good.b2nd", array)
     store.save_array(root / "a/other.b2nd", array + 1)
-    store.save_array(root / "a/loose.b2nd", array)
     (root / "t.csv").write_text("x")
     rows = [
         row("good", "a/good.b2nd", sha256),
         row("other", "a/other.b2nd", sha256),
         row("gone", "a/gone.b2nd", sha256),
-        row("table", "t.csv"),
+        row("table", "t.csv", hashlib.sha256(b"x").hexdigest()),
     ]
     manifest = tmp_path / "preprocess.jsonl"
     store.write_manifest(manifest, rows)
-    assert store.verify(root, [manifest]) == [
+    damaged = [
         "preprocess: gone: a/gone.b2nd is missing",
         "preprocess: other: a/other.b2nd is damaged",
     ]
-    assert store.verify(root, [manifest], {".csv": lambda path: path.read_text()})[-1] == (
-        "preprocess: table: t.csv is damaged"
+    assert list(store.verify(root, [manifest]).problems) == damaged
+    (root / "t.csv").write_text("y")
+    assert list(store.verify(root, [manifest]).problems) == [
+        *damaged,
+        "preprocess: table: t.csv is damaged",
+    ]
+
+
+@settings(max_examples=20, deadline=None)
+@given(at=st.integers(0, 499), bit=st.integers(0, 7), cut=st.integers(0, 499))
+def test_no_flipped_bit_and_no_cut_in_a_raw_file_is_intact(at: int, bit: int, cut: int) -> None:
+    content = np.random.default_rng(0).bytes(500)
+    with TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "ct.nii.gz").write_bytes(content)
+        manifest = root / "download.jsonl"
+        digest = hashlib.sha256(content).hexdigest()
+        store.write_manifest(manifest, [store.Row("a", "k", "ct.nii.gz", digest, "hub:a@b")])
+        assert store.verify(root, [manifest]).problems == ()
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << bit
+        for damaged in (bytes(flipped), content[:cut]):
+            (root / "ct.nii.gz").write_bytes(damaged)
+            assert len(store.verify(root, [manifest]).problems) == 1
+
+
+def test_a_share_of_the_store_is_hashed_and_the_rest_has_to_exist(
+    root: Path, tmp_path: Path
+) -> None:
+    root.mkdir()
+    names = [f"{number}.txt" for number in range(200)]
+    for name in names[1:]:
+        (root / name).write_text("damaged")
+    manifest = tmp_path / "download.jsonl"
+    store.write_manifest(manifest, [row(name, name) for name in names])
+    one, other = (store.verify(root, [manifest], part=Part(0.25, seed)).problems for seed in (1, 2))
+    assert "download: 0.txt: 0.txt is missing" in one
+    assert 20 < len(one) < 80
+    assert set(one) != set(other)
+    assert len(store.verify(root, [manifest], part=Part(0.0)).problems) == 1
+
+
+def everything(root: Path) -> set[str]:
+    return {p.relative_to(root).as_posix() for p in root.rglob("*") if p.is_file()}
+
+
+def test_only_arrays_are_collected_and_raw_data_on_request(root: Path, array: HU) -> None:
+    for name in ("a/named.b2nd", "a/loose.b2nd", "a/.b.b2nd.host.1.abc", "raw/c/.listing.json"):
+        store.save_array(root / name, array)
+    for name in ("raw/revisions.json", "raw/c/ct.nii.gz", "code/a/x/y", "weights/w.safetensors"):
+        write_text_atomic(root / name, name)
+    write_text_atomic(root / "raw/own/series/0.dcm", "named by its folder")
+    before, named = everything(root), {"a/named.b2nd", "raw/own/series"}
+    assert [file.path for file in store.loose_files(root, named)] == ["a/loose.b2nd"]
+    with_raw = store.loose_files(root, named, raw=True)
+    assert [file.path for file in with_raw] == ["a/loose.b2nd", "raw/c/ct.nii.gz"]
+    assert [f.num_bytes for f in with_raw] == [(root / f.path).stat().st_size for f in with_raw]
+    store.remove(root, with_raw)
+    assert before - everything(root) == {"a/loose.b2nd", "raw/c/ct.nii.gz"}
+
+
+def test_an_array_that_a_living_process_is_making_is_not_collected(root: Path, array: HU) -> None:
+    store.save_array(root / "a/x.b2nd", array)
+    hold = (
+        "import sys; from pathlib import Path; from uvlm.store.once import _locked\n"
+        "with _locked(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
-    assert store.gc(root, [manifest]) == ["a/loose.b2nd"]
-    assert (root / "a/loose.b2nd").exists()
-    store.gc(root, [manifest], delete=True)
-    assert not (root / "a/loose.b2nd").exists()
-    assert (root / "a/good.b2nd").exists()
+    command = [sys.executable, "-c", hold, str(root / "a/x.b2nd")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"held\n"
+        assert store.loose_files(root, set()) == []
+        store.remove(root, [Loose("a/x.b2nd", 1)])
+        process.kill()
+    assert [file.path for file in store.loose_files(root, set())] == ["a/x.b2nd"]

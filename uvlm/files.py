@@ -3,8 +3,8 @@
     .name.<host>.<pid>.<random>    being filled: hidden, in the same folder, so on the same disk
     name                           always a whole file or folder
 
-An exception removes whatever was begun. What a killed process leaves beside a folder is removed by
-the next write of that folder; beside a file of the store, by `uvlm store gc`.
+An exception removes whatever was begun. What a killed process leaves beside a file or folder is
+removed by the next write of that file or folder.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: also wait for the disk; unnecessary for bytes that a stage can make again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     unfinished = _beside(path)
     with _errors_name(path, unfinished):
         try:
@@ -171,12 +172,15 @@ def _prefix(path: Path) -> str:
     return f".{path.name}.{socket.gethostname()}."
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes on this machine left beside a folder."""
-    for left in folder.parent.glob(f"{glob.escape(_prefix(folder))}*"):
-        pid = left.name.removeprefix(_prefix(folder)).partition(".")[0]
+def _sweep(path: Path) -> None:
+    """Remove what killed processes on this machine left beside a file or folder."""
+    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
+        pid = left.name.removeprefix(_prefix(path)).partition(".")[0]
         if pid.isdecimal() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

@@ -46,6 +46,18 @@ def usable_memory(root: Path = Path("/")) -> Memory:
     return min(limits)
 
 
+def peak_resident() -> int:
+    """Return the largest resident memory that this process has had, in bytes."""
+    try:
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            # Unlike ru_maxrss, this begins anew when another program is executed.
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    except OSError:  # not Linux
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
 def _own(root: Path) -> tuple[int, int]:
     """Read this process's addresses and resident memory, in bytes."""
     try:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.own.look import Look, look
-from pipeline.own.sizes import LADDER, Fit, largest_that_fits, table
 from pipeline.profiles import compose, yaml_text
+from pipeline.sizes import LADDER, Fit, largest_that_fits, merged, short_training, table
 from uvlm.config import FolderConfig, Params, parse_params, parse_section
 from uvlm.environment import OWN_DATA
 from uvlm.errors import ConfigError
@@ -40,14 +40,12 @@ _OPTIMISERS: Final = {
 }  # fmt: skip
 _TRAININGS: Final = {
     "train_cls": {
-        "steps": 60, "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3,
-        "head_warmup_batch_size": 8, "balanced_fraction": 0.5,
-        "log_every": 5, "val_every": 20, "checkpoint_minutes": 2,
+        **short_training(60, every=20), "head_warmup_steps": 100, "head_warmup_lr": 2.0e-3,
+        "head_warmup_batch_size": 8, "balanced_fraction": 0.5, "log_every": 5,
     },
     "train_report": {
-        "steps": 150, "feature_noise_std": 0.1, "standardise_features": True,
-        "balanced_fraction": 0.5, "adam_beta2": 0.98,
-        "log_every": 20, "val_every": 50, "checkpoint_minutes": 2,
+        **short_training(150, every=50), "feature_noise_std": 0.1, "standardise_features": True,
+        "balanced_fraction": 0.5, "adam_beta2": 0.98, "log_every": 20,
     },
 }  # fmt: skip
 
@@ -162,12 +160,3 @@ def _folder(path: Path) -> Path:
         fact = "is not a folder" if path.exists() else "no such folder"
         raise ConfigError(path, fact, "pass the folder of your CTs and their table")
     return path.resolve()
-
-
-def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Let `other` win, key by key."""
-    result = dict(one)
-    for key, value in other.items():
-        is_section = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merged(result[key], value) if is_section else value
-    return result

@@ -3,9 +3,13 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks.constant_reports import OUT, page
+from benchmarks.constant_reports import OUT, cross_fitted, page
+from uvlm.evaluation.bootstrap import draw_resamples
+from uvlm.evaluation.reference import Reference
+from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
 
 SENTENCES = [
@@ -39,6 +43,18 @@ def test_the_page_holds_numbers_with_intervals_and_no_sentence(reports: Path) ->
     assert "| 0.333 (0.333-0.333) |" in text  # CRG of a constant
     assert "12 patients" in text
     assert not any(sentence in text for sentence in SENTENCES)
+
+
+def test_no_half_of_the_patients_chooses_its_own_constant() -> None:
+    """Two kinds of patients: each half's favourite is what the other half gets."""
+    patients = ("a", "a", "b", "c", "d")  # in halves: a, c and b, d
+    texts = ("one two three four", "one two three four", "five six seven eight",
+             "one two three four", "five six seven eight")  # fmt: skip
+    labels = np.zeros((5, 0), bool)
+    resamples = draw_resamples(patients, 2, generator(0, "test"))
+    reference = Reference(tuple("12345"), patients, texts, (), labels, resamples)
+    chosen = cross_fitted(reference, {1: texts[0], 2: texts[2]})
+    assert chosen == [texts[2], texts[2], texts[0], texts[2], texts[0]]
 
 
 def test_the_committed_page_holds_no_sentence_of_a_real_report(root: Path, real_data: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from uvlm import store
 from uvlm.config import LABEL_KINDS, LabelKind, Params, load_params
 from uvlm.data import audit, index
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case, mapped_cases, read_index
 from uvlm.data.ct.io import write_findings_mask, write_label_map, write_volume
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.index import IndexSummary
@@ -208,7 +208,8 @@ class Stages:
         return self._every_case(Volumes.of(self.params), self.cases(), "preprocess")
 
     def pseudo_label(self, kind: LabelKind) -> dict[str, int]:
-        return self._every_case(PseudoLabels.of(self.params, kind), self.cases(), kind)
+        labels = PseudoLabels.of(self.params, kind)
+        return self._every_case(labels, mapped_cases(self.cases(), self.params.label_maps), kind)
 
     def label_maps(self) -> dict[str, int]:
         parts, maps = {kind: self.manifest(kind) for kind in LABEL_KINDS}, LabelMaps.of(self.params)

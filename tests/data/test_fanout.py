@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 import types
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,7 @@ from uvlm.data.preprocess import Volumes
 from uvlm.errors import ConfigError, SetupError
 from uvlm.files import store_root
 from uvlm.store import Shard, every_case, map_cases, read_manifest
+from uvlm.store.fanout import largest_worker
 
 if TYPE_CHECKING:
     from tests.data.conftest import Stages
@@ -153,3 +157,44 @@ def test_eight_processes_on_one_store_make_each_array_once(stages: Stages) -> No
     assert len(rows) == 11
     left = [path for path in (store_root() / "preprocess").rglob("*") if path.is_file()]
     assert len(left) == 11  # no lock, no temporary file
+
+
+def test_a_worker_that_is_killed_names_its_case_and_fewer_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UVLM_WORKERS", "2")
+    items = [types.SimpleNamespace(case_id=f"case_{n}") for n in range(8)]
+    with pytest.raises(SetupError) as caught:
+        map_cases(Killed("case_5"), items, description="label_maps")
+    line = str(caught.value)
+    assert re.search(r"label_maps: a worker was killed.* at one of .*case_5", line)
+    assert "lower UVLM_WORKERS (it was 2)" in line
+    assert caught.value.exit_code == 4
+
+
+def test_the_memory_of_workers_is_known_before_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVLM_WORKERS", "2")
+    map_cases(Filled(300 << 20), list(range(8)))
+    assert 300 << 20 < largest_worker() < 1500 << 20
+
+
+@dataclass
+class Killed:
+    """Dies at one case, as under the kernel's killer of processes that take too much memory."""
+
+    victim: str
+
+    def __call__(self, item: types.SimpleNamespace) -> str:
+        if item.case_id == self.victim:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return str(item.case_id)
+
+
+@dataclass
+class Filled:
+    """Takes so many bytes for a moment."""
+
+    num_bytes: int
+
+    def __call__(self, item: int) -> int:
+        return len(bytes(b"x" * self.num_bytes)) and item

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.label_scheme import scheme
 from uvlm.data.labels.label_maps import native_label_map
+from uvlm.data.leaks.fitted_on import write_fits
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import store_root
 from uvlm.store import Row, load_array, read_manifest, resolve, rows_by_case, save_array
@@ -218,9 +220,41 @@ def test_lesions_that_nobody_drew_are_not_taught_as_background(
     rows = rows_by_case(stages.manifest("label_maps"))
     assert "train_2_a_1" not in rows
     assert rows["train_1_a_1"].extra["annotated"] is False
-    section = stages.params.label_maps.model_copy(update={"scheme": "coarse"})
-    stages.params = stages.params.model_copy(update={"label_maps": section})
-    assert stages.label_maps() == {"kept": 11, "unannotated": 0}
+
+
+@pytest.mark.parametrize("name", ["coarse", "coarse_lesion", "fine_lesion"])
+@pytest.mark.parametrize(
+    ("cases", "left_out"),
+    [
+        ("annotated", {"train_1_a_1": "not_annotated", "train_2_a_1": "lesions_not_drawn"}),
+        ("annotated_and_normal", {"train_2_a_1": "lesions_not_drawn"}),
+        ("all", {}),
+    ],
+)
+def test_every_scheme_learns_from_the_same_cases_and_only_those_are_labelled(
+    cases: str, left_out: dict[str, str], name: str, stages: Stages, dataset: Dataset
+) -> None:
+    dataset.without_findings_mask |= {"train_1", "train_2"}
+    dataset.labels["train_1_a_1"] = [["0"] * 18]
+    dataset.labels["train_2_a_1"] = [["0"] * 17 + ["1"]]
+    section = stages.params.label_maps.model_copy(update={"scheme": name, "cases": cases})
+    audit = stages.params.audit.model_copy(update={"near_duplicate": 1e-9})  # they are all alike
+    stages.params = stages.params.model_copy(update={"label_maps": section, "audit": audit})
+    if cases == "all" and name != "coarse":
+        with pytest.raises(ConfigError, match=r"label_maps\.cases: all would teach .*coarse"):
+            stages.all()
+        return
+    stages.all()
+    every = {case.case_id for case in stages.cases()}
+    made = {frozenset(rows_by_case(stages.manifest(m))) for m in (*LABEL_KINDS, "label_maps")}
+    assert made == {frozenset(every - left_out.keys())}
+    write_fits(stages.root, {"tokenizer": {"train": ["train_3_a"]}})
+    report = stages.audit()
+    (account,) = (a for a in report["accounts"] if a["name"] == "label maps")
+    assert account["excluded"] == dict(Counter(left_out.values()))
+    counts = report["stage_1"]
+    assert counts["train"] + counts["val"] == 8 - len(left_out)
+    assert (counts["cases"], counts["in_the_paper"]) == (cases, None)
 
 
 def test_masks_of_the_abdomen_are_its_classes_and_bring_their_lesions(

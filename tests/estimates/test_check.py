@@ -20,9 +20,10 @@ from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, write_index
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
-from uvlm.estimates.largest_ct import largest_grid
-from uvlm.estimates.stages import Cts, estimate
-from uvlm.files import store_root
+from uvlm.estimates.largest_ct import largest_grid, largest_of_index
+from uvlm.estimates.stages import Cts, estimate, workers_that_fit
+from uvlm.files import store_root, write_json_atomic
+from uvlm.store import Row
 
 NETWORKS = ("train_seg", "train_cls", "encode", "train_report", "generate")
 STAGES = ("preprocess", "label_maps", *NETWORKS, "evaluate")
@@ -30,6 +31,7 @@ DVC_YAML = "stages:\n" + "".join(
     f"  {name}:\n    cmd: 'true'\n    params: [seed]\n    outs: [{name}.txt]\n" for name in STAGES
 )
 FEW = Cts(8, (100, 512, 512))
+LARGE = Cts(1000, (300, 512, 512))
 
 
 @pytest.fixture
@@ -72,6 +74,27 @@ def test_where_it_fits_the_stage_begins(project: Path, monkeypatch: pytest.Monke
     began: list[object] = []
     assert execute("encode", began.append) == 0
     assert len(began) == 1
+
+
+def test_as_many_workers_as_have_memory_and_never_fewer_than_one(
+    params: Params, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("UVLM_WORKERS", raising=False)
+    monkeypatch.setattr("uvlm.estimates.stages.allowed_cores", lambda: 64)
+    counts = []
+    for gigabytes in (1, 2, 4, 8, 16, 999):
+        monkeypatch.setenv("UVLM_MEMORY", f"{gigabytes}GB")
+        counts.append(workers_that_fit("label_maps", params, LARGE) or 0)
+        found = estimate("label_maps", params, LARGE)
+        assert found is not None
+        if gigabytes > 1:
+            assert found.total <= gigabytes * 1e9
+    assert counts[0] == 1
+    assert counts[-1] == 64
+    assert sorted(counts) == counts
+    assert 3 < counts[3] < 20
+    monkeypatch.setenv("UVLM_WORKERS", "7")
+    assert workers_that_fit("label_maps", params, LARGE) == 7
 
 
 def test_a_training_of_no_steps_needs_nothing(params: Params) -> None:
@@ -120,6 +143,31 @@ def test_the_largest_ct_counts_and_a_damaged_one_does_not(tmp_path: Path) -> Non
         write_volume(tmp_path / f"{number}.nii.gz", volume)
     (tmp_path / "damaged.nii.gz").write_bytes(b"no gzip" * 10_000)
     assert largest_grid(sorted(tmp_path.iterdir())) == (40, 20, 30)
+
+
+def test_a_ct_that_is_left_on_the_hub_counts_by_its_listing_and_then_by_its_grid(
+    tmp_path: Path,
+) -> None:
+    """Files of the hub take 2 bytes a voxel until one CT is known; 300 planes are 157 MB."""
+    commit = "5c" * 20
+    folder = tmp_path / f"raw/{commit[:12]}/ct_rate"
+    names = [f"p{number}.nii.gz" for number in range(3)]
+    rows = [
+        Row(name, "", f"raw/{commit[:12]}/ct_rate/{name}", "", f"hub:someone/a-set@{commit}")
+        for name in names
+    ]
+    sizes = zip(names, (1_000_000, 2 * 300 * 512 * 512, 2_000_000), strict=True)
+    listed = {n: {"path": n, "size": size, "blob_id": "", "sha256": None} for n, size in sizes}
+    write_json_atomic(folder / ".listing.json", listed)
+    assert largest_of_index(rows, tmp_path) == (300, 512, 512)
+
+    grid = {"shape": [20, 512, 512], "affine": np.eye(4).tolist()}
+    write_json_atomic(folder / ".p1.nii.gz.grid.json", grid)
+    assert largest_of_index(rows, tmp_path) == (20, 512, 512)
+
+    write_volume(folder / "p2.nii.gz", Volume(np.zeros((40, 512, 512), "i2"), np.eye(4)))
+    assert largest_of_index(rows, tmp_path) == (40, 512, 512)
+    assert largest_of_index([], tmp_path) == (1, 1, 1)
 
 
 _MEASURED = """

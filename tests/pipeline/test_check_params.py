@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pipeline.check_params import check_params
-from pipeline.profiles import compose, profile_names
+from pipeline.check_params import check_params, missing_parts
+from pipeline.code import describe
+from pipeline.profiles import compose, profile_names, write_params
+from pipeline.stage import execute
 from uvlm.config import parse_params
 from uvlm.errors import ConfigError
 
@@ -59,3 +62,72 @@ def test_qwen_need_not_be_here_but_what_the_encoder_cannot_do_is_still_found(
     document["classifier"]["heads"] = 7
     with pytest.raises(ConfigError, match="7 heads"):
         check_params(parse_params(document, "params.yaml"), ROOT)
+
+
+NAMED_PLACES = (
+    *("UVLM_QWEN3", "UVLM_RADBERT_WEIGHTS", "UVLM_ATM22_WEIGHTS", "UVLM_LLM_URL"),
+    "TOTALSEG_WEIGHTS_PATH",
+)
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A computer with none of the parts that come from elsewhere."""
+    for name in NAMED_PLACES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TOTALSEG_HOME_DIR", str(tmp_path / "nothing"))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("profile", "users"),
+    [
+        ("phantom", []),
+        ("folder", []),
+        ("chest_small", ["pseudo_label.airway and pseudo_label.vessel"]),
+        ("chest_rules", ["pseudo_label.airway", "pseudo_label.vessel", "tokenizer"]),
+        ("chest", ["pseudo_label.airway", "pseudo_label.vessel", "tokenizer", "evaluate.labeller"]),
+        ("abdomen", ["tokenizer", "evaluate.labeller"]),
+    ],
+)
+@pytest.mark.usefixtures("bare")
+def test_a_profile_names_each_missing_part_in_a_line_of_its_own(
+    profile: str, users: list[str]
+) -> None:
+    missing = missing_parts(parse_params(compose(ROOT, profile), profile))
+    assert [line.partition(": ")[0] for line in missing] == users
+    assert all("\n" not in line and "; " in line for line in missing)  # each with its remedy
+
+
+def test_a_part_that_is_there_is_missing_no_more(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    params = parse_params(compose(ROOT, "chest"), "chest")
+    before = missing_parts(params)
+    for variable, files in {
+        "UVLM_QWEN3": ["tokenizer.json"],
+        "UVLM_RADBERT_WEIGHTS": ["config.json", "model.safetensors"],
+    }.items():
+        folder = tmp_path / variable
+        folder.mkdir()
+        bare.setenv(variable, str(folder))
+        assert any(str(folder) in line for line in missing_parts(params))  # empty is not enough
+        for name in files:
+            (folder / name).write_bytes(b"{}")
+    weights = tmp_path / "airway.safetensors"
+    weights.write_bytes(b"")
+    bare.setenv("UVLM_ATM22_WEIGHTS", str(weights))
+    assert [line for line in before if "vessel" in line] == missing_parts(params)
+
+
+@pytest.mark.usefixtures("bare")
+def test_the_first_stage_refuses_chest_before_anything_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    write_params(tmp_path, compose(ROOT, "chest"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+    assert execute("code", describe) == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-1].startswith("code: profile chest: lacks 4 parts; set them up first")
+    assert [line for line in lines if line.startswith("evaluate.labeller: UVLM_RADBERT_WEIGHTS: ")]
+    assert not (tmp_path / "data").exists()

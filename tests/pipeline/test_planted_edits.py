@@ -69,8 +69,8 @@ EDITS = [
     Edit(
         "collecting garbage in the store",
         "uvlm/store/upkeep.py",
-        "loose = sorted(",
-        "loose = list(",
+        "if not is_named and not is_being_made(path)",
+        "if not (is_named or is_being_made(path))",
         set(),
     ),
     Edit("MLflow", "pipeline/runs/mlflow_publish.py", "_MAX_BATCH = 900", "_MAX_BATCH = 90", set()),

@@ -18,6 +18,7 @@ from uvlm.config.data import FolderConfig as FolderConfig
 from uvlm.config.data import HubConfig as HubConfig
 from uvlm.config.data import LabelKind as LabelKind
 from uvlm.config.data import LabelMapsConfig as LabelMapsConfig
+from uvlm.config.data import MappedCases as MappedCases
 from uvlm.config.data import Patients as Patients
 from uvlm.config.data import PhantomConfig as PhantomConfig
 from uvlm.config.data import PreprocessConfig as PreprocessConfig

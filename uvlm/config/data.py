@@ -49,12 +49,26 @@ class HubConfig(Section):
 
 
 class CtRateConfig(HubConfig):
-    """CT-RATE v2 and ReXGroundingCT."""
+    """CT-RATE v2 and ReXGroundingCT.
+
+    `reconstructions: first` takes one volume a scan; `annotated_first` too, but the one whose
+    findings are drawn if there is one. `anatomy_masks` are fetched for cases that can get a label
+    map (label_maps.cases). `keep_raw`: which volumes stay on disk; any other is fetched by name for
+    each stage that needs it, and dropped. "annotated" are those with a findings mask.
+    """
 
     rexgrounding_revision: str = Field(min_length=1)
-    reconstructions: Literal["all", "first"]
+    reconstructions: Literal["all", "first", "annotated_first"]
     anatomy_masks: bool
     findings_masks: bool
+    keep_raw: Literal["all", "annotated", "none"]
+
+    @model_validator(mode="after")
+    def _annotated_volumes_are_known(self) -> Self:
+        forbid((self.keep_raw == "annotated" and not self.findings_masks,
+                "keep_raw is annotated but findings_masks is false, so nothing would be kept"),
+        )  # fmt: skip
+        return self
 
 
 class AbdomenAtlasConfig(HubConfig):
@@ -191,8 +205,16 @@ class PseudoLabelConfig(Section):
     vessel: VesselConfig
 
 
+# Which cases get a label map; `uvlm.data.cases.gets_label_map` is the rule.
+MappedCases = Literal["annotated", "annotated_and_normal", "all"]
+
+
 class LabelMapsConfig(Section):
-    """Which classes the segmentation network separates.
+    """Which classes the segmentation network separates, and from which cases it learns.
+
+    `cases`, the same for every scheme: `annotated` are those whose lesions somebody has drawn;
+    `annotated_and_normal` also those without a lesion; `all` also those with lesions that nobody
+    drew, which only a scheme without lesion classes can take.
 
     `ignore_margin_mm`: voxels within this distance of a finding that may have instances nobody drew
     do not count in the loss of a training case; 0 trusts their labels.
@@ -200,6 +222,7 @@ class LabelMapsConfig(Section):
 
     dataset: Literal["chest", "abdomen"]
     scheme: Literal["coarse", "coarse_lesion", "fine_lesion"]
+    cases: MappedCases = "annotated_and_normal"  # params.yaml from before there was a choice
     priority: tuple[LabelKind | Literal["lesion"], ...]
     ignore_margin_mm: float = Field(ge=0, le=100)
 

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from uvlm.config import LabelMapsConfig, Params
 from uvlm.data.accounts import Account
-from uvlm.data.cases import Case, read_index
-from uvlm.data.labels.label_maps import is_left_undrawn
+from uvlm.data.cases import Case, read_index, why_unmapped
 from uvlm.data.leaks.fitted_on import read_fits
 from uvlm.data.leaks.search import Use, find_leaks
+from uvlm.data.sets.lesion_set import IN_THE_PAPER
 from uvlm.files import write_json_atomic
 from uvlm.store import Row, read_quarantine, rows_by_case
 
@@ -37,7 +37,7 @@ def run(
     """Write the counts to `out`; refuse the data if there is a leak.
 
     Args:
-        params: the sections `audit` and `label_maps`.
+        params: the sections `audit` and `label_maps`, and `download.source`.
         index: manifest of the cases.
         preprocess: manifest of the volumes, with their likenesses.
         label_maps: manifest of what segmentation learns from.
@@ -46,8 +46,9 @@ def run(
         out: the JSON to write.
 
     Returns:
-        What was written: `leaks`, `uses` by objective and split, `nearest` (the smallest distance
-        between two images on different sides), `accounts`.
+        What was written: `leaks`, `uses` by objective and split, `stage_1` (which cases it learns
+        from, and how many the paper has), `nearest` (the smallest distance between two images on
+        different sides), `accounts`.
     """
     cases, volumes, maps = read_index(index), rows_by_case(preprocess), rows_by_case(label_maps)
     uses = _uses(cases, volumes, maps)
@@ -60,6 +61,7 @@ def run(
     report = {
         "leaks": len(found.leaks),
         "uses": _count(uses),
+        "stage_1": _stage_1(params, cases, maps),
         "nearest": {**found.margins, "refused_below": params.audit.near_duplicate},
         "accounts": [asdict(volume_account), asdict(map_account)],
     }
@@ -78,6 +80,13 @@ def _uses(cases: Sequence[Case], volumes: dict[str, Row], maps: dict[str, Row]) 
             seen = row.sha256, str(row.extra["fingerprint"])
             uses += [Use(objective, case.split, case, *seen) for objective in objectives]
     return uses
+
+
+def _stage_1(params: Params, cases: Sequence[Case], maps: dict[str, Row]) -> dict[str, Any]:
+    """Count the label maps of each split, beside the number of the paper."""
+    counts = Counter(str(case.split) for case in cases if case.case_id in maps)
+    paper = IN_THE_PAPER.get(params.download.source)
+    return {"cases": params.label_maps.cases, **counts, "in_the_paper": paper}
 
 
 def _count(uses: Sequence[Use]) -> dict[str, dict[str, int]]:
@@ -112,8 +121,8 @@ def _label_map_account(
             lost["no_volume"] += 1
         elif case.case_id in unlabelled:
             lost["no_pseudo_label"] += 1
-        elif is_left_undrawn(case, config):
-            lost["lesions_not_drawn"] += 1
+        elif reason := why_unmapped(case, config):
+            lost[reason] += 1
         elif case.case_id in refused:
             lost[refused[case.case_id]] += 1
     return Account("label maps", len(cases), len(maps), dict(sorted(lost.items())))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
+from uvlm.config import LabelMapsConfig, MappedCases
+from uvlm.data.label_scheme import fine_classes
 from uvlm.errors import DataError
 from uvlm.files import key_of
 from uvlm.store import Row, read_manifest, write_manifest
+from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
 
 Split = Literal["train", "val", "test"]
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
+_NOT_A_LESION: Final = ABNORMALITIES.index("Cardiomegaly")
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,42 @@ def write_index(path: Path, cases: Iterable[Case]) -> None:
 def read_index(path: Path) -> list[Case]:
     """Read the index manifest, in case order."""
     return [_from_row(path, row) for row in read_manifest(path)]
+
+
+def gets_label_map(cases: MappedCases, is_drawn: bool, flags: Sequence[int]) -> bool:
+    """Whether `label_maps.cases` takes a case: the one rule, before the download and after it.
+
+    Args:
+        cases: the parameter.
+        is_drawn: whether somebody has drawn the lesions of the case.
+        flags: its abnormalities.
+    """
+    has_lesion = any(flag for i, flag in enumerate(flags) if i != _NOT_A_LESION)
+    match cases:
+        case "annotated":
+            return is_drawn
+        case "annotated_and_normal":
+            return is_drawn or not has_lesion
+    return True
+
+
+def mapped_cases(cases: Iterable[Case], config: LabelMapsConfig) -> list[Case]:
+    """Choose the cases that are labelled: nothing else is worth a pseudo-label."""
+    return [case for case in cases if not why_unmapped(case, config)]
+
+
+def why_unmapped(case: Case, config: LabelMapsConfig) -> str:
+    """Say why `label_maps.cases` leaves out a case; empty if it does not."""
+    is_drawn = lesions_are_drawn(case, config)
+    if gets_label_map(config.cases, is_drawn, case.abnormalities):
+        return ""
+    is_normal = gets_label_map("annotated_and_normal", is_drawn, case.abnormalities)
+    return "not_annotated" if is_normal else "lesions_not_drawn"
+
+
+def lesions_are_drawn(case: Case, config: LabelMapsConfig) -> bool:
+    """Whether somebody has drawn the lesions of a case."""
+    return case.findings_mask is not None or fine_classes(config.dataset).lesions_come_with_anatomy
 
 
 def scored_cases(cases: Iterable[Case], split: Split = "test") -> list[Case]:

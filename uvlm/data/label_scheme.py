@@ -78,8 +78,7 @@ class LabelScheme:
         """Fold fine ids into this scheme; ignored voxels stay ignored."""
         table = np.pad(self.lut, (0, 256 - len(self.lut)))
         table[IGNORE_ID] = IGNORE_ID
-        folded: Ids = table.take(fine_ids)
-        return folded
+        return look_up(table, fine_ids)
 
     def fold_total(self, array: npt.NDArray[Any]) -> Ids:
         """Fold TotalSegmentator `total` ids into this scheme."""
@@ -127,7 +126,14 @@ def lesion_sites(classes: LabelScheme) -> list[LesionSite]:
 
 def look_up(table: Ids, array: npt.NDArray[Any]) -> Ids:
     """Replace every id by its entry; ids beyond the table become background."""
-    replaced: Ids = np.pad(table, (0, 256 - len(table))).take(array)
+    whole = np.pad(table, (0, 256 - len(table)))
+    if array.ndim < 3:
+        few: Ids = whole.take(array)
+        return few
+    replaced = np.empty(array.shape, table.dtype)
+    # Plane by plane: NumPy makes an index of eight bytes of every id.
+    for plane, ids in zip(replaced, array, strict=True):
+        plane[...] = whole.take(ids)
     return replaced
 
 

@@ -23,6 +23,7 @@ from uvlm.data.contract import VERSION, contract_sha256, volume_statistics
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
 from uvlm.data.leaks.likeness import likeness_of
+from uvlm.data.sets.raw import at_hand, say_what_is_fetched
 from uvlm.files import key_of, store_root
 from uvlm.store import Product, Row
 
@@ -54,7 +55,12 @@ class Volumes(Product[Case]):
         return key_of(self.stage, *versions, item.sha256 or item.volume, item.volume, made_by)
 
     def make(self, item: Case) -> tuple[npt.NDArray[np.int16], dict[str, Any]]:
-        return make_cached(self.root / item.volume, self.config)
+        with at_hand(item, self.root) as path:
+            return make_cached(path, self.config)
+
+    def difference(self, item: Case) -> tuple[str, str] | None:
+        say_what_is_fetched(self.title, [item], self.root, " again, to compare")
+        return super().difference(item)
 
     def row(self, item: Case, key: str, path: str, note: Mapping[str, Any]) -> Row:
         geometry = Geometry.from_json(note["native"])

@@ -1,1 +1,1 @@
-"""How much memory each stage will need, estimated before its first step, and whether it fits."""
+"""What each stage will need, before its first step: memory, arithmetic, bytes on disk."""

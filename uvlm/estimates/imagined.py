@@ -1,4 +1,4 @@
-"""Run networks on tensors without numbers, and count the bytes they would hold.
+"""Run networks on tensors without numbers; count the bytes they would hold and their arithmetic.
 
 The very code that trains runs here, operation by operation, on fake tensors: they have a shape, a
 type and a size, and no memory. So the count follows every change of a network by itself, and the
@@ -17,22 +17,29 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import flop_registry
 
 
 class Held(TorchDispatchMode):
-    """Bytes of the storages that are alive, `now`, and the most that ever were, `peak`."""
+    """Bytes of the storages that are alive, `now`, and the most that ever were, `peak`.
+
+    `flop` counts additions and multiplications of convolutions and matrix products, as torch does.
+    """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.now = 0
         self.peak = 0
+        self.flop = 0
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        """Run one operation and note what it allocated."""
+        """Run one operation and note what it allocated and computed."""
         result = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(getattr(func, "overloadpacket", None))) is not None:
+            self.flop += count(*args, **(kwargs or {}), out_val=result)
         for value in tree_iter(result):
             if isinstance(value, Tensor):
                 self._note(value.untyped_storage())

@@ -22,6 +22,7 @@ from uvlm.inference.encode import BATCH_VOXELS, encode_volumes
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
+from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.model.fast_norm import use_group_norms
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import UVLM, SpecialIds
@@ -205,11 +206,20 @@ def generate_sizes(params: Params) -> Sizes:
         with autocast(_CPU):
             predict_labels(unet, torch.rand(1, 1, *params.preprocess.grid), params.train_seg.patch)
         with autocast(_CPU, params.decoder.width):
-            rows = params.generate.batch_size * params.generate.num_beams
-            longest = params.generate.max_tokens or params.decoder.max_report_tokens
-            _write(language, _visual(params, rows), longest)
+            _write_batch(params, language)
         del loaded  # until here it was held beside
         return _inference(weights, held, "one volume in windows, or a batch of reports")
+
+
+def write_batch(params: Params) -> None:
+    """Build the language model and begin a batch of reports."""
+    _write_batch(params, _language(params).eval())
+
+
+def _write_batch(params: Params, language: UVLM) -> None:
+    rows = params.generate.batch_size * params.generate.num_beams
+    longest = params.generate.max_tokens or params.decoder.max_report_tokens
+    _write(language, _visual(params, rows), longest)
 
 
 def _finest(outputs: Any) -> Tensor:
@@ -241,6 +251,8 @@ def _classifier(params: Params) -> nn.Module:
 
 def _language(params: Params) -> UVLM:
     vocabulary = params.tokenizer.vocabulary_size
+    if params.tokenizer.kind == "qwen3":
+        vocabulary = QWEN3_VOCABULARY_SIZE
     parts = params.encoder, params.decoder, params.injection, params.preprocess.grid
     qwen = None
     if params.decoder.kind != "scratch":  # the sizes are enough: its weights are not read

@@ -20,6 +20,7 @@ from typing import Final
 
 from uvlm.config import Grid, Params
 from uvlm.environment import QWEN3, WORKERS, allowed_cores
+from uvlm.memory import usable_memory
 
 Sizes = Mapping[str, tuple[int, str]]  # bytes and a note, by what holds them
 
@@ -34,7 +35,7 @@ _ALLOCATOR: Final = MappingProxyType(
     {"train_seg": 1.4, "train_cls": 1.4, "encode": 0.2, "train_report": 0.6, "generate": 0.2}
 )
 _BYTES_PER_VOXEL: Final = MappingProxyType(  # of the CT's own grid, of the network's grid
-    {"preprocess": (12, 6), "pseudo_label": (4, 0), "label_maps": (6, 4), "evaluate": (8, 4)}
+    {"preprocess": (12, 6), "pseudo_label": (4, 0), "label_maps": (5, 4), "evaluate": (8, 4)}
 )
 
 
@@ -83,6 +84,12 @@ def estimate(stage: str, params: Params, cts: Cts) -> Estimate | None:
         return Estimate(stage, _data_sizes(name, params, cts))
     make = _networks(params).get(name)
     return make(cts) if make else None
+
+
+def workers_that_fit(stage: str, params: Params, cts: Cts) -> int | None:
+    """Count the workers of a data stage for which there is memory; None if it has no estimate."""
+    name = stage.partition("@")[0]
+    return _workers(_one_ct(name, params, cts)) if name in _BYTES_PER_VOXEL else None
 
 
 def estimates(params: Params, cts: Cts, stages: Iterable[str]) -> list[Estimate]:
@@ -148,14 +155,27 @@ def _share(tensors: Sizes, share: float) -> tuple[int, str]:
     return int(share * moving), f"{share:.0%} of batch and activations"
 
 
-def _data_sizes(stage: str, params: Params, cts: Cts) -> Sizes:
-    """Multiply the largest CT by the processes that may hold one like it."""
+def _one_ct(stage: str, params: Params, cts: Cts) -> int:
+    """Estimate what the largest CT takes in one process."""
     native, own_grid = _BYTES_PER_VOXEL[stage]
     z, y, x = params.preprocess.grid
     # The plane resampled first: all native slices, already as wide as the grid.
     plane = 4 * cts.largest[0] * y * x if stage == "preprocess" else 0
-    workers = 1 if stage == "evaluate" else min(WORKERS.read() or allowed_cores(), cts.count)
-    one = native * prod(cts.largest) + plane + own_grid * z * y * x
+    return native * prod(cts.largest) + plane + own_grid * z * y * x
+
+
+def _workers(one: int) -> int:
+    """Count the workers: as many as the user says, or as have a core and memory for a CT each."""
+    if (chosen := WORKERS.read()) is not None:
+        return chosen
+    room = usable_memory().num_bytes - PROGRAM
+    return max(1, min(allowed_cores(), room // (one + _LIGHT)))
+
+
+def _data_sizes(stage: str, params: Params, cts: Cts) -> Sizes:
+    """Multiply the largest CT by the processes that may hold one like it."""
+    one = _one_ct(stage, params, cts)
+    workers = 1 if stage == "evaluate" else min(_workers(one), cts.count)
     shape = "x".join(map(str, cts.largest))
     sizes = {
         "volumes": (workers * one, f"{workers} at once, each up to {shape}"),

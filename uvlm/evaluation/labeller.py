@@ -69,6 +69,18 @@ def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
         raise ConfigError("labeller", fact, "use rules or llm")
 
 
+def check_parts(name: str) -> None:
+    """Raise the SetupError of a labeller whose weights or endpoint are missing; load nothing."""
+    if name == "radbert":
+        from uvlm.evaluation.labelling.radbert import radbert_folder
+
+        radbert_folder()
+    elif name == "llm":
+        from uvlm.evaluation.labelling.chat import Endpoint
+
+        Endpoint.from_environment()
+
+
 def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Labeller:
     """Make the labeller that `evaluate.labeller` or `--labeller` names.
 

@@ -3,6 +3,7 @@
 <store>/raw/...                  files as published
 <store>/<stage>/<k>/<key>.b2nd   one array, found again by the key of its inputs
 <store>/code/<stage>/...         which code made the stored arrays; see `changed_code`
+<store>/workspaces/<key>.json    which workspaces use the store; see `workspaces`
 data/manifests/<stage>.jsonl     one sorted row per case: case, key, path, sha256, source, extra
 """
 
@@ -26,5 +27,6 @@ from uvlm.store.manifest import write_manifest as write_manifest
 from uvlm.store.manifest import write_quarantine as write_quarantine
 from uvlm.store.product import BatchProduct as BatchProduct
 from uvlm.store.product import Product as Product
-from uvlm.store.upkeep import gc as gc
+from uvlm.store.upkeep import loose_files as loose_files
+from uvlm.store.upkeep import remove as remove
 from uvlm.store.upkeep import verify as verify

@@ -27,6 +27,7 @@ def run(
     quarantine: Path | None = None,
     progress: CaseProgress | None = None,
     code: str = "",
+    workers: int | None = None,
 ) -> dict[str, int]:
     """Make what the store does not hold yet, and write the manifest.
 
@@ -38,11 +39,13 @@ def run(
         quarantine: where refused cases are listed.
         progress: called as cases are done.
         code: digest of the stage's code; if empty, stored arrays are taken as they are.
+        workers: processes on this machine; None reads the environment.
 
     Returns:
         How many cases were kept, and how many were refused for each reason.
     """
-    results = guarded(product, items, code, lambda: _attempt_all(product, items, progress))
+    attempt = partial(_attempt_all, product, items, progress, workers)
+    results = guarded(product, items, code, attempt)
     rows = [result for result in results if isinstance(result, Row)]
     refusals = [result for result in results if isinstance(result, Refusal)]
     if quarantine is not None:
@@ -59,13 +62,14 @@ def run_shard(
     shard: Shard,
     progress: CaseProgress | None = None,
     code: str = "",
+    workers: int | None = None,
 ) -> None:
     """Make one share of the cases into the store and write nothing else.
 
     `run` then finds every share there and only assembles; it refuses again what a share refused.
     """
     check(product, items, code)
-    _attempt_all(product, shard.of(items), progress)
+    _attempt_all(product, shard.of(items), progress, workers)
 
 
 def run_in_batches(
@@ -149,10 +153,14 @@ def _made(item: Item, product: BatchProduct[Item], made: Mapping[str, Array]) ->
 
 
 def _attempt_all(
-    product: Product[Item], items: Sequence[Item], progress: CaseProgress | None
+    product: Product[Item],
+    items: Sequence[Item],
+    progress: CaseProgress | None,
+    workers: int | None,
 ) -> list[tuple[Row | Refusal, bool]]:
     work = partial(_attempt, product=product)
-    return map_cases(work, items, description=product.title, progress=progress)
+    title = product.title
+    return map_cases(work, items, workers=workers, description=title, progress=progress)
 
 
 def _attempt(item: Item, product: Product[Item]) -> tuple[Row | Refusal, bool]:

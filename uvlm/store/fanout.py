@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import BrokenExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, TypeVar
 
 from uvlm.environment import EXECUTOR, WORKERS, allowed_cores
 from uvlm.errors import ConfigError, SetupError
+from uvlm.memory import peak_resident
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 CaseProgress = Callable[[str, int, int], None]  # description, cases done, cases in all
 _MOST_PER_TASK: Final = 16
 _PATIENCE_S: Final = 10
+_SHOWN: Final = 80  # characters of what is not a case
+_LARGEST: Final = [0]  # bytes; of all workers so far
 
 
 @dataclass(frozen=True)
@@ -61,35 +69,62 @@ def map_cases(
         description: what the cases are made into, for `progress`.
         progress: called after every batch.
     """
-    with _executor(workers) as (workers, options):
+    with _executor(workers) as (workers, options), TemporaryDirectory() as notes:
         # Small enough that no worker idles at the end, large enough to hide what sending costs.
         size = max(1, min(_MOST_PER_TASK, len(items) // (4 * workers)))
         batches = [items[start : start + size] for start in range(0, len(items), size)]
         results: list[Result] = []
-        for done in _finished(function, batches, workers, options):
-            results.extend(done)
-            if progress is not None:
-                progress(description, len(results), len(items))
+        work = partial(_each, function=function, notes=Path(notes))
+        try:
+            for done, peak in _finished(work, batches, workers, options):
+                results.extend(done)
+                _LARGEST[0] = max(_LARGEST[0], peak)
+                if progress is not None:
+                    progress(description, len(results), len(items))
+        except BrokenExecutor as error:
+            raise _worker_died(description, Path(notes), workers) from error
     return results
 
 
+def largest_worker() -> int:
+    """Return the largest memory that a worker of this process has had, in bytes."""
+    return _LARGEST[0]
+
+
 def _finished(
-    function: Callable[[Item], Result], batches: Sequence[Any], workers: int, options: Any
+    work: Callable[[Any], Any], batches: Sequence[Any], workers: int, options: Any
 ) -> Any:
     """Yield the results of each batch as it ends, in order."""
     is_local = options["backend"] == "loky"
     if is_local and (workers == 1 or len(batches) < 2 * workers):
         # Starting workers takes longer than so few batches.
-        return (_each(function, batch) for batch in batches)
+        return map(work, batches)
     from joblib import Parallel, delayed, parallel_config
 
     with parallel_config(**options):
         pool = Parallel(n_jobs=workers, return_as="generator", batch_size=1)
-        return pool(delayed(_each)(function, batch) for batch in batches)
+        return pool(delayed(work)(batch) for batch in batches)
 
 
-def _each(function: Callable[[Item], Result], batch: Sequence[Item]) -> list[Result]:
-    return [function(item) for item in batch]
+def _each(
+    batch: Sequence[Item], function: Callable[[Item], Result], notes: Path
+) -> tuple[list[Result], int]:
+    """Do a batch in this process, noting the case at hand; also return the memory it has taken."""
+    note, results = notes / str(os.getpid()), []
+    for item in batch:
+        with suppress(OSError):  # on another machine there is no such folder
+            note.write_text(str(getattr(item, "case_id", item))[:_SHOWN], encoding="utf-8")
+        results.append(function(item))
+    note.unlink(missing_ok=True)
+    return results, peak_resident()
+
+
+def _worker_died(description: str, notes: Path, workers: int) -> SetupError:
+    """Name the cases that the workers had at hand: one of them was too large for the memory."""
+    cases = sorted(note.read_text(encoding="utf-8") for note in notes.iterdir())
+    fact = f"a worker was killed, most likely for want of memory, at one of {', '.join(cases)}"
+    remedy = f"lower {WORKERS.name} (it was {workers}) and run the same command, which continues"
+    return SetupError(description or "a stage", fact, remedy)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 A process that finds an array missing takes the lock of its file, looks again, and only then makes
 it. The system releases a lock when its holder dies, so a killed process blocks nobody; what it
-leaves behind (a hidden temporary file, a hidden lock) is swept up by `uvlm store gc`.
+leaves behind (a hidden temporary file, a hidden lock) goes when the array is made.
 """
 
 from __future__ import annotations
@@ -38,13 +38,31 @@ def find_or_make(
         return {**told, "sha256": save_array(path, array, told)}, False
 
 
+def is_being_made(path: Path) -> bool:
+    """Whether a living process holds the lock of a file in the store."""
+    import fcntl
+
+    try:
+        with _lock_of(path).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file in the store; wait for whoever holds it."""
     import fcntl
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = path.with_name(f".{path.name}.lock")
+    lock = _lock_of(path)
     while True:
         handle = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(handle, fcntl.LOCK_EX)

@@ -58,7 +58,11 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write `folder`/tokenizer.json."""
         folder.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(folder / FILE_NAME, self._bpe.to_str(pretty=True) + "\n")
+        write_text_atomic(folder / FILE_NAME, self.to_json() + "\n")
+
+    def to_json(self) -> str:
+        """Write the content of tokenizer.json."""
+        return str(self._bpe.to_str(pretty=True))
 
     @classmethod
     def load(cls, folder: Path) -> Tokenizer:

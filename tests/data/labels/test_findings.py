@@ -84,7 +84,7 @@ def test_a_findings_mask_with_an_affine_of_its_own_is_resampled(
     findings = read_case_findings(case, geometry, fine_classes("chest"), store_root())
     assert [finding.class_id for finding in findings] == [GROUND_GLASS, NODULE]
     for finding, expected in zip(findings, drawn, strict=True):
-        np.testing.assert_array_equal(finding.instances, expected)
+        np.testing.assert_array_equal(finding.box.whole(SHAPE), expected)
     ras[0, 3] += 900.0
     nibabel.save(nibabel.Nifti1Image(fine.transpose(0, 3, 2, 1), ras), path)
     with pytest.raises(DataError, match="lies beside the CT"):
@@ -98,7 +98,10 @@ def test_findings_follow_their_category_codes_not_their_order(stages: Stages) ->
     swapped = replace(case, finding_categories={"1": "2c", "0": "2d"})
     fine = fine_classes("chest")
     plain, other = (
-        {f.class_id: f.instances for f in read_case_findings(c, geometry, fine, store_root())}
+        {
+            f.class_id: f.box.whole(SHAPE)
+            for f in read_case_findings(c, geometry, fine, store_root())
+        }
         for c in (case, swapped)
     )
     np.testing.assert_array_equal(plain[GROUND_GLASS], other[NODULE])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from uvlm.arrays import Ids
+from uvlm.data.ct.boxes import Box
 from uvlm.data.ct.grid import Geometry
+from uvlm.data.ct.io import read_findings, write_findings_mask
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes
 from uvlm.data.labels import merge as label_merge
 from uvlm.data.labels.merge import Finding, merge_anatomy, paint_findings
@@ -39,7 +43,7 @@ def test_merging_is_what_a_loop_over_voxels_says() -> None:
         "vessel": generator.choice([0, 0, 3, 4], shape).astype(np.uint8),
     }
     findings = [
-        Finding(class_id, (generator.random(shape) < 0.2).astype(np.uint8))
+        Finding(class_id, Box((generator.random(shape) < 0.2).astype(np.uint8)))
         for class_id in (GROUND_GLASS, NODULE)
     ]
     merged = merge(parts, findings, ("anatomy", "airway", "vessel", "lesion"), fine)
@@ -51,7 +55,7 @@ def test_merging_is_what_a_loop_over_voxels_says() -> None:
             if parts["vessel"][voxel]:
                 expected = {3: 34, 4: 23}[int(parts["vessel"][voxel])]
         for finding in findings:
-            if finding.instances[voxel]:
+            if finding.box.values[voxel]:
                 expected = finding.class_id
         assert merged[voxel] == expected
     plain = merge(parts, findings, ("anatomy",), fine)
@@ -71,7 +75,7 @@ def test_no_instance_of_a_finding_vanishes_on_a_coarser_grid(grid: tuple[int, in
         shape, np.diag([3.0, 3, 3, 1])[:, [2, 1, 0, 3]], grid, (scale[0], scale[1], scale[2])
     )
     on_grid = label_merge.to_grid(
-        merged, [Finding(NODULE, instances)], geometry, fine_classes("chest")
+        merged, [Finding(NODULE, Box(instances))], geometry, fine_classes("chest")
     )
     for place in places:
         cell = tuple(int((i + 0.5) / s) for i, s in zip(place, scale, strict=True))
@@ -99,7 +103,7 @@ def random_findings(seed: int, shape: tuple[int, int, int] = SHAPE) -> list[Find
     numbers = [generator.integers(0, 4, shape) for _ in range(4)]
     drawn = [np.where(generator.random(shape) < 0.15, n, 0).astype(np.uint8) for n in numbers]
     ids = (GROUND_GLASS, NODULE, NODULE, 37)
-    return [Finding(class_id, array) for class_id, array in zip(ids, drawn, strict=True)]
+    return [Finding(number, Box.around(array)) for number, array in zip(ids, drawn, strict=True)]
 
 
 @settings(max_examples=25, deadline=None)
@@ -127,7 +131,7 @@ def test_every_lesion_voxel_is_kept(seed: int) -> None:
     fine = fine_classes("chest")
     merged = merge(random_parts(seed), findings, PRIORITY, fine)
     for voxel in np.ndindex(SHAPE):
-        covering = [f.class_id for f in findings if f.instances[voxel]]
+        covering = [f.class_id for f in findings if f.box.whole(SHAPE)[voxel]]
         if covering:
             assert merged[voxel] == max(covering, key=fine.lesion_paint_order.index)
         else:
@@ -146,8 +150,9 @@ def test_an_instance_is_gone_from_the_grid_only_under_later_paint(
     on_grid = label_merge.to_grid(merged, findings, geometry, fine)
     rank = fine.lesion_paint_order.index
     for finding in findings:
-        for number in range(1, int(finding.instances.max()) + 1):
-            voxels = np.argwhere((finding.instances == number) & (merged == finding.class_id))
+        instances = finding.box.whole(shape)
+        for number in range(1, int(instances.max()) + 1):
+            voxels = np.argwhere((instances == number) & (merged == finding.class_id))
             cells = {
                 tuple(int((i + 0.5) / s) for i, s in zip(v, geometry.scale, strict=True))
                 for v in voxels
@@ -162,7 +167,7 @@ def test_what_is_put_back_never_covers_a_smaller_lesion() -> None:
     glass, nodule = np.zeros((2, 4, 4, 4), np.uint8)
     nodule[1, 1, 1] = 1  # sampled: the centre of a grid voxel of 2 x 2 x 2 lies in it
     glass[0, 0, 0] = 1  # between the sampling points
-    findings = [Finding(NODULE, nodule), Finding(GROUND_GLASS, glass)]
+    findings = [Finding(NODULE, Box.around(nodule)), Finding(GROUND_GLASS, Box.around(glass))]
     geometry = geometry_of((4, 4, 4), (2, 2, 2))
     assert geometry.labels_to_grid(nodule)[0, 0, 0] == 1
     fine = fine_classes("chest")
@@ -178,7 +183,7 @@ def test_ignored_is_what_lies_near_a_finding_with_as_many_instances_as_are_drawn
     sparse, complete = np.zeros((2, *shape), np.uint8)
     sparse[2, 2, 2], sparse[2, 2, 8], sparse[5, 5, 5] = 1, 2, 3
     complete[7, 8, 2], complete[7, 8, 3] = 1, 2
-    findings = [Finding(NODULE, sparse), Finding(GROUND_GLASS, complete)]
+    findings = [Finding(NODULE, Box.around(sparse)), Finding(GROUND_GLASS, Box(complete))]
     merged = label_merge.paint_findings(anatomy, findings, fine)
     marked = label_merge.ignore_near_findings(merged, findings, margin, spacing, fine)
     drawn = np.argwhere(sparse)
@@ -199,8 +204,11 @@ def test_overlaps_are_shares_of_the_smaller_claim() -> None:
     parts["vessel"][0, 0, 5:7] = 3
     lesion = np.zeros((1, 1, 12), np.uint8)
     lesion[0, 0, 8:] = 1
-    claimed = label_merge.claims(parts, [Finding(NODULE, lesion)], fine_classes("chest"))
-    assert label_merge.overlaps(claimed) == {
+    anatomy = label_merge.Anatomy(fine_classes("chest"))
+    for kind, array in parts.items():
+        anatomy.paint(kind, array)
+    anatomy.claim([Finding(NODULE, Box.around(lesion))])
+    assert anatomy.overlaps() == {
         "anatomy+vessel": 0.5,
         "airway+vessel": 0.5,
         "airway+lesion": 0.5,
@@ -210,3 +218,28 @@ def test_overlaps_are_shares_of_the_smaller_claim() -> None:
 def geometry_of(shape: tuple[int, int, int], grid: tuple[int, int, int]) -> Geometry:
     z, y, x = (n / size for n, size in zip(shape, grid, strict=True))
     return Geometry(shape, np.diag([3.0, 3, 3, 1])[:, [2, 1, 0, 3]], grid, (z, y, x))
+
+
+def test_merging_takes_two_maps_of_the_size_of_the_ct(tmp_path: Path) -> None:
+    shape, generator = (64, 128, 128), np.random.default_rng(0)
+    voxels = int(np.prod(shape))
+    parts = {
+        "anatomy": generator.choice([0, LUNG, 51], shape).astype(np.uint8),
+        "airway": generator.choice([0, 1], shape).astype(np.uint8),
+        "vessel": generator.choice([0, 3, 4], shape).astype(np.uint8),
+    }
+    mask = np.zeros((6, *shape), np.uint8)
+    mask[:, 10:20, 30:40, 50:60] = 1
+    write_findings_mask(tmp_path / "m.nii.gz", mask)
+    tracemalloc.start()
+    boxes = read_findings(tmp_path / "m.nii.gz").boxes
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    anatomy = label_merge.Anatomy(fine_classes("chest"))
+    for kind, array in parts.items():
+        anatomy.paint(kind, array)
+    anatomy.claim([Finding(NODULE, box) for box in boxes])
+    assert anatomy.overlaps()
+    of_merging = tracemalloc.get_traced_memory()[1] - before
+    tracemalloc.stop()
+    assert 2 * voxels <= of_merging < 3 * voxels

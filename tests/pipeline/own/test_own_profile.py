@@ -15,8 +15,8 @@ import SimpleITK as sitk
 
 from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
-from pipeline.own.sizes import LADDER
 from pipeline.profiles import compose, use_profile
+from pipeline.sizes import LADDER, merged
 from tests.pipeline.conftest import write_own
 from uvlm.config import parse_params
 from uvlm.data.ct.io import write_volume
@@ -61,8 +61,6 @@ def test_the_profile_composes_and_its_columns_and_sizes_arrive(mine: Path, proje
 
 
 def test_every_size_of_the_ladder_is_a_valid_run(root: Path) -> None:
-    from pipeline.own.profile import merged
-
     for size in LADDER:
         parse_params(merged(compose(root, "folder"), size), "ladder")
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from uvlm.arrays import Array, Ids
 from uvlm.data.ct import hounsfield
+from uvlm.data.ct.boxes import Box, channels_of
 from uvlm.data.ct.find import FoundCt, find_ct
 from uvlm.data.ct.formats import metaimage, nifti, nrrd
 from uvlm.data.ct.formats.nifti_affine import affine_of
@@ -62,14 +63,20 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], Affine]:
 
 @dataclass(frozen=True, eq=False)
 class FindingsMask:
-    """Findings (F, z, y, x): value k marks the k-th instance of a finding.
+    """Findings, a box each: value k marks the k-th instance of a finding.
 
     `affine` is None if the file has none, or the identity: its voxels are then those of the CT it
     belongs to.
     """
 
-    array: Ids
+    boxes: tuple[Box, ...]
+    shape: tuple[int, ...]
     affine: Affine | None
+
+    @property
+    def array(self) -> Ids:
+        """All findings at full size: (F, z, y, x)."""
+        return np.stack([box.whole(self.shape) for box in self.boxes])
 
 
 def read_findings(path: Path) -> FindingsMask:
@@ -77,15 +84,17 @@ def read_findings(path: Path) -> FindingsMask:
 
     As published, its affine is the identity. Any other affine belongs to the last three axes.
     """
-    header, stored = nifti.read_nifti(path)
+    header = nifti.read_nifti_header(path)
     shape = header.layout.shape
     if len(shape) != 4:
         raise ReadError(path, f"has the shape {shape}, not (F, x, y, z)", reason="dimensions")
-    # (z, y, x, F), as the axis that a file lists first comes last here.
-    array = np.ascontiguousarray(np.moveaxis(_class_ids(stored, path), -1, 0))
+    # Planes are (y, x, F), as the axis that a file lists first comes last here.
+    planes = (_class_ids(plane, path) for plane in nifti.read_planes(path, header))
+    boxes = tuple(channels_of(planes, shape[0]))
     has_none = header.sform_code <= 0 and header.qform_code <= 0
     is_identity = header.sform_code > 0 and header.srow == _IDENTITY_ROWS
-    return FindingsMask(array, None if has_none or is_identity else affine_of(header, path))
+    affine = None if has_none or is_identity else affine_of(header, path)
+    return FindingsMask(boxes, shape[:0:-1], affine)
 
 
 def write_volume(path: Path, volume: Volume) -> None:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from uvlm.arrays import Ids
 from uvlm.data.cases import Case
+from uvlm.data.ct.boxes import Box
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.io import FindingsMask, read_findings
 from uvlm.data.ct.volume import LabelMap, ReadError
@@ -34,40 +32,41 @@ def read_case_findings(
         return []
     mask = read_findings(root / case.findings_mask)
     _check_channels(case, mask, fine)
-    canonical = geometry.order.forward(
-        _on_the_ct(case.findings_mask, mask, geometry)
-    )  # (F, z, y, x)
+    boxes = [
+        box.canonical(geometry.order, geometry.shape)
+        for box in _on_the_ct(case.findings_mask, mask, geometry)
+    ]
     ids = fine.lesion_id_by_category
     return [
-        Finding(ids[category], canonical[int(channel)])
+        Finding(ids[category], boxes[int(channel)])
         for channel, category in case.finding_categories.items()
     ]
 
 
 def _check_channels(case: Case, mask: FindingsMask, fine: FineClasses) -> None:
     """Refuse a mask whose channels differ from those of the table."""
-    channels = {str(channel) for channel in range(len(mask.array))}
+    channels = {str(channel) for channel in range(len(mask.boxes))}
     if channels != set(case.finding_categories):
         named = sorted(case.finding_categories)
-        fact = f"has {len(mask.array)} findings, its table names {named}"
+        fact = f"has {len(mask.boxes)} findings, its table names {named}"
         raise ReadError(case.findings_mask, fact, "download both again", reason="findings_mismatch")
     if unknown := set(case.finding_categories.values()) - set(fine.lesion_id_by_category):
         fact = f"has findings of the category {', '.join(sorted(unknown))}, which has no class"
         raise ReadError(case.findings_mask, fact, "correct the table", reason="findings_category")
 
 
-def _on_the_ct(path: str, mask: FindingsMask, geometry: Geometry) -> Ids:
+def _on_the_ct(path: str, mask: FindingsMask, geometry: Geometry) -> list[Box]:
     """Bring the channels onto the CT's voxels, in the axes of its file.
 
     Without an affine, as published, they follow the index order of the CT.
     """
     if mask.affine is None:
-        there, here = mask.array.shape[1:], geometry.shape
+        there, here = mask.shape, geometry.shape
         if there != here:
             fact = f"has {there} voxels (z, y, x) and no affine, the CT has {here}"
             remedy = "download it again, or write its affine"
             raise ReadError(path, fact, remedy, reason="grid_mismatch")
-        return mask.array
-    channels = (LabelMap(channel, mask.affine) for channel in mask.array)
+        return list(mask.boxes)
+    channels = (LabelMap(box.whole(mask.shape), mask.affine) for box in mask.boxes)
     grid = geometry.shape, geometry.affine
-    return np.stack([onto_grid(channel, *grid, path, keep=True) for channel in channels])
+    return [Box.around(onto_grid(channel, *grid, path, keep=True)) for channel in channels]

@@ -1,8 +1,8 @@
 """Label maps for training: anatomy, airways, vessels and lesions in one map on the network's grid.
 
-Every case with a volume and pseudo-labels gets one; `merge` says how they are merged. Labels drawn
-on another grid are brought onto the CT's, and refused if the two do not meet. What `measure` finds
-in each map is kept beside its array.
+Every case that `label_maps.cases` chooses and that has a volume and pseudo-labels gets one; `merge`
+says how they are merged. Labels drawn on another grid are brought onto the CT's, and refused if the
+two do not meet. What `measure` finds in each map is kept beside its array.
 
 (z, y, x) canonical order.
 """
@@ -18,7 +18,8 @@ import numpy as np
 
 from uvlm.arrays import Ids
 from uvlm.config import LabelKind, LabelMapsConfig, Params
-from uvlm.data.cases import Case, read_index
+from uvlm.data.cases import Case, lesions_are_drawn, read_index, why_unmapped
+from uvlm.data.ct.boxes import count_ids
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import Affine, LabelMap, spacing_of
 from uvlm.data.label_scheme import IGNORE_ID, FineClasses, fine_classes, scheme
@@ -29,10 +30,8 @@ from uvlm.data.labels.regrid import onto_grid
 from uvlm.errors import ConfigError
 from uvlm.files import key_of, store_root
 from uvlm.store import Product, Row, load_array, resolve, rows_by_case
-from uvlm.text.abnormalities import ABNORMALITIES
 
 VERSION: Final = 2
-_NOT_A_LESION: Final = ABNORMALITIES.index("Cardiomegaly")
 
 
 @dataclass(frozen=True)
@@ -60,45 +59,29 @@ class Job:
 def join(
     config: LabelMapsConfig, index: Path, preprocess: Path, parts: Mapping[LabelKind, Path]
 ) -> tuple[list[Job], int]:
-    """Find the cases whose volume and pseudo-labels exist.
-
-    With lesion classes, a case that has abnormalities but no findings mask is left out: its lesions
-    would be taught as background.
+    """Find the chosen cases whose volume and pseudo-labels exist.
 
     Args:
-        config: says which kinds are wanted.
+        config: says which cases and which kinds are wanted.
         index: manifest of the cases.
         preprocess: manifest of the volumes; it carries the geometry.
         parts: by kind (anatomy, airway, vessel), the manifest of the pseudo-labels.
 
     Returns:
-        The jobs, and how many cases were left out because nobody has drawn their lesions.
+        The jobs, and how many cases with a volume `label_maps.cases` leaves out.
     """
     volumes = rows_by_case(preprocess)
     labels = {str(kind): rows_by_case(parts[kind]) for kind in config.priority if kind != "lesion"}
     jobs, unannotated = [], 0
     for case in read_index(index):
         found = {kind: rows[case.case_id] for kind, rows in labels.items() if case.case_id in rows}
-        if case.case_id not in volumes or len(found) < len(labels):
+        if case.case_id not in volumes:
             continue
-        if is_left_undrawn(case, config):
+        if why_unmapped(case, config):
             unannotated += 1
-        else:
+        elif len(found) == len(labels):
             jobs.append(Job(case, volumes[case.case_id], found))
     return jobs, unannotated
-
-
-def is_left_undrawn(case: Case, config: LabelMapsConfig) -> bool:
-    """Whether lesions are to be taught and this case has some that nobody drew."""
-    lesions = [flag for i, flag in enumerate(case.abnormalities) if i != _NOT_A_LESION]
-    taught = bool(scheme(config.dataset, config.scheme).lesion_ids)
-    return taught and not _is_drawn(case, config) and any(lesions)
-
-
-def _is_drawn(case: Case, config: LabelMapsConfig) -> bool:
-    """Whether somebody has drawn the lesions of this case."""
-    drawn = fine_classes(config.dataset).lesions_come_with_anatomy
-    return drawn or case.findings_mask is not None
 
 
 @dataclass(frozen=True)
@@ -116,11 +99,13 @@ class LabelMaps(Product[Job]):
         if "lesion" in config.priority and config.priority[-1] != "lesion":
             fact, remedy = "lesion is not the last", "put it last: lesions always survive"
             raise ConfigError("label_maps.priority", fact, remedy)
+        _refuse_undrawn_lesions(config)
         return cls(store_root(), config)
 
     @property
     def settings(self) -> list[Any]:
-        return [VERSION, self.config.model_dump(mode="json")]
+        # Which cases get a map decides nothing in any of them.
+        return [VERSION, self.config.model_dump(mode="json", exclude={"cases"})]
 
     def key(self, item: Job) -> str:
         case, volume = item.case, item.volume
@@ -140,19 +125,28 @@ class LabelMaps(Product[Job]):
         merged = merge.ignore_near_findings(said.painted(), findings, margin, spacing, fine)
         grid = merge.to_grid(merged, findings, geometry, fine)
         grid = scheme(config.dataset, config.scheme).fold(grid)
+        del merged  # as large as the CT, like what is measured now
         hu = load_array(resolve(item.volume, "preprocess"), item.volume.sha256)
         tissue = geometry.labels_to_grid(said.anatomy), hu
-        both = merge.overlaps(merge.claims(said.parts, findings, fine))
-        facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, both).to_json()
-        counts = np.bincount(grid.ravel(), minlength=256)
+        facts = measure(said.anatomy, said.affine, fine.one_piece, tissue, said.overlaps).to_json()
+        counts = count_ids(grid)
         voxels = {str(i): int(n) for i, n in enumerate(counts) if n and i != IGNORE_ID}
         return grid, {"voxels": voxels, "ignored": int(counts[IGNORE_ID]), "facts": facts}
 
     def row(self, item: Job, key: str, path: str, note: Mapping[str, Any]) -> Row:
-        extra = {"voxels": note["voxels"], "annotated": _is_drawn(item.case, self.config)}
+        extra = {"voxels": note["voxels"], "annotated": lesions_are_drawn(item.case, self.config)}
         if note["ignored"]:
             extra["ignored"] = note["ignored"]
         return Row(item.case_id, key, path, note["sha256"], item.case.source, extra)
+
+
+def _refuse_undrawn_lesions(config: LabelMapsConfig) -> None:
+    """Refuse to teach lesions that nobody has drawn as background."""
+    drawn = fine_classes(config.dataset).lesions_come_with_anatomy
+    if config.cases == "all" and scheme(config.dataset, config.scheme).lesion_ids and not drawn:
+        fact = f"all would teach lesions that nobody has drawn as background of {config.scheme}"
+        remedy = "use annotated or annotated_and_normal, or label_maps.scheme coarse"
+        raise ConfigError("label_maps.cases", fact, remedy)
 
 
 def native_label_map(
@@ -170,7 +164,7 @@ class _Claims:
 
     fine: FineClasses
     affine: Affine
-    parts: dict[str, Ids]
+    overlaps: dict[str, float]
     findings: list[merge.Finding]
     anatomy: Ids
 
@@ -186,13 +180,20 @@ def _read_claims(
     fine = fine_classes(config.dataset)
     shape = geometry.order.canonical_shape(geometry.shape)
     affine = geometry.order.canonical_affine(geometry.affine, geometry.shape)
-    arrays: dict[str, Ids] = {}
-    for kind, row in parts.items():
-        array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
-        drawn = LabelMap(array, np.asarray(row.extra["affine"], float))
-        arrays[kind] = onto_grid(drawn, shape, affine, row.path)
+    anatomy = merge.Anatomy(fine)
+    for kind in config.priority:
+        if kind in parts:
+            drawn = _read_drawn(kind, parts[kind])
+            anatomy.paint(kind, onto_grid(drawn, shape, affine, parts[kind].path))
+            del drawn  # before the next kind is read
     findings = []
     if "lesion" in config.priority:
         findings = read_case_findings(case, geometry, fine, root)
-    anatomy = merge.merge_anatomy(arrays, config.priority, fine)
-    return _Claims(fine, affine, arrays, findings, anatomy)
+    anatomy.claim(findings)
+    return _Claims(fine, affine, anatomy.overlaps(), findings, anatomy.painted)
+
+
+def _read_drawn(kind: str, row: Row) -> LabelMap:
+    """Read the pseudo-labels of one kind."""
+    array = load_array(resolve(row, f"pseudo_label@{kind}"), row.sha256)
+    return LabelMap(array, np.asarray(row.extra["affine"], float))

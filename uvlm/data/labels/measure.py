@@ -121,10 +121,11 @@ def measure(
 
 def _densities(ids: Ids, hu: npt.NDArray[Any]) -> tuple[dict[int, float], dict[int, float]]:
     """Return the mean Hounsfield units and the share of air of every class."""
-    flat = ids.ravel()
-    count = np.bincount(flat, minlength=256)
-    total = np.bincount(flat, weights=hu.ravel(), minlength=256)
-    airy = np.bincount(flat[hu.ravel() < AIR_HU], minlength=256)
+    count, airy, total = np.zeros(256, np.int64), np.zeros(256, np.int64), np.zeros(256)
+    for plane, values in zip(ids, hu, strict=True):  # whole numbers: sums do not depend on planes
+        count += np.bincount(plane.ravel(), minlength=256)
+        airy += np.bincount(plane[values < AIR_HU], minlength=256)
+        total += np.bincount(plane.ravel(), weights=values.ravel(), minlength=256)
     present = np.flatnonzero(count).tolist()
     mean = {number: round(float(total[number] / count[number]), 1) for number in present}
     return mean, {number: round(float(airy[number] / count[number]), 4) for number in present}
@@ -154,6 +155,8 @@ def _largest_share(mask: npt.NDArray[np.bool_]) -> float:
     """Return the share of the voxels in the largest piece, connected at corners too."""
     from scipy import ndimage
 
-    pieces, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
-    sizes = np.bincount(pieces.ravel())[1:]
+    pieces, count = ndimage.label(mask, structure=np.ones((3, 3, 3)))
+    sizes = np.zeros(count, np.int64)
+    for plane in pieces:
+        sizes += np.bincount(plane.ravel(), minlength=count + 1)[1:]
     return round(float(sizes.max() / sizes.sum()), 4)

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import ClassVar, Protocol
 
+from uvlm.config import MappedCases
 from uvlm.data.cases import Case
+from uvlm.data.sets.survey import Survey
 from uvlm.errors import DataError
 from uvlm.files import file_sha256, key_of, store_root
 from uvlm.store import CaseProgress, Refusal, Row, resolve
@@ -46,6 +48,10 @@ class DataSet(Protocol):
     facts: ClassVar[Mapping[str, int]] = {}  # published numbers, reported beside the index's own
     masks: ClassVar[Masks | None] = None
 
+    def for_label_maps(self, cases: MappedCases) -> DataSet:
+        """Restrict the anatomy masks that `fetch` fetches to the cases that get a label map."""
+        return self
+
     def fetch(
         self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""
     ) -> None:
@@ -58,6 +64,10 @@ class DataSet(Protocol):
             code: digest of the stage's code, for sets that are made here rather than fetched.
         """
         ...
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey | None:
+        """Count what `fetch` will bring, from tables alone; None if the set has none to read."""
+        return None
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join tables and CTs; every id ends as a case ("train" or "test") or as a refusal.

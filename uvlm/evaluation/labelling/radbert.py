@@ -43,9 +43,7 @@ class RadbertLabeller:
         from uvlm.device import choose_device_of_published
 
         self._device = choose_device_of_published()
-        remedy = "set it to the folder that `uvlm import-radbert` wrote"
-        fact = "no weights for the radbert labeller"
-        self._tokenizer, self._model = load_radbert(folder or RADBERT_WEIGHTS.needed(remedy, fact))
+        self._tokenizer, self._model = load_radbert(folder or radbert_folder())
         self._model.to(self._device).eval()
 
     def label(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
@@ -68,6 +66,14 @@ class RadbertLabeller:
         return rows
 
 
+def radbert_folder() -> Path:
+    """Return the folder that UVLM_RADBERT_WEIGHTS names; SetupError if a file of it is missing."""
+    remedy = "set it to the folder that `uvlm import-radbert` wrote"
+    folder = RADBERT_WEIGHTS.needed(remedy, "no weights for the radbert labeller")
+    _check_files(folder)
+    return folder
+
+
 def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
     """Build tokenizer and classifier from a folder of `uvlm import-radbert`.
 
@@ -78,9 +84,7 @@ def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
     from safetensors.torch import load_file
 
     transformers = import_transformers()
-    missing = [n for n in ("config.json", WEIGHTS_FILE) if not (folder / n).is_file()]
-    if missing:
-        raise SetupError(folder, f"no {' and no '.join(missing)}", "run `uvlm import-radbert`")
+    _check_files(folder)
     try:
         model = build_radbert(transformers.RobertaConfig.from_pretrained(folder))
         model.load_state_dict(load_file(folder / WEIGHTS_FILE))
@@ -91,6 +95,12 @@ def load_radbert(folder: Path) -> tuple[Any, torch.nn.Module]:
         fact = f"is not a RadBERT classifier ({first_line(error)})"
         raise SetupError(folder, fact, "import it again") from None
     return tokenizer, model
+
+
+def _check_files(folder: Path) -> None:
+    missing = [n for n in ("config.json", WEIGHTS_FILE) if not (folder / n).is_file()]
+    if missing:
+        raise SetupError(folder, f"no {' and no '.join(missing)}", "run `uvlm import-radbert`")
 
 
 def build_radbert(config: Any) -> torch.nn.Module:

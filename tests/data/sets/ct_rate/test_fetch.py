@@ -36,6 +36,7 @@ ALL: dict[str, Any] = {
     "reconstructions": "all",
     "anatomy_masks": True,
     "findings_masks": True,
+    "keep_raw": "all",
 }
 
 
@@ -74,7 +75,7 @@ def test_what_was_fetched_is_indexed_like_the_same_set_on_disk(
     assert refused == {}
     assert summary.kept == {"train": 6, "val": 2, "test": 3}
     assert summary.annotated == 11
-    assert verify(store_root(), [dataset.manifest]) == []
+    assert verify(store_root(), [dataset.manifest]).problems == ()
     for case in read_index(dataset.index):
         assert case.sha256 == sha256((store_root() / case.volume).read_bytes())
         assert case.source == f"hub:ibrahimhamamci/CT-RATE@{COMMIT}"

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -272,3 +273,23 @@ def test_four_downloads_into_one_store_fetch_every_file_once(
 
 def test_every_error_is_of_the_kind_that_has_an_exit_code() -> None:
     assert {error for error, _ in REASONS.values() if error} <= set(UvlmError.__subclasses__())
+
+
+def test_a_hub_out_of_reach_is_said_at_once_with_its_host(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    said: list[str] = []
+
+    def wait(_: float) -> None:
+        said.append(capsys.readouterr().err)
+
+    with socket.socket() as unused:  # bound, but nobody listens
+        unused.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{unused.getsockname()[1]}"
+        hub = Hub(f"http://{host}", Patience(waits=(1.0, 2.0)), sleep=wait)
+        with pytest.raises(SetupError, match=host):
+            hub.commit_of("someone/a-set", "main")
+    assert said[0].startswith(f"{host}: cannot be reached")
+    assert "trying again for 3 s" in said[0]
+    assert said[1:] == [""]

@@ -40,7 +40,7 @@ def test_two_columns_and_a_folder_are_enough_and_nothing_of_the_persons_changes(
         np.testing.assert_array_equal(copied.array, own.volume.array + number)
         assert not (store_root() / case.volume).is_symlink()
         assert case.patient_id == case.scan_id == case.case_id
-    assert verify(store_root(), [own.manifest]) == []
+    assert verify(store_root(), [own.manifest]).problems == ()
     assert str(own.folder).encode() not in own.manifest.read_bytes()
 
 

@@ -5,7 +5,9 @@ NIfTI lists x first and RAS; everything that leaves this module is (z, y, x) and
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +17,7 @@ from isal import igzip_lib
 
 from uvlm.arrays import Array
 from uvlm.data.ct.formats.stored import AGAIN, CONVERT, Layout, refuse_voxel_type
-from uvlm.data.ct.formats.verified import inflate, opened, peek, read_exactly
+from uvlm.data.ct.formats.verified import inflate, opened, peek, pieces, read_exactly
 from uvlm.data.ct.volume import Affine, ReadError, spacing_of
 
 _HEADER_BYTES: Final = 348
@@ -52,6 +54,26 @@ def read_nifti(path: Path) -> tuple[Header, Array]:
         size = header.offset + header.layout.num_bytes
         payload = inflate(file, size, path) if is_gzip else read_exactly(file, size, path)
     return header, header.layout.array(payload, header.offset)
+
+
+def read_planes(path: Path, header: Header) -> Iterator[Array]:
+    """Read the stored values plane by plane along the last axis of the file, the first one here.
+
+    The memory is that of a plane. Only after the last plane is the file verified.
+    """
+    shape, dtype = header.layout.shape, header.layout.dtype
+    plane_bytes = math.prod(shape[:-1]) * dtype.itemsize
+    skip, pending = header.offset, bytearray()
+    with opened(path) as file:
+        _, is_gzip = peek(file, _HEADER_BYTES, path)
+        size = header.offset + header.layout.num_bytes
+        for piece in pieces(file, size, path, is_gzip):
+            pending += piece[skip:]
+            skip = max(0, skip - len(piece))
+            while len(pending) >= plane_bytes:
+                plane = np.frombuffer(bytes(pending[:plane_bytes]), dtype)
+                del pending[:plane_bytes]
+                yield plane.reshape(shape[-2::-1])
 
 
 def read_nifti_header(path: Path) -> Header:

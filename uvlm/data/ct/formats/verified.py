@@ -23,6 +23,7 @@ from uvlm.data.ct.volume import ReadError
 
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _PIECE: Final = 2**20
+_MOST_AT_ONCE: Final = 2**23
 _MAX_RATIO: Final = {"gzip": 1032, "zlib": 1032, "bzip2": 50_000}  # no stream expands further
 _IsalError: Any = igzip_lib.IsalError  # typed as an instance by its stub
 _STREAMS: Final[dict[str, Callable[[], Any]]] = {
@@ -100,20 +101,45 @@ def read_exactly(file: BinaryIO, size: int, path: Path) -> bytearray:
 
 def inflate(file: BinaryIO, size: int, path: Path, kind: Kind = "gzip") -> bytearray:
     """Decompress the rest of a file, which must hold exactly `size` bytes."""
-    compressed = rest_of(file)
-    if size > _MAX_RATIO[kind] * compressed:  # refused before the memory is asked for
-        refuse_size(path, size, f"{compressed} compressed bytes")
+    _refuse_expansion(file, size, path, kind)
     payload = bytearray(size)
     filled = 0
-    for part in _inflated(file, size, path, kind):
-        if filled + len(part) > size:
-            fact = f"the {kind} stream holds more than the declared {size} bytes"
-            raise ReadError(path, fact, AGAIN, reason="size_mismatch")
+    for part in _exactly(file, size, path, kind):
         payload[filled : filled + len(part)] = part
         filled += len(part)
+    return payload
+
+
+def pieces(file: BinaryIO, size: int, path: Path, is_gzip: bool) -> Iterator[bytes]:
+    """Read the rest of a file piece by piece; only after the last one is all of it verified."""
+    if is_gzip:
+        _refuse_expansion(file, size, path, "gzip")
+        yield from _exactly(file, size, path, "gzip")
+        return
+    if (real := rest_of(file)) != size:
+        refuse_size(path, size, f"{real} bytes")
+    while piece := file.read(_PIECE):
+        yield piece
+
+
+def _refuse_expansion(file: BinaryIO, size: int, path: Path, kind: Kind) -> None:
+    """Refuse an impossible size before the memory for it is asked for."""
+    compressed = rest_of(file)
+    if size > _MAX_RATIO[kind] * compressed:
+        refuse_size(path, size, f"{compressed} compressed bytes")
+
+
+def _exactly(file: BinaryIO, size: int, path: Path, kind: Kind) -> Iterator[bytes]:
+    """Decompress the rest of a file, which must hold exactly `size` bytes."""
+    filled = 0
+    for part in _inflated(file, size, path, kind):
+        filled += len(part)
+        if filled > size:
+            fact = f"the {kind} stream holds more than the declared {size} bytes"
+            raise ReadError(path, fact, AGAIN, reason="size_mismatch")
+        yield part
     if filled != size:
         refuse_size(path, size, f"{filled} bytes")
-    return payload
 
 
 def rest_of(file: BinaryIO) -> int:
@@ -131,14 +157,15 @@ def _inflated(file: BinaryIO, size: int, path: Path, kind: Kind) -> Iterator[byt
     while pending:
         member = _STREAMS[kind]()
         while not member.eof:
-            if not pending:
+            if not pending and member.needs_input:
                 fact = f"is cut off after {done} of {size} bytes"
                 raise _stream_error(path, kind, "truncated", fact)
             try:
-                part = member.decompress(pending, size + 1 - done)
+                # A piece of a mask that is nearly empty expands a thousand times.
+                part = member.decompress(pending, min(_MOST_AT_ONCE, size + 1 - done))
             except (_IsalError, OSError) as error:  # the second is bzip2's
                 raise _stream_error(path, kind, "damaged", f"is damaged ({error})") from None
-            pending = b"" if member.eof else file.read(_PIECE)
+            pending = file.read(_PIECE) if member.needs_input and not member.eof else b""
             done += len(part)
             yield part
         pending = member.unused_data

@@ -26,6 +26,7 @@ from uvlm.data.ct.resample import Axis, resample_image, resample_labels
 from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
+from uvlm.data.sets.raw import at_hand
 from uvlm.device import choose_device_of_published
 from uvlm.errors import SetupError, first_line
 from uvlm.files import file_sha256
@@ -52,7 +53,8 @@ class Atm22(Backend):
     def annotate(self, case: Case, root: Path) -> LabelMap:
         """Find the airways of a case."""
         probability = _loaded(weights_file())
-        return airways(read_volume(root / case.volume), probability, self.spacing_mm)
+        with at_hand(case, root) as ct:
+            return airways(read_volume(ct), probability, self.spacing_mm)
 
 
 @cache

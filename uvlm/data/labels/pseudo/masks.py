@@ -14,10 +14,11 @@ import numpy as np
 
 from uvlm.data.cases import Case
 from uvlm.data.ct.find import IMAGE_SUFFIXES
-from uvlm.data.ct.io import read_grid, read_label_map
+from uvlm.data.ct.io import read_label_map
 from uvlm.data.ct.volume import LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.labels.regrid import onto_grid
+from uvlm.data.sets.raw import grid_of
 from uvlm.environment import VESSEL_MASKS
 from uvlm.errors import SetupError
 from uvlm.files import file_sha256
@@ -53,7 +54,7 @@ class VesselMasks(Backend):
             raise ReadError(path, fact, remedy, reason="class_ids")
         table = np.zeros(256, np.uint8)
         table[[self.artery_id, self.vein_id]] = ARTERY, VEIN
-        shape, affine = read_grid(root / case.volume)
+        shape, affine = grid_of(case, root)
         renamed = LabelMap(table[found.array], found.affine)
         return LabelMap(onto_grid(renamed, shape, affine, path), affine)
 

@@ -17,10 +17,11 @@ import numpy as np
 from uvlm.config import LabelKind
 from uvlm.data.cases import Case
 from uvlm.data.ct.grid_rules import is_on_grid
-from uvlm.data.ct.io import read_grid, read_label_map
-from uvlm.data.ct.volume import LabelMap, ReadError
+from uvlm.data.ct.io import read_label_map
+from uvlm.data.ct.volume import Affine, LabelMap, ReadError
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.sets.dataset import Masks
+from uvlm.data.sets.raw import grid_of
 from uvlm.files import file_sha256
 
 
@@ -46,7 +47,7 @@ class PublishedMasks(Backend):
         """Read the masks of a case and paint them into one map, in the order of their ids."""
         painted: LabelMap | None = None
         for number, path in self._files(case, root).items():
-            one = on_the_grid_of(root / case.volume, path)
+            one = on_the_grid_of(grid_of(case, root), path)
             if not number:  # one file holds all ids
                 return one
             painted = painted or LabelMap(np.zeros_like(one.array), one.affine)
@@ -79,17 +80,17 @@ class NoLabels(Backend):
 
     def annotate(self, case: Case, root: Path) -> LabelMap:
         """Make an empty map on the CT's grid."""
-        shape, affine = read_grid(root / case.volume)
+        shape, affine = grid_of(case, root)
         return LabelMap(np.zeros(shape, np.uint8), affine)
 
 
-def on_the_grid_of(ct: Path, path: Path) -> LabelMap:
+def on_the_grid_of(grid: tuple[tuple[int, ...], Affine], path: Path) -> LabelMap:
     """Read a mask that must lie on exactly the grid of its CT.
 
     Raises:
         ReadError: shape or affine differ, or one of the files is refused.
     """
-    shape, affine = read_grid(ct)
+    shape, affine = grid
     found = read_label_map(path)
     if not is_on_grid(found, shape, affine):
         there, here = (" x ".join(map(str, s)) for s in (found.array.shape, shape))

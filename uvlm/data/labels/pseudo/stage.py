@@ -20,6 +20,7 @@ from uvlm.data.cases import Case
 from uvlm.data.ct.volume import axis_order
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.labels.pseudo.backends import choose_backend
+from uvlm.data.sets.raw import say_what_is_fetched
 from uvlm.files import key_of, store_root
 from uvlm.store import Product, Row
 from uvlm.store.product import NETWORKS_MAY_DIFFER
@@ -64,6 +65,10 @@ class PseudoLabels(Product[Case]):
         order = axis_order(label_map.affine)
         affine = order.canonical_affine(label_map.affine, label_map.array.shape)
         return order.forward(label_map.array), {"affine": np.round(affine, 4).tolist()}
+
+    def difference(self, item: Case) -> tuple[str, str] | None:
+        say_what_is_fetched(self.title, [item], self.root, " again, to compare")
+        return super().difference(item)
 
     def row(self, item: Case, key: str, path: str, note: Mapping[str, Any]) -> Row:
         extra = {**self.provenance.to_json(), "affine": note["affine"]}

@@ -30,6 +30,7 @@ from uvlm.data.ct.io import read_label_map, read_volume, write_volume
 from uvlm.data.ct.volume import LabelMap, ReadError, Volume
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.labels.pseudo.totalsegmentator_weights import Task, check_weights, weights_folder
+from uvlm.data.sets.raw import at_hand
 from uvlm.environment import TOTALSEG_WEIGHTS, inherited
 from uvlm.errors import SetupError, install
 
@@ -62,7 +63,9 @@ class TotalSegmentator(Backend):
 
     def annotate(self, case: Case, root: Path) -> LabelMap:
         """Label one CT in the child of this process."""
-        return _child(self.task, self.fast).label(read_volume(root / case.volume), case.case_id)
+        with at_hand(case, root) as ct:
+            volume = read_volume(ct)
+        return _child(self.task, self.fast).label(volume, case.case_id)
 
 
 class Child:

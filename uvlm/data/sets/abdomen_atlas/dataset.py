@@ -16,6 +16,7 @@ from uvlm.data.sets.abdomen_atlas.tables import ID, read_atlas, read_ids
 from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.selection import Selection, choose, excluded_by_user
+from uvlm.data.sets.survey import Expected, FileKind, Survey
 from uvlm.store import CaseProgress, Refusal
 
 
@@ -40,6 +41,31 @@ class AbdomenAtlas(DataSet):
             if kind == "images" or self.config.masks:
                 rows += unpack_all(atlas, kind, wanted, progress)
         store.write_manifest(manifest, [*rows, selection.keep()])
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey:
+        """Fetch the tables and ask for the sizes of the archives, which hold more than is kept."""
+        atlas = Snapshot.of(self.hub, layout.REPO, self.config.revision, layout.PREFIX)
+        tables = (layout.TABLE, layout.TRAIN_IDS, layout.TEST_IDS)
+        atlas.fetch(tables, "AbdomenAtlas tables", progress)
+        wanted, _ = self._select(atlas.folder)
+        test = read_ids(atlas.folder / layout.TEST_IDS)
+        kinds = get_args(layout.Kind) if self.config.masks else ("images",)
+        files = []
+        for kind in kinds:
+            archives = sorted({layout.archive(kind, case) for case in wanted})
+            # A smaller selection keeps its share of the archives; one more is there for a while.
+            sizes = atlas.sizes(archives)
+            share = min(1.0, len(wanted) / (layout.PER_ARCHIVE * len(archives) or 1))
+            kept = round(share * sum(sizes)) + max(sizes, default=0)
+            files.append(FileKind(f"{kind}, from archives", len(archives), kept, len(archives)))
+        good, _ = read_atlas(atlas.folder / layout.TABLE, self.config.report)
+        flags = {row.case_id: row.lesions for row in good}
+        cases = [
+            # The published masks draw the lesions of every CT.
+            Expected(case, "test" if case in test else "train", self.config.masks, flags[case])
+            for case in wanted
+        ]
+        return Survey(cases, files)
 
     def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
         """Join the table and the official split with the CTs."""

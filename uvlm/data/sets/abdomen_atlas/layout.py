@@ -21,7 +21,8 @@ TRAIN_IDS: Final = "TrainTestIDS/IID_train.csv"
 TEST_IDS: Final = "TrainTestIDS/IID_test.csv"
 Kind = Literal["images", "masks"]
 _FOLDER: Final = {"images": "image_only", "masks": "mask_only"}
-_PER_ARCHIVE, _LAST = 232, 9262
+PER_ARCHIVE: Final = 232
+_LAST: Final = 9262
 _ID: Final = re.compile(r"BDMAP_(\d{8})")
 _MEMBER: Final = {
     "images": re.compile(r"(?:\./)?(BDMAP_\d{8})/(ct)\.nii\.gz"),
@@ -37,8 +38,8 @@ def is_id(case_id: str) -> bool:
 
 def archive(kind: Kind, case_id: str) -> str:
     """Name the archive that holds a CT or its masks."""
-    first = (int(case_id.removeprefix("BDMAP_")) - 1) // _PER_ARCHIVE * _PER_ARCHIVE + 1
-    last = min(first + _PER_ARCHIVE - 1, _LAST)
+    first = (int(case_id.removeprefix("BDMAP_")) - 1) // PER_ARCHIVE * PER_ARCHIVE + 1
+    last = min(first + PER_ARCHIVE - 1, _LAST)
     name = f"AbdomenAtlas3_{kind}_BDMAP_BDMAP_{first:08d}_BDMAP_{last:08d}.tar.gz"
     return f"{_FOLDER[kind]}/{name}"
 

@@ -8,6 +8,7 @@ or its command line's login), the server `$HF_ENDPOINT`.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -55,6 +56,7 @@ class Hub:
     patience: Patience = field(default_factory=Patience)
     stop: threading.Event = field(default_factory=threading.Event)
     sleep: Callable[[float], object] | None = None
+    _is_said: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -122,12 +124,30 @@ class Hub:
             raise explain(error, subject, self.endpoint) from error
         if self.stop.is_set():
             raise interrupted(subject) from error
+        self._say_if_out_of_reach(error)
         if wait is None:
-            raise _gave_up(error, subject, len(self.patience.waits)) from error
+            raise _gave_up(error, f"{subject} at {self.host}", len(self.patience.waits)) from error
         if asked_for > self.patience.longest_wait:
             fact = f"the hub asks to wait {asked_for:.0f} s"
             raise SetupError(subject, fact, "run the same command later; it resumes") from error
         return max(wait, asked_for)
+
+    def _say_if_out_of_reach(self, error: Exception) -> None:
+        """Say once that nothing can be reached: patience may last for minutes."""
+        import httpx2
+
+        if isinstance(error, (httpx2.ConnectError, httpx2.ConnectTimeout)) and not self._is_said:
+            self._is_said = True
+            seconds = sum(self.patience.waits)
+            fact = f"cannot be reached ({first_line(error)})"
+            sys.stderr.write(f"{self.host}: {fact}; trying again for {seconds:.0f} s\n")
+
+    @property
+    def host(self) -> str:
+        """The server's name, for messages."""
+        from urllib.parse import urlsplit
+
+        return urlsplit(self.endpoint).netloc or self.endpoint
 
     def _json(self, method: str, url: str, **content: Any) -> Any:
         from huggingface_hub import get_session, hf_raise_for_status

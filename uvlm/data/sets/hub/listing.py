@@ -101,7 +101,7 @@ def _look_up(
     hub: Hub, repo: Repo, wanted: Sequence[str], record: Path, progress: CaseProgress | None
 ) -> dict[str, HubFile]:
     """Ask for what the record does not say, and record the answers."""
-    known = {path: HubFile(**values) for path, values in _read_json(record).items()}
+    known = read_listing(record)
     unknown = [path for path in wanted if path not in known]
     try:
         for start in range(0, len(unknown), _PATHS_PER_REQUEST):
@@ -114,6 +114,11 @@ def _look_up(
         if unknown:
             _write(record, known)
     return known
+
+
+def read_listing(record: Path) -> dict[str, HubFile]:
+    """Read what is known about a commit, by path; nothing if nobody has asked yet."""
+    return {path: HubFile(**values) for path, values in _read_json(record).items()}
 
 
 def forget(record: Path, paths: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ from uvlm.data.sets.own.fetch import SOURCE, copy_ct, own_folder
 from uvlm.data.sets.own.find import OwnCt, OwnFolder, find_own
 from uvlm.data.sets.own.layout import FAULTS, LABELS, READ, TABLE, ct_of
 from uvlm.data.sets.own.table import OwnRow, read_own_table
+from uvlm.data.sets.survey import Expected, Survey, kind_of
 from uvlm.errors import DataError
 from uvlm.files import key_of, store_root, write_bytes_atomic
 from uvlm.store import CaseProgress, Refusal, Row
@@ -37,6 +38,21 @@ class OwnData(DataSet):
 
     config: FolderConfig
     seed: int
+
+    def survey(self, progress: CaseProgress | None = None) -> Survey:
+        """Read the table and find the CTs; whether they can be read is seen later."""
+        folder = own_folder()
+        good, _ = read_own_table(folder / self.config.table, self.config)
+        below = OwnFolder.of(folder)
+        candidates = below.candidates(good, by_path=self.config.file_column is not None)
+        found = [ct for ct in map(find_own, candidates) if isinstance(ct, OwnCt)]
+        sizes = [path.stat().st_size for ct in found for path in ct.origin.paths]
+        flags = {row.case_id: row.flags for row in good}
+        cases = [
+            Expected(ct.case_id, "train", is_drawn=False, flags=flags[ct.case_id] or ())
+            for ct in found
+        ]
+        return Survey(cases, [kind_of("CTs and their copies", len(sizes), sizes)])
 
     def fetch(
         self, manifest: Path, label: Label, progress: CaseProgress | None = None, code: str = ""

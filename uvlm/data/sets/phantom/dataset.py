@@ -23,6 +23,7 @@ from uvlm.data.sets.ct_rate.cases import CtRateLayout
 from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
+from uvlm.data.sets.survey import Expected, Survey
 from uvlm.files import key_of, store_root, write_json_atomic
 from uvlm.store.changed_code import Kept, guarded
 
@@ -47,6 +48,18 @@ class Phantoms(CtRateLayout):
     ) -> None:
         """Write the phantoms."""
         write_dataset(self.config, self.seed, manifest, progress, code)
+
+    def survey(self, progress: store.CaseProgress | None = None) -> Survey:
+        """Expect as many volumes as the shares of second scans and reconstructions make likely."""
+        config = self.config
+        each = (1 + config.second_scan_fraction) * (1 + config.second_reconstruction_fraction)
+        patients = {"train": config.train_patients, "test": config.test_patients}
+        cases = [
+            Expected(f"{part}_{number}", part, is_drawn=True, flags=())
+            for part, count in patients.items()
+            for number in range(round(count * each))
+        ]
+        return Survey(cases, [], config.shape)
 
 
 class Member(NamedTuple):

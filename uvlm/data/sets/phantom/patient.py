@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -34,6 +35,7 @@ _AXIS_ORDERS: Final = (
 _SAME_ID: Final = (1, 5, 6, 10, 11, 12, 13, 14, 16)
 _OTHER_ID: Final = {HEART: 51, AORTA: 52}
 _T12, _VERTEBRAE = 32, 12
+DrawScan = Callable[[Body, Sequence[str], tuple[int, int, int], np.random.Generator], Scan]
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,17 @@ class _Frame(NamedTuple):
 
 
 def write_patient(
-    root: Path, patient: str, defect: str | None, config: PhantomConfig, seed: int
+    root: Path,
+    patient: str,
+    defect: str | None,
+    config: PhantomConfig,
+    seed: int,
+    draw: DrawScan = draw_scan,
 ) -> PatientRecord:
     """Draw one patient from the seed and write all its files below `root`."""
     draws = generator(seed, "phantom", patient)
     body = Body.draw(draws)
-    writer = _Writer(root, defect, config, seed, PatientRecord(patient))
+    writer = _Writer(root, defect, config, seed, PatientRecord(patient), draw)
     num_scans = 1 + int(draws.random() < config.second_scan_fraction)
     for letter in "ab"[:num_scans]:
         writer.scan(f"{patient}_{letter}", body)
@@ -75,12 +82,13 @@ class _Writer:
     config: PhantomConfig
     seed: int
     record: PatientRecord
+    draw: DrawScan
 
     def scan(self, scan_id: str, body: Body) -> None:
         # A stream per scan: a patient's second scan does not depend on what the first one drew.
         config, draws = self.config, generator(self.seed, "phantom", scan_id)
         abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
-        scan = draw_scan(body, abnormalities, _native_shape(config.shape, draws), draws)
+        scan = self.draw(body, abnormalities, _native_shape(config.shape, draws), draws)
         report = list(write_report(scan.findings, draws))
         if self.defect == "empty_report":
             report[2:] = ["", "Not given."]

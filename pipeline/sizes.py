@@ -1,6 +1,8 @@
-"""Which network fits: a ladder of sizes, from the phantoms' to the paper's.
+"""How a profile is made smaller, and which network fits: from the phantoms' to the paper's.
 
-The largest one is taken whose every stage is estimated to fit the memory, and whose training is
+A user's own data, a rehearsal and every other short run change a profile with these functions.
+
+The largest size is taken whose every stage is estimated to fit the memory, and whose training is
 estimated to end in time. Sizes are measured in memory by an imagined run, and in time by a real
 step of the smallest one, from where time grows as the activations do.
 """
@@ -48,6 +50,20 @@ LADDER: Final[tuple[dict[str, Any], ...]] = (
     _size((128, 192, 192), (32, 64, 128, 256, 320, 320), (1, 2, 2, 2, 2, 2), 512),
     _size((192, 256, 256), (32, 64, 128, 256, 320, 320), (1, 2, 2, 2, 2, 2), 512),
 )
+
+
+def merged(one: Mapping[str, Any], *others: Mapping[str, Any]) -> dict[str, Any]:
+    """Let what comes later win, key by key."""
+    result = dict(one)
+    for key, value in (item for other in others for item in other.items()):
+        is_section = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merged(result[key], value) if is_section else value
+    return result
+
+
+def short_training(steps: int, every: int) -> dict[str, int]:
+    """End a training after so many steps; validate `every` so many, save every two minutes."""
+    return {"steps": steps, "log_every": every, "val_every": every, "checkpoint_minutes": 2}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,189 @@
+"""Run the whole graph of a profile on a dozen CTs that are made here, two steps a training.
+
+    <out>/scans       the data set as it is published, served by a hub on this computer
+    <out>/project     dvc.yaml and params.yaml; what the stages write
+    <out>/store       what they fetch and make
+    <out>/rehearsal.md, .json    seconds, peak memory and bytes a case of every stage
+
+The networks have the profile's sizes. What has to be smaller to fit the memory of this computer
+(the batch, or activations that are recomputed) is chosen by the estimate of memory and named.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.check_params import check_params
+from pipeline.dvc_yaml import read_declarations
+from pipeline.profiles import compose, write_params
+from pipeline.rehearse.abdomens import write_abdomens
+from pipeline.rehearse.local_hub import serve
+from pipeline.rehearse.scans import annotate_few, write_chests
+from pipeline.rehearse.stand_ins import StandIn, stand_ins
+from pipeline.rehearse.table import Cost, read_cost, write_table
+from pipeline.rehearse.watch import watch
+from pipeline.sizes import LADDER, merged, short_training
+from uvlm.config import Params, parse_params
+from uvlm.data.sets.abdomen_atlas import layout as abdomen
+from uvlm.data.sets.ct_rate import layout as chest
+from uvlm.environment import DATA_ROOT, DVC_ROOT, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN, inherited
+from uvlm.errors import ConfigError, SetupError
+from uvlm.estimates.check import compared
+from uvlm.estimates.stages import Cts, estimates
+from uvlm.files import write_text_atomic
+from uvlm.memory import usable_memory
+from uvlm.store import CaseProgress
+
+PAPER_EDGE: Final = 512
+_DEPTH: Final = 300 / 512  # slices of a CT, by its width
+_STEPS: Final = 2
+_VAL: Final = 0.34
+_FEW_TOKENS: Final = 32  # written by an untrained decoder, where the size is not the real one
+_TRAININGS: Final = ("train_seg", "train_cls", "train_report")
+# In this order, until every training fits the memory.
+_LIGHTER: Final[tuple[dict[str, Any], ...]] = (
+    {},
+    {"batch_size": 1},
+    {"batch_size": 1, "gradient_checkpointing": True},
+)
+_BRIEF: Final = {"generate": {"max_tokens": _FEW_TOKENS}, "decoder": {"max_report_tokens": 256}}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line says."""
+
+    profile: str
+    out: Path
+    edge: int = PAPER_EDGE
+    train: int = 9
+    test: int = 3
+    annotated: int = 3
+
+
+def rehearse(root: Path, request: Request, progress: CaseProgress | None = None) -> Iterator[str]:
+    """Make the CTs, serve them, run every stage; yields the lines to show.
+
+    Raises:
+        ConfigError: there is no such profile, it reads another data set, or `out` exists.
+        SetupError: a stage ended with an error, which is above.
+    """
+    document = compose(root, request.profile)
+    source = document["download"]["source"]
+    if source not in ("ct_rate", "abdomen_atlas"):
+        fact = f"reads {source}, which no hub serves"
+        raise ConfigError(f"profile {request.profile}", fact, "rehearse chest or abdomen")
+    if request.out.exists():
+        raise ConfigError(request.out, "exists", "remove it, or choose another --out")
+    scans = (request.out / "scans").resolve()
+    texts, repos = _make_scans(scans, source, document["seed"], request, progress)
+    params = parse_params(document, f"conf/profile/{request.profile}.yaml")
+    replaced = stand_ins(params, scans, texts, (request.out / "stand_ins").resolve())
+    final, notes = _lighter(merged(_rehearsed(document, request), *(s.changes for s in replaced)))
+    project = _make_project(root, request, final, replaced)
+    yield from (f"stand-in: {each.part} -> {each.by}" for each in replaced)
+    yield from (f"smaller: {note}" for note in notes)
+    with serve(repos) as endpoint:
+        environment = _environment(root, request, endpoint, replaced)
+        found = []
+        for cost in _run(project, environment, request):
+            found.append(cost)
+            yield cost.line()
+    table = write_table(request.out, request.profile, found, replaced, notes, request.edge)
+    yield f"written to {table}"
+
+
+def _make_scans(
+    scans: Path, source: str, seed: int, request: Request, progress: CaseProgress | None
+) -> tuple[list[str], Mapping[str, Path]]:
+    """Write the data set; returns its reports and the folder of each repository."""
+    grid = (max(8, round(request.edge * _DEPTH)), request.edge, request.edge)
+    records = write_chests(scans, request.train, request.test, grid, 0, progress)
+    texts = [" ".join(v["report"][2:]) for record in records for v in record["volumes"]]
+    if source == "abdomen_atlas":
+        write_abdomens(scans, scans / abdomen.PREFIX, records)
+        return texts, {abdomen.REPO: scans / abdomen.PREFIX}
+    annotate_few(scans, records, request.annotated, seed, _VAL)
+    return texts, {
+        chest.CT_RATE_REPO: scans / chest.CT_RATE,
+        chest.REX_REPO: scans / chest.REX,
+    }
+
+
+def _rehearsed(document: Mapping[str, Any], request: Request) -> dict[str, Any]:
+    """Shorten the trainings; at a smaller edge, take the smallest networks as well."""
+    short = {**short_training(_STEPS, every=_STEPS), "val_cases": 1}
+    changes: dict[str, Any] = dict.fromkeys(_TRAININGS, short)
+    size = {} if request.edge == PAPER_EDGE else merged(LADDER[0], _BRIEF)
+    every = {"index": {"val_fraction": _VAL, "max_quarantined_share": 0.5}}
+    return merged(document, changes, size, every)
+
+
+def _lighter(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Make trainings lighter until the estimate of each fits the memory."""
+    notes = []
+    for name in _TRAININGS:
+        for lighter in _LIGHTER:
+            document = merged(document, {name: lighter})
+            if _fits(parse_params(document, "params.yaml"), name):
+                break
+        if lighter:
+            notes.append(f"{name}: {', '.join(f'{k} {v}' for k, v in lighter.items())}")
+    return document, notes
+
+
+def _fits(params: Params, stage: str) -> bool:
+    found = estimates(params, Cts(1, (1, 1, 1)), [stage])
+    return all(needed <= there.num_bytes for needed, there in map(_compared, found))
+
+
+def _compared(each: Any) -> Any:
+    return compared(each, usable_memory())
+
+
+def _make_project(
+    root: Path, request: Request, document: dict[str, Any], replaced: Sequence[StandIn]
+) -> Path:
+    """Write what the stages read; the profile's name says on every page what this is."""
+    project = (request.out / "project").resolve()
+    project.mkdir(parents=True)
+    write_text_atomic(project / "dvc.yaml", (root / "dvc.yaml").read_text(encoding="utf-8"))
+    names = ", ".join(each.part for each in replaced) or "nothing"
+    check_params(parse_params(document, "params.yaml"), root)
+    title = f"{request.profile}: a rehearsal, with stand-ins for {names}"
+    write_params(project, merged(document, {"profile": title}))
+    return project
+
+
+def _environment(
+    root: Path, request: Request, endpoint: str, replaced: Sequence[StandIn]
+) -> dict[str, str]:
+    """Point every place to the rehearsal; a token of ours is sent to our own hub only."""
+    result = inherited() | {
+        DVC_ROOT.name: str((request.out / "project").resolve()),
+        DATA_ROOT.name: str((request.out / "store").resolve()),
+        HF_ENDPOINT.name: endpoint,
+        HF_TOKEN.name: "rehearsal",
+        HF_HUB_OFFLINE.name: "0",
+        "NO_PROXY": "127.0.0.1",
+        "PYTHONPATH": str(root.resolve()),
+    }
+    for each in replaced:
+        result |= each.environment
+    return result
+
+
+def _run(project: Path, environment: Mapping[str, str], request: Request) -> Iterator[Cost]:
+    """Run the stages in the order of dvc.yaml; `code` only matters for a second run."""
+    for stage in read_declarations(project).values():
+        if stage.name != "code":
+            command = [sys.executable, *stage.command.split()[1:]]
+            found = watch(command, project, environment)
+            if found.code:
+                fact = f"ended with exit code {found.code}"
+                raise SetupError(stage.name, fact, "see the lines above")
+            yield read_cost(stage.name, found, project, request.out / "store")

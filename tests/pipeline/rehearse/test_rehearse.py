@@ -1,0 +1,216 @@
+"""The parts of a rehearsal: a hub of our own, enlarged phantoms, stand-ins, what is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from huggingface_hub import close_session, constants
+
+from pipeline.profiles import compose
+from pipeline.rehearse.abdomens import write_abdomens
+from pipeline.rehearse.local_hub import serve
+from pipeline.rehearse.rehearse import Request, rehearse
+from pipeline.rehearse.scans import annotate_few, enlarge, write_chests
+from pipeline.rehearse.stand_ins import as_large_as_qwen3, random_airway_weights, stand_ins
+from pipeline.rehearse.watch import watch
+from uvlm.config import parse_params
+from uvlm.data.ct.io import read_volume
+from uvlm.data.labels.pseudo.atm22 import load_network
+from uvlm.data.sets.abdomen_atlas.dataset import AbdomenAtlas
+from uvlm.data.sets.ct_rate.dataset import CtRate
+from uvlm.data.sets.hub import Hub, Patience, Snapshot
+from uvlm.data.splits import carve_validation
+from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.store import rows_by_case
+from uvlm.text.tokenizer import Tokenizer
+
+GRID = (20, 30, 32)
+
+
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """The loopback interface may be used, and the store is the test's own."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("UVLM_DATA_ROOT", str(tmp_path / "store"))
+    yield
+    close_session()
+
+
+def hub(endpoint: str) -> Hub:
+    return Hub(endpoint, Patience(waits=(0.1,), timeout=5.0))
+
+
+def test_files_arrive_verified_and_a_part_is_continued(tmp_path: Path, online: None) -> None:
+    content = np.random.default_rng(0).bytes(11_000_000)  # large enough for a sha256 of its own
+    (tmp_path / "set" / "below").mkdir(parents=True)
+    (tmp_path / "set" / "below" / "large").write_bytes(content)
+    (tmp_path / "set" / "small").write_bytes(b"few")
+    (tmp_path / "secret").write_bytes(b"not of the set")
+    with serve({"some/set": tmp_path / "set"}) as endpoint:
+        snapshot = Snapshot.of(hub(endpoint), "some/set", "main", "it")
+        part = snapshot.folder / "below" / ".large.part"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(content[:1000])
+        snapshot.fetch(["small", "below/large"], "files")
+        assert (snapshot.folder / "below" / "large").read_bytes() == content
+        assert (snapshot.folder / "small").read_bytes() == b"few"
+        for name in ("missing", "../secret", "below/../../secret"):
+            with pytest.raises(DataError, match="not on the hub"):
+                snapshot.fetch([name], "files")
+
+
+def test_every_voxel_of_an_enlarged_array_is_one_of_its_place() -> None:
+    small = np.arange(2 * 3 * 4).reshape(2, 3, 4)
+    large = enlarge(small, (4, 9, 8))
+    assert (large == np.kron(small, np.ones((2, 3, 2), int))).all()
+    assert enlarge(small, (5, 7, 9)).shape == (5, 7, 9)
+
+
+def test_chests_have_one_grid_the_wanted_annotations_and_the_same_bytes_again(
+    root: Path, tmp_path: Path, online: None
+) -> None:
+    config = parse_params(compose(root, "chest"), "chest").download.ct_rate
+    assert config is not None
+    for name in ("one", "two"):
+        records = write_chests(tmp_path / name, 5, 2, GRID, seed=0)
+        annotate_few(tmp_path / name, records, 2, seed=0, val_fraction=0.34)
+    files = [path for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    for path in files:
+        assert (
+            path.read_bytes()
+            == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        )
+    repos = {
+        "ibrahimhamamci/CT-RATE": tmp_path / "one" / "ct_rate",
+        "rajpurkarlab/ReXGroundingCT": tmp_path / "one" / "rexgroundingct",
+    }
+    manifest = tmp_path / "download.jsonl"
+    with serve(repos) as endpoint:
+        chest = CtRate(config, 0, hub(endpoint))
+        chest.fetch(manifest, lambda _: [])
+    cases, refused = chest.cases(rows_by_case(manifest))
+    assert not refused
+    assert len(cases) == 7
+    split = carve_validation(cases, 0, 0.34)
+    drawn = [case.split for case in split if case.findings_mask is not None]
+    assert sorted(drawn) == ["test", "train", "val"]
+    volume = next(
+        path for path in files if "train_fixed" in str(path) and "ts_seg" not in str(path)
+    )
+    assert sorted(read_volume(volume).array.shape) == sorted(GRID)
+
+
+def test_abdomens_are_read_from_their_archives(root: Path, tmp_path: Path, online: None) -> None:
+    config = parse_params(compose(root, "abdomen"), "abdomen").download.abdomen_atlas
+    assert config is not None
+    records = write_chests(tmp_path, 3, 1, GRID, seed=0)
+    write_abdomens(tmp_path, tmp_path / "atlas", records)
+    manifest = tmp_path / "download.jsonl"
+    with serve({"AbdomenAtlas/AbdomenAtlas3.0Mini": tmp_path / "atlas"}) as endpoint:
+        atlas = AbdomenAtlas(config, 0, hub(endpoint))
+        survey = atlas.survey()
+        atlas.fetch(manifest, lambda _: [])
+    cases, refused = atlas.cases(rows_by_case(manifest))
+    assert not refused
+    assert {case.split for case in cases} == {"train", "test"}
+    assert {e.case_id: e.split for e in survey.cases} == {c.case_id: c.split for c in cases}
+    assert len([path for path in rows_by_case(manifest) if "/segmentations/" in path]) == 4 * 41
+
+
+def test_a_stand_in_for_each_part_that_is_missing_and_none_for_one_that_is_there(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
+    for name in ("UVLM_ATM22_WEIGHTS", "UVLM_QWEN3", "UVLM_RADBERT_WEIGHTS"):
+        monkeypatch.delenv(name, raising=False)
+    params = parse_params(compose(root, "chest"), "chest")
+    texts = ["The heart is large.", "The lungs are clear."]
+    found = stand_ins(params, tmp_path, texts, tmp_path / "made")
+    parts = {each.part for each in found}
+    assert parts == {
+        "airways by atm22", "vessels by totalsegmentator", "labeller radbert", "Qwen3's tokenizer",
+    }  # fmt: skip
+    for each in found:
+        for name, value in each.environment.items():
+            monkeypatch.setenv(name, value)
+    again = {each.part for each in stand_ins(params, tmp_path, texts, tmp_path / "again")}
+    assert again == {"vessels by totalsegmentator", "labeller radbert"}
+
+
+def test_stand_ins_have_the_shapes_of_what_they_stand_for(tmp_path: Path) -> None:
+    texts = ["Findings: The heart is enlarged.", "Findings: No nodule."]
+    (tmp_path / "tokenizer.json").write_text(as_large_as_qwen3(texts), encoding="utf-8")
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.is_qwen3
+    assert tokenizer.vocabulary_size == 151_669
+    for text in (*texts, "filler 3 <|im_end|> \u2264 5 mm"):
+        assert tokenizer.decode(tokenizer.encode(text)) == text
+    load_network(random_airway_weights(tmp_path / "airway.safetensors"))
+    first, second = (random_airway_weights(tmp_path / f"{n}.safetensors") for n in "ab")
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_the_peak_is_that_of_the_command_and_its_children_not_of_who_starts_it(
+    tmp_path: Path,
+) -> None:
+    held = np.ones(300 * 2**20, np.uint8)  # of this process
+    work = "import time; x = b'1' * (40 * 2**20); time.sleep(0.6)"
+    start = f"subprocess.Popen([sys.executable, '-c', {work!r}])"
+    two = f"import subprocess, sys; [p.wait() for p in [{start} for _ in '12']]"
+    found = watch([sys.executable, "-c", two], tmp_path, dict(os.environ))
+    assert held.nbytes > 0
+    assert found.code == 0
+    assert 40 < found.peak_mb < 120
+    assert found.together_mb > 80
+    assert (
+        watch([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, dict(os.environ)).code == 3
+    )
+
+
+def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
+    root: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="which no hub serves"):
+        list(rehearse(root, Request("phantom", tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "there").mkdir()
+    with pytest.raises(ConfigError, match="exists"):
+        list(rehearse(root, Request("chest", tmp_path / "there")))
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("profile", ["chest", "abdomen"])
+def test_a_profile_runs_through_at_a_small_size_and_leaves_a_table(
+    profile: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("UVLM_ATM22_WEIGHTS", "UVLM_QWEN3", "UVLM_RADBERT_WEIGHTS", "UVLM_LLM_URL"):
+        monkeypatch.delenv(name, raising=False)
+    out = tmp_path / "out"
+    shown = list(rehearse(root, Request(profile, out, edge=48, train=6, test=2)))
+    document = json.loads((out / "rehearsal.json").read_text())
+    stages = {each["stage"]: each for each in document["stages"]}
+    assert "summarize" in stages
+    assert all(each["seconds"] > 0 and each["together_mb"] > 20 for each in stages.values())
+    assert stages["preprocess"]["cases"] == 8
+    page = (out / "project" / "reports" / "summary.md").read_text()
+    for part in document["stand_ins"]:
+        assert any(part in line for line in shown)
+        assert part in (out / "rehearsal.md").read_text()
+        assert part in page
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_ends_the_rehearsal_with_its_name(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_WORKERS", "none")  # refused by the first stage that reads it
+    with pytest.raises((SetupError, ConfigError), match=r"download|UVLM_WORKERS"):
+        list(rehearse(root, Request("chest", tmp_path / "out", edge=32, train=4, test=2)))
