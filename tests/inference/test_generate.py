@@ -352,13 +352,20 @@ def moved(paths: GeneratePaths, tmp_path: Path) -> Path:
 
 
 def test_beside_an_encoder_that_trained_along_the_classifier_keeps_its_own(
-    params: Params, paths: GeneratePaths, moved: Path
+    params: Params, paths: GeneratePaths, moved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reports follow the new encoder; probabilities, neighbours and drafts' numbers stay."""
+    """Reports follow the new encoder; probabilities, neighbours and drafts' numbers stay.
+
+    So it is if two shares write the reports, reading ahead, before they are put together.
+    """
     generate_reports(params, **paths)
     before = rows_of(paths["predictions"])
     along = params.train_report.model_copy(update={"encoder_lr_scale": 0.1})
-    generate_reports(params.model_copy(update={"train_report": along}), **paths | {"model": moved})
+    chosen = params.model_copy(update={"train_report": along})
+    monkeypatch.setenv("UVLM_LOADERS", "1")
+    for number in (1, 2):
+        generate_reports(chosen, code="c", shard=Shard(number, 2), **paths | {"model": moved})
+    generate_reports(chosen, code="c", **paths | {"model": moved})
     after = rows_of(paths["predictions"])
     for key in ("case_id", "nearest", "probabilities"):
         assert [row[key] for row in after] == [row[key] for row in before]

@@ -39,7 +39,7 @@ def encoded(chain: Chain) -> Chain:
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_no_more_volumes_are_encoded_at_once_than_in_a_training_step(
-    encoded: Chain, batch_size: int
+    encoded: Chain, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: dict[str, Any] = {"steps": 1, "encoder_lr_scale": 0.1, "val_cases": 4, "accumulate": 1}
     with inputs_of(ResidualEncoder) as seen:
@@ -48,6 +48,7 @@ def test_no_more_volumes_are_encoded_at_once_than_in_a_training_step(
     assert sizes[True] == [batch_size]
     assert sizes[False] == ([3, 1] if batch_size == 3 else [1, 1, 1, 1])
     at_once = encoded.report(batch_size=4, **changes | {"optim": still(encoded)})
+    monkeypatch.setenv("UVLM_LOADERS", "2")  # read ahead, while a thread saves
     apart = encoded.report(batch_size=batch_size, **changes | {"optim": still(encoded)})
     assert apart["val_loss"] == pytest.approx(at_once["val_loss"], rel=1e-4)
     assert numbers["val_macro_f1"] <= 1

@@ -86,7 +86,7 @@ def plain(params: Params, stage: str, **changes: Any) -> Params:
     of a bias before a norm; which of two such errors came out is not what is tested here.
     """
     optim = getattr(params, stage).optim.model_copy(update={"optimizer": "sgd", "lr": 0.05})
-    steps = {"steps": 6, "val_every": 6, "log_every": 1, "checkpoint_minutes": 0}
+    steps = {"steps": 6, "val_every": 6, "log_every": 1, "checkpoint_minutes": 0.002}
     return changed(params, stage, optim=optim, **(steps | changes))
 
 

@@ -39,7 +39,7 @@ class Saver:
             fabric: of the training.
             model: what is saved, with `optimizer`.
             optimizer: of the model.
-            minutes: from one save to the next; 0 saves after every step.
+            minutes: from one save to the next; 0 saves after every step, however slow the disk.
         """
         self._state, self._fabric = state, fabric
         self._model, self._optimizer = model, optimizer
@@ -85,7 +85,7 @@ class Saver:
         """
         is_late = time.monotonic() - self._last >= self._seconds
         if self._writing is not None:
-            if self._writing.done():
+            if self._writing.done() or self._seconds == 0:
                 self.wait()
             else:  # a slow disk makes saves rarer, not the training slower
                 is_late = False
