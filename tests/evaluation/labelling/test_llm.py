@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.evaluation.labelling.chat_server import Reply, Server, completion, serve
 from uvlm.cli import app
 from uvlm.errors import ConfigError, SetupError
 from uvlm.evaluation.labeller import DoubtingLabeller, get_labeller
@@ -23,13 +21,6 @@ from uvlm.evaluation.labelling.llm import LlmLabeller, parse_answer
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 
 NAMES = ("Emphysema", "Cardiomegaly")
-Reply = tuple[int, dict[str, str], bytes]
-
-
-def completion(content: Any, tokens: tuple[int, int] = (100, 20)) -> Reply:
-    usage = {"prompt_tokens": tokens[0], "completion_tokens": tokens[1]}
-    document = {"choices": [{"message": {"content": content}}], "usage": usage}
-    return 200, {}, json.dumps(document).encode()
 
 
 def reads_words(report: str) -> Reply:
@@ -41,57 +32,10 @@ def reads_words(report: str) -> Reply:
     return completion(json.dumps(said))
 
 
-@dataclass
-class Server:
-    """A chat endpoint whose first replies can be set; it remembers what it was asked."""
-
-    url: str = ""
-    first: list[Reply] = field(default_factory=list)
-    then: Callable[[str], Reply] = reads_words
-    delays_s: list[float] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    headers: list[dict[str, str]] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def reply(self, request: dict[str, Any], headers: dict[str, str]) -> Reply:
-        with self.lock:
-            self.requests.append(request)
-            self.headers.append(headers)
-            delay = self.delays_s.pop(0) if self.delays_s else 0.0
-            first = self.first.pop(0) if self.first else None
-        time.sleep(delay)
-        return first or self.then(request["messages"][-1]["content"])
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    state = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            request = json.loads(body) | {"path": self.path}
-            status, headers, answer = state.reply(request, dict(self.headers))
-            try:
-                self.send_response(status)
-                for name, value in headers.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(answer)
-            except OSError:
-                pass  # the client gave up waiting
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    state.url = f"http://127.0.0.1:{http.server_port}/v1"
-    yield state
-    http.shutdown()
-    thread.join()
-    http.server_close()
+    with serve(Server(reads_words)) as state:
+        yield state
 
 
 @pytest.fixture

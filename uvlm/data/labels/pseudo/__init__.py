@@ -1,4 +1,4 @@
-"""Anatomical pseudo-labels: one kind for every case, on the CT's own grid, in canonical order.
+"""Anatomical pseudo-labels: one kind at a time, on the CT's own grid, in canonical order.
 
     kind      ids stored                                          besides `phantom` and `none`
     anatomy   TotalSegmentator `total`, 1 to 117                  totalsegmentator, ct_rate_masks

@@ -1,4 +1,4 @@
-"""Pseudo-labels of one kind for every case: drawn once, stored in canonical order.
+"""Pseudo-labels of one kind: drawn once for each case that gets a label map, in canonical order.
 
     provenance (backend, version, weights, options) + inputs (CT, mask)  ->  key  ->  array
 
