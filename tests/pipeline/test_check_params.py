@@ -130,4 +130,5 @@ def test_the_first_stage_refuses_chest_before_anything_is_fetched(
     lines = capsys.readouterr().err.splitlines()
     assert lines[-1].startswith("code: profile chest: lacks 4 parts; set them up first")
     assert [line for line in lines if line.startswith("evaluate.labeller: UVLM_RADBERT_WEIGHTS: ")]
-    assert not (tmp_path / "data").exists()
+    held = {path.name for path in (tmp_path / "data" / "store").iterdir()}
+    assert held == {"workspaces"}  # registered, and nothing more
