@@ -21,7 +21,7 @@ from uvlm.train.loop.resume import ResumeFolder
 ROOT = Path(__file__).parents[2]
 DECLARATIONS = read_declarations(ROOT)
 LOSSES = {  # file, and a line of it that the training runs
-    "train_seg": ("dice_cross_entropy", "SMOOTH: Final = 1e-5"),
+    "train_seg": ("dice_sums", "SMOOTH: Final = 1e-5"),
     "train_cls": ("objectives", "logits = model(batch.x)"),
     "train_report": ("objectives", 'return {"ce": model('),
 }
