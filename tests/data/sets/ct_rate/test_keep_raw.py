@@ -1,6 +1,6 @@
 """Raw volumes that are not kept: the same manifests and arrays, on a disk that holds only a few.
 
-UVLM_RAW_KILLS=20 UVLM_RAW_PATIENTS=200 pytest -s -m slow tests/data/sets/ct_rate/test_keep_raw.py
+UVLM_RAW_KILLS=20 UVLM_RAW_PATIENTS=200 pytest -s -m slow PATH_OF_THIS_FILE    the whole campaign
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from uvlm.files import file_sha256
 
 ROOT = Path(__file__).parents[4]
 WORKERS = 2
-KILLS = int(os.environ.get("UVLM_RAW_KILLS", "20"))
-PATIENTS = int(os.environ.get("UVLM_RAW_PATIENTS", "200"))
+KILLS = int(os.environ.get("UVLM_RAW_KILLS", "3"))
+PATIENTS = int(os.environ.get("UVLM_RAW_PATIENTS", "24"))
 STAGES = """
 import sys
 from pathlib import Path
