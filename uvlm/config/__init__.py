@@ -18,7 +18,9 @@ from uvlm.config.data import FolderConfig as FolderConfig
 from uvlm.config.data import HubConfig as HubConfig
 from uvlm.config.data import LabelKind as LabelKind
 from uvlm.config.data import LabelMapsConfig as LabelMapsConfig
+from uvlm.config.data import LongtailConfig as LongtailConfig
 from uvlm.config.data import Patients as Patients
+from uvlm.config.data import PatientsConfig as PatientsConfig
 from uvlm.config.data import PhantomConfig as PhantomConfig
 from uvlm.config.data import PreprocessConfig as PreprocessConfig
 from uvlm.config.data import PseudoLabelConfig as PseudoLabelConfig

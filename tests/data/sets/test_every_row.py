@@ -96,6 +96,11 @@ def of_a_person(own: Own) -> Downloaded:
     return downloaded
 
 
+def section_of(profile: str) -> object:
+    """The section of a data set that has a profile of its name."""
+    return parse_params(compose(Path(__file__).parents[3], profile), profile).download.section
+
+
 @pytest.fixture(params=sorted(SETS))
 def downloaded(request: pytest.FixtureRequest, params: Params) -> Downloaded:
     get = request.getfixturevalue
@@ -107,7 +112,7 @@ def downloaded(request: pytest.FixtureRequest, params: Params) -> Downloaded:
             return of_a_person(get("own"))
         case source:
             found = in_ct_rates_layout(get("dataset"), params)
-            section = CtRateConfig(**ALL) if source == "ct_rate" else params.download.phantom
+            section = CtRateConfig(**ALL) if source == "ct_rate" else section_of(source)
             found.use(source, section)
             return found
 

@@ -17,10 +17,11 @@ from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final, NamedTuple
 
 from uvlm import store
-from uvlm.config import PhantomConfig
+from uvlm.config import PatientsConfig, PhantomConfig
 from uvlm.data.sets.ct_rate.cases import MASKS as CT_RATE_MASKS
 from uvlm.data.sets.ct_rate.cases import CtRateLayout
 from uvlm.data.sets.dataset import Label
+from uvlm.data.sets.phantom.disease import Disease, EasyDisease
 from uvlm.data.sets.phantom.patient import DEFECTS, write_patient
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.files import key_of, store_root, write_json_atomic
@@ -56,6 +57,14 @@ class Member(NamedTuple):
     defect: str | None
 
 
+class Written(NamedTuple):
+    """Which set of phantoms is written, and the constant that says how."""
+
+    name: str
+    version: int
+    constant: str
+
+
 def write_dataset(
     config: PhantomConfig,
     seed: int,
@@ -63,25 +72,40 @@ def write_dataset(
     progress: store.CaseProgress | None = None,
     code: str = "",
 ) -> Path:
-    """Write the whole data set below the store, and its manifest; returns the data set's root.
+    """Write the default phantoms; see `write_patients`."""
+    constant = "FORMAT_VERSION in uvlm/data/sets/phantom/dataset.py"
+    made_by = Written("phantom", FORMAT_VERSION, constant)
+    return write_patients(made_by, EasyDisease(config), seed, manifest, progress, code)
+
+
+def write_patients(
+    made_by: Written,
+    disease: Disease,
+    seed: int,
+    manifest: Path,
+    progress: store.CaseProgress | None = None,
+    code: str = "",
+) -> Path:
+    """Write a whole data set below the store, and its manifest; returns the data set's root.
 
     Patients that are already there are not written again; `code` is as in `every_case.run`.
     """
-    key = key_of("phantom", FORMAT_VERSION, seed, config.model_dump(mode="json"))
-    name = f"raw/phantom-{key}"
+    config = disease.config
+    key = key_of(made_by.name, made_by.version, seed, config.model_dump(mode="json"))
+    name = f"raw/{made_by.name}-{key}"
     root = store_root() / name
-    everyone, patients = members(config), _Patients(root, config, seed)
+    everyone, patients = members(config), _Patients(root, disease, seed, made_by)
     write, title = patients.find_or_write, "phantom patients"
     work = partial(store.map_cases, write, everyone, description=title, progress=progress)
     records = guarded(patients, everyone, code, work)
     files = [file for record in records for file in record["files"]] + write_tables(root, records)
-    source = f"phantom:{seed}"
+    source = f"{made_by.name}:{seed}"
     rows = [store.Row(path, key, f"{name}/{path}", sha256, source) for path, sha256 in files]
     store.write_manifest(manifest, rows)
     return root
 
 
-def members(config: PhantomConfig) -> list[Member]:
+def members(config: PatientsConfig) -> list[Member]:
     """List all patients; those with a planted defect come on top of the healthy ones."""
     train = [Member(f"train_{i}", None) for i in range(1, config.train_patients + 1)]
     test = [Member(f"valid_{i}", None) for i in range(1, config.test_patients + 1)]
@@ -95,20 +119,25 @@ class _Patients(Kept[Member]):
     """The patients below the root of a data set."""
 
     root: Path
-    config: PhantomConfig
+    disease: Disease
     seed: int
+    made_by: Written
     stage = "phantom"
-    constant = "FORMAT_VERSION in uvlm/data/sets/phantom/dataset.py"
+
+    @property
+    def constant(self) -> str:
+        return self.made_by.constant
 
     @property
     def settings(self) -> list[Any]:
-        return [FORMAT_VERSION, self.seed, self.config.model_dump(mode="json")]
+        config = self.disease.config.model_dump(mode="json")
+        return [self.made_by.version, self.seed, config]
 
     def find_or_write(self, member: Member) -> tuple[dict[str, Any], bool]:
         """Return a patient's record, and whether the patient had been written before."""
         if (found := self._record(member)) is not None:
             return found, True
-        record = asdict(write_patient(self.root, *member, self.config, self.seed))
+        record = asdict(write_patient(self.root, *member, self.disease, self.seed))
         write_json_atomic(self._record_path(member), record)
         return record, False
 

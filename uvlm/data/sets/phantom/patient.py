@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from uvlm import store
-from uvlm.config import PhantomConfig
 from uvlm.data.ct import io
 from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
 from uvlm.data.sets.ct_rate.layout import SUFFIX, VolumeId, parse_id
 from uvlm.data.sets.phantom.anatomy import AIRWAY, AORTA, HEART, SPINE, Body, Labels
-from uvlm.data.sets.phantom.reports import describe, write_report
-from uvlm.data.sets.phantom.scan import LesionMask, Scan, draw_scan, reconstruct
+from uvlm.data.sets.phantom.disease import Disease
+from uvlm.data.sets.phantom.reports import describe
+from uvlm.data.sets.phantom.scan import LesionMask, Scan, reconstruct
 from uvlm.files import write_bytes_atomic
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
@@ -54,13 +54,13 @@ class _Frame(NamedTuple):
 
 
 def write_patient(
-    root: Path, patient: str, defect: str | None, config: PhantomConfig, seed: int
+    root: Path, patient: str, defect: str | None, disease: Disease, seed: int
 ) -> PatientRecord:
     """Draw one patient from the seed and write all its files below `root`."""
     draws = generator(seed, "phantom", patient)
     body = Body.draw(draws)
-    writer = _Writer(root, defect, config, seed, PatientRecord(patient))
-    num_scans = 1 + int(draws.random() < config.second_scan_fraction)
+    writer = _Writer(root, defect, disease, seed, PatientRecord(patient))
+    num_scans = 1 + int(draws.random() < disease.config.second_scan_fraction)
     for letter in "ab"[:num_scans]:
         writer.scan(f"{patient}_{letter}", body)
     return writer.record
@@ -72,16 +72,16 @@ class _Writer:
 
     root: Path
     defect: str | None
-    config: PhantomConfig
+    disease: Disease
     seed: int
     record: PatientRecord
 
     def scan(self, scan_id: str, body: Body) -> None:
         # A stream per scan: a patient's second scan does not depend on what the first one drew.
-        config, draws = self.config, generator(self.seed, "phantom", scan_id)
-        abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
-        scan = draw_scan(body, abnormalities, _native_shape(config.shape, draws), draws)
-        report = list(write_report(scan.findings, draws))
+        config, draws = self.disease.config, generator(self.seed, "phantom", scan_id)
+        abnormalities = self.disease.draw(draws)
+        scan = self.disease.paint(body, abnormalities, _native_shape(config.shape, draws), draws)
+        report = list(self.disease.write(scan.findings, draws))
         if self.defect == "empty_report":
             report[2:] = ["", "Not given."]
         num_reconstructions = 1 + int(draws.random() < config.second_reconstruction_fraction)

@@ -1,0 +1,40 @@
+"""The data set `longtail`: phantoms in CT-RATE's layout whose reports are as hard as CT-RATE's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from uvlm import store
+from uvlm.config import LongtailConfig
+from uvlm.data.sets.ct_rate.cases import CtRateLayout
+from uvlm.data.sets.dataset import Label
+from uvlm.data.sets.longtail.disease import Longtail
+from uvlm.data.sets.phantom.dataset import MASKS, Written, write_patients
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class LongtailPhantoms(CtRateLayout):
+    """Written from a seed, not fetched."""
+
+    config: LongtailConfig
+    seed: int
+    masks: ClassVar = MASKS
+
+    def __post_init__(self) -> None:
+        Longtail(self.config)  # refuses names that it does not know before anything is written
+
+    def fetch(
+        self,
+        manifest: Path,
+        label: Label,
+        progress: store.CaseProgress | None = None,
+        code: str = "",
+    ) -> None:
+        """Write the phantoms."""
+        constant = "FORMAT_VERSION in uvlm/data/sets/longtail/dataset.py"
+        made_by = Written("longtail", FORMAT_VERSION, constant)
+        write_patients(made_by, Longtail(self.config), self.seed, manifest, progress, code)
