@@ -15,6 +15,7 @@ from pipeline.download import download
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, use_profile, write_params
 from pipeline.stage import execute
+from tests.test_config import PROFILES
 from uvlm.errors import SetupError
 
 
@@ -31,7 +32,7 @@ def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     return tmp_path
 
 
-@pytest.mark.parametrize("profile", ["phantom", "chest", "abdomen", "folder"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> None:
     use_profile(project, profile)
     stages = read_declarations(project)

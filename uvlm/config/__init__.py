@@ -8,7 +8,9 @@ must not invalidate a stage.
 
 # `X as X` exports a name, for mypy and ruff; no list of names beside the imports is needed.
 from uvlm.config.data import LABEL_KINDS as LABEL_KINDS
+from uvlm.config.data import SYNTHETIC as SYNTHETIC
 from uvlm.config.data import AbdomenAtlasConfig as AbdomenAtlasConfig
+from uvlm.config.data import AbdomenPhantomConfig as AbdomenPhantomConfig
 from uvlm.config.data import AirwayConfig as AirwayConfig
 from uvlm.config.data import AnatomyConfig as AnatomyConfig
 from uvlm.config.data import AuditConfig as AuditConfig

@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section, forbid
 
+# The sources whose CTs are no patient's.
+SYNTHETIC: Final = frozenset({"phantom", "longtail", "phantom_abdomen"})
 _Mm = Annotated[float, Field(gt=0)]
 _Part = Annotated[float, Field(ge=0, le=1)]
 _Share = Annotated[float, Field(gt=0, lt=1)]
@@ -52,6 +54,17 @@ class LongtailConfig(PatientsConfig):
         low, high = self.sizes
         forbid((low > high, f"sizes goes from {low} to {high}"))
         return self
+
+
+class AbdomenPhantomConfig(Section):
+    """Synthetic abdominal CTs; `present` and `sizes` as for `longtail`, of three lesions."""
+
+    train_patients: int = Field(ge=4, le=4000)
+    test_patients: int = Field(ge=2, le=4000)
+    shape: Grid
+    noise_hu: float = Field(ge=0)
+    present: dict[str, _Share]
+    sizes: tuple[_Part, _Part]
 
 
 Patients = int | tuple[str, ...] | None
@@ -125,6 +138,7 @@ class DownloadConfig(Section):
     abdomen_atlas: AbdomenAtlasConfig | None
     folder: FolderConfig | None
     longtail: LongtailConfig | None = None  # params.yaml has these only where they are used
+    phantom_abdomen: AbdomenPhantomConfig | None = None
     other: dict[str, Any] | None = None
 
     @property
@@ -195,7 +209,10 @@ class BackendConfig(Section):
 class AnatomyConfig(BackendConfig):
     """`fast` selects TotalSegmentator's single model at 3 mm instead of the five at 1.5 mm."""
 
-    backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
+    backend: Literal[
+        "totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "phantom_abdomen",
+        "none",
+    ]  # fmt: skip
     fast: bool
 
 

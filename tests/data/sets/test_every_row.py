@@ -105,9 +105,12 @@ def section_of(profile: str) -> object:
 def downloaded(request: pytest.FixtureRequest, params: Params) -> Downloaded:
     get = request.getfixturevalue
     match request.param:
-        case "abdomen_atlas":
+        case "abdomen_atlas" | "phantom_abdomen" as source:
             places = (get(name) for name in ("tmp_path", "fake", "hub", "monkeypatch"))
-            return of_the_atlas(params, *places)
+            atlas = of_the_atlas(params, *places)
+            if source != "abdomen_atlas":
+                atlas.use(source, section_of(source))
+            return atlas
         case "folder":
             return of_a_person(get("own"))
         case source:

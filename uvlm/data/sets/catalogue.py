@@ -12,11 +12,13 @@ from uvlm.data.sets.dataset import DataSet
 from uvlm.data.sets.longtail.dataset import LongtailPhantoms
 from uvlm.data.sets.own.dataset import OwnData
 from uvlm.data.sets.phantom.dataset import Phantoms
+from uvlm.data.sets.phantom_abdomen.dataset import AbdomenPhantoms
 from uvlm.errors import ConfigError
 
 SETS: Final[Mapping[str, Callable[[Any, int], DataSet]]] = {
     "phantom": Phantoms,
     "longtail": LongtailPhantoms,
+    "phantom_abdomen": AbdomenPhantoms,
     "ct_rate": CtRate,
     "abdomen_atlas": AbdomenAtlas,
     "folder": OwnData,

@@ -11,7 +11,8 @@ from uvlm.config import LongtailConfig
 from uvlm.data.sets.ct_rate.cases import CtRateLayout
 from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.longtail.disease import Longtail
-from uvlm.data.sets.phantom.dataset import MASKS, Written, write_patients
+from uvlm.data.sets.phantom.dataset import MASKS, write_patients
+from uvlm.data.sets.phantom.written import Written
 
 FORMAT_VERSION = 1
 
@@ -36,5 +37,5 @@ class LongtailPhantoms(CtRateLayout):
     ) -> None:
         """Write the phantoms."""
         constant = "FORMAT_VERSION in uvlm/data/sets/longtail/dataset.py"
-        made_by = Written("longtail", FORMAT_VERSION, constant)
-        write_patients(made_by, Longtail(self.config), self.seed, manifest, progress, code)
+        made_by = Written("longtail", FORMAT_VERSION, constant, self.seed, self.config)
+        write_patients(made_by, Longtail(self.config), manifest, progress, code)

@@ -70,7 +70,7 @@ class Longtail(Disease):
             if _CARDIOMEGALY in abnormalities:
                 scale = heart_scale(float(draws.uniform(*sizes)))
                 planted.append(Planted(PlantedFinding(_CARDIOMEGALY), ()))
-            palette = Palette(paint_anatomy(coordinates, scale), draws, sizes)
+            palette = Palette(draws, sizes, paint_anatomy(coordinates, scale))
             planted += [paint(palette) for name, paint in PAINTERS.items() if name in abnormalities]
             return Scan.of(palette.anatomy, planted)
 

@@ -1,7 +1,6 @@
 """The 18 abnormalities in sizes from one voxel to a lobe.
 
-Each has a place, an order in which its voxels fill, and a look. How many are filled is drawn evenly
-on a logarithmic scale, so that most findings are small and a few are very large:
+Each has a place, an order in which its voxels fill, and a look:
 
     place   a lobe, a pleural space, the wall of the aorta ...       Mask
     order   distance from a point, or from the back of the chest     Field over the place
@@ -10,7 +9,7 @@ on a logarithmic scale, so that most findings are small and a few are very large
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,71 +17,26 @@ import numpy as np
 from scipy import ndimage
 
 from uvlm.data.sets.phantom import anatomy as body
-from uvlm.data.sets.phantom.anatomy import AIR_HU, Anatomy, Field, Mask, Point
+from uvlm.data.sets.phantom.anatomy import AIR_HU, Anatomy, Mask, Point
 from uvlm.data.sets.phantom.canvas import LOBES, Planted, unlocated
-from uvlm.data.sets.phantom.reports import Lobe, PlantedFinding, Side, Size
+from uvlm.data.sets.phantom.growth import ROUND, Growth, size_of
+from uvlm.data.sets.phantom.reports import Lobe, PlantedFinding, Side
 
 _BILATERAL: Final = 0.2
-_ROUND: Final = (1.0, 1.0, 1.0)
 _LARGEST_NODULE, _LARGEST_NODE, _LARGEST_PLAQUE = 160, 120, 40  # voxels of one instance
-_MOST_INSTANCES: Final = 3
 _WATER_HU: Final = -10.0
 _PERIOD: Final = 5  # voxels between two lines of a net or two rings
 Fill = Callable[[Anatomy, Mask], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Palette:
-    """A body being painted on, and how large its findings become.
-
-    Args:
-        sizes: the part of the logarithmic scale, 0 one voxel and 1 the whole place, that is used.
-    """
+class Palette(Growth):
+    """A body being painted on, and how large its findings become."""
 
     anatomy: Anatomy
-    generator: np.random.Generator
-    sizes: tuple[float, float]
-
-    def extent(self) -> float:
-        """Draw how large a finding is, from 0 to 1."""
-        return float(self.generator.uniform(*self.sizes))
-
-    def a_voxel_of(self, place: Mask) -> tuple[int, int, int]:
-        """Draw a voxel of a place."""
-        z, y, x = np.unravel_index(self._pick(place), place.shape)
-        return int(z), int(y), int(x)
-
-    def grow(self, place: Mask, extent: float, order: Field, limit: int | None = None) -> Mask:
-        """Fill the first voxels of a place, in the order of a number for each of its voxels.
-
-        Args:
-            place: (D, H, W), with at least one voxel.
-            extent: 0 fills one voxel, 1 the whole place or `limit` voxels.
-            order: (number of voxels of the place).
-            limit: the most voxels to fill, if that is less than the whole place.
-        """
-        largest = min(len(order), limit or len(order))
-        filled = np.zeros(place.shape, np.bool_)
-        first = np.argsort(order, kind="stable")[: round(largest**extent)]
-        filled.ravel()[np.flatnonzero(place)[first]] = True
-        return filled
-
-    def around(self, place: Mask, centre: Sequence[int], radii: Point) -> Field:
-        """Measure the distance of each voxel of a place from a centre, in units of `radii`."""
-        at = (np.nonzero(place)[axis] - centre[axis] for axis in range(3))
-        return np.asarray(sum((a / r) ** 2 for a, r in zip(at, radii, strict=True)))
-
-    def _pick(self, place: Mask) -> int:
-        inside = np.flatnonzero(place)
-        return int(inside[int(self.generator.integers(len(inside)))])
 
 
 Painter = Callable[[Palette], Planted]
-
-
-def size_of(extent: float) -> Size:
-    """Name a size as a report does."""
-    return "small" if extent < 1 / 3 else "moderate" if extent < 2 / 3 else "large"
 
 
 def heart_scale(extent: float) -> float:
@@ -111,7 +65,7 @@ def _nodules(palette: Palette) -> Planted:
     side, lobe, ids = _draw_lobes(palette.generator)
     extent, masks = palette.extent(), []
     for number in ids:
-        masks += _balls(palette, _lung(palette.anatomy, number), extent, _LARGEST_NODULE)
+        masks += palette.balls(_lung(palette.anatomy, number), extent, _LARGEST_NODULE)
     _solid(650.0)(palette.anatomy, np.logical_or.reduce(masks))
     return Planted(PlantedFinding("Lung nodule", side, lobe, size_of(extent)), tuple(masks))
 
@@ -120,7 +74,7 @@ def _scattered(name: str, place_of: Callable[[Anatomy], Mask], limit: int, hu: f
     """Make the painter of one to three balls somewhere in a place."""
 
     def paint(palette: Palette) -> Planted:
-        masks = _balls(palette, place_of(palette.anatomy), palette.extent(), limit)
+        masks = palette.balls(place_of(palette.anatomy), palette.extent(), limit)
         _solid(hu)(palette.anatomy, np.logical_or.reduce(masks))
         return unlocated(name, *masks)
 
@@ -162,7 +116,7 @@ def _hernia(palette: Palette) -> Planted:
     anatomy, extent = palette.anatomy, palette.extent()
     behind = anatomy.coordinates.ellipsoid((-0.34, 0.26, -0.02), (0.26, 0.20, 0.24))
     place = behind & ~np.isin(anatomy.organs, (body.SPINE, body.AORTA))
-    pouch = palette.grow(place, extent, palette.around(place, palette.a_voxel_of(place), _ROUND))
+    pouch = palette.grow(place, extent, palette.around(place, palette.a_voxel_of(place), ROUND))
     _solid(60.0)(anatomy, pouch)
     _solid(-700.0)(anatomy, ndimage.binary_erosion(pouch))
     return unlocated("Hiatal hernia", pouch, size=size_of(extent))
@@ -185,7 +139,7 @@ def _mosaic(palette: Palette) -> Planted:
     a, b, d = palette.generator.uniform(0.0, 2.0 * np.pi, 3)
     waves = np.sin(9.0 * c.z + a) + np.sin(11.0 * c.y + b) + np.sin(11.0 * c.x + d)
     dense = anatomy.lung & (waves > 0.2)
-    order = palette.around(dense, palette.a_voxel_of(dense), _ROUND)
+    order = palette.around(dense, palette.a_voxel_of(dense), ROUND)
     filled = palette.grow(dense, palette.extent(), order)
     beside = ndimage.binary_dilation(filled, iterations=2) & anatomy.lung & (waves < 0.0)
     _solid(-950.0)(anatomy, beside)
@@ -212,18 +166,6 @@ def _cuffs(palette: Palette) -> Planted:
             _solid(-600.0)(anatomy, lumen)
     finding = PlantedFinding("Peribronchial thickening", side, lobe, size_of(extent))
     return Planted(finding, tuple(masks))
-
-
-def _balls(palette: Palette, place: Mask, extent: float, limit: int) -> list[Mask]:
-    """Grow one to three balls in a place, never two in the same voxels."""
-    free, balls = place.copy(), list[Mask]()
-    for _ in range(1 + int(palette.generator.integers(_MOST_INSTANCES))):
-        if not free.any():
-            break
-        order = palette.around(free, palette.a_voxel_of(free), _ROUND)
-        balls.append(palette.grow(free, extent, order, limit))
-        free &= ~ndimage.binary_dilation(balls[-1])
-    return balls
 
 
 def _draw_side(generator: np.random.Generator) -> Side:
@@ -294,14 +236,14 @@ def _rings(anatomy: Anatomy, mask: Mask) -> None:
 # In painting order: diffuse lung disease first, small dense findings last. Cardiomegaly is anatomy.
 PAINTERS: Final[dict[str, Painter]] = {
     "Mosaic attenuation pattern": _mosaic,
-    "Emphysema": _lobar("Emphysema", _ROUND, _solid(AIR_HU)),
-    "Lung opacity": _lobar("Lung opacity", _ROUND, _solid(-430.0)),
-    "Interlobular septal thickening": _lobar("Interlobular septal thickening", _ROUND, _net),
-    "Consolidation": _lobar("Consolidation", _ROUND, _solid(-60.0)),
+    "Emphysema": _lobar("Emphysema", ROUND, _solid(AIR_HU)),
+    "Lung opacity": _lobar("Lung opacity", ROUND, _solid(-430.0)),
+    "Interlobular septal thickening": _lobar("Interlobular septal thickening", ROUND, _net),
+    "Consolidation": _lobar("Consolidation", ROUND, _solid(-60.0)),
     # A plate that lies flat, and a band that reaches from front to back.
     "Atelectasis": _lobar("Atelectasis", (0.25, 1.0, 1.0), _solid(220.0), limit=400),
     "Pleural effusion": _pleural_effusion,
-    "Bronchiectasis": _lobar("Bronchiectasis", _ROUND, _rings),
+    "Bronchiectasis": _lobar("Bronchiectasis", ROUND, _rings),
     "Peribronchial thickening": _cuffs,
     "Pulmonary fibrotic sequela": _lobar(
         "Pulmonary fibrotic sequela", (0.25, 2.0, 0.5), _solid(500.0), limit=300
