@@ -276,7 +276,9 @@ def test_the_profile_shown_in_the_docs_composes(project: Path, root: Path) -> No
 
 def test_an_unknown_profile_changes_nothing(project: Path) -> None:
     before = (project / "conf" / "config.yaml").read_bytes()
-    with pytest.raises(ConfigError, match="abdomen, chest, folder, phantom"):
+    with pytest.raises(
+        ConfigError, match="abdomen, chest, folder, longtail, longtail_shifted, phantom"
+    ):
         use_profile(project, "head")
     assert (project / "conf" / "config.yaml").read_bytes() == before
     assert not (project / "params.yaml").exists()

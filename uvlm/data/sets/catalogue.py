@@ -17,11 +17,11 @@ from uvlm.errors import ConfigError
 
 SETS: Final[Mapping[str, Callable[[Any, int], DataSet]]] = {
     "phantom": Phantoms,
-    "longtail": LongtailPhantoms,
-    "phantom_abdomen": AbdomenPhantoms,
     "ct_rate": CtRate,
     "abdomen_atlas": AbdomenAtlas,
     "folder": OwnData,
+    "longtail": LongtailPhantoms,
+    "phantom_abdomen": AbdomenPhantoms,
 }
 
 

@@ -174,7 +174,9 @@ def test_what_the_labeller_marks_are_the_sentences_of_the_findings() -> None:
     finding = FINDINGS["Emphysema"][0]
     report = write_report([finding], NEVER, language("home"), np.random.default_rng(0))
     text = text_of(report)
-    [(start, end, name)] = get_phrases("longtail").claimed(text)
+    claimed = get_phrases("longtail").claimed
+    assert claimed is not None
+    [(start, end, name)] = claimed(text)
     assert name == "Emphysema"
     assert "right upper lobe" in text[start:end]
     assert text[end] == "."

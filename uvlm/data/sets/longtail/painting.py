@@ -219,14 +219,14 @@ def _solid(hu: float) -> Fill:
 
 def _net(anatomy: Anatomy, mask: Mask) -> None:
     """Draw lines; in a region too small for a net, a single stroke."""
-    z, y, x = np.indices(mask.shape, sparse=True)
+    z, y, x = np.ix_(*map(np.arange, mask.shape))
     lines = mask & ((z % _PERIOD == 0) | (y % _PERIOD == 0) | (x % _PERIOD == 0))
     anatomy.hu[lines if lines.any() else mask] = -250.0
 
 
 def _rings(anatomy: Anatomy, mask: Mask) -> None:
     """Draw walls around lumens; in a region too small for a ring, only the wall."""
-    z, y, x = np.indices(mask.shape, sparse=True)
+    z, y, x = np.ix_(*map(np.arange, mask.shape))
     lumen = (z % _PERIOD > 1) & (y % _PERIOD > 1) & (x % _PERIOD > 1)
     anatomy.hu[mask] = 250.0
     if (mask & ~lumen).any():
