@@ -21,7 +21,14 @@ from pipeline.profiles import (
 from uvlm.config import load_params, parse_params
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
-PROFILES = ("abdomen", "chest", "chest_rules", "chest_small", "folder", "phantom")
+PROFILES = (
+    "abdomen", "chest", "chest_rules", "chest_small", "folder", "longtail", "longtail_shifted",
+    "phantom", "phantom_abdomen",
+)  # fmt: skip
+
+
+# Tables by abnormality, whose names the data set knows.
+SHARES = ("present", "denied")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +51,7 @@ def section_paths(node: Any, prefix: tuple[Any, ...] = ()) -> Iterator[tuple[Any
     for key, value in node.items():
         if isinstance(key, str):
             yield (*prefix, key)
-            if isinstance(value, dict):
+            if isinstance(value, dict) and key not in SHARES:
                 yield from section_paths(value, (*prefix, key))
 
 

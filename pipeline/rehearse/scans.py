@@ -8,8 +8,7 @@ those cost to read; what is in them is not a patient.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +17,9 @@ import numpy as np
 from uvlm.config import Grid, PhantomConfig
 from uvlm.data.cases import Case, Split
 from uvlm.data.sets.phantom.anatomy import Body
+from uvlm.data.sets.phantom.disease import EasyDisease
 from uvlm.data.sets.phantom.patient import write_patient
-from uvlm.data.sets.phantom.scan import Scan, draw_scan
+from uvlm.data.sets.phantom.scan import Scan
 from uvlm.data.sets.phantom.tables import write_tables
 from uvlm.data.splits import carve_validation
 from uvlm.store import CaseProgress
@@ -57,8 +57,7 @@ def write_chests(
     patients = [f"train_{i + 1}" for i in range(train)] + [f"valid_{i + 1}" for i in range(test)]
     records: list[dict[str, Any]] = []
     for number, patient in enumerate(patients):
-        draw = partial(draw_enlarged, grid=grid)
-        record = asdict(write_patient(root, patient, None, _SMALL, seed, draw))
+        record = asdict(write_patient(root, patient, None, EnlargedPhantoms(_SMALL, grid), seed))
         records.append(record)
         if progress is not None:
             progress("CTs of the rehearsal", number + 1, len(patients))
@@ -91,18 +90,23 @@ def _case(record: dict[str, Any]) -> Case:
     return Case(*ids, split, "", None, {}, tuple(volume["labels"]), "", "")
 
 
-def draw_enlarged(
-    body: Body,
-    abnormalities: Sequence[str],
-    shape: tuple[int, int, int],
-    generator: np.random.Generator,
-    grid: Grid,
-) -> Scan:
-    """Draw a small scan and repeat its voxels until it has the grid."""
-    scan = draw_scan(body, abnormalities, shape, generator)
-    lesions = [replace(each, instances=enlarge(each.instances, grid)) for each in scan.lesions]
-    hu, organs, tubes = (enlarge(array, grid) for array in (scan.hu, scan.organs, scan.tubes))
-    return replace(scan, hu=hu, organs=organs, tubes=tubes, lesions=tuple(lesions))
+@dataclass(frozen=True)
+class EnlargedPhantoms(EasyDisease):
+    """The default phantoms, every voxel of them a block of the grid."""
+
+    grid: Grid
+
+    def paint(
+        self,
+        body: Body,
+        abnormalities: Sequence[str],
+        shape: tuple[int, int, int],
+        draws: np.random.Generator,
+    ) -> Scan:
+        scan = super().paint(body, abnormalities, shape, draws)
+        lesions = [replace(x, instances=enlarge(x.instances, self.grid)) for x in scan.lesions]
+        hu, organs, tubes = (enlarge(x, self.grid) for x in (scan.hu, scan.organs, scan.tubes))
+        return replace(scan, hu=hu, organs=organs, tubes=tubes, lesions=tuple(lesions))
 
 
 def enlarge(array: Any, grid: Grid) -> Any:

@@ -101,7 +101,7 @@ EDITS = [
     ),
     Edit(
         "phantom",
-        "uvlm.data.sets.phantom.patient._draw_frame",  # its origin is in no record, only in files
+        "uvlm.data.sets.phantom.patient.draw_frame",  # its origin is in no record, only in files
         lambda frame: frame._replace(affine=frame.affine + SHIFT),
         "uvlm.data.sets.phantom.dataset.FORMAT_VERSION",
         "FORMAT_VERSION in uvlm/data/sets/phantom/dataset.py",

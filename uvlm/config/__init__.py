@@ -8,7 +8,9 @@ must not invalidate a stage.
 
 # `X as X` exports a name, for mypy and ruff; no list of names beside the imports is needed.
 from uvlm.config.data import LABEL_KINDS as LABEL_KINDS
+from uvlm.config.data import SYNTHETIC as SYNTHETIC
 from uvlm.config.data import AbdomenAtlasConfig as AbdomenAtlasConfig
+from uvlm.config.data import AbdomenPhantomConfig as AbdomenPhantomConfig
 from uvlm.config.data import AirwayConfig as AirwayConfig
 from uvlm.config.data import AnatomyConfig as AnatomyConfig
 from uvlm.config.data import AuditConfig as AuditConfig
@@ -18,8 +20,10 @@ from uvlm.config.data import FolderConfig as FolderConfig
 from uvlm.config.data import HubConfig as HubConfig
 from uvlm.config.data import LabelKind as LabelKind
 from uvlm.config.data import LabelMapsConfig as LabelMapsConfig
+from uvlm.config.data import LongtailConfig as LongtailConfig
 from uvlm.config.data import MappedCases as MappedCases
 from uvlm.config.data import Patients as Patients
+from uvlm.config.data import PatientsConfig as PatientsConfig
 from uvlm.config.data import PhantomConfig as PhantomConfig
 from uvlm.config.data import PreprocessConfig as PreprocessConfig
 from uvlm.config.data import PseudoLabelConfig as PseudoLabelConfig

@@ -8,20 +8,63 @@ from pydantic import Field, model_validator
 
 from uvlm.config.section import Fraction, Grid, Section, forbid
 
+# The sources whose CTs are no patient's.
+SYNTHETIC: Final = frozenset({"phantom", "longtail", "phantom_abdomen"})
 _Mm = Annotated[float, Field(gt=0)]
+_Part = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(gt=0, lt=1)]
 
 
-class PhantomConfig(Section):
-    """What the synthetic chest CT data set contains."""
+class PatientsConfig(Section):
+    """How many synthetic chest CTs are written, and how."""
 
     train_patients: int = Field(ge=4)
     test_patients: int = Field(ge=2)
     shape: Grid
-    prevalence: Fraction = Field(gt=0, lt=1)
     second_scan_fraction: Fraction = Field(ge=0, le=1)
     second_reconstruction_fraction: Fraction = Field(ge=0, le=1)
     noise_hu: float = Field(ge=0)
     defects: bool
+
+
+class PhantomConfig(PatientsConfig):
+    """Synthetic chest CTs that are easy to learn: every abnormality equally frequent."""
+
+    prevalence: Fraction = Field(gt=0, lt=1)
+
+
+class LongtailConfig(PatientsConfig):
+    """Synthetic chest CTs as hard as CT-RATE's.
+
+    `present`: the share of scans that show an abnormality, for each of the 18 by name. `denied`:
+    the share of reports that say so where it is absent; the others are silent.
+    `co_occurrence`: 1 for the correlations measured on CT-RATE, 0 for independent abnormalities.
+    `sizes`: which part of the logarithmic scale is drawn from; 0 is a voxel, 1 a lobe.
+    `wording`: in which of two ways the reports are written.
+    """
+
+    present: dict[str, _Share]
+    denied: dict[str, _Part]
+    co_occurrence: Fraction = Field(ge=0, le=1)
+    sizes: tuple[_Part, _Part]
+    wording: Literal["home", "foreign"]
+
+    @model_validator(mode="after")
+    def _sizes_ascend(self) -> Self:
+        low, high = self.sizes
+        forbid((low > high, f"sizes goes from {low} to {high}"))
+        return self
+
+
+class AbdomenPhantomConfig(Section):
+    """Synthetic abdominal CTs; `present` and `sizes` as for `longtail`, of three lesions."""
+
+    train_patients: int = Field(ge=4, le=4000)
+    test_patients: int = Field(ge=2, le=4000)
+    shape: Grid
+    noise_hu: float = Field(ge=0)
+    present: dict[str, _Share]
+    sizes: tuple[_Part, _Part]
 
 
 Patients = int | tuple[str, ...] | None
@@ -108,6 +151,8 @@ class DownloadConfig(Section):
     ct_rate: CtRateConfig | None
     abdomen_atlas: AbdomenAtlasConfig | None
     folder: FolderConfig | None
+    longtail: LongtailConfig | None = None  # params.yaml has these only where they are used
+    phantom_abdomen: AbdomenPhantomConfig | None = None
     other: dict[str, Any] | None = None
 
     @property
@@ -178,7 +223,10 @@ class BackendConfig(Section):
 class AnatomyConfig(BackendConfig):
     """`fast` selects TotalSegmentator's single model at 3 mm instead of the five at 1.5 mm."""
 
-    backend: Literal["totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "none"]
+    backend: Literal[
+        "totalsegmentator", "ct_rate_masks", "abdomen_atlas_masks", "phantom", "phantom_abdomen",
+        "none",
+    ]  # fmt: skip
     fast: bool
 
 

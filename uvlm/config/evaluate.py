@@ -62,7 +62,7 @@ TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "rand
 class EvaluateConfig(Section):
     """Labeller and intervals; METEOR also needs a Java that runs."""
 
-    labeller: Literal["phantom", "rules", "radbert", "llm"]
+    labeller: Literal["phantom", "longtail", "rules", "radbert", "llm"]
     meteor: bool
     bootstrap_samples: int = Field(ge=0)
 

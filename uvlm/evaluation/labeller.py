@@ -1,6 +1,7 @@
 """Which abnormalities a report claims: labellers behind one protocol, chosen by name.
 
 phantom   exact, for reports of phantoms only
+longtail  exact, for reports of the phantoms `longtail` only
 rules     patterns and negation; offline, no weights; the default for reports of patients
 radbert   the classifier of CT-RATE's official scorer; the user has the weights
 llm       any OpenAI-compatible endpoint; the only one that opens a connection
@@ -19,8 +20,8 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.claims import Phrases
 from uvlm.text.known_words import check_language
 
-LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
-READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
+LABELLER_NAMES = ("phantom", "longtail", "rules", "radbert", "llm")
+READS_ENGLISH_ONLY: Final = frozenset({"phantom", "longtail", "rules", "radbert"})
 
 
 class Labeller(Protocol):
@@ -64,7 +65,7 @@ def check_language_for(labeller: Labeller, texts: Sequence[str]) -> None:
 
 def check_labeller(name: str, abnormalities: Sequence[str]) -> None:
     """Refuse a labeller that does not know these abnormalities."""
-    if name in ("phantom", "radbert") and tuple(abnormalities) != ABNORMALITIES:
+    if name in ("phantom", "longtail", "radbert") and tuple(abnormalities) != ABNORMALITIES:
         fact = f"{name} reads the {len(ABNORMALITIES)} abnormalities of CT-RATE only"
         raise ConfigError("labeller", fact, "use rules or llm")
 
@@ -86,7 +87,7 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
     Args:
         name: one of LABELLER_NAMES.
-        abnormalities: the columns of its labels; `phantom` and `radbert` know only CT-RATE's.
+        abnormalities: the columns of its labels; `rules` and `llm` know others than CT-RATE's.
     """
     check_labeller(name, abnormalities)
     match name:
@@ -94,6 +95,10 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
             from uvlm.evaluation.labelling.phantom import PhantomLabeller
 
             return PhantomLabeller()
+        case "longtail":
+            from uvlm.evaluation.labelling.longtail import LongtailLabeller
+
+            return LongtailLabeller()
         case "rules":
             from uvlm.evaluation.labelling.rules import RulesLabeller
 
@@ -116,6 +121,10 @@ def get_phrases(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Phra
             from uvlm.evaluation.labelling.phantom import highlight_spans
 
             return Phrases(claimed=highlight_spans)
+        case "longtail":
+            from uvlm.evaluation.labelling import longtail
+
+            return Phrases(claimed=longtail.highlight_spans)
         case "rules":
             from uvlm.evaluation.labelling.phrases import PhraseFinder
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 import uvlm
+from uvlm.config import SYNTHETIC
 from uvlm.data.ct.find import without_suffix
 from uvlm.data.ct.io import write_label_map
 from uvlm.data.ct.origin import CtOrigin
@@ -134,7 +135,7 @@ def said_of(not_trained: Collection[Part]) -> list[str]:
 def disclaimer_of(params: Mapping[str, Any], says_trained: bool = True) -> str:
     """Say how far to trust a draft, from what a model folder records, its trained parts or not."""
     notes, source = [_DRAFT], params.get("download", {}).get("source")
-    if source in (None, "phantom"):
+    if source is None or source in SYNTHETIC:
         notes.append(_PHANTOM if source else _UNKNOWN)
     return " ".join(notes if says_trained else [*notes, _LOOKED_AT])
 

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from uvlm.config import Params
+from uvlm.config import SYNTHETIC, Params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.errors import DataError
@@ -142,7 +142,7 @@ def _page(
     return {
         "profile": params.profile,
         "disclaimer": DISCLAIMER,
-        "note": PHANTOM_NOTE if params.download.source == "phantom" else "",
+        "note": PHANTOM_NOTE if params.download.source in SYNTHETIC else "",
         "metrics": metrics,
         **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),

@@ -36,10 +36,14 @@ Result = TypeVar("Result")
 
 
 class Kept(ABC, Generic[Item]):
-    """What a stage keeps of each case; `constant` names the version that people raise by hand."""
+    """What a stage keeps of each case."""
 
     stage: ClassVar[str]
-    constant: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def constant(self) -> str:
+        """Name the version that people raise by hand; most have it as a class attribute."""
 
     @property
     @abstractmethod

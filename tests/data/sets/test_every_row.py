@@ -96,18 +96,26 @@ def of_a_person(own: Own) -> Downloaded:
     return downloaded
 
 
+def section_of(profile: str) -> object:
+    """The section of a data set that has a profile of its name."""
+    return parse_params(compose(Path(__file__).parents[3], profile), profile).download.section
+
+
 @pytest.fixture(params=sorted(SETS))
 def downloaded(request: pytest.FixtureRequest, params: Params) -> Downloaded:
     get = request.getfixturevalue
     match request.param:
-        case "abdomen_atlas":
+        case "abdomen_atlas" | "phantom_abdomen" as source:
             places = (get(name) for name in ("tmp_path", "fake", "hub", "monkeypatch"))
-            return of_the_atlas(params, *places)
+            atlas = of_the_atlas(params, *places)
+            if source != "abdomen_atlas":
+                atlas.use(source, section_of(source))
+            return atlas
         case "folder":
             return of_a_person(get("own"))
         case source:
             found = in_ct_rates_layout(get("dataset"), params)
-            section = CtRateConfig(**ALL) if source == "ct_rate" else params.download.phantom
+            section = CtRateConfig(**ALL) if source == "ct_rate" else section_of(source)
             found.use(source, section)
             return found
 

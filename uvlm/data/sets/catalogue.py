@@ -9,8 +9,10 @@ from uvlm.config import Params
 from uvlm.data.sets.abdomen_atlas.dataset import AbdomenAtlas
 from uvlm.data.sets.ct_rate.dataset import CtRate
 from uvlm.data.sets.dataset import DataSet
+from uvlm.data.sets.longtail.dataset import LongtailPhantoms
 from uvlm.data.sets.own.dataset import OwnData
 from uvlm.data.sets.phantom.dataset import Phantoms
+from uvlm.data.sets.phantom_abdomen.dataset import AbdomenPhantoms
 from uvlm.errors import ConfigError
 
 SETS: Final[Mapping[str, Callable[[Any, int], DataSet]]] = {
@@ -18,6 +20,8 @@ SETS: Final[Mapping[str, Callable[[Any, int], DataSet]]] = {
     "ct_rate": CtRate,
     "abdomen_atlas": AbdomenAtlas,
     "folder": OwnData,
+    "longtail": LongtailPhantoms,
+    "phantom_abdomen": AbdomenPhantoms,
 }
 
 

@@ -1,6 +1,7 @@
 """The labellers themselves; uvlm/evaluation/labeller.py chooses one.
 
 phantom.py         the report grammar of the phantoms, read backwards
+longtail.py        the same for the reports of `longtail`
 rules.py           patterns/*.yaml, one file per family of abnormalities, in the notation of
                    notation.py, matched against what headings.py, sentences.py and denials.py
                    leave of a report as asserted

@@ -21,7 +21,7 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import IMPRESSION_HEADING
 
 Slots = tuple[Side | None, Lobe | None, Size | None]
-_SENTENCE: Final = re.compile(r"[^.:;!?\s](?:[^.:;!?]*[^.:;!?\s])?")  # no blanks at its ends
+SENTENCE: Final = re.compile(r"[^.:;!?\s](?:[^.:;!?]*[^.:;!?\s])?")  # no blanks at its ends
 
 
 class PhantomLabeller:
@@ -65,7 +65,7 @@ def highlight_spans(text: str) -> list[tuple[int, int, str]]:
 def _claims(text: str) -> Iterator[tuple[int, int, _Meaning]]:
     """Find the sentences of the findings that say an abnormality is present, and their spans."""
     findings, _, _ = text.partition(IMPRESSION_HEADING)
-    for match in _SENTENCE.finditer(findings):
+    for match in SENTENCE.finditer(findings):
         meaning = _meanings().get(" ".join(match[0].lower().split()))
         if meaning is not None and meaning.is_present:
             yield match.start(), match.end(), meaning

@@ -14,6 +14,7 @@ from uvlm.data.labels.pseudo.totalsegmentator import TotalSegmentator
 from uvlm.data.sets.abdomen_atlas import cases as abdomen_atlas
 from uvlm.data.sets.ct_rate import cases as ct_rate
 from uvlm.data.sets.phantom import dataset as phantom
+from uvlm.data.sets.phantom_abdomen import dataset as phantom_abdomen
 from uvlm.errors import ConfigError
 
 BACKENDS: Final[Mapping[LabelKind, Mapping[str, Callable[[Any], Backend]]]] = {
@@ -22,6 +23,7 @@ BACKENDS: Final[Mapping[LabelKind, Mapping[str, Callable[[Any], Backend]]]] = {
         "ct_rate_masks": lambda _: PublishedMasks(ct_rate.MASKS, "anatomy"),
         "abdomen_atlas_masks": lambda _: PublishedMasks(abdomen_atlas.MASKS, "anatomy"),
         "phantom": lambda _: PublishedMasks(phantom.MASKS, "anatomy"),
+        "phantom_abdomen": lambda _: PublishedMasks(phantom_abdomen.MASKS, "anatomy"),
         "none": lambda _: NoLabels(),
     },
     "airway": {

@@ -4,6 +4,7 @@ phantom               all kinds, drawn with the phantom
 ct_rate_masks         ts_seg/ts_total, one file per CT with TotalSegmentator's 117 ids
 abdomen_atlas_masks   segmentations/, one file per structure or lesion, ids as in abdomen.json,
                       later ones over earlier ones, so that lesions lie on top
+phantom_abdomen       the same of abdominal phantoms
 none                  background in every voxel
 """
 

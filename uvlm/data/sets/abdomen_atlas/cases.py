@@ -14,11 +14,30 @@ from typing import Final
 from uvlm.data.cases import Case, Split
 from uvlm.data.label_scheme import fine_classes
 from uvlm.data.sets.abdomen_atlas.layout import PREFIX, TABLE, TEST_IDS, TRAIN_IDS, image, mask
-from uvlm.data.sets.abdomen_atlas.tables import AtlasRow, read_atlas, read_ids
-from uvlm.data.sets.dataset import Files, Masks, table_path
+from uvlm.data.sets.abdomen_atlas.tables import ID, AtlasRow, read_atlas, read_ids
+from uvlm.data.sets.dataset import DataSet, Files, Masks, column_by_table, table_path
 from uvlm.data.sets.selection import EXCLUSIONS, read_selection
 from uvlm.store import Refusal, Row
 from uvlm.text.sections import split_sections
+
+
+class AtlasLayout(DataSet):
+    """A data set in AbdomenAtlas' layout, wherever it came from; `report` is which one to learn."""
+
+    @property
+    def report(self) -> str:
+        """Which of the four reports to learn."""
+        raise NotImplementedError
+
+    def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
+        """Join the table and the official split with the CTs."""
+        return read_cases(files, self.report)
+
+    def rows_by_table(self, files: Files) -> dict[str, list[str]]:
+        """List the id of every row of every table and the folder of every CT."""
+        volumes = [path.split("/")[-2] for path in files if path.endswith("/ct.nii.gz")]
+        tables = {"volume files": volumes} | column_by_table(files, ID)
+        return {table: [name.strip() for name in names] for table, names in tables.items()}
 
 
 def read_cases(files: Files, report: str) -> tuple[list[Case], list[Refusal]]:

@@ -8,20 +8,19 @@ from typing import ClassVar, get_args
 
 from uvlm import store
 from uvlm.config import AbdomenAtlasConfig
-from uvlm.data.cases import Case
 from uvlm.data.sets.abdomen_atlas import layout
 from uvlm.data.sets.abdomen_atlas.archives import unpack_all
-from uvlm.data.sets.abdomen_atlas.cases import MASKS, read_cases
-from uvlm.data.sets.abdomen_atlas.tables import ID, read_atlas, read_ids
-from uvlm.data.sets.dataset import DataSet, Files, Label, column_by_table
+from uvlm.data.sets.abdomen_atlas.cases import MASKS, AtlasLayout
+from uvlm.data.sets.abdomen_atlas.tables import read_atlas, read_ids
+from uvlm.data.sets.dataset import Label
 from uvlm.data.sets.hub import Hub, Snapshot
 from uvlm.data.sets.selection import Selection, choose, excluded_by_user
 from uvlm.data.sets.survey import Expected, FileKind, Survey
-from uvlm.store import CaseProgress, Refusal
+from uvlm.store import CaseProgress
 
 
 @dataclass(frozen=True)
-class AbdomenAtlas(DataSet):
+class AbdomenAtlas(AtlasLayout):
     """The abdominal data set; patients are ordered by id, whatever the seed."""
 
     config: AbdomenAtlasConfig
@@ -67,15 +66,10 @@ class AbdomenAtlas(DataSet):
         ]
         return Survey(cases, files)
 
-    def cases(self, files: Files) -> tuple[list[Case], list[Refusal]]:
-        """Join the table and the official split with the CTs."""
-        return read_cases(files, self.config.report)
-
-    def rows_by_table(self, files: Files) -> dict[str, list[str]]:
-        """List the id of every row of every table and the folder of every CT."""
-        volumes = [path.split("/")[-2] for path in files if path.endswith("/ct.nii.gz")]
-        tables = {"volume files": volumes} | column_by_table(files, ID)
-        return {table: [name.strip() for name in names] for table, names in tables.items()}
+    @property
+    def report(self) -> str:
+        """Which of the four reports to learn, as params.yaml says."""
+        return self.config.report
 
     def _select(self, folder: Path) -> tuple[list[str], Selection]:
         """Choose CTs of the official parts in the order of their ids: few archives hold them."""

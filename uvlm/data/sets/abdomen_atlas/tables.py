@@ -15,7 +15,7 @@ from uvlm.tables import BadRow, read_table, refuse
 
 ID: Final = "BDMAP ID"
 # In the order of uvlm.text.abnormalities.ABDOMEN_LESIONS.
-_COUNTS: Final = (
+COUNTS: Final = (
     "number of liver lesion instances",
     "number of kidney lesion instances",
     "number of pancreatic lesion instances",
@@ -40,18 +40,18 @@ def read_atlas(path: Path, report: str) -> tuple[list[AtlasRow], list[BadRow]]:
         report: structured, narrative, fusion structured or fusion narrative.
     """
     column = f"{report} report"
-    rows = read_table(path, (ID, *_COUNTS, column)).rows
+    rows = read_table(path, (ID, *COUNTS, column)).rows
     problems = [
         f"column {name} holds no count: {rows[0].place} has {rows[0].values[name]!r}"
-        for name in _COUNTS
+        for name in COUNTS
         if rows and all(_count(row.values[name]) is None for row in rows)
     ]
     refuse(path, problems)
     good, bad = [], []
     for row in rows:
         case_id = row.values[ID].strip()
-        counts = [_count(row.values[name]) for name in _COUNTS]
-        wrong = [f"{n} is {row.values[n]!r}" for n in _COUNTS if _count(row.values[n]) is None]
+        counts = [_count(row.values[name]) for name in COUNTS]
+        wrong = [f"{n} is {row.values[n]!r}" for n in COUNTS if _count(row.values[n]) is None]
         if not is_id(case_id):
             bad.append(BadRow(case_id, "bad_id", f"{row.place}: {case_id!r} is not a BDMAP id"))
         elif wrong:

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm import store
-from uvlm.config import PhantomConfig
 from uvlm.data.ct import io
-from uvlm.data.ct.volume import AxisOrder, LabelMap, Volume
+from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.data.sets.ct_rate.layout import SUFFIX, VolumeId, parse_id
 from uvlm.data.sets.phantom.anatomy import AIRWAY, AORTA, HEART, SPINE, Body, Labels
-from uvlm.data.sets.phantom.reports import describe, write_report
-from uvlm.data.sets.phantom.scan import LesionMask, Scan, draw_scan, reconstruct
+from uvlm.data.sets.phantom.disease import Disease
+from uvlm.data.sets.phantom.frame import Frame, draw_frame, native_shape
+from uvlm.data.sets.phantom.reports import describe
+from uvlm.data.sets.phantom.scan import LesionMask, Scan, reconstruct
 from uvlm.files import write_bytes_atomic
 from uvlm.seeding import generator
 from uvlm.text.abnormalities import ABNORMALITIES
 
 DEFECTS: Final = ("truncated_gzip", "non_finite", "duplicate_id", "empty_report", "no_chest")
-_EXTENT_MM: Final = (320.0, 340.0, 340.0)
-_AXIS_ORDERS: Final = (
-    AxisOrder((0, 1, 2), (False, False, False)),
-    AxisOrder((0, 1, 2), (False, True, True)),
-    AxisOrder((0, 1, 2), (True, False, False)),
-    AxisOrder((1, 0, 2), (False, False, True)),
-    AxisOrder((2, 1, 0), (True, False, True)),
-)
 # TotalSegmentator calls most organs of the phantom by the same id as the chest scheme.
 _SAME_ID: Final = (1, 5, 6, 10, 11, 12, 13, 14, 16)
 _OTHER_ID: Final = {HEART: 51, AORTA: 52}
 _T12, _VERTEBRAE = 32, 12
-DrawScan = Callable[[Body, Sequence[str], tuple[int, int, int], np.random.Generator], Scan]
 
 
 @dataclass(frozen=True)
@@ -48,26 +39,14 @@ class PatientRecord:
     grounding: list[dict[str, Any]] = field(default_factory=list)
 
 
-class _Frame(NamedTuple):
-    """Where a reconstruction lies: its file's axes, and its affine in canonical order."""
-
-    axes: AxisOrder
-    affine: npt.NDArray[np.float64]
-
-
 def write_patient(
-    root: Path,
-    patient: str,
-    defect: str | None,
-    config: PhantomConfig,
-    seed: int,
-    draw: DrawScan = draw_scan,
+    root: Path, patient: str, defect: str | None, disease: Disease, seed: int
 ) -> PatientRecord:
     """Draw one patient from the seed and write all its files below `root`."""
     draws = generator(seed, "phantom", patient)
     body = Body.draw(draws)
-    writer = _Writer(root, defect, config, seed, PatientRecord(patient), draw)
-    num_scans = 1 + int(draws.random() < config.second_scan_fraction)
+    writer = _Writer(root, defect, disease, seed, PatientRecord(patient))
+    num_scans = 1 + int(draws.random() < disease.config.second_scan_fraction)
     for letter in "ab"[:num_scans]:
         writer.scan(f"{patient}_{letter}", body)
     return writer.record
@@ -79,24 +58,23 @@ class _Writer:
 
     root: Path
     defect: str | None
-    config: PhantomConfig
+    disease: Disease
     seed: int
     record: PatientRecord
-    draw: DrawScan
 
     def scan(self, scan_id: str, body: Body) -> None:
         # A stream per scan: a patient's second scan does not depend on what the first one drew.
-        config, draws = self.config, generator(self.seed, "phantom", scan_id)
-        abnormalities = [name for name in ABNORMALITIES if draws.random() < config.prevalence]
-        scan = self.draw(body, abnormalities, _native_shape(config.shape, draws), draws)
-        report = list(write_report(scan.findings, draws))
+        config, draws = self.disease.config, generator(self.seed, "phantom", scan_id)
+        abnormalities = self.disease.draw(draws)
+        scan = self.disease.paint(body, abnormalities, native_shape(config.shape, draws), draws)
+        report = list(self.disease.write(scan.findings, draws))
         if self.defect == "empty_report":
             report[2:] = ["", "Not given."]
         num_reconstructions = 1 + int(draws.random() < config.second_reconstruction_fraction)
         for number in range(1, num_reconstructions + 1):
             name = parse_id(f"{scan_id}_{number}")
             assert name is not None  # phantoms are named as in CT-RATE
-            frame = _draw_frame(scan.hu.shape, draws)
+            frame = draw_frame(scan.hu.shape, draws)
             hu = reconstruct(scan.hu, config.noise_hu * number, draws)
             self._reconstruction(name, hu, scan, frame)
             self.record.volumes.append(
@@ -114,7 +92,7 @@ class _Writer:
                 self._grounding(name, scan.lesions, frame)
 
     def _reconstruction(
-        self, name: VolumeId, hu: npt.NDArray[np.int16], scan: Scan, frame: _Frame
+        self, name: VolumeId, hu: npt.NDArray[np.int16], scan: Scan, frame: Frame
     ) -> None:
         affine = frame.axes.stored_affine(frame.affine, hu.shape)
         array: npt.NDArray[Any] = frame.axes.backward(hu)
@@ -138,7 +116,7 @@ class _Writer:
             io.write_label_map(self.root / name.masks[kind], LabelMap(labels, affine))
             self.record.files.append((name.masks[kind], store.array_sha256(labels)))
 
-    def _grounding(self, name: VolumeId, lesions: tuple[LesionMask, ...], frame: _Frame) -> None:
+    def _grounding(self, name: VolumeId, lesions: tuple[LesionMask, ...], frame: Frame) -> None:
         """Write the ReXGroundingCT entry: one channel per finding, with numbered instances."""
         # (K, D, H, W); like ReXGroundingCT's own masks, the file has an identity affine.
         masks = frame.axes.backward(np.stack([lesion.instances for lesion in lesions]))
@@ -156,23 +134,6 @@ class _Writer:
                 "protocol": "protocol1",
             }
         )
-
-
-def _native_shape(base: tuple[int, int, int], draws: np.random.Generator) -> tuple[int, int, int]:
-    """Draw the base grid with up to a ninth more or fewer voxels along z and in the plane."""
-    depth, plane = (float(f) for f in draws.uniform(0.89, 1.11, 2))
-    return round(base[0] * depth), round(base[1] * plane), round(base[2] * plane)
-
-
-def _draw_frame(shape: tuple[int, ...], draws: np.random.Generator) -> _Frame:
-    axes = _AXIS_ORDERS[int(draws.integers(len(_AXIS_ORDERS)))]
-    scale = float(draws.uniform(0.9, 1.15))
-    spacing = [round(extent * scale / n, 3) for extent, n in zip(_EXTENT_MM, shape, strict=True)]
-    affine = np.zeros((4, 4))
-    affine[[2, 1, 0], [0, 1, 2]] = spacing  # index (z, y, x) to LPS millimetres (x, y, z)
-    affine[:3, 3] = np.round(draws.uniform(-200.0, 0.0, 3), 1)
-    affine[3, 3] = 1.0
-    return _Frame(axes, affine)
 
 
 def _total_ids(organs: Labels) -> Labels:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from uvlm.data.sets.phantom.abnormalities import CATEGORY_BY_ABNORMALITY, plant
-from uvlm.data.sets.phantom.anatomy import Body, Field, body_coordinates, paint_anatomy
+from uvlm.data.sets.phantom.anatomy import Anatomy, Body, Field, body_coordinates, paint_anatomy
 from uvlm.data.sets.phantom.canvas import Canvas, Planted
 from uvlm.data.sets.phantom.reports import PlantedFinding
 
 _MIN_INSTANCE_VOXELS: Final = 8
 _MAX_DRAWS: Final = 40
-_NORMAL_HEART, _LARGE_HEART = (0.90, 1.0), (1.34, 1.50)
+NORMAL_HEART, _LARGE_HEART = (0.90, 1.0), (1.34, 1.50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,13 @@ class Scan:
     findings: tuple[PlantedFinding, ...]
     lesions: tuple[LesionMask, ...]
 
+    @classmethod
+    def of(cls, anatomy: Anatomy, planted: Sequence[Planted]) -> Self:
+        """Take what is left of each finding after all of them were painted."""
+        lesions = tuple(_visible_lesions(planted, anatomy.organs.shape))
+        findings = tuple(p.finding for p in planted)
+        return cls(anatomy.hu, anatomy.organs, anatomy.tubes, findings, lesions)
+
 
 def draw_scan(
     body: Body,
@@ -47,16 +54,25 @@ def draw_scan(
 ) -> Scan:
     """Paint a body and plant the abnormalities; redraw until each of them can be seen."""
     coordinates = body_coordinates(body, shape)
-    low, high = _LARGE_HEART if "Cardiomegaly" in abnormalities else _NORMAL_HEART
+    low, high = _LARGE_HEART if "Cardiomegaly" in abnormalities else NORMAL_HEART
+
+    def once() -> Scan:
+        anatomy = paint_anatomy(coordinates, float(generator.uniform(low, high)))
+        return Scan.of(anatomy, plant(abnormalities, Canvas(anatomy, generator)))
+
+    return draw_until_visible(once, abnormalities, _MIN_INSTANCE_VOXELS)
+
+
+def draw_until_visible(
+    draw: Callable[[], Scan], abnormalities: Sequence[str], least_voxels: int
+) -> Scan:
+    """Draw again until so many voxels of each finding are seen."""
     # Later findings can hide earlier ones; the labels would then name what no voxel shows.
     for _ in range(_MAX_DRAWS):
-        anatomy = paint_anatomy(coordinates, float(generator.uniform(low, high)))
-        planted = plant(abnormalities, Canvas(anatomy, generator))
-        lesions = _visible_lesions(planted, shape)
-        if all(np.count_nonzero(m.instances) >= _MIN_INSTANCE_VOXELS for m in lesions):
-            findings = tuple(p.finding for p in planted)
-            return Scan(anatomy.hu, anatomy.organs, anatomy.tubes, findings, tuple(lesions))
-    raise RuntimeError(f"{sorted(abnormalities)} do not fit into one phantom of shape {shape}")
+        scan = draw()
+        if all(np.count_nonzero(m.instances) >= least_voxels for m in scan.lesions):
+            return scan
+    raise RuntimeError(f"{sorted(abnormalities)} do not fit into one phantom")
 
 
 def reconstruct(
@@ -70,7 +86,7 @@ def reconstruct(
     return np.rint(np.clip(hu + noise, -1024.0, 3071.0)).astype(np.int16)
 
 
-def _visible_lesions(planted: Sequence[Planted], shape: tuple[int, int, int]) -> list[LesionMask]:
+def _visible_lesions(planted: Sequence[Planted], shape: tuple[int, ...]) -> list[LesionMask]:
     """Give the lesion masks without the voxels that later findings painted over."""
     lesions: list[LesionMask] = []
     covered = np.zeros(shape, np.bool_)

@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from uvlm.data.sets.ct_rate import layout
 from uvlm.data.sets.ct_rate.tables import csv_text, labels_text
+from uvlm.data.sets.phantom.written import Record
 from uvlm.files import write_text_atomic
 
 _REPORT_COLUMNS: Final = (
@@ -27,7 +28,6 @@ _METADATA_COLUMNS: Final = (
     "PhotometricInterpretation", "Rows", "Columns", "XYSpacing", "RescaleIntercept", "RescaleSlope",
     "RescaleType", "NumberofSlices", "ZSpacing", "StudyDate",
 )  # fmt: skip
-Record = dict[str, Any]
 
 
 def write_tables(root: Path, records: Sequence[Record]) -> list[tuple[str, str]]:

@@ -1,0 +1,1 @@
+"""Synthetic abdominal CTs with planted lesions, in AbdomenAtlas' layout."""
