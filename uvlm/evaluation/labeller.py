@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.attributes import AttributeReader
 from uvlm.text.claims import Phrases
 from uvlm.text.known_words import check_language
 
@@ -47,6 +48,15 @@ class DoubtingLabeller(Labeller, Protocol):
     @property
     def usage(self) -> dict[str, float]:
         """Requests, tokens and cost so far."""
+        ...
+
+
+@runtime_checkable
+class PartedLabeller(Labeller, Protocol):
+    """A labeller that reads findings only, and the impression in another way."""
+
+    def label_impression(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Like `label`, for what the impressions name."""
         ...
 
 
@@ -95,6 +105,22 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
             return LlmLabeller(abnormalities)
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")
+
+
+def get_attribute_reader(
+    name: str, abnormalities: Sequence[str] = ABNORMALITIES
+) -> tuple[str, AttributeReader]:
+    """Make what reads side, lobe and size beside a labeller, and say whose reading it is.
+
+    `radbert` and `llm` say only what is present, so the rules read the rest for them.
+    """
+    if name == "phantom":
+        from uvlm.evaluation.labelling.phantom import attributes_of
+
+        return name, attributes_of
+    from uvlm.evaluation.labelling.attributes import RulesReader
+
+    return "rules", RulesReader(abnormalities)
 
 
 def get_phrases(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Phrases:
