@@ -36,7 +36,7 @@ from uvlm.evaluation.labeller import get_attribute_reader
 from uvlm.evaluation.missing import is_missing, wrong_claims
 from uvlm.evaluation.reference import Reference, TextLabels
 from uvlm.evaluation.scores import label_samples
-from uvlm.text.attributes import VALUES, Attributes, AttributeReader, said
+from uvlm.text.attributes import VALUES, AttributeReader, Attributes, said
 
 Said = npt.NDArray[np.str_]  # (N, A) one value each, "" where a report does not say it
 KINDS: Final = tuple(VALUES)

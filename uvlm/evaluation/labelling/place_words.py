@@ -31,6 +31,7 @@ _NOT_ABOVE: Final = re.compile(
     r"|none(?: of (?:which|them))?(?: is)? (?:more|larger|greater|bigger) than"
     r"|no (?:more|larger|greater) than)\b"
 )
+_PHRASE_END: Final = re.compile(r"[,;|]|\band\b")
 _JUST_UNDER: Final = 1e-6
 BOTH: Final = VALUES["side"]
 
@@ -65,17 +66,28 @@ class PlaceWords:
     def __init__(self, document: Mapping[str, Any]) -> None:
         terms = document["terms"]
         named = ("erased", "more_on", "both", "both_by_number", "all_lobes", "others", "same_side")
-        named += ("upper_region", "lower_region", "with", "together", "partly", "persists", "goes_on", *VALUES["side"])
+        named += (
+            "upper_region",
+            "lower_region",
+            "with",
+            "together",
+            "partly",
+            "persists",
+            "goes_on",
+            *VALUES["side"],
+        )
         named += (*VALUES["lobe"], *VALUES["size"], *(f"{size}_amount" for size in VALUES["size"]))
         self.pattern = {name: any_of(document[name], terms) for name in named}
         self._names = {name: any_of(words, terms) for name, words in document["names"].items()}
         self._beside = {name: any_of(words, terms) for name, words in document["beside"].items()}
+        elsewhere = document["elsewhere"].items()
+        self._elsewhere = {name: any_of(words, terms) for name, words in elsewhere}
         self._has = {kind: frozenset(document[f"{kind}s"]) for kind in VALUES}
         self._has_amount = frozenset(document["amounts"])
         self._limits: Mapping[str, Sequence[float]] = document["limits_mm"]
 
     def prepared(self, sentence: str) -> str:
-        """Write limits in one way, before denials are looked for: "not exceeding" denies nothing."""
+        """Write limits in one way: "not exceeding 5 mm" denies nothing."""
         return _NOT_ABOVE.sub("under", sentence)
 
     def without_others(self, clause: str) -> str:
@@ -88,7 +100,7 @@ class PlaceWords:
         return is_of_it and (not word.is_amount or name in self._has_amount)
 
     def values_of(self, word: Word, name: str) -> tuple[str, ...]:
-        """What a word says of an abnormality."""
+        """Turn a word into what it says of an abnormality."""
         if word.mm is None:
             return word.values
         moderate, large = self._limits.get(name, self._limits["other"])
@@ -148,7 +160,9 @@ class PlaceWords:
             found.setdefault(match.span(), [])
         things: list[Thing] = []
         # Of two that overlap the one that begins first counts, and of those the longest.
-        for (start, end), names in sorted(found.items(), key=lambda item: (item[0][0], -item[0][1])):
+        for (start, end), names in sorted(
+            found.items(), key=lambda item: (item[0][0], -item[0][1])
+        ):
             if not things or start >= things[-1].end:
                 things.append(Thing(start, end, tuple(names)))
         return [self._of_one_organ(clause, things, number) for number in range(len(things))]
@@ -156,15 +170,19 @@ class PlaceWords:
     def _of_one_organ(self, clause: str, things: Sequence[Thing], number: int) -> Thing:
         """Let the words beside "effusion" or "lesion" tell of which organ it is."""
         thing = things[number]
-        if len(thing.names) < 2:
-            return thing
         before = clause[things[number - 1].end if number else 0 : thing.start]
         after = clause[thing.end : things[number + 1].start if number + 1 < len(things) else None]
-        for part in (before, after):
+        parts = (_PHRASE_END.split(before)[-1], _PHRASE_END.split(after)[0])
+        for part in parts:
             told = [n for n in thing.names if n in self._beside and self._beside[n].search(part)]
             if told:
                 return thing._replace(names=tuple(told))
+            names = [n for n in thing.names if not self._is_elsewhere(n, part)]
+            thing = thing._replace(names=tuple(names))
         return thing
+
+    def _is_elsewhere(self, name: str, part: str) -> bool:
+        return name in self._elsewhere and self._elsewhere[name].search(part) is not None
 
 
 @cache
