@@ -151,7 +151,8 @@ def _share(resamples: Resamples, part: Flags, whole: Flags) -> Floats:
 
 
 def _divided(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    shares: Floats = np.full(whole.shape, np.nan)
+    return np.divide(part, whole, out=shares, where=whole > 0)
 
 
 def _count(flags: Flags) -> int:

@@ -65,19 +65,8 @@ class PlaceWords:
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         terms = document["terms"]
-        named = ("erased", "more_on", "both", "both_by_number", "all_lobes", "others", "same_side")
-        named += (
-            "upper_region",
-            "lower_region",
-            "with",
-            "together",
-            "partly",
-            "persists",
-            "goes_on",
-            *VALUES["side"],
-        )
-        named += (*VALUES["lobe"], *VALUES["size"], *(f"{size}_amount" for size in VALUES["size"]))
-        self.pattern = {name: any_of(document[name], terms) for name in named}
+        lists = {name: words for name, words in document.items() if isinstance(words, list)}
+        self.pattern = {name: any_of(words, terms) for name, words in lists.items()}
         self._names = {name: any_of(words, terms) for name, words in document["names"].items()}
         self._beside = {name: any_of(words, terms) for name, words in document["beside"].items()}
         elsewhere = document["elsewhere"].items()
