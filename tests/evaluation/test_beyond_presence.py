@@ -192,7 +192,9 @@ def test_a_missing_report_is_right_about_nothing() -> None:
     side = found["side"]
     assert isinstance(side, dict)
     assert (side["n"], side["right"], side["of_all"]) == (1, 1.0, 0.5)
-    assert scores_of(references, ["", ""])["side"] == {"n": 0}
+    assert scores_of(references, ["", ""])["side"] == {"n": 0, "n_of_all": 2, "of_all": 0.0}
+    nothing = scores_of(["Findings: Emphysema."], ["Findings: Emphysema."])["side"]
+    assert nothing == {"n": 0, "n_of_all": 0, "of_all": None}
 
 
 def test_a_labeller_that_costs_is_not_asked_about_each_part() -> None:

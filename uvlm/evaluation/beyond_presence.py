@@ -54,16 +54,15 @@ def beyond_presence(
         claimed: (N, A) abnormalities that they claim.
         label: reads abnormalities out of texts.
     """
-    name, read = get_attribute_reader(label.name, reference.names)
-    true, said_of = (_said(read, some, reference.names) for some in (reference.texts, texts))
+    true, written, reader = _read_both(reference, texts, label)
     rows: list[dict[str, int]] = [{} for _ in reference.names]
     found: dict[str, Any] = {"either_part": either_part(reference, texts, label)}
-    found["attributes_read_by"] = name
+    found["attributes_read_by"] = reader
     for kind in KINDS:
         described = reference.labels & (true[kind] != "")
         scored = described & claimed
-        found[kind] = attribute_scores(true[kind], said_of[kind], described, claimed, reference)
-        right = scored & (true[kind] == said_of[kind])
+        found[kind] = attribute_scores(true[kind], written[kind], described, claimed, reference)
+        right = scored & (true[kind] == written[kind])
         for row, count, hits in zip(rows, scored.sum(axis=0), right.sum(axis=0), strict=True):
             row |= {f"{kind}_n": int(count), f"{kind}_right": int(hits)} if count else {}
     return found | {"consistency": consistency(reference, texts, label)}, rows
@@ -89,19 +88,35 @@ def attribute_scores(
     """
     scored, resamples = described & claimed, reference.resamples
     right = scored & (true == written)
+    of_all: dict[str, Any] = {"n_of_all": _count(described)}
+    of_all |= with_interval("of_all", _share(resamples, right, described))
     if not scored.any():
-        return {"n": 0}
+        return {"n": 0, **of_all}
     values, counts = np.unique(true[scored], return_counts=True)
     best = values[counts.argmax()]  # of equal ones, the first in the alphabet
     shares: Samples = {
         "right": _share(resamples, right, scored),
         "commonest": _share(resamples, scored & (true == best), scored),
         "chance": _chance(resamples, true, written, scored),
-        "of_all": _share(resamples, right, described),
     }
     shares["above_commonest"] = shares["right"] - shares["commonest"]
-    numbers = {"n": int(scored.sum()), "commonest_value": str(best), "n_of_all": _count(described)}
-    return numbers | with_intervals(shares)
+    numbers = {"n": _count(scored), "commonest_value": str(best)}
+    return numbers | with_intervals(shares) | of_all
+
+
+def attribute_samples(
+    reference: Reference, texts: Sequence[str], claimed: Flags, label: TextLabels
+) -> Samples:
+    """`right` and `of_all` of side, lobe and size in every sample, (1 + R,), where defined."""
+    true, written, _ = _read_both(reference, texts, label)
+    found: Samples = {}
+    for kind in KINDS:
+        described = reference.labels & (true[kind] != "")
+        scored = described & claimed
+        right = scored & (true[kind] == written[kind])
+        found[f"{kind}_right"] = _share(reference.resamples, right, scored)
+        found[f"{kind}_of_all"] = _share(reference.resamples, right, described)
+    return {name: values for name, values in found.items() if np.isfinite(values[0])}
 
 
 def consistency(reference: Reference, texts: Sequence[str], label: TextLabels) -> dict[str, Any]:
@@ -121,6 +136,15 @@ def consistency(reference: Reference, texts: Sequence[str], label: TextLabels) -
         **with_interval("absent_share", share),
         **with_interval("reference_absent_share", own),
     }
+
+
+def _read_both(
+    reference: Reference, texts: Sequence[str], label: TextLabels
+) -> tuple[dict[str, Said], dict[str, Said], str]:
+    """Read references and N reports, and name what reads them."""
+    name, read = get_attribute_reader(label.name, reference.names)
+    true, written = (_said(read, some, reference.names) for some in (reference.texts, texts))
+    return true, written, name
 
 
 def _said(read: AttributeReader, texts: Sequence[str], names: Sequence[str]) -> dict[str, Said]:

@@ -41,6 +41,13 @@ def attribute_rows(report: Mapping[str, Any]) -> list[AttributeRow]:
     ]
 
 
+def reader_remark(report: Mapping[str, Any]) -> str:
+    """Say who read them, and how exactly."""
+    if report["attributes_read_by"] == "phantom":
+        return "read exactly, by the grammar of the phantoms' reports"
+    return "read from free text by rules"
+
+
 def presence_remark(report: Mapping[str, Any], labeller: str) -> str:
     """Say where an abnormality has to be named to count, and what another rule would give."""
     if labeller == "phantom":

@@ -190,6 +190,7 @@ def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
     report = metrics["report"]
     return {
         "attributes": beyond_presence.attribute_rows(report),
+        "attributes_remark": beyond_presence.reader_remark(report),
         "attribute_columns": [label for _, label in beyond_presence.COLUMNS],
         "presence_remark": beyond_presence.presence_remark(report, metrics["protocol"]["labeller"]),
         "consistency_remark": beyond_presence.consistency_remark(report),
