@@ -8,7 +8,7 @@ llm       any OpenAI-compatible endpoint; the only one that opens a connection
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -48,15 +48,6 @@ class DoubtingLabeller(Labeller, Protocol):
     @property
     def usage(self) -> dict[str, float]:
         """Requests, tokens and cost so far."""
-        ...
-
-
-@runtime_checkable
-class PartedLabeller(Labeller, Protocol):
-    """A labeller that reads findings only, and the impression in another way."""
-
-    def label_impression(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
-        """Like `label`, for what the impressions name."""
         ...
 
 
@@ -115,12 +106,21 @@ def get_attribute_reader(
     `radbert` and `llm` say only what is present, so the rules read the rest for them.
     """
     if name == "phantom":
-        from uvlm.evaluation.labelling.phantom import attributes_of
+        from uvlm.evaluation.labelling.phantom_details import attributes_of
 
         return name, attributes_of
     from uvlm.evaluation.labelling.attributes import RulesReader
 
     return "rules", RulesReader(abnormalities)
+
+
+def get_impression_reader(name: str) -> Callable[[Sequence[str]], npt.NDArray[np.int64]] | None:
+    """Make what labels impressions for a labeller that reads findings only; None for others."""
+    if name == "phantom":
+        from uvlm.evaluation.labelling.phantom_details import label_impressions
+
+        return label_impressions
+    return None
 
 
 def get_phrases(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Phrases:

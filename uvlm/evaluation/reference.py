@@ -20,8 +20,8 @@ from uvlm.evaluation.bootstrap import Resamples
 from uvlm.evaluation.labeller import (
     DoubtingLabeller,
     Labeller,
-    PartedLabeller,
     check_language_for,
+    get_impression_reader,
 )
 from uvlm.evaluation.missing import is_missing, wrong_claims
 from uvlm.text.sections import split_sections
@@ -87,16 +87,15 @@ class TextLabels:
             return None
         reports = [split_sections(text).report for text in texts]
         findings = self([report.findings for report in reports])
-        if isinstance(self._labeller, PartedLabeller):
-            return findings, self._labeller.label_impression(texts).astype(bool)
+        if (read := get_impression_reader(self.name)) is not None:
+            return findings, read(texts).astype(bool)
         return findings, self([report.impression for report in reports])
 
     def anywhere(self, texts: Sequence[str]) -> Flags:
         """Abnormalities that either part names: (N, A)."""
         found = self(texts)
-        if isinstance(self._labeller, PartedLabeller):
-            found = found | self._labeller.label_impression(texts).astype(bool)
-        return found
+        read = get_impression_reader(self.name)
+        return found if read is None else found | read(texts).astype(bool)
 
     def of_people(self, texts: Sequence[str]) -> Flags:
         """Abnormalities of reports that people wrote, which are the truth.

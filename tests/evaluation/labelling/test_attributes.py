@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from uvlm.data.sets.phantom.reports import PlantedFinding, describe
 from uvlm.evaluation.labelling.attributes import RulesReader
-from uvlm.evaluation.labelling.phantom import attributes_of
+from uvlm.evaluation.labelling.phantom_details import attributes_of
 from uvlm.text.abnormalities import ABDOMEN_LESIONS, ABNORMALITIES
 from uvlm.text.attributes import VALUES, Attributes, said
 

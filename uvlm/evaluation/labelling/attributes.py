@@ -9,11 +9,12 @@ one abnormality is added up.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
 from uvlm.evaluation.labelling.attachment import Clause
+from uvlm.evaluation.labelling.headings import Statement
 from uvlm.evaluation.labelling.place_words import Word, read_place_words
 from uvlm.evaluation.labelling.rules import RulesLabeller
 from uvlm.evaluation.labelling.sentences import unify_spelling
@@ -21,6 +22,24 @@ from uvlm.text.attributes import VALUES, Attributes
 
 _NUM_REMEMBERED: Final = 1 << 16
 _BEGINS_WITH_PLACE: Final = re.compile(r"^[ ,]*(?:in|at|on|within|throughout)\b")
+
+
+class _Claims(RulesLabeller):
+    """The labeller `rules`, asked for its steps."""
+
+    def __init__(self, abnormalities: Sequence[str]) -> None:
+        super().__init__(abnormalities)
+        self._names = tuple(abnormalities)
+
+    def statements(self, text: str) -> Iterator[tuple[Statement, frozenset[str]]]:
+        """Yield what a report states, and the abnormalities that each statement claims."""
+        for statement in self._headings.statements(text):
+            columns = self._remembered(statement)
+            yield statement, frozenset(self._names[column] for column in columns)
+
+    def asserted(self, sentence: str) -> list[str]:
+        """Return the clauses of a sentence without what they deny."""
+        return self._denials.asserted(sentence)
 
 
 class RulesReader:
@@ -31,7 +50,7 @@ class RulesReader:
     """
 
     def __init__(self, abnormalities: Sequence[str]) -> None:
-        self._labeller = RulesLabeller(abnormalities)
+        self._labeller = _Claims(abnormalities)
         self._words = read_place_words()
         self._remembered = lru_cache(_NUM_REMEMBERED)(
             self._of_sentence

@@ -16,17 +16,8 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 
 from uvlm.arrays import Counts
-from uvlm.data.sets.phantom.reports import (
-    WORDINGS,
-    Lobe,
-    PlantedFinding,
-    Side,
-    Size,
-    fill_slots,
-    write_impression,
-)
+from uvlm.data.sets.phantom.reports import WORDINGS, Lobe, PlantedFinding, Side, Size, fill_slots
 from uvlm.text.abnormalities import ABNORMALITIES
-from uvlm.text.attributes import Attributes
 from uvlm.text.report import IMPRESSION_HEADING
 
 Slots = tuple[Side | None, Lobe | None, Size | None]
@@ -41,12 +32,6 @@ class PhantomLabeller:
     def label(self, texts: Sequence[str]) -> Counts:
         """One row per text, one column per abnormality in CT-RATE's order; 1 is present."""
         rows = [label_phantom_text(text) for text in texts]
-        return np.array(rows, dtype=np.int64).reshape(len(rows), len(ABNORMALITIES))
-
-    def label_impression(self, texts: Sequence[str]) -> Counts:
-        """Like `label`, for what the impressions name."""
-        named = [_named_in_impression(text) for text in texts]
-        rows = [[int(name in names) for name in ABNORMALITIES] for names in named]
         return np.array(rows, dtype=np.int64).reshape(len(rows), len(ABNORMALITIES))
 
 
@@ -70,39 +55,6 @@ def slots_of(text: str) -> dict[str, Slots]:
     for *_, meaning in _claims(text):
         slots.setdefault(meaning.abnormality, meaning.slots)
     return slots
-
-
-def attributes_of(text: str) -> dict[str, Attributes]:
-    """Side, lobe and size of each abnormality that is present, as first described."""
-    return {name: _attributes(*slots) for name, slots in slots_of(text).items()}
-
-
-def _attributes(side: Side | None, lobe: Lobe | None, size: Size | None) -> Attributes:
-    sides = ("right", "left") if side == "bilateral" else (side,)
-    values = (sides, (lobe,), (size,))
-    return Attributes(*(frozenset(filter(None, some)) for some in values))
-
-
-def _named_in_impression(text: str) -> set[str]:
-    """Find what the impression lists: "Signs of emphysema, lymphadenopathy."."""
-    _, _, impression = text.partition(IMPRESSION_HEADING)
-    beginning, abnormality_of = _impressions()
-    named = set[str]()
-    for match in _SENTENCE.finditer(impression):
-        sentence = " ".join(match[0].lower().split())
-        if sentence.startswith(beginning):
-            items = sentence.removeprefix(beginning).split(",")
-            named |= {abnormality_of.get(item.strip(), "") for item in items}
-    return named - {""}
-
-
-@cache
-def _impressions() -> tuple[str, dict[str, str]]:
-    """Say how an impression begins that names something, and index the names that it has."""
-    first = WORDINGS[0]
-    written = write_impression([PlantedFinding(first.abnormality)]).lower()
-    names = {wording.in_impression: wording.abnormality for wording in WORDINGS}
-    return written.partition(first.in_impression)[0], names
 
 
 def highlight_spans(text: str) -> list[tuple[int, int, str]]:

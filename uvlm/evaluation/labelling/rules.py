@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import files
@@ -70,7 +70,6 @@ class RulesLabeller:
         unknown = [name for name in abnormalities if name not in rules]
         if unknown:
             raise ConfigError("rules", f"there are no patterns for {', '.join(unknown)}")
-        self._names = tuple(abnormalities)
         self._rules = tuple(rules[name] for name in abnormalities)
         self._columns_by_stem: dict[str, set[int]] = defaultdict(set)
         for column, rule in enumerate(self._rules):
@@ -87,16 +86,6 @@ class RulesLabeller:
             claimed = map(self._remembered, self._headings.statements(text))
             labels[row, list(set[int]().union(*claimed))] = 1
         return labels
-
-    def statements(self, text: str) -> Iterator[tuple[Statement, frozenset[str]]]:
-        """Yield what a report states, and the abnormalities that each statement claims."""
-        for statement in self._headings.statements(text):
-            columns = self._remembered(statement)
-            yield statement, frozenset(self._names[column] for column in columns)
-
-    def asserted(self, sentence: str) -> list[str]:
-        """Return the clauses of a sentence without what they deny."""
-        return self._denials.asserted(sentence)
 
     def _find_columns(self, word: str) -> set[int]:
         """Find the columns of the abnormalities that a sentence with a word may be about."""
