@@ -238,6 +238,26 @@ def test_better_reports_are_better_by_the_difference_of_the_scores(
     assert "paired comparison" in score_page(document)
 
 
+def test_sides_of_two_sets_are_compared_where_both_name_one(tmp_path: Path) -> None:
+    """One set writes every side rightly, another none; a third names nothing."""
+    written = {
+        "references": ["Pleural effusion on the left.", "Pleural effusion on the right."],
+        "these": ["Pleural effusion on the left.", "Pleural effusion on the right."],
+        "swapped": ["Pleural effusion on the right.", "Pleural effusion on the left."],
+        "silent": ["No pleural effusion.", "No pleural effusion."],
+    }
+    paths = {
+        name: write_table(tmp_path / f"{name}.csv", ["id", "report"], [*enumerate(texts)])
+        for name, texts in written.items()
+    }
+    asked = ScoreRequest(paths["references"], paths["these"], labeller="phantom", samples=40)
+    side = score(replace(asked, compare=paths["swapped"]))["compare"]["metrics"]["side_right"]
+    assert (side["first"], side["second"], side["difference_ci"]) == (1.0, 0.0, [1.0, 1.0])
+    silent = score(replace(asked, compare=paths["silent"]))["compare"]["metrics"]
+    assert "side_right" not in silent
+    assert silent["side_of_all"]["difference"] == 1.0
+
+
 def test_a_paired_interval_is_that_of_the_differences_in_every_sample() -> None:
     differences = np.array([0.1, 0.3, -0.1, 0.2, 0.1])
     assert two_sided_p(differences) == pytest.approx(2 * 1 / 4)

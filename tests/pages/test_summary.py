@@ -30,6 +30,20 @@ def page(run: SummaryInputs, params: Params) -> Path:
     return out
 
 
+def test_sides_lobes_and_sizes_stand_beside_chance_and_the_commonest(
+    page: Path, run: SummaryInputs
+) -> None:
+    report = json.loads(run.metrics.read_text(encoding="utf-8"))["report"]
+    for name in ("summary.html", "summary.md"):
+        text = (page / name).read_text(encoding="utf-8")
+        for kind in ("side", "lobe", "size"):
+            for key in ("right", "commonest", "chance", "of_all"):
+                assert f"{report[kind][key]:.3f}" in text
+        assert f"{report['either_part']['macro_f1']:.3f}" in text
+        consistency = report["consistency"]
+        assert f"Of {consistency['n']:,} abnormalities that impressions name" in text
+
+
 def test_page_needs_no_network_and_no_other_file(page: Path) -> None:
     html = (page / "summary.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)

@@ -113,7 +113,7 @@ def two_sided_p(differences: Floats) -> float | None:
 
     Never below 1 / R, the smallest p that R samples can tell.
     """
-    drawn = differences[1:]
+    drawn = differences[1:][np.isfinite(differences[1:])]
     if not len(drawn):
         return None
     rarer = min(float(np.mean(drawn <= 0)), float(np.mean(drawn >= 0)))

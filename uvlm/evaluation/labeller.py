@@ -9,7 +9,7 @@ llm       any OpenAI-compatible endpoint; the only one that opens a connection
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from uvlm.errors import ConfigError
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.attributes import AttributeReader
 from uvlm.text.claims import Phrases
 from uvlm.text.known_words import check_language
 
@@ -112,6 +113,31 @@ def get_labeller(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Lab
 
             return LlmLabeller(abnormalities)
     raise ConfigError("labeller", f"there is no {name!r}", f"use {', '.join(LABELLER_NAMES)}")
+
+
+def get_attribute_reader(
+    name: str, abnormalities: Sequence[str] = ABNORMALITIES
+) -> tuple[str, AttributeReader]:
+    """Make what reads side, lobe and size beside a labeller, and say whose reading it is.
+
+    `radbert` and `llm` say only what is present, so the rules read the rest for them.
+    """
+    if name == "phantom":
+        from uvlm.evaluation.labelling.phantom_details import attributes_of
+
+        return name, attributes_of
+    from uvlm.evaluation.labelling.attributes import RulesReader
+
+    return "rules", RulesReader(abnormalities)
+
+
+def get_impression_reader(name: str) -> Callable[[Sequence[str]], npt.NDArray[np.int64]] | None:
+    """Make what labels impressions for a labeller that reads findings only; None for others."""
+    if name == "phantom":
+        from uvlm.evaluation.labelling.phantom_details import label_impressions
+
+        return label_impressions
+    return None
 
 
 def get_phrases(name: str, abnormalities: Sequence[str] = ABNORMALITIES) -> Phrases:

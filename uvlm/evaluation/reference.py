@@ -16,9 +16,15 @@ import numpy.typing as npt
 from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
 from uvlm.evaluation.bootstrap import Resamples
-from uvlm.evaluation.labeller import Labeller, check_language_for
+from uvlm.evaluation.labeller import (
+    DoubtingLabeller,
+    Labeller,
+    check_language_for,
+    get_impression_reader,
+)
 from uvlm.evaluation.missing import is_missing, wrong_claims
 from uvlm.model.folder import read_json
+from uvlm.text.sections import split_sections
 
 DEFAULT_THRESHOLD: Final = 0.5
 
@@ -60,12 +66,36 @@ class TextLabels:
         self._labeller = labeller
         self._known: dict[str, npt.NDArray[np.int64]] = {}
 
+    @property
+    def name(self) -> str:
+        """The labeller's name."""
+        return self._labeller.name
+
     def __call__(self, texts: Sequence[str]) -> Flags:
         """Abnormalities that texts claim: (N, A)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
         if new:
             self._known.update(zip(new, self._labeller.label(new), strict=True))
         return np.stack([self._known[text] for text in texts]).astype(bool)
+
+    def by_part(self, texts: Sequence[str]) -> tuple[Flags, Flags] | None:
+        """Abnormalities that findings and impressions name, each (N, A).
+
+        None if asking about each part costs something.
+        """
+        if isinstance(self._labeller, DoubtingLabeller):
+            return None
+        reports = [split_sections(text).report for text in texts]
+        findings = self([report.findings for report in reports])
+        if (read := get_impression_reader(self.name)) is not None:
+            return findings, read(texts).astype(bool)
+        return findings, self([report.impression for report in reports])
+
+    def anywhere(self, texts: Sequence[str]) -> Flags:
+        """Abnormalities that either part names: (N, A)."""
+        found = self(texts)
+        read = get_impression_reader(self.name)
+        return found if read is None else found | read(texts).astype(bool)
 
     def of_people(self, texts: Sequence[str]) -> Flags:
         """Abnormalities of reports that people wrote, which are the truth.

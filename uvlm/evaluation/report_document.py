@@ -2,7 +2,7 @@
 
 cls            the classifier, at 0.5 and at tuned thresholds; empty without probabilities
 report         the reports; above_trivial is macro-F1 minus that of the best baseline that
-never looks at the image
+never looks at the image; beyond presence, see beyond_presence.py
 oracle         the reference reports through the labeller: the ceiling
 baselines      what costs nothing; empty without training reports
 collapse       whether the reports depend on the CT; empty without training reports
@@ -18,6 +18,7 @@ from typing import Any
 from uvlm.config import TRIVIAL
 from uvlm.evaluation import scores
 from uvlm.evaluation.baselines import Seen, TrainingReports, baseline_reports
+from uvlm.evaluation.beyond_presence import beyond_presence, either_part
 from uvlm.evaluation.bootstrap import with_intervals
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows
@@ -53,6 +54,8 @@ def report_document(
         above = scores.above_trivial(reference, claimed, trivial)
         known = (training.by_case.values(), training.labels)
         collapse = collapse_audit(reference, texts, claimed, label, known, seed)
+    beyond, counts = beyond_presence(reference, texts, claimed, label)
+    rows = abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds)
     return {
         "cls": scores.classifier_scores(reference, seen.probabilities, seen.thresholds),
         "report": {
@@ -60,10 +63,12 @@ def report_document(
             "other_protocols": scores.other_protocols(reference, texts),
             "meteor": meteor,
             **above,
+            **beyond,
         },
-        "oracle": with_intervals(scores.label_samples(reference, label(reference.texts))),
+        "oracle": with_intervals(scores.label_samples(reference, label(reference.texts)))
+        | {"either_part": either_part(reference, reference.texts, label)},
         "baselines": {k: scores.report_scores(reference, *v) for k, v in baselines.items()},
         "collapse": collapse,
         "classes": scores.class_counts(reference),
-        "abnormalities": abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds),
+        "abnormalities": [row | more for row, more in zip(rows, counts, strict=True)],
     }

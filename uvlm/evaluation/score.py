@@ -33,8 +33,9 @@ import numpy as np
 from uvlm.errors import DataError
 from uvlm.evaluation import score_inputs
 from uvlm.evaluation.baselines import Seen, TrainingReports
+from uvlm.evaluation.beyond_presence import attribute_samples
 from uvlm.evaluation.bleu import HEADLINE
-from uvlm.evaluation.bootstrap import draw_resamples, paired_differences, with_intervals
+from uvlm.evaluation.bootstrap import Samples, draw_resamples, paired_differences, with_intervals
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.line_breaks import count_line_breaks
 from uvlm.evaluation.missing import RULE, is_missing
@@ -240,8 +241,13 @@ def _compared(
     reference: Reference, texts: Sequence[str], other: AlignedPredictions, label: TextLabels
 ) -> dict[str, Any]:
     """Subtract the metrics of a second set from those of the first, sample by sample."""
-    first, second = (
-        report_samples(reference, reports, reference.claims(reports, label))
-        for reports in (texts, other.reports)
-    )
-    return {"n_missing": other.num_missing, "metrics": paired_differences(first, second)}
+    first, second = (_samples(reference, reports, label) for reports in (texts, other.reports))
+    both = [name for name in first if name in second]  # no side is defined without a true positive
+    pairs = ({name: samples[name] for name in both} for samples in (first, second))
+    return {"n_missing": other.num_missing, "metrics": paired_differences(*pairs)}
+
+
+def _samples(reference: Reference, texts: Sequence[str], label: TextLabels) -> Samples:
+    claimed = reference.claims(texts, label)
+    beyond = attribute_samples(reference, texts, claimed, label)
+    return {**report_samples(reference, texts, claimed), **beyond}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from uvlm.evaluation.line_breaks import line_breaks_text
+from uvlm.text.attributes import VALUES
 
 _DASH: Final = "-"
 _COLUMNS: Final = (
@@ -34,7 +35,7 @@ _LABELS: Final = {
 def score_page(document: Mapping[str, Any]) -> str:
     """Write what `score` returned, for people."""
     optional = {"cls": _classifier, "collapse": _collapse, "compare": _compare}
-    blocks = [_size, _reports, _protocols, _classes]
+    blocks = [_size, _reports, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
     return "\n\n".join(block(document) for block in blocks)
 
@@ -109,6 +110,33 @@ def _macro(classes: Mapping[str, Any]) -> str:
         return line
     bound = f"F1 is at most {positive / total:.3f}, also for the references"
     return f"{line}; {total - positive} without a positive reference count as 0,\nso {bound}"
+
+
+def _beyond_presence(document: Mapping[str, Any]) -> str:
+    """Write what is said of side, lobe and size, and whether the two parts agree."""
+    report = document["report"]
+    rows = [["right in true positives", "n", "these", "commonest", "chance", "of all described"]]
+    for kind in VALUES:
+        scores = report[kind]
+        plain = [number(scores, key, with_range=False) for key in ("commonest", "chance")]
+        if value := scores.get("commonest_value"):
+            plain[0] += f" ({value})"
+        rows.append([kind, str(scores["n"]), number(scores, "right"), *plain])
+        rows[-1].append(number(scores, "of_all", with_range=False))
+    either = number(report["either_part"], "macro_f1")
+    lines = [aligned(rows), f"side, lobe and size read by: {report['attributes_read_by']}"]
+    lines.append(f"macro-F1 if findings or impression name an abnormality: {either}")
+    return "\n".join([*lines, _consistency(report["consistency"])])
+
+
+def _consistency(found: Mapping[str, Any]) -> str:
+    title = "named in the impression and not in the findings"
+    if reason := found.get("not_computed"):
+        return f"{title}: not computed ({reason})"
+    if not found["n"]:
+        return f"{title}: no impression names an abnormality"
+    own, theirs = number(found, "absent_share"), number(found, "reference_absent_share")
+    return f"{title}: {found['absent']:,} of {found['n']:,}, {own}; references {theirs}"
 
 
 def _protocols(document: Mapping[str, Any]) -> str:

@@ -21,7 +21,7 @@ from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.errors import DataError
 from uvlm.files import write_bytes_atomic, write_text_atomic
-from uvlm.pages import mask_tables, remarks, tables
+from uvlm.pages import beyond_presence, mask_tables, remarks, tables
 from uvlm.pages.examples import Example, choose_examples
 from uvlm.pages.figures import draw_figures, read_history
 from uvlm.pages.highlight import Piece, colour_of, highlight
@@ -147,6 +147,7 @@ def _page(
         **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
         "score_tables": tables.score_tables(metrics),
+        **_beyond_presence(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
         "classifier": tables.classifier_numbers(metrics),
@@ -181,6 +182,18 @@ def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
         "learned_remark": remarks.learned_remark(metrics["classes"]),
         "is_marked": inputs.phrases.claimed is not None,
         "marks_remark": remarks.marks_remark(labeller, inputs.phrases),
+    }
+
+
+def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Arrange what is said of side, lobe and size, and whether the parts of a report agree."""
+    report = metrics["report"]
+    return {
+        "attributes": beyond_presence.attribute_rows(report),
+        "attributes_remark": beyond_presence.reader_remark(report),
+        "attribute_columns": [label for _, label in beyond_presence.COLUMNS],
+        "presence_remark": beyond_presence.presence_remark(report, metrics["protocol"]["labeller"]),
+        "consistency_remark": beyond_presence.consistency_remark(report),
     }
 
 
