@@ -236,6 +236,9 @@ def score(  # noqa: PLR0913 - one argument per option
     bootstrap_samples: Annotated[int, Option(min=0, help="0: no intervals.")] = 1000,
     seed: Annotated[int, Option(help="Of every random draw.")] = 0,
     meteor: Annotated[bool, Option("--meteor", help="Add METEOR; needs Java, minutes.")] = False,
+    clinical: Annotated[
+        bool, Option("--clinical", help="Add RadGraph-F1, RaTEScore, GREEN where installed.")
+    ] = False,
     allow_missing: Annotated[
         bool, Option("--allow-missing", help="Succeed although predictions are missing.")
     ] = False,
@@ -265,6 +268,7 @@ def score(  # noqa: PLR0913 - one argument per option
         samples=bootstrap_samples,
         seed=seed,
         with_meteor=meteor,
+        with_clinical=clinical,
     )
     _score(request, json_out, allow_missing=allow_missing)
 

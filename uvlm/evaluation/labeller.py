@@ -21,6 +21,7 @@ from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "rules", "radbert", "llm")
 READS_ENGLISH_ONLY: Final = frozenset({"phantom", "rules", "radbert"})
+READS_FOR_NOTHING: Final = frozenset({"phantom", "rules"})  # in seconds, by patterns
 
 
 class Labeller(Protocol):

@@ -60,6 +60,11 @@ class TextLabels:
         self._labeller = labeller
         self._known: dict[str, npt.NDArray[np.int64]] = {}
 
+    @property
+    def name(self) -> str:
+        """The labeller's name."""
+        return self._labeller.name
+
     def __call__(self, texts: Sequence[str]) -> Flags:
         """Abnormalities that texts claim: (N, A)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._known]
