@@ -145,7 +145,8 @@ def _bins(probabilities: Floats) -> Array:
 
 def _mean_of_pairs(values: Floats, resamples: Resamples) -> Floats:
     totals = resamples.sums(values.mean(axis=1))
-    return totals / resamples.weights.sum(axis=1)
+    means: Floats = totals / resamples.weights.sum(axis=1)
+    return means
 
 
 def _logit(probabilities: Floats) -> Floats:

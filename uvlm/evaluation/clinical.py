@@ -50,7 +50,7 @@ def clinical_scores(
 def _score(name: str, reference: Reference, texts: Sequence[str]) -> dict[str, Any]:
     if find_spec(_PACKAGES[name]) is None:
         return {"not_computed": "not installed"}
-    present = np.flatnonzero(~is_missing(texts))
+    present = np.flatnonzero(~is_missing(texts)).tolist()
     pairs = [[texts[number], reference.texts[number]] for number in present]
     each = np.zeros(len(texts))
     if pairs:
