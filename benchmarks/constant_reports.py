@@ -22,6 +22,7 @@ import numpy as np
 
 from uvlm.environment import REAL_DATA
 from uvlm.errors import UvlmError
+from uvlm.evaluation.averages import LENGTH_LIMITS, cut_to
 from uvlm.evaluation.baselines import TrainingReports, baseline_reports
 from uvlm.evaluation.bleu import HEADLINE, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import with_intervals
@@ -42,6 +43,8 @@ NUM_SENTENCES: Final = 24
 LENGTHS: Final = (8, 12, 16, 20, 24, 28, 32, 36, 40)
 ABNORMALITY_METRICS: Final = {
     "macro_f1": "macro-F1",
+    "weighted_f1": "weighted F1",
+    "micro_f1": "micro-F1",
     "macro_precision": "precision",
     "macro_recall": "recall",
     "crg": "CRG",
@@ -63,6 +66,7 @@ _NAMES: Final = {
     "constant_abnormal": "constant, everything abnormal",
     "most_frequent": "most frequent training report",
     "random": "another training report for each",
+    **{f"references_{limit}": f"the references cut to {limit} words" for limit in LENGTH_LIMITS},
     "references": "the references themselves",
 }
 
@@ -97,6 +101,9 @@ def page(reports: Path) -> str:
     found["constant_fixed"] = (fixed, label(fixed))
     crossed = cross_fitted(reference, constants)
     found["constant_crossed"] = (crossed, label(crossed))
+    for limit in LENGTH_LIMITS:
+        cut = cut_to(reference.texts, limit)
+        found[f"references_{limit}"] = (cut, label(cut))
     found["references"] = ([*reference.texts], label(reference.texts))
     scores, protocols, lengths = {}, {}, {}
     for name in _NAMES:

@@ -129,6 +129,26 @@ def own(  # noqa: PLR0913 - one argument per option
 
 
 @app.command()
+def evaluate(
+    context: typer.Context,
+    model: Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")],
+    data: Annotated[str, typer.Option(metavar="PROFILE", help="A file of conf/profile/.")],
+    out: Annotated[Path | None, typer.Option(help="Default: data/elsewhere/PROFILE.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Score a finished model on the test split of another data set, without training."""
+    from pipeline.elsewhere import Elsewhere, evaluate_elsewhere
+    from uvlm.evaluation.score_page import score_page
+
+    folder = out or Path("data/elsewhere") / data
+    request = Elsewhere.of(Path.cwd(), model, data, folder, context.obj)
+    scores = evaluate_elsewhere(request)
+    typer.echo(json.dumps(scores) if as_json else score_page(scores))
+    if not as_json:
+        typer.echo(f"\nWritten to {folder}. Unreviewed research drafts, not a diagnosis.")
+
+
+@app.command()
 def params(
     check: Annotated[bool, typer.Option("--check", help="Compare, and write nothing.")] = False,
 ) -> None:

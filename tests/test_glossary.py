@@ -39,7 +39,7 @@ ONLY_IN = {
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
         *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
-        "pipeline/summarize.py",
+        *("pipeline/summarize.py", "pipeline/elsewhere.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py"),
     ),
@@ -48,7 +48,10 @@ ONLY_IN = {
         *("uvlm/evaluation/masks.py", "uvlm/evaluation/segmentation.py"),
         *("uvlm/evaluation/surface.py", "benchmarks/windows.py", "benchmarks/monai_parts.py"),
     ),
-    "contract": ("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
+    "contract": (
+        *("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
+        "pipeline/elsewhere.py",
+    ),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
@@ -57,7 +60,7 @@ ONLY_IN = {
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
         *("uvlm/pages/", "uvlm/train/", "benchmarks/", "pipeline/own/look.py"),
-        *("pipeline/plan/counts.py", "pipeline/rehearse/abdomens.py"),
+        *("pipeline/plan/counts.py", "pipeline/rehearse/abdomens.py", "pipeline/elsewhere.py"),
     ),
 }
 # Names that tell nothing, or that were two things at once.

@@ -31,6 +31,9 @@ Names = Annotated[
     bool, Option("--name-sources", help="Call files, series and patients by their real names.")
 ]
 Json = Annotated[bool, Option("--json", help="Print JSON, one object per line.")]
+Clinical = Annotated[
+    bool, Option("--clinical", help="Add RadGraph-F1, RaTEScore, GREEN where installed.")
+]
 
 
 @app.command("check-ct")
@@ -236,6 +239,7 @@ def score(  # noqa: PLR0913 - one argument per option
     bootstrap_samples: Annotated[int, Option(min=0, help="0: no intervals.")] = 1000,
     seed: Annotated[int, Option(help="Of every random draw.")] = 0,
     meteor: Annotated[bool, Option("--meteor", help="Add METEOR; needs Java, minutes.")] = False,
+    clinical: Clinical = False,
     allow_missing: Annotated[
         bool, Option("--allow-missing", help="Succeed although predictions are missing.")
     ] = False,
@@ -265,6 +269,7 @@ def score(  # noqa: PLR0913 - one argument per option
         samples=bootstrap_samples,
         seed=seed,
         with_meteor=meteor,
+        with_clinical=clinical,
     )
     _score(request, json_out, allow_missing=allow_missing)
 

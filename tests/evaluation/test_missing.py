@@ -16,7 +16,17 @@ from uvlm.evaluation.scores import classifier_scores, report_scores
 WORDS = [*NAMES, "heart", "lung", "no"]
 METRICS = {
     *(f"bleu_{order}" for order in ("1", "2", "3", "4", "mean")),
-    *("macro_f1", "macro_precision", "macro_recall", "crg", "rouge_l", "cider", "sacrebleu_13a"),
+    *(
+        "macro_f1",
+        "weighted_f1",
+        "micro_f1",
+        "macro_precision",
+        "macro_recall",
+        "crg",
+        "rouge_l",
+        "cider",
+        "sacrebleu_13a",
+    ),
 }
 words = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
 

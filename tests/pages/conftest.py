@@ -54,7 +54,8 @@ def write_run(root: Path, params: Params) -> SummaryInputs:
     write_predictions(root / "predictions.jsonl", test, rng)
     masked = write_arrays(root, [case for case in cases if case.split != "train"], rng)
     write_index(root / "index.jsonl", [case for case in cases if case.split == "train"] + masked)
-    write_json_atomic(root / "thresholds.json", dict.fromkeys(ABNORMALITIES, 0.45))
+    thresholds = dict.fromkeys(ABNORMALITIES, 0.45) | {"temperature": 0.8}
+    write_json_atomic(root / "thresholds.json", thresholds)
     evaluate(
         params,
         index=root / "index.jsonl",

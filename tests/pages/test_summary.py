@@ -129,7 +129,7 @@ def test_line_ends_in_a_fact_or_a_report_break_neither_a_reader_nor_a_row(
 
 
 def test_figures_are_also_files(page: Path) -> None:
-    names = ["f1_by_abnormality.png", "slice.png", "training_curves.png"]
+    names = ["f1_by_abnormality.png", "reliability.png", "slice.png", "training_curves.png"]
     assert sorted(path.name for path in (page / "figures").iterdir()) == names
     for path in (page / "figures").iterdir():
         assert path.read_bytes().startswith(b"\x89PNG")

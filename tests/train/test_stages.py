@@ -72,7 +72,7 @@ def test_a_frozen_encoder_is_byte_identical_in_the_report_folder(chain: Chain) -
     model = load_report_model(chain.models / "report")
     assert model.contract["label_names"][0] == "background"
     thresholds = json.loads((chain.models / "report" / "thresholds.json").read_text())
-    assert list(thresholds) == list(model.config.abnormalities)
+    assert list(thresholds) == [*model.config.abnormalities, "temperature"]
 
 
 def test_with_a_rate_of_its_own_the_encoder_learns_from_reports(chain: Chain) -> None:

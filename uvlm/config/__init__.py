@@ -28,6 +28,7 @@ from uvlm.config.data import PhantomConfig as PhantomConfig
 from uvlm.config.data import PreprocessConfig as PreprocessConfig
 from uvlm.config.data import PseudoLabelConfig as PseudoLabelConfig
 from uvlm.config.data import VesselConfig as VesselConfig
+from uvlm.config.evaluate import F1_AVERAGES as F1_AVERAGES
 from uvlm.config.evaluate import TRIVIAL as TRIVIAL
 from uvlm.config.evaluate import GenerateConfig as GenerateConfig
 from uvlm.config.model import ClassifierConfig as ClassifierConfig

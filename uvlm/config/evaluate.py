@@ -55,6 +55,7 @@ class GenerateConfig(Section):
         return self
 
 
+F1_AVERAGES: Final = ("macro_f1", "weighted_f1", "micro_f1")
 # The baselines that never look at the image; reports are to be better than the best of them.
 TRIVIAL: Final = ("constant_normal", "constant_abnormal", "most_frequent", "random")
 

@@ -56,11 +56,13 @@ class Seen:
         thresholds: (A,) probability from which an abnormality is claimed.
         nearest: the training case whose embedding has the largest cosine similarity; for an empty
             id the most frequent report stands in.
+        temperature: of the classifier, fitted on validation; None if unknown.
     """
 
     probabilities: Floats | None
     thresholds: Floats
     nearest: tuple[str, ...] = ()
+    temperature: float | None = None
 
 
 def baseline_reports(

@@ -1,7 +1,12 @@
-"""Abnormalities found and missed: macro P/R/F1, CRG, AUROC, AUPRC.
+"""Abnormalities found and missed: macro P/R/F1, F1 in two other averages, CRG, AUROC, AUPRC.
 
 Macro values are the unweighted mean of the per-class values, and 0/0 counts as 0, as in CT-RATE's
-official scorer; macro-F1 is the mean of F1s, not the F1 of mean precision and recall.
+official scorer; macro-F1 is the mean of F1s, not the F1 of mean precision and recall. Published
+systems average in three ways, and the numbers cannot be compared across them:
+
+    macro       mean of the classes' F1
+    weighted    mean of the classes' F1, each class as often as it has positives
+    micro       F1 of the hits, false alarms and misses of all classes together
 
 N cases, A abnormalities; `...` is any leading shape, such as bootstrap samples.
 """
@@ -13,6 +18,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from uvlm.arrays import Array, Flags, Floats
+from uvlm.config import F1_AVERAGES
 
 
 class Confusion(NamedTuple):
@@ -38,6 +44,16 @@ def per_class_f1(labels: Flags, claimed: Flags) -> tuple[Floats, Floats, Floats]
     """Precision, recall and F1 of each class over all cases, each (A,)."""
     counts = Confusion.per_case(labels, claimed)
     return precision_recall_f1(Confusion(*(part.sum(axis=0) for part in counts)))
+
+
+def f1_averages(counts: Confusion) -> dict[str, Floats]:
+    """F1 over all classes in three averages, each (...,), by the name of its metric."""
+    f1 = precision_recall_f1(counts)[2]
+    positives = counts.tp + counts.fn
+    together = Confusion(*(part.sum(axis=-1, keepdims=True) for part in counts))
+    weighted = _share((f1 * positives).sum(axis=-1), positives.sum(axis=-1))
+    micro = precision_recall_f1(together)[2][..., 0]
+    return dict(zip(F1_AVERAGES, (f1.mean(axis=-1), weighted, micro), strict=True))
 
 
 def crg(counts: Confusion, num_cases: Floats) -> Floats:

@@ -9,7 +9,8 @@ reports/metrics.json
     protocol.*                    which rules gave the numbers
     seg.*                         masks: Dice, distances, lesions detected; see masks.py. Nothing is
                                   measured where `not_computed` says that nothing was predicted
-    cls.*, report.*, oracle.*, baselines.*, collapse.*, classes.*    see report_document.py
+    cls.*, calibration.*, report.*, averages.*, oracle.*, length_limits.*, baselines.*, collapse.*,
+    classes.*                     see report_document.py
     not_learned                   abnormalities that the model does not find
 
 A score has its 95 % patient-bootstrap interval under `<name>_ci`; counts of texts have none.
@@ -34,6 +35,7 @@ from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import draw_resamples
+from uvlm.evaluation.calibration import read_temperature
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
@@ -60,7 +62,8 @@ class EvaluatePaths(TypedDict):
     Args:
         index: the cases.
         predictions: JSON lines of the generated reports.
-        thresholds: JSON of each abnormality's threshold, tuned on validation; None for 0.5.
+        thresholds: JSON of each abnormality's threshold and of the classifier's temperature, both
+            from validation; None for 0.5 and as it is.
         out: metrics.json.
         per_class: per_class.json, one row per abnormality and per structure.
         claims: claims.json, what each report claims; see uvlm/text/claims.py.
@@ -95,7 +98,8 @@ def evaluate(
     predicted = read_predictions(paths["predictions"], reference.case_ids)
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     tuned = read_thresholds(paths["thresholds"], reference.names)
-    seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest)
+    temperature = read_temperature(paths["thresholds"])
+    seen = Seen(predicted.probabilities(reference.names), tuned, predicted.nearest, temperature)
     texts = predicted.reports
     meteor, training = _meteor(params, reference, texts), _training(cases)
     found = report_document(reference, texts, label, seen, training, meteor, params.seed)

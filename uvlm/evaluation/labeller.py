@@ -23,6 +23,7 @@ from uvlm.text.known_words import check_language
 
 LABELLER_NAMES = ("phantom", "longtail", "rules", "radbert", "llm")
 READS_ENGLISH_ONLY: Final = frozenset({"phantom", "longtail", "rules", "radbert"})
+READS_FOR_NOTHING: Final = frozenset({"phantom", "longtail", "rules"})  # in seconds
 
 
 class Labeller(Protocol):

@@ -1,9 +1,12 @@
 """What `evaluate` and `uvlm score` both report about N reports.
 
 cls            the classifier, at 0.5 and at tuned thresholds; empty without probabilities
+calibration    what its probabilities are worth as probabilities; see calibration.py
 report         the reports; above_trivial is macro-F1 minus that of the best baseline that
 never looks at the image; beyond presence, see beyond_presence.py
+averages       F1 in three averages beside the best constant of each; see averages.py
 oracle         the reference reports through the labeller: the ceiling
+length_limits  the references cut after so many words, through the labeller
 baselines      what costs nothing; empty without training reports
 collapse       whether the reports depend on the CT; empty without training reports
 classes        how many classes the macro values above run over
@@ -17,9 +20,11 @@ from typing import Any
 
 from uvlm.config import TRIVIAL
 from uvlm.evaluation import scores
+from uvlm.evaluation.averages import beside_constants, length_limits
 from uvlm.evaluation.baselines import Seen, TrainingReports, baseline_reports
 from uvlm.evaluation.beyond_presence import beyond_presence, either_part
 from uvlm.evaluation.bootstrap import with_intervals
+from uvlm.evaluation.calibration import calibration_scores
 from uvlm.evaluation.collapse import collapse_audit
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.reference import Reference, TextLabels
@@ -58,6 +63,7 @@ def report_document(
     rows = abnormality_rows(reference, claimed, seen.probabilities, seen.thresholds)
     return {
         "cls": scores.classifier_scores(reference, seen.probabilities, seen.thresholds),
+        "calibration": calibration_scores(reference, seen.probabilities, seen.temperature),
         "report": {
             **scores.report_scores(reference, texts, claimed),
             "other_protocols": scores.other_protocols(reference, texts),
@@ -65,6 +71,8 @@ def report_document(
             **above,
             **beyond,
         },
+        "averages": beside_constants(reference, claimed),
+        "length_limits": length_limits(reference, label),
         "oracle": with_intervals(scores.label_samples(reference, label(reference.texts)))
         | {"either_part": either_part(reference, reference.texts, label)},
         "baselines": {k: scores.report_scores(reference, *v) for k, v in baselines.items()},

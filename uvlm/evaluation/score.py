@@ -6,11 +6,14 @@
     known_words.*    share of the words that are known from English reports
     protocol.*       how the numbers came about
     report.*         the predictions; other_protocols.*, and meteor.* or why it is not computed
+    averages.*       F1 in three averages, beside the best constant of each; see averages.py
     oracle.*         the reference reports through the labeller: the ceiling
+    length_limits.*  the references cut after so many words, through the labeller
+    clinical.*       metrics of other packages, or why they are not computed
     baselines.*      constant claims; with training reports, every trivial baseline, and those of
                      the classifier where the predictions tell what it says
     collapse.*       with training reports only; see collapse.py
-    cls.*            with probabilities only
+    cls.*, calibration.*    with probabilities only
     classes.*        how many classes the macro values run over
     abnormalities    one row per class
     compare.*        with a second set of predictions: differences on the same resamples
@@ -36,6 +39,8 @@ from uvlm.evaluation.baselines import Seen, TrainingReports
 from uvlm.evaluation.beyond_presence import attribute_samples
 from uvlm.evaluation.bleu import HEADLINE
 from uvlm.evaluation.bootstrap import Samples, draw_resamples, paired_differences, with_intervals
+from uvlm.evaluation.calibration import read_temperature
+from uvlm.evaluation.clinical import clinical_scores
 from uvlm.evaluation.labeller import get_labeller
 from uvlm.evaluation.line_breaks import count_line_breaks
 from uvlm.evaluation.missing import RULE, is_missing
@@ -67,7 +72,7 @@ class ScoreRequest:
         labels: CSV of 0/1 labels; None lets the labeller read the references.
         names: the abnormalities, unless a table of labels decides.
         labeller: reads abnormalities out of texts.
-        thresholds: JSON of tuned thresholds for probabilities.
+        thresholds: JSON of tuned thresholds for probabilities, and of their temperature.
         compare: a second set of predictions.
         training: CSV of training reports, for baselines and the collapse audit; its label columns
             are used where it has them, else the labeller reads the reports.
@@ -75,6 +80,7 @@ class ScoreRequest:
         samples: bootstrap samples.
         seed: of every draw.
         with_meteor: also METEOR, which needs Java and a minute or more.
+        with_clinical: also the metrics of clinical.py whose packages are installed.
     """
 
     references: Path
@@ -92,6 +98,7 @@ class ScoreRequest:
     samples: int = 1000
     seed: int = 0
     with_meteor: bool = False
+    with_clinical: bool = False
 
 
 def score(request: ScoreRequest) -> dict[str, Any]:
@@ -112,7 +119,8 @@ def score(request: ScoreRequest) -> dict[str, Any]:
     reference, patients = _reference(request, references, given, label)
     thresholds = read_thresholds(request.thresholds, names)
     texts = predicted.reports
-    seen = Seen(predicted.probabilities(names), thresholds, predicted.nearest)
+    temperature = read_temperature(request.thresholds)
+    seen = Seen(predicted.probabilities(names), thresholds, predicted.nearest, temperature)
     training = None
     if request.training is not None:
         training = read_training(request.training, request.training_columns, names, label)
@@ -120,7 +128,7 @@ def score(request: ScoreRequest) -> dict[str, Any]:
             seen = replace(seen, nearest=())  # they name cases of another training split
     meteor = _meteor(request, reference, texts)
     found = report_document(reference, texts, label, seen, training, meteor, request.seed)
-    optional = ("collapse", "cls", "classes", "abnormalities")
+    optional = ("collapse", "cls", "calibration", "classes", "abnormalities")
     pairs = zip(reference.case_ids, predicted.predictions, strict=True)
     missing = [case for case, prediction in pairs if prediction is None]
     return {
@@ -134,8 +142,11 @@ def score(request: ScoreRequest) -> dict[str, Any]:
         "protocol": _protocol(request, given, patients, references)
         | {"line_breaks": _line_breaks(reference, predicted, compared)},
         "report": found["report"],
+        "averages": found["averages"],
         "oracle": found["oracle"],
+        "length_limits": found["length_limits"],
         "baselines": {**_constant_claims(reference), **found["baselines"]},
+        "clinical": clinical_scores(reference, texts, wanted=request.with_clinical),
         **{key: found[key] for key in optional if found[key]},
         **({"compare": _compared(reference, texts, compared, label)} if compared else {}),
     }

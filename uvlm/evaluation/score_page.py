@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from uvlm.config import F1_AVERAGES
+from uvlm.evaluation.clinical import CLINICAL
 from uvlm.evaluation.line_breaks import line_breaks_text
 from uvlm.text.attributes import VALUES
 
@@ -19,6 +21,11 @@ _COLUMNS: Final = (
     ("rouge_l", "ROUGE-L"),
     ("cider", "CIDEr"),
 )
+_CALIBRATION: Final = {
+    "Brier score": "brier",
+    "ECE, all classes together": "ece",
+    "ECE, mean over classes": "macro_ece",
+}
 _WITH_RANGE: Final = ("macro_f1", "bleu_mean")
 _LABELS: Final = {
     "claims_nothing": "claims nothing",
@@ -34,8 +41,14 @@ _LABELS: Final = {
 
 def score_page(document: Mapping[str, Any]) -> str:
     """Write what `score` returned, for people."""
-    optional = {"cls": _classifier, "collapse": _collapse, "compare": _compare}
-    blocks = [_size, _reports, _beyond_presence, _protocols, _classes]
+    optional = {
+        "cls": _classifier,
+        "calibration": _calibration,
+        "collapse": _collapse,
+        "compare": _compare,
+        "clinical": _clinical,
+    }
+    blocks = [_size, _reports, _averages, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
     return "\n\n".join(block(document) for block in blocks)
 
@@ -100,6 +113,31 @@ def _reports(document: Mapping[str, Any]) -> str:
         above = number(document["report"], "above_trivial")
         lines.append(f"macro-F1 above the best that never looks at an image: {above}")
     return "\n".join(lines)
+
+
+def _averages(document: Mapping[str, Any]) -> str:
+    """Write F1 in three averages, each beside the best constant of its own."""
+    beside = document["averages"]
+    claims = ", ".join(str(beside[name]["num_claimed"]) for name in F1_AVERAGES)
+
+    def beside_row(title: str, key: str) -> list[str]:
+        return [title, *(number(beside[name], key) for name in F1_AVERAGES)]
+
+    def row(title: str, scores: Mapping[str, Any], ending: str = "") -> list[str]:
+        return [title, *(number(scores, f"{name}{ending}") for name in F1_AVERAGES)]
+
+    rows = [["F1 in three averages", "macro", "weighted", "micro"]]
+    rows += [row("these reports", document["report"])]
+    rows += [beside_row(f"best constant, claims {claims}", "constant")]
+    rows += [beside_row("these reports above it", "above")]
+    if "cls" in document:
+        rows += [row("probabilities at their thresholds", document["cls"], "_tuned")]
+    rows += [row("references (ceiling)", document["oracle"])]
+    limits = document["length_limits"]
+    if reason := limits.get("not_computed"):
+        return f"{aligned(rows)}\nreferences cut in length: not computed ({reason})"
+    rows += [row(f"references cut to {limit} words", cut) for limit, cut in limits.items()]
+    return aligned(rows)
 
 
 def _macro(classes: Mapping[str, Any]) -> str:
@@ -178,6 +216,33 @@ def _classifier(document: Mapping[str, Any]) -> str:
     titles |= {f"macro-AUPRC, {classes['n_positive']} classes with positives": "macro_auprc"}
     rows = [[title, number(scores, name)] for title, name in titles.items()]
     return aligned([["probabilities", ""], *rows])
+
+
+def _calibration(document: Mapping[str, Any]) -> str:
+    scores = document["calibration"]
+    temperature = scores["temperature"]
+    columns = {"": "as they are"}
+    if temperature is not None:
+        columns["_tempered"] = f"at temperature {temperature:.3g}"
+    rows = [["calibration of the probabilities", *columns.values()]]
+    for title, name in _CALIBRATION.items():
+        rows.append([title, *(number(scores, f"{name}{ending}") for ending in columns)])
+    rows.append(["Brier score of stating the prevalence", number(scores, "prevalence_brier")])
+    rows[-1] += [""] * (len(columns) - 1)
+    return aligned(rows)
+
+
+def _clinical(document: Mapping[str, Any]) -> str:
+    """Write the metrics of other packages; what is not computed is one line with its reason."""
+    found = document["clinical"]
+    scored = {title: number(found[name], "mean") for name, title in CLINICAL.items()}
+    lines = [f"{title}: {text}" for title, text in scored.items() if text != _DASH]
+    reasons: dict[str, list[str]] = {}
+    for name, title in CLINICAL.items():
+        if reason := found[name].get("not_computed"):
+            reasons.setdefault(reason, []).append(title)
+    lines += [f"{', '.join(names)}: not computed ({reason})" for reason, names in reasons.items()]
+    return "\n".join(lines)
 
 
 def _collapse(document: Mapping[str, Any]) -> str:

@@ -16,10 +16,17 @@ from typing import Any
 import numpy as np
 
 from uvlm.arrays import Flags, Floats
+from uvlm.config import F1_AVERAGES
 from uvlm.evaluation import text_metrics
 from uvlm.evaluation.bleu import HEADLINE, MAX_ORDER, PROTOCOLS, bleu_counts, bleu_scores
 from uvlm.evaluation.bootstrap import Resamples, Samples, with_interval, with_intervals
-from uvlm.evaluation.classification import Confusion, crg, precision_recall_f1, ranking
+from uvlm.evaluation.classification import (
+    Confusion,
+    crg,
+    f1_averages,
+    precision_recall_f1,
+    ranking,
+)
 from uvlm.evaluation.missing import is_missing, wrong_ngrams, wrong_probabilities
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
 from uvlm.evaluation.segmentation import mean_over_classes
@@ -48,13 +55,13 @@ def class_counts(reference: Reference) -> dict[str, Any]:
 
 
 def label_samples(reference: Reference, claimed: Flags) -> Samples:
-    """Macro F1, precision, recall and CRG of (N, A) claims."""
+    """F1 in three averages, macro precision and recall, and CRG of (N, A) claims."""
     labels, resamples = reference.labels, reference.resamples
     counts = Confusion(*map(resamples.sums, Confusion.per_case(labels, claimed)))
-    precision, recall, f1 = (values.mean(axis=-1) for values in precision_recall_f1(counts))
-    macro = {"macro_f1": f1, "macro_precision": precision, "macro_recall": recall}
+    precision, recall, _ = (values.mean(axis=-1) for values in precision_recall_f1(counts))
+    macro = {"macro_precision": precision, "macro_recall": recall}
     # Patients differ in their number of cases, so samples differ in theirs.
-    return {**macro, "crg": crg(counts, resamples.weights.sum(axis=1))}
+    return {**f1_averages(counts), **macro, "crg": crg(counts, resamples.weights.sum(axis=1))}
 
 
 def text_samples(reference: Reference, texts: Sequence[str]) -> Samples:
@@ -122,9 +129,9 @@ def classifier_scores(
         return {}
     probabilities = wrong_probabilities(reference.labels, probabilities)
     plain = label_samples(reference, probabilities >= DEFAULT_THRESHOLD)
-    tuned = label_samples(reference, probabilities >= thresholds)["macro_f1"]
-    rankings = ranking_samples(reference, probabilities)
-    return with_intervals({**plain, "macro_f1_tuned": tuned, **rankings})
+    tuned = label_samples(reference, probabilities >= thresholds)
+    averages = {f"{name}_tuned": tuned[name] for name in F1_AVERAGES}
+    return with_intervals({**plain, **averages, **ranking_samples(reference, probabilities)})
 
 
 def other_protocols(reference: Reference, texts: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -49,12 +49,13 @@ _STYLE: Final[Any] = {
 def draw_figures(
     histories: Mapping[str, History],
     rows: Sequence[Mapping[str, Any]],
+    calibration: Mapping[str, Any],
     masked: MaskedSlice | None,
     classes: LabelScheme,
 ) -> dict[str, bytes]:
     """Draw every figure in our style, as a PNG by name; matplotlib's defaults stay as they are.
 
-    The slice is drawn without masks too, as DVC expects each picture: it says that there are none.
+    Where there are no masks or no probabilities, the picture says so, as DVC expects each of them.
     """
     import matplotlib as mpl
 
@@ -62,7 +63,8 @@ def draw_figures(
         figures = {
             "training_curves": _training_curves(histories),
             "f1_by_abnormality": _f1_bars(rows),
-            "slice": _slice_masks(masked, classes) if masked else _no_masks(),
+            "reliability": _reliability(calibration),
+            "slice": _slice_masks(masked, classes) if masked else _nothing("masks"),
         }
     return {name: png_of(figure, 160) for name, figure in figures.items()}
 
@@ -128,10 +130,37 @@ def _place_of_bar(row: Mapping[str, Any]) -> tuple[bool, float, float]:
     return row["support"] > 0, row["report_f1"], row.get("cls_f1_tuned") or 0.0
 
 
-def _no_masks() -> Figure:
-    """Say in place of a slice that there is none."""
+def _reliability(calibration: Mapping[str, Any]) -> Figure:
+    """Draw the share of positives over the mean probability of each bin, and the bins' counts."""
+    if not calibration:
+        return _nothing("probabilities")
+    figure = new_figure(9.6, 4.2)
+    left, right = figure.subplots(1, 2)
+    left.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--", label="calibrated")
+    temperature = calibration["temperature"]
+    drawn = [("as they are", "bins", BLUE, "o")]
+    if temperature is not None:
+        drawn += [(f"at temperature {temperature:.3g}", "bins_tempered", ORANGE, "s")]
+    edges = np.arange(len(calibration["bins"]["n"]))
+    for place, (label, key, colour, marker) in enumerate(drawn):
+        bins = calibration[key]
+        points = zip(bins["mean_probability"], bins["positive_share"], strict=True)
+        x, y = zip(*(point for point in points if point[0] is not None), strict=True)
+        left.plot(x, y, color=colour, lw=1.5, marker=marker, ms=4, label=label, clip_on=False)
+        right.bar((edges + 0.3 + 0.4 * place) / len(edges), bins["n"], 0.036, color=colour)
+    left.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean probability of a bin", title="Reliability")
+    left.set_ylabel("share of positives")
+    right.set(xlim=(0, 1), yscale="log", xlabel="probability", title="How many in each bin")
+    right.set_ylabel("pairs of scan and abnormality")
+    left.grid(visible=True)
+    left.legend(loc="upper left")
+    return figure
+
+
+def _nothing(what: str) -> Figure:
+    """Say in place of a picture that there is nothing to show."""
     figure = new_figure(9.6, 0.6)
-    figure.text(0.5, 0.5, "no masks to show", ha="center", va="center", color=INK)
+    figure.text(0.5, 0.5, f"no {what} to show", ha="center", va="center", color=INK)
     return figure
 
 

@@ -2,7 +2,7 @@
 
 <out>/summary.md      numbers and reports for the terminal and the repository's web page
 <out>/summary.html    the same with figures embedded; opens offline, prints on A4
-<out>/figures/*.png   training_curves, f1_by_abnormality, slice
+<out>/figures/*.png   training_curves, f1_by_abnormality, reliability, slice
 
 A number or a picture of a part that has not learned anything is left out, and the page says so.
 """
@@ -21,7 +21,7 @@ from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.errors import DataError
 from uvlm.files import write_bytes_atomic, write_text_atomic
-from uvlm.pages import beyond_presence, mask_tables, remarks, tables
+from uvlm.pages import beyond_presence, mask_tables, remarks, scales, tables
 from uvlm.pages.examples import Example, choose_examples
 from uvlm.pages.figures import draw_figures, read_history
 from uvlm.pages.highlight import Piece, colour_of, highlight
@@ -99,7 +99,8 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
     masked = _masked_slice(inputs, test, classes)
     histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
-    figures = draw_figures(histories, per_class["abnormalities"], masked, classes)
+    rows, calibration = per_class["abnormalities"], metrics["calibration"]
+    figures = draw_figures(histories, rows, calibration, masked, classes)
     for name, picture in figures.items():
         write_bytes_atomic(out / "figures" / f"{name}.png", picture)
     urls = {name: png_url(picture) for name, picture in figures.items()}
@@ -146,11 +147,13 @@ def _page(
         "metrics": metrics,
         **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
-        "score_tables": tables.score_tables(metrics),
+        "score_tables": [*tables.score_tables(metrics), scales.averages_table(metrics)],
         **_beyond_presence(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
         "classifier": tables.classifier_numbers(metrics),
+        "calibration": scales.calibration_rows(metrics),
+        "temperature": scales.temperature_of(metrics),
         "collapse": tables.collapse_rows(metrics["collapse"], can_swap=metrics["n_patients"] > 1),
         "class_columns": [label for _, label in tables.CLASS_COLUMNS],
         "abnormalities": sorted(rows, key=_by_f1),

@@ -23,6 +23,7 @@ from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, read_examples
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import DataError
+from uvlm.evaluation.calibration import TEMPERATURE
 from uvlm.model.build import build_classifier
 from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
@@ -81,7 +82,7 @@ def train_cls(
 
     Returns:
         Validation numbers of the saved weights: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
-        `val_macro_auroc`, `best_step` and `threshold.<abnormality>`.
+        `val_macro_auroc`, `best_step`, `temperature` and `threshold.<abnormality>`.
     """
     check_contract(init, contract(params.preprocess))
     start = load_encoder(init)
@@ -213,9 +214,10 @@ def _save(
     trained: Collection[Part],
     out: Path,
 ) -> None:
-    """Write the model folder with the tuned thresholds, and the cases that both were fitted on."""
+    """Write the model folder with tuned thresholds and temperature, and what all was fitted on."""
     names = abnormality_names(params)
     thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
+    thresholds[TEMPERATURE] = metrics.get(TEMPERATURE, 1.0)
     config = ClsModelConfig(
         encoder=params.encoder,
         grid=params.preprocess.grid,

@@ -11,6 +11,7 @@ import numpy as np
 
 from uvlm.arrays import Counts, Flags, Floats
 from uvlm.data.label_scheme import LabelScheme
+from uvlm.evaluation.calibration import TEMPERATURE, fit_temperature
 from uvlm.evaluation.classification import per_class_f1, ranking
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.train.loop.fit import Scores
@@ -27,7 +28,8 @@ def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
 def classifier_scores(probabilities: Floats, abnormalities: Counts, names: Sequence[str]) -> Scores:
     """Score (N, A) probabilities by the mean of macro-F1 at 0.5 and macro-AUROC.
 
-    The thresholds tuned on these cases are kept with the weights but not logged.
+    The thresholds tuned on these cases, and the temperature fitted on them, are kept with the
+    weights but not logged.
     """
     truth = abnormalities.astype(bool)
     auroc, _ = ranking(truth, probabilities, np.ones((1, len(truth))))
@@ -38,6 +40,7 @@ def classifier_scores(probabilities: Floats, abnormalities: Counts, names: Seque
         "val_macro_auroc": _mean(auroc, otherwise=0.5),
     }
     kept = {f"threshold.{name}": float(t) for name, t in zip(names, thresholds, strict=True)}
+    kept[TEMPERATURE] = fit_temperature(truth, probabilities)
     return Scores((metrics["val_macro_f1"] + metrics["val_macro_auroc"]) / 2, metrics, kept)
 
 

@@ -1,0 +1,73 @@
+"""Reports and probabilities of cases that a finished model has never met, for `uvlm evaluate`.
+
+Volumes are read one at a time and nothing is cached, so this is what `predict` says of the same
+CTs, written as the section `generate` decodes.
+
+B batch, K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+
+from uvlm.config import GenerateConfig, PreprocessConfig
+from uvlm.data.examples import Example
+from uvlm.device import set_threads
+from uvlm.inference.decoding import Decoding
+from uvlm.inference.encode import encode_volumes
+from uvlm.inference.report_writer import ReportWriter
+from uvlm.model.fast_norm import ready
+from uvlm.model.load import ReportModel
+from uvlm.seeding import torch_generator
+from uvlm.text.predictions import CasePrediction
+
+
+def describe(
+    model: ReportModel,
+    examples: Sequence[Example],
+    preprocess: PreprocessConfig,
+    config: GenerateConfig,
+    seed: int,
+    done: Callable[[int], object] = lambda count: None,
+) -> list[CasePrediction]:
+    """Describe cases; parts of the model that never learned leave their place empty.
+
+    Args:
+        model: from `load_report_model`.
+        examples: cases prepared as the model's contract says.
+        preprocess: that contract.
+        config: how to decode; never longer than the model's training reports.
+        seed: of reports that are drawn.
+        done: told how many cases are described.
+    """
+    set_threads()
+    writer = ReportWriter.of(model)
+    ready(model.encoder, writer.device)
+    decoding = Decoding.of(config, model.config.decoder.max_report_tokens)
+    found: list[CasePrediction] = []
+    for start in range(0, len(examples), config.batch_size):
+        batch = examples[start : start + config.batch_size]
+        tokens = []
+        for example in batch:  # (1, 1, D, H, W) -> (1, K, sum C_i)
+            x = torch.from_numpy(example.voxels(preprocess))[None, None].to(writer.device)
+            tokens.append(encode_volumes(model.encoder, x, model.config.injection))
+        visual = writer.visual(torch.cat(tokens))
+        reports = writer.write(visual, decoding, _randomness(decoding, writer, seed, batch[0]))
+        found += [
+            CasePrediction(e.case_id, e.case.patient_id, report.text, row, model=model.sha256[:12])
+            for e, report, row in zip(batch, reports, writer.probabilities(visual), strict=True)
+        ]
+        done(len(found))
+    return found
+
+
+def _randomness(
+    decoding: Decoding, writer: ReportWriter, seed: int, first: Example
+) -> torch.Generator | None:
+    """Seed a batch by its first case, as the stage `generate` does; greedy writing needs none."""
+    if decoding.temperature == 0:
+        return None
+    drawn = torch_generator(seed, "generate", first.case_id).initial_seed()
+    return torch.Generator(writer.device).manual_seed(drawn)
