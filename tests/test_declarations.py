@@ -92,7 +92,9 @@ def test_a_stage_declares_the_section_of_its_name_and_every_section_is_declared(
     declared = {key.split(".")[0] for stage in STAGES for key in stage.params}
     assert declared == sections
     for stage in STAGES[1:]:
-        own = "evaluate" if stage.script == "classify" else stage.script  # it scores as evaluate does
+        own = (
+            "evaluate" if stage.script == "classify" else stage.script
+        )  # it scores as evaluate does
         assert own in {key.split(".")[0] for key in stage.params} | {"train"}
 
 

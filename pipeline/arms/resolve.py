@@ -10,9 +10,8 @@ N stages of the encoder, counted from 1, shallow to deep.
 
 from __future__ import annotations
 
-import contextlib
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -53,40 +52,63 @@ class ComposedArm:
     notes: tuple[str, ...]
 
 
+class ImpossibleArm(ConfigError):
+    """A profile cannot run an arm."""
+
+
 def compose_arm(root: Path, name: str, profile: str, seed: int) -> ComposedArm:
     """Compose one arm of conf/arm/ on a profile of conf/profile/.
 
     Raises:
-        ConfigError: the profile cannot run the arm, or the arm trains what another one trains.
+        ImpossibleArm: the profile cannot run it.
+        ConfigError: there is no such arm or profile, or two arms train the same.
     """
-    return _compose(root, [read_arm(root, name)], profile, seed)[0]
+    found = _compose_all(root, profile, seed)[read_arm(root, name).trained_as]
+    if isinstance(found, ImpossibleArm):
+        raise found
+    return found
 
 
-def compose_arms(root: Path, chosen: str, profile: str, seed: int) -> list[ComposedArm]:
-    """Compose the arms of a group such as `table5`, or the one of this name; see `compose_arm`."""
-    return _compose(root, read_arms(root, chosen), profile, seed)
+def compose_arms(
+    root: Path, chosen: str, profile: str, seed: int
+) -> tuple[list[ComposedArm], list[ImpossibleArm]]:
+    """Compose the arms of a group such as `table5`, or the one of this name.
+
+    Returns:
+        The arms to train: an arm that is `same_as` another gives that one, and none comes twice.
+        Then why the profile cannot run the others, an error for each.
+
+    Raises:
+        ImpossibleArm: the profile can run none of them.
+        ConfigError: there is no such arm or profile, or two arms train the same.
+    """
+    names = dict.fromkeys(arm.trained_as for arm in read_arms(root, chosen))
+    everything = _compose_all(root, profile, seed)
+    refused = [e for name in names if isinstance(e := everything[name], ImpossibleArm)]
+    possible = [c for name in names if isinstance(c := everything[name], ComposedArm)]
+    if not possible:
+        raise refused[0]
+    return possible, refused
 
 
-def _compose(root: Path, arms: Sequence[Arm], profile: str, seed: int) -> list[ComposedArm]:
+def _compose_all(root: Path, profile: str, seed: int) -> dict[str, ComposedArm | ImpossibleArm]:
+    """Compose every arm that is not `same_as` another, and refuse two that train the same."""
     document, method = compose(root, profile), read_method(root)
-    composed = [_composed(arm, profile, document, method, seed) for arm in arms]
-    everything = list(composed)
-    for name in set(arm_names(root)).difference(arm.name for arm in arms):
-        with contextlib.suppress(ConfigError):  # one that this profile cannot run is equal to none
-            everything.append(_composed(read_arm(root, name), profile, document, method, seed))
-    refuse_equals(composed, everything)
-    return composed
-
-
-def refuse_equals(arms: Sequence[ComposedArm], others: Sequence[ComposedArm]) -> None:
-    """Refuse an arm that trains the same as another one without saying so (`same_as`)."""
-    by_effect: dict[str, set[str]] = {}
-    for other in others:
-        by_effect.setdefault(effect(other), set()).add(other.arm.trained_as)
-    for arm in arms:
-        if same := by_effect[effect(arm)] - {arm.arm.trained_as}:
-            fact = f"on profile {arm.profile} it trains the same as {min(same)}"
-            raise ConfigError(f"arm {arm.arm.name}", fact, f"write `same_as: {min(same)}`")
+    found: dict[str, ComposedArm | ImpossibleArm] = {}
+    seen: dict[str, str] = {}
+    for name in arm_names(root):
+        arm = read_arm(root, name)
+        if arm.trained_as != name:
+            continue
+        try:
+            found[name] = composed = compose_on(document, method, arm, profile, seed)
+        except ImpossibleArm as error:
+            found[name] = error
+            continue
+        if (other := seen.setdefault(effect(composed), name)) != name:
+            fact = f"on profile {profile} it trains the same as {other}"
+            raise ConfigError(f"arm {name}", fact, f"write only `same_as: {other}` in it")
+    return found
 
 
 def effect(composed: ComposedArm) -> str:
@@ -120,9 +142,10 @@ def _idle(composed: ComposedArm) -> Iterator[str]:
         yield from (f"decoder.lora_{key}." for key in ("rank", "alpha", "dropout"))
 
 
-def _composed(
-    arm: Arm, profile: str, document: Mapping[Any, Any], method: Mapping[str, Any], seed: int
+def compose_on(
+    document: Mapping[Any, Any], method: Mapping[str, Any], arm: Arm, profile: str, seed: int
 ) -> ComposedArm:
+    """Compose an arm on the params document of a profile, beside what all arms have in common."""
     params = parse_params(document, f"conf/profile/{profile}.yaml")
     subject = f"arm {arm.name}"
     try:
@@ -138,7 +161,7 @@ def _composed(
         }
     except _NotOnThisProfile as error:
         fact, remedy = error.args
-        raise ConfigError(f"{subject} on profile {profile}", fact, remedy) from None
+        raise ImpossibleArm(f"{subject} on profile {profile}", fact, remedy) from None
     changed = with_overrides(document, overrides)
     validated = parse_params(changed, f"{subject} on profile {profile}")
     return ComposedArm(arm, profile, overrides, changed, validated, notes)
@@ -175,7 +198,10 @@ def _segmentation(meaning: Meaning, params: Params) -> dict[str, Any]:
 
 def _classification(meaning: Meaning, params: Params) -> dict[str, Any]:
     config = params.train_cls
-    steps = {"train_cls.steps": config.steps, "train_cls.head_warmup_steps": config.head_warmup_steps}
+    steps = {
+        "train_cls.steps": config.steps,
+        "train_cls.head_warmup_steps": config.head_warmup_steps,
+    }
     if not meaning.classification:
         return dict.fromkeys(steps, 0)
     if not any(steps.values()):
@@ -229,7 +255,8 @@ def _decoder(meaning: Meaning, params: Params) -> tuple[dict[str, Any], tuple[st
         if config.kind != "scratch":
             fact = f"its decoder is our own, and the profile's sizes are those of {config.kind}"
             raise _NotOnThisProfile(fact, "choose a profile with decoder.kind scratch")
-        vocabulary, notes = params.tokenizer.kind, ()
+        vocabulary: str = params.tokenizer.kind
+        notes: tuple[str, ...] = ()
         sizes = {key: getattr(config, key) for key in (*RANDOM_SIZES, "dropout")}
     else:
         sizes, notes = _qwen_sizes()
