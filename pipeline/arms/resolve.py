@@ -96,9 +96,10 @@ def _compose_all(root: Path, profile: str, seed: int) -> dict[str, ComposedArm |
     document, method = compose(root, profile), read_method(root)
     found: dict[str, ComposedArm | ImpossibleArm] = {}
     seen: dict[str, str] = {}
-    for name in arm_names(root):
-        arm = read_arm(root, name)
-        if arm.trained_as != name:
+    arms = [read_arm(root, name) for name in arm_names(root)]
+    # Rows of the paper first, so that an arm of a user's own is the one that is refused.
+    for arm in sorted(arms, key=lambda arm: (arm.row is None, arm.name)):
+        if (name := arm.name) != arm.trained_as:
             continue
         try:
             found[name] = composed = compose_on(document, method, arm, profile, seed)

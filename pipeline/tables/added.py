@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.paths import manifest
 from pipeline.profiles import compose
 from pipeline.tables.document import COLUMNS, RECORDS, read_results
@@ -98,7 +96,7 @@ def _against_labels(record: ArmRecord, params: Params, file: Path) -> tuple[Mapp
     label = TextLabels(get_labeller(params.evaluate.labeller, record.abnormalities))
     pairs = zip(record.cases, label(written), is_missing(written), strict=True)
     cases = tuple(
-        case.model_copy(update={"claimed": None if missing else digits(np.asarray(flags).tolist())})
+        case.model_copy(update={"claimed": None if missing else digits(flags)})
         for case, flags, missing in pairs
     )
     changed = record.model_copy(update={"scored": "report", "cases": cases})

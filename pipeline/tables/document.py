@@ -130,14 +130,13 @@ def _set_of(table: int, dataset: str) -> str:
 
 def _remarks(document: Mapping[Any, Any], table: int, dataset: str) -> list[str]:
     """Say what has to be known before our numbers are compared with the paper's."""
-    remarks = []
-    if (shown := _set_of(table, dataset)) != dataset and table > 1:
-        remarks.append(f"This table is about {shown}, which this profile does not hold.")
-    elif document["audit"]["plausible"] == "phantom":
-        remarks.append(
-            "This profile holds synthetic phantoms: compare differences between rows, not numbers."
-        )
-    return remarks
+    if table == 1:
+        return []
+    if (shown := _set_of(table, dataset)) != dataset:
+        return [f"This table is about {shown}, and this profile holds other findings."]
+    if document["audit"]["plausible"] == "phantom":
+        return ["This profile holds synthetic phantoms: compare differences, not numbers."]
+    return []
 
 
 def _arms(root: Path) -> Iterable[Arm]:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ _ARCHITECTURE: Final = (
     ("decoder_init", "LD Init"),
     ("end_to_end", "E2E"),
 )
+_ABOUT: Final[Mapping[int, tuple[tuple[str, str], ...]]] = {1: _ARCHITECTURE, 5: _SETTINGS}
 _STACKED: Final = (1, 2, 3)  # tables in which ours have rows, not columns
 _EMPTY: Final = {"seeds": "", "n": "", "tokens": "", "kind": ""}
 _SHORT: Final = 7  # digits of a commit
@@ -55,9 +57,9 @@ def write_table(document: Mapping[str, Any], out: Path) -> list[Path]:
 
 def escape_markdown(text: object) -> str:
     """Keep a name from being read as Markdown or HTML."""
-    line = " ".join(str(text).split())
-    for sign in "\\`*_[]<>|#":
-        line = line.replace(sign, f"\\{sign}" if sign not in "<>" else f"&#{ord(sign)};")
+    line = escape(" ".join(str(text).split()), quote=False)
+    for sign in "\\`*_[]|#":
+        line = line.replace(sign, f"\\{sign}")
     return line
 
 
@@ -80,11 +82,8 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
     row of the paper is meant to be ours, they have a row of their own below it.
     """
     table, inferred = document["table"], document["inferred"]
-    heads: list[str] = []
-    if table == 1:
-        heads = [title for _, title in _ARCHITECTURE]
-    elif table == 5:
-        heads = [f"{title}{' †' * (key in inferred)}" for key, title in _SETTINGS]
+    about = _ABOUT.get(table, ())
+    heads = [f"{title}{' †' * (key in inferred)}" for key, title in about]
     used = [column for column in document["columns"] if _is_used(document, column["key"])]
     keys, titles = [c["key"] for c in used], [c["title"] for c in used]
     notes = {note: mark for mark, note in enumerate(_notes(document["rows"]), start=1)}
@@ -143,8 +142,7 @@ def _lines(
 def _cells(row: Mapping[str, Any], table: int) -> list[str]:
     """Show what a row of Table 1 or 5 is."""
     values = row.get("settings", {})
-    keys = {1: _ARCHITECTURE, 5: _SETTINGS}.get(table, ())
-    return [_plain(values.get(key)) for key, _ in keys]
+    return [_plain(values.get(key)) for key, _ in _ABOUT.get(table, ())]
 
 
 def _protocols(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -45,8 +45,9 @@ def record(
 ) -> ArmRecord:
     cases = tuple(
         CaseResult(
-            case_id=f"c{number}", patient_id=f"p{number // 2}", labels=digits(true), read=digits(true),
-            claimed=digits(said), probabilities=tuple(0.2 + 0.6 * float(flag) for flag in said),
+            case_id=f"c{number}", patient_id=f"p{number // 2}",
+            labels=digits(true), read=digits(true), claimed=digits(said),
+            probabilities=tuple(0.2 + 0.6 * float(flag) for flag in said),
         )
         for number, (true, said) in enumerate(zip(labels, claimed, strict=True))
     )  # fmt: skip
