@@ -168,6 +168,25 @@ def params(
 
 
 @app.command()
+def table(
+    number: Annotated[int, typer.Argument(help="A table of the paper, 1 to 5.")],
+    profile: Annotated[
+        str | None, typer.Option(help="Whose runs to show; default: that of conf/config.yaml.")
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=PREDICTIONS.csv: a row of your own in Table 2; may be repeated."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a table of the paper with our runs beside it, and write it into reports/tables/."""
+    from pipeline.tables.command import make_table
+
+    for line in make_table(Path.cwd(), number, profile, add or [], as_json):
+        typer.echo(line)
+
+
+@app.command()
 def info(
     profile: Annotated[
         str | None, typer.Option(help="A file of conf/profile/; else params.yaml here.")

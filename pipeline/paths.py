@@ -11,6 +11,7 @@ CODE = Path("data/code")
 MANIFESTS = Path("data/manifests")
 QUARANTINE = MANIFESTS / "quarantine"
 MODELS = Path("data/models")
+CLASSIFIED = Path("data/classified")
 GENERATED = Path("data/generated")
 CLAIMS = Path("data/claims.json")
 REPORTS = Path("reports")

@@ -192,7 +192,7 @@ EDITS = [
         "uvlm/model/unet.py",
         '"eps": 1e-5',
         '"eps": 1e-4',
-        TRAININGS | {"encode", "generate"},
+        TRAININGS | {"classify", "encode", "generate"},
     ),
     Edit("decoder", "uvlm/model/decoder.py", "10000.0", "5000.0", {"train_report", "generate"}),
     Edit(

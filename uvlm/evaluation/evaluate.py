@@ -94,7 +94,7 @@ def evaluate(
     """
     index = paths["index"]
     cases = read_index(index)
-    reference = _reference(params, cases, index)
+    reference = gather_reference(params, cases, index)
     predicted = read_predictions(paths["predictions"], reference.case_ids)
     label = TextLabels(get_labeller(params.evaluate.labeller, reference.names))
     tuned = read_thresholds(paths["thresholds"], reference.names)
@@ -150,7 +150,8 @@ def _meteor(params: Params, reference: Reference, texts: Sequence[str]) -> dict[
         return {"not_computed": why_no_meteor() or error.fact}
 
 
-def _reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
+def gather_reference(params: Params, cases: Sequence[Case], index: Path) -> Reference:
+    """Gather what is true of the scored test scans."""
     test = scored_cases(cases)
     if not test:
         raise DataError(index, "no case in the test split", "add test cases and force index")

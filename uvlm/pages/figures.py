@@ -29,7 +29,7 @@ _LESION_COLOURS: Final = (
     "#ff99c8", "#b5e48c", "#ffb703", "#80ffdb", "#e0aaff", "#fb6f92", "#a0c4ff",
 )  # fmt: skip
 _ANATOMY_COLOUR: Final = "#9db4c8"
-_STYLE: Final[Any] = {
+STYLE: Final[Any] = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.edgecolor": "#d1d5db",
@@ -59,7 +59,7 @@ def draw_figures(
     """
     import matplotlib as mpl
 
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figures = {
             "training_curves": _training_curves(histories),
             "f1_by_abnormality": _f1_bars(rows),

@@ -1,0 +1,65 @@
+"""One plot per ablation: how much each comparison gains, ours with interval beside the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from uvlm.pages.figures import BLUE, GREY, INK, STYLE
+from uvlm.pages.html import new_figure, png_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_TITLES: Final = {"f1": "F1", "bleu_mean": "BLEU-mean"}
+
+
+def draw_effects(document: Mapping[str, Any]) -> dict[str, bytes]:
+    """Draw every ablation of a table's document as a PNG, by name."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        return {effect["name"]: _draw(effect, document) for effect in document["effects"]}
+
+
+def _draw(effect: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
+    names = {row["row"]: row["name"] for row in document["rows"]}
+    pairs = effect["pairs"][::-1]  # the first one on top
+    labels = ["{} {}\nminus {} {}".format(*_named(pair["rows"], names)) for pair in pairs]
+    metrics = list(pairs[0]["metrics"])
+    figure = new_figure(4.2 + 3.4 * len(metrics), 1.5 + 0.5 * len(pairs))
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        _draw_metric(axes, [pair["metrics"][metric] for pair in pairs])
+        axes.set_xlabel(f"difference in {_TITLES[metric]}")
+    panels[0].set_yticks(range(len(pairs)), labels, color=INK)
+    figure.suptitle(effect["claim"], x=0.01, ha="left", fontsize=10, fontweight="bold")
+    handles, texts = panels[0].get_legend_handles_labels()
+    figure.legend(handles, texts, loc="outside lower left", ncols=2)
+    return png_of(figure, 160)
+
+
+def _named(rows: Sequence[int], names: Mapping[int, str]) -> list[object]:
+    return [word for row in rows for word in (row, names[row])]
+
+
+def _draw_metric(axes: Axes, effects: list[Mapping[str, Any]]) -> None:
+    """Draw the paper's differences as open diamonds and ours as points with their intervals."""
+    axes.axvline(0, color=GREY, linewidth=1)
+    places = range(len(effects))
+    axes.plot(
+        [effect["paper"] for effect in effects], places, linestyle="", marker="D",
+        markerfacecolor="none", markeredgecolor=INK, label="the paper's, published",
+    )  # fmt: skip
+    ours = [(place, e["ours"]) for place, e in enumerate(effects) if e["ours"] is not None]
+    for place, found in ours:
+        low, high = found["interval"] or (found["mean"], found["mean"])
+        axes.plot([low, high], [place + 0.18] * 2, color=BLUE, linewidth=2)
+    axes.plot(
+        [found["mean"] for _, found in ours], [place + 0.18 for place, _ in ours],
+        linestyle="", marker="o", color=BLUE,
+        label="ours, 95 % interval" if ours else "ours: not run",
+    )  # fmt: skip
+    axes.set_ylim(-0.6, len(effects) - 0.4)
+    axes.grid(axis="x")
+    axes.set_axisbelow(True)
