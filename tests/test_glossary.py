@@ -41,7 +41,7 @@ ONLY_IN = {
         *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
         *("pipeline/summarize.py", "pipeline/elsewhere.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
-        *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py"),
+        *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py", "pipeline/tables/"),
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -55,12 +55,13 @@ ONLY_IN = {
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
-        "pipeline/rehearse/rehearse.py",
+        *("pipeline/rehearse/rehearse.py", "pipeline/tables/"),
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
         *("uvlm/pages/", "uvlm/train/", "benchmarks/", "pipeline/own/look.py"),
         *("pipeline/plan/counts.py", "pipeline/rehearse/abdomens.py", "pipeline/elsewhere.py"),
+        *("pipeline/tables/", "uvlm/arm_record.py"),
     ),
 }
 # Names that tell nothing, or that were two things at once.

@@ -102,7 +102,7 @@ class Data:
 def run_arm(arm: ComposedArm, data: Data, out: Path) -> int:
     """Train and apply every stage of an arm; return how many trainings it had."""
     params, training = arm.params, as_started(arm.params)
-    inputs = {"index": data.index, "preprocess": data.preprocess}
+    inputs: dict[str, Any] = {"index": data.index, "preprocess": data.preprocess}
     maps, predictions = data.label_maps(params), out / "predictions.jsonl"
     seg, cls, report = (out / name for name in ("seg", "cls", "report"))
     train_seg(params, **inputs, label_maps=maps, out=seg, training=training)

@@ -80,7 +80,7 @@ def project(tmp_path: Path, params: dict[str, Any]) -> Path:
         for arm, share, bleu in (("table5_07", 0.2, 0.30), ("table5_09", 0.1, 0.34 + seed / 50)):
             records.append(record(params, arm, seed, mistaken(labels, share, seed), labels, bleu))
     labels = flags(0)
-    noted = {"notes": ("random weights, not Qwen3-4B's",)}
+    noted: dict[str, Any] = {"notes": ("random weights, not Qwen3-4B's",)}
     records.append(record(params, "table5_12", 0, mistaken(labels, 0.4, 3), labels, **noted))
     records.append(record(params, "table4_04", 0, mistaken(labels, 0.1, 4), labels))
     for one in records:
