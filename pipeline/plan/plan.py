@@ -204,7 +204,7 @@ def in_words(seconds: float) -> str:
     for unit, size in (("d", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{seconds:.0f} s" if seconds >= 1 or seconds == 0 else "< 1 s"
 
 
 def _params(root: Path, profile: str | None) -> Params:

@@ -102,7 +102,8 @@ def _measured(name: str, stage: str, params: Params, cts: Cts) -> Time:
 
 def _floor(flop: int, what: str) -> Time:
     chip = costs()["accelerator"]
-    basis = f"floor: {flop / 1e15:,.1f} PFLOP at the peak of one {chip['name']}"
+    unit, size = ("PFLOP", 1e15) if flop >= 1e15 else ("TFLOP", 1e12)
+    basis = f"floor: {flop / size:,.1f} {unit} at the peak of one {chip['name']}"
     return Time(flop / chip["flop_per_s"], f"{basis}; {what}" if what else basis)
 
 

@@ -175,7 +175,8 @@ def test_text_and_json_say_the_same(root: Path, survey: Survey, tmp_path: Path) 
 def test_sizes_and_durations_that_are_none_are_refused_or_written_in_words(root: Path) -> None:
     with pytest.raises(ConfigError, match="--gpu-memory"):
         make_plan(root, "phantom", "much")
-    assert [in_words(s) for s in (5, 600, 7200 * 2, 86400 * 3)] == [
+    assert [in_words(s) for s in (0.2, 5, 600, 7200 * 2, 86400 * 3)] == [
+        "< 1 s",
         "5 s",
         "10.0 min",
         "4.0 h",
