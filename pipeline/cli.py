@@ -6,34 +6,16 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
+from pipeline.commands import Commands
 from pipeline.progress import ProgressBar
+from pipeline.upkeep_cli import runs, store
 from uvlm.cli import Json
 from uvlm.cli import app as library
-from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, tell
-
-
-class Commands(TyperGroup):
-    """Lists its commands in whole sentences, and ends with the exit codes of this project."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write one row per command; typer would cut its sentence at the end of the line."""
-        rows = [(name, command.get_short_help_str(999)) for name, command in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run a command; Ctrl-C ends it as it ends a stage."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            name = ctx.invoked_subcommand or "uvlm"
-            raise Interrupted(name, "interrupted", "run the same command again") from None
-
+from uvlm.errors import ConfigError, SetupError, tell
 
 app = typer.Typer(
     cls=Commands,
@@ -44,12 +26,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
-)
-store = typer.Typer(
-    cls=Commands, help="Check or clean the arrays behind the manifests.", no_args_is_help=True
-)
-runs = typer.Typer(
-    cls=Commands, help="Put the records of runs and MLflow in order.", no_args_is_help=True
 )
 app.add_typer(library)
 app.add_typer(store, name="store")
@@ -250,56 +226,6 @@ def rehearse(
     request = Request(profile, out, edge, train, test, annotated)
     for line in run(Path.cwd(), request, context.obj.cases):
         typer.echo(line)
-
-
-@store.command()
-def verify(
-    sample: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of the files to hash, another every day.")
-    ] = 1.0,
-    as_json: Json = False,
-) -> None:
-    """Hash everything that the manifests name, and list what is missing or damaged."""
-    from pipeline import upkeep
-
-    with ProgressBar("store") as progress:
-        verdict = upkeep.verify_store(sample, progress.cases)
-    for problem in verdict.problems:
-        typer.echo(json.dumps({"problem": problem}) if as_json else problem)
-    if verdict.problems:
-        fact = f"{len(verdict.problems)} entries are damaged"
-        raise DataError("the store", fact, "see the lines above")
-    counts = {"files": verdict.files, "hashed": verdict.hashed, "absent": verdict.absent}
-    typer.echo(json.dumps({"damaged": 0, **counts}) if as_json else upkeep.in_words(verdict))
-
-
-@store.command()
-def gc(
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them, after asking.")] = False,
-    raw: Annotated[bool, typer.Option("--raw", help="Raw data as well.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """List the arrays that no manifest of any workspace, branch or experiment names."""
-    from pipeline import upkeep
-
-    upkeep.collect(raw=raw, delete=delete, ask=None if yes else _confirm)
-
-
-def _confirm(question: str) -> bool:
-    """Ask a person; a script has to say --yes."""
-    if not sys.stdin.isatty():
-        raise ConfigError("uvlm store gc --delete", "nobody is there to ask", "pass --yes as well")
-    return bool(typer.confirm(question))
-
-
-@runs.command("reap")
-def reap_runs() -> None:
-    """Mark runs whose process is gone as KILLED, and send MLflow what it does not have yet."""
-    from pipeline.runs.mlflow_tracker import publish_pending, reap
-
-    reaped = reap()
-    publish_pending()
-    typer.echo(f"{len(reaped)} dead runs marked as KILLED")
 
 
 def main() -> NoReturn:
