@@ -174,8 +174,9 @@ def test_a_worker_that_is_killed_names_its_case_and_fewer_workers(
 
 def test_the_memory_of_workers_is_known_before_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_WORKERS", "2")
+    before = largest_worker()  # of other tests in this process
     map_cases(Filled(300 << 20), list(range(8)))
-    assert 300 << 20 < largest_worker() < 1500 << 20
+    assert 300 << 20 < largest_worker() <= max(before, 1500 << 20)
 
 
 @dataclass

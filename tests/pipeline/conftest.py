@@ -91,10 +91,10 @@ def start_stage(workspace: Path, root: Path) -> Callable[[str], subprocess.Popen
     return start
 
 
-def write_own(folder: Path, train_patients: int, report_column: str = "report") -> None:
-    """Write CTs and the table of their reports as a person has them; four patients to test on."""
-    config = PhantomConfig(
-        train_patients=train_patients,
+def few_patients(train: int) -> PhantomConfig:
+    """Phantoms of one small CT each, without defects; four patients to test on."""
+    return PhantomConfig(
+        train_patients=train,
         test_patients=4,
         shape=(20, 28, 28),
         prevalence=0.3,
@@ -103,7 +103,11 @@ def write_own(folder: Path, train_patients: int, report_column: str = "report") 
         noise_hu=20.0,
         defects=False,
     )
-    phantoms, manifest = Phantoms(config, 0), folder.parent / "phantoms.jsonl"
+
+
+def write_own(folder: Path, train_patients: int, report_column: str = "report") -> None:
+    """Write CTs and the table of their reports as a person has them; four patients to test on."""
+    phantoms, manifest = Phantoms(few_patients(train_patients), 0), folder.parent / "phantoms.jsonl"
     phantoms.fetch(manifest, lambda _: [])
     folder.mkdir()
     with (folder / "reports.csv").open("w", newline="") as file:

@@ -25,8 +25,8 @@ from tests.conftest import TINY
 from tests.data.sets.abdomen_atlas.test_fetch import COLUMNS, tar_of
 from tests.data.sets.hub.server import FakeHub, serve
 from tests.evaluation.labelling import chat_server
+from tests.pipeline.conftest import few_patients
 from tests.tiny_qwen import write_qwen
-from uvlm.config import PhantomConfig
 from uvlm.data.ct.io import read_label_map, write_label_map
 from uvlm.data.ct.volume import LabelMap
 from uvlm.data.sets.abdomen_atlas.layout import REPO, TABLE, TEST_IDS, TRAIN_IDS, archive
@@ -79,17 +79,7 @@ def masks_of(number: int, total: LabelMap) -> dict[str, LabelMap]:
 @pytest.fixture
 def published(tmp_path: Path) -> dict[str, bytes]:
     """Tables and archives of sixteen CTs."""
-    config = PhantomConfig(
-        train_patients=12,
-        test_patients=4,
-        shape=(20, 28, 28),
-        prevalence=0.3,
-        second_scan_fraction=0.0,
-        second_reconstruction_fraction=0.0,
-        noise_hu=20.0,
-        defects=False,
-    )
-    phantoms, manifest = Phantoms(config, 0), tmp_path / "phantoms.jsonl"
+    phantoms, manifest = Phantoms(few_patients(12), 0), tmp_path / "phantoms.jsonl"
     phantoms.fetch(manifest, lambda _: [])
     cases, _ = phantoms.cases(rows_by_case(manifest))
     images: dict[str, bytes] = {}
