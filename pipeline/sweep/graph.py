@@ -92,9 +92,9 @@ class Graph:
         params = stage_params(trial.document, declaration)
         reached = self.code[declaration.script]["digest"]
         causes = [declaration.name, declaration.command, params, reached, sorted(needs)]
-        return Node(key_of(*causes, self._sources(declaration)), declaration, needs)
+        return Node(key_of(*causes, self._read_only(declaration)), declaration, needs)
 
-    def _sources(self, declaration: Declaration) -> dict[str, str]:
+    def _read_only(self, declaration: Declaration) -> dict[str, str]:
         """Digest what a stage reads that no stage makes."""
         deps = [dep for dep in declaration.deps if dep not in self._makers]
         return {dep: digest(self.root / dep) for dep in deps}
