@@ -144,6 +144,37 @@ def params(
 
 
 @app.command()
+def sweep(
+    name: Annotated[
+        str, typer.Argument(help="table4, table5, ..., one arm, or a file of conf/sweep/.")
+    ],
+    profile: Annotated[
+        str | None, typer.Option(help="A file of conf/profile/; default: that of conf/config.yaml.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds: 0, 1, ...")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="How many stages run at once.")] = 1,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would run, and run nothing.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the arms of a comparison that have no record yet, several stages at once."""
+    from pipeline.profiles import default_profile
+    from pipeline.sweep.lists import read_trials
+    from pipeline.sweep.run import plan_sweep, run_sweep
+
+    root = Path.cwd()
+    profile = profile or default_profile(root)
+    trials, title = read_trials(root, name, profile, seeds), f"{name} on {profile}"
+    if plan:
+        planned = plan_sweep(root, title, trials, workers)
+        typer.echo(json.dumps(planned.document()) if as_json else "\n".join(planned.lines()))
+        return
+    run_sweep(root, title, trials, workers)
+    typer.echo(json.dumps({"done": len(trials)}) if as_json else f"{title}: every arm is done")
+
+
+@app.command()
 def table(
     number: Annotated[int, typer.Argument(help="A table of the paper, 1 to 5.")],
     profile: Annotated[

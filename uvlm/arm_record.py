@@ -146,9 +146,9 @@ def load_records(records: Path, profile: str | None = None) -> Iterator[ArmRecor
         yield load_record(path)
 
 
-def digits(flags: Sequence[int | bool]) -> str:
+def digits(present: Sequence[int | bool]) -> str:
     """Write flags as a string of 0 and 1."""
-    return "".join(str(int(flag)) for flag in flags)
+    return "".join(str(int(one)) for one in present)
 
 
 def _first_problem(error: Exception) -> str:

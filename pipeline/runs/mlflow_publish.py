@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline.paths import state_root, tracking_uri
+from pipeline.runs.arm_runs import ARM, ArmRun
 from pipeline.runs.mlflow_place import ARTIFACTS, keep_artifacts_in
-from pipeline.runs.records import Published, RunRecord
+from pipeline.runs.records import Published, RunRecord, find_record
 from uvlm import environment
 from uvlm.tracking import read_history
 
@@ -76,9 +77,29 @@ class MlflowStore:
                 self.log_path(run_id, self.root / path)
             ended = int((record.ended or record.started) * 1000)
             self.client.set_terminated(run_id, record.status, ended)
-            self.client.set_terminated(parent, record.status)
+            if not self._is_arm(parent):  # of an arm's parent, its sweep says how it ended
+                self.client.set_terminated(parent, record.status)
         else:
             self.client.update_run(parent, status="RUNNING")
+        record.published.status = record.status
+        record.save()
+
+    def publish_arm(self, record: ArmRun) -> None:
+        """Show an arm of a sweep: the parent of its stages, with tags, numbers and status."""
+        self._forget_lost(record)
+        parent = self.parent_of(record)
+        record.save()
+        self._tag(parent, record.tags)
+        for stage, fingerprint in record.stages.items():
+            earlier = find_record(stage, fingerprint)
+            if earlier is not None and earlier.pipeline != record.pipeline:
+                self.link(earlier, record.pipeline)
+        self.log_metrics(parent, record.metrics)
+        if record.status == "RUNNING":
+            self.client.update_run(parent, status="RUNNING")
+        else:
+            ended = int((record.ended or record.started) * 1000)
+            self.client.set_terminated(parent, record.status, ended)
         record.published.status = record.status
         record.save()
 
@@ -137,6 +158,9 @@ class MlflowStore:
             artifacts.log_artifacts(str(path), path.name)
         elif path.exists():
             artifacts.log_artifact(str(path))
+
+    def _is_arm(self, parent: str) -> bool:
+        return ARM in self.client.get_run(parent).data.tags
 
     def _forget_lost(self, record: RunRecord) -> None:
         """Publish anew what a deleted or exchanged database no longer holds."""

@@ -20,7 +20,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
-from pipeline.dvc_yaml import Causes
+from pipeline.dvc_yaml import Causes, digest
+from pipeline.runs.arm_runs import read_arms
 from pipeline.runs.mlflow_place import keep_artifacts_in
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.provenance import new_record
@@ -44,6 +45,7 @@ class MlflowTracker(JsonlTracker):
     def __init__(self, causes: Causes, root: Path, live: bool = False) -> None:
         self.live = live
         self.record = new_record(root, causes)
+        self._outs = {out: root / out for out in causes.declaration.outs}
         self._last_published = time.monotonic()
         super().__init__(self.record.history)
 
@@ -53,6 +55,8 @@ class MlflowTracker(JsonlTracker):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:  # by these a sweep knows them, if it dies before DVC has noted them
+            self.record.outputs = {out: digest(path) for out, path in self._outs.items()}
         self.record.end(_status_of(kind))
         if self.live or kind is not None:
             self._publish()
@@ -78,8 +82,8 @@ class MlflowTracker(JsonlTracker):
 
 def reap() -> list[RunRecord]:
     """Mark runs whose process is gone as KILLED, here and in MLflow, and return them."""
-    dead = reap_dead()
-    if dead:
+    dead = reap_dead(read_records())
+    if reap_dead(read_arms()) or dead:
         publish_pending()
     return dead
 
@@ -93,13 +97,18 @@ def find_artifacts() -> None:
 
 def publish_pending() -> None:
     """Bring MLflow up to date with every record that has ended."""
-    pending = [r for r in read_records() if r.status != "RUNNING" and not r.is_published]
+    pending, arms = (
+        [r for r in records if r.status != "RUNNING" and not r.is_published]
+        for records in (read_records(), read_arms())
+    )
 
     def publish_each(store: MlflowStore) -> None:
         for record in pending:
             store.publish(record)
+        for arm in arms:
+            store.publish_arm(arm)
 
-    if pending:
+    if pending or arms:
         with_store(publish_each)
 
 

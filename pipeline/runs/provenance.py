@@ -23,22 +23,23 @@ def new_record(root: Path, causes: Causes) -> RunRecord:
     return RunRecord(
         stage=causes.declaration.name,
         fingerprint=causes.fingerprint,
-        pipeline=_pipeline_id(root, document),
+        pipeline=pipeline_id(root, document),
         profile=str(document.get("profile", "unknown")),
         params=_as_text(causes.params),
         parent_params=_as_text(document),
-        tags=_git_tags(root) | _dvc_tags(root) | _cause_tags(causes),
+        tags=git_tags(root) | _dvc_tags(root) | _cause_tags(causes),
     )
 
 
-def _pipeline_id(root: Path, document: Any) -> str:
+def pipeline_id(root: Path, document: Any, experiment: str | None = None) -> str:
     """Name a pipeline run: experiment or commit, and a digest of the code and parameters."""
-    experiment = environment.EXPERIMENT.read() or (_git(root, "rev-parse", "HEAD") or "none")[:12]
+    experiment = experiment or environment.EXPERIMENT.read()
+    experiment = experiment or (_git(root, "rev-parse", "HEAD") or "none")[:12]
     state = key_of(document, {name: digest(root / name) for name in _CODE})
     return f"{experiment}-{state[:12]}"
 
 
-def _git_tags(root: Path) -> dict[str, str]:
+def git_tags(root: Path) -> dict[str, str]:
     """Name the commit, and whether tracked files differ from it."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:

@@ -14,6 +14,8 @@ import os
 import shutil
 import socket
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -53,6 +55,7 @@ class RunRecord(BaseModel):
     parent_params: dict[str, str] = {}
     tags: dict[str, str] = {}
     artifacts: list[str] = []
+    outputs: dict[str, str] = {}  # sha256 of each output, once the stage has finished
     published: Published = Published()
 
     @property
@@ -84,7 +87,10 @@ class RunRecord(BaseModel):
 
 def read_records() -> list[RunRecord]:
     """Read every record, oldest first."""
-    records = map(_read, state_root().glob("runs/*/record.json"))
+    records = []
+    for path in state_root().glob("runs/*/record.json"):
+        with suppress(FileNotFoundError):  # another stage starts anew just now
+            records.append(_read(path))
     return sorted(records, key=lambda record: record.started)
 
 
@@ -100,7 +106,7 @@ def _read(path: Path) -> RunRecord:
 
 def open_record(record: RunRecord) -> RunRecord:
     """Start a run: continue an unfinished one of the same fingerprint, else start anew."""
-    record.pid_started = _process_start(record.pid)
+    record.pid_started = process_start(record.pid)
     earlier = find_record(record.stage, record.fingerprint)
     if earlier is not None and earlier.status != "FINISHED":
         record.resumed = earlier.resumed + 1
@@ -113,9 +119,9 @@ def open_record(record: RunRecord) -> RunRecord:
     return record
 
 
-def reap_dead() -> list[RunRecord]:
+def reap_dead(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Mark RUNNING records of this machine whose process is gone as KILLED, and return them."""
-    dead = [r for r in read_records() if r.status == "RUNNING" and _is_dead(r)]
+    dead = [r for r in records if r.status == "RUNNING" and _is_dead(r)]
     for record in dead:
         record.end("KILLED")
     return dead
@@ -126,10 +132,11 @@ def _is_dead(record: RunRecord) -> bool:
     if record.host != socket.gethostname():
         return False
     # A process id may have been reused; its start time has not.
-    return abs(_process_start(record.pid) - record.pid_started) > _START_TOLERANCE_S
+    return abs(process_start(record.pid) - record.pid_started) > _START_TOLERANCE_S
 
 
-def _process_start(pid: int) -> float:
+def process_start(pid: int) -> float:
+    """Return when a process began, in seconds since the epoch; 0 if there is none."""
     import psutil
 
     try:

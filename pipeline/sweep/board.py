@@ -1,0 +1,84 @@
+"""How far a sweep is, in lines: one when a trial ends, and one now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from pipeline.sweep.durations import Durations, least_seconds
+from pipeline.sweep.engine import Job, Sweep
+from pipeline.sweep.graph import Node
+from pipeline.sweep.plan import clock
+from pipeline.sweep.trial import Trial
+
+_EVERY_S: Final = 30.0
+
+
+class Board:
+    """Writes to stderr.
+
+    Args:
+        num_trials: of the sweep, those with a record included.
+        num_done: of these, those that had one before.
+    """
+
+    def __init__(self, num_trials: int, num_done: int) -> None:
+        self.num_trials = num_trials
+        self.num_done = num_done
+        self._last_line = time.monotonic()
+
+    def ended(self, trial: Trial, problem: str, log: Path) -> None:
+        """Say how a trial ended."""
+        self.num_done += not problem
+        if problem:
+            line = f"{trial.name}: {problem}; all of it is in {log}"
+        else:
+            line = f"{trial.name}: done ({self.num_done} of {self.num_trials})"
+        sys.stderr.write(f"{line}\n")
+
+    def look(self, sweep: Sweep) -> None:
+        """Say from time to time what runs and how long the rest will take."""
+        now = time.monotonic()
+        if now - self._last_line < _EVERY_S:
+            return
+        self._last_line = now
+        running = ", ".join(self._job(job, now - sweep.started[job]) for job in sweep.running)
+        parts = [
+            f"{self.num_done} of {self.num_trials} arms",
+            f"{len(sweep.todo())} stages to go",
+            f"running {running}",
+            self._left(sweep, now),
+        ]
+        sys.stderr.write("; ".join(parts) + "\n")
+
+    def _left(self, sweep: Sweep, now: float) -> str:
+        """Estimate the rest from earlier runs of the same stages."""
+        nodes = sweep.todo()
+        durations = Durations.read(sweep.graph, [])  # with the runs of this sweep
+        took = {node.key: durations.of(node)[0] for node in nodes}
+        unknown = list(dict.fromkeys(n.stage for n in nodes if took[n.key] is None))
+        if unknown:
+            return f"time left unknown: {unknown[0]} has not run on this profile"
+        seconds = {key: value or 0.0 for key, value in took.items()}
+        for job in sweep.running:
+            self._take_off(job.nodes, now - sweep.started[job], seconds)
+        return f"about {clock(least_seconds(nodes, seconds, sweep.num_workers))} left, as before"
+
+    def _take_off(
+        self, nodes: tuple[Node, ...], spent: float, seconds: dict[str, float]
+    ) -> Mapping[str, float]:
+        """Take the time that a job has run off its stages, the first ones first."""
+        for node in nodes:
+            if node.key in seconds:
+                used = min(spent, seconds[node.key])
+                seconds[node.key] -= used
+                spent -= used
+        return seconds
+
+    @staticmethod
+    def _job(job: Job, seconds: float) -> str:
+        stages = f"{job.stages[0]}..{job.stages[-1]}" if len(job.stages) > 1 else job.stages[0]
+        return f"{job.trial.name} {stages} {clock(seconds)}"

@@ -1,0 +1,148 @@
+"""The end of a trial: its record in the project, and an experiment that DVC knows.
+
+The record comes last, because a trial with a record counts as done.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from pipeline.dvc_yaml import code_digest, digest, read_causes, read_declarations
+from pipeline.info import versions
+from pipeline.paths import CLAIMS, CLASSIFIED, GENERATED, MODELS, REPORTS, code, manifest
+from pipeline.runs.provenance import git_tags
+from pipeline.runs.records import find_record
+from pipeline.sweep.graph import CODE_STAGE
+from pipeline.sweep.slots import Slot, Task, git
+from uvlm.arm_record import ArmRecord, CaseResult, digits, write_record
+from uvlm.config import load_params
+from uvlm.data.cases import read_index, scored_cases
+from uvlm.errors import UvlmError
+from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.claims import CaseClaims, load_claims
+from uvlm.text.predictions import load_predictions
+
+RECORDS: Final = REPORTS / "tables" / "runs"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a last stage leaves: metrics, predictions and, where reports are scored, claims."""
+
+    metrics: Path
+    predictions: Path
+    claims: Path | None
+
+
+BY_STAGE: Final[Mapping[str, Scored]] = {
+    "evaluate": Scored(REPORTS / "metrics.json", GENERATED / "predictions.jsonl", CLAIMS),
+    "classify": Scored(REPORTS / "classify.json", CLASSIFIED / "predictions.jsonl", None),
+}
+
+
+def finish(slot: Slot, task: Task) -> None:
+    """Save the experiment and write the record of a trial whose last stage is done."""
+    save_experiment(slot, task.of(slot.folder).name, task.way)
+    declarations = read_declarations(slot.folder)
+    task.fingerprints = {
+        name: read_causes(slot.folder, declarations[name]).fingerprint for name in task.way
+    }
+    slot.save(task)
+    write_record(slot.project / RECORDS, make_record(slot.folder, task))
+
+
+def save_experiment(slot: Slot, name: str, stages: Sequence[str]) -> None:
+    """Make the slot's state an experiment of the project, on the commit that was checked out."""
+    from dvc.cli import main as dvc
+
+    baseline = git(slot.folder, "rev-parse", "HEAD")
+    if dvc(["exp", "save", "--quiet", "--force", "--name", name, *stages]):
+        raise UvlmError(f"experiment {name}", "DVC could not save it", "see the lines above")
+    ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
+    git(
+        slot.project, "fetch", "--quiet", "--no-write-fetch-head", str(slot.folder), f"+{ref}:{ref}"
+    )
+
+
+def make_record(root: Path, task: Task) -> ArmRecord:
+    """Collect what a trial left in a workspace."""
+    trial = task.of(root)
+    names = abnormality_names(load_params(root / "params.yaml"))
+    document: dict[str, Any] = json.loads(json.dumps(trial.document))
+    scored = BY_STAGE[trial.last_stage]
+    return ArmRecord(
+        table=trial.table,
+        row=trial.row,
+        arm=trial.arm,
+        profile=trial.profile,
+        seed=trial.seed,
+        scored=trial.scored,
+        key=task.key,
+        params=document,
+        code=_code(root, task.way),
+        inputs=_inputs(root, task.way),
+        git=git_tags(root),
+        notes=trial.notes,
+        abnormalities=tuple(names),
+        thresholds=_thresholds(root, names),
+        metrics=json.loads((root / scored.metrics).read_text(encoding="utf-8")),
+        seconds=_seconds(task),
+        versions=versions(),
+        cases=tuple(_cases(root, scored, names)),
+    )
+
+
+def _cases(root: Path, scored: Scored, names: Sequence[str]) -> Iterator[CaseResult]:
+    said = {case.case_id: case for case in load_predictions(root / scored.predictions)}
+    claims = load_claims(root / scored.claims)[1] if scored.claims else {}
+
+    for case in scored_cases(read_index(root / manifest("index"))):
+        claim, prediction = claims.get(case.case_id), said.get(case.case_id)
+        chances = prediction.probabilities if prediction else {}
+        yield CaseResult(
+            case_id=case.case_id,
+            patient_id=case.patient_id,
+            labels=digits(case.abnormalities),
+            read=_digits(claim, "read", names),
+            claimed=_digits(claim, "claimed", names),
+            probabilities=tuple(chances[name] for name in names) if chances else None,
+        )
+
+
+def _digits(claim: CaseClaims | None, which: str, names: Sequence[str]) -> str | None:
+    said = None if claim is None else getattr(claim, which)
+    return None if said is None else digits([name in said for name in names])
+
+
+def _thresholds(root: Path, names: Sequence[str]) -> tuple[float, ...] | None:
+    path = root / MODELS / "cls" / "thresholds.json"
+    if not path.is_file():
+        return None
+    by_name = json.loads(path.read_text(encoding="utf-8"))
+    return tuple(float(by_name[name]) for name in names)
+
+
+def _code(root: Path, stages: Sequence[str]) -> dict[str, str]:
+    scripts = {name.partition("@")[0] for name in stages} - {CODE_STAGE}
+    return {script: code_digest(root / code(script)) for script in sorted(scripts)}
+
+
+def _inputs(root: Path, stages: Sequence[str]) -> dict[str, str]:
+    """Digest the manifests that the stages of a trial made."""
+    declarations = read_declarations(root)
+    made = [out for name in stages for out in declarations[name].outs]
+    return {out: digest(root / out) for out in sorted(made) if out.endswith(".jsonl")}
+
+
+def _seconds(task: Task) -> dict[str, float]:
+    """Read how long each stage took, where it ran on this computer and was not interrupted."""
+    records = {name: find_record(name, found) for name, found in task.fingerprints.items()}
+    return {
+        name: round(record.ended - record.started, 1)
+        for name, record in records.items()
+        if record and record.ended and not record.resumed
+    }

@@ -1,0 +1,132 @@
+"""`uvlm sweep`: plan, run what has no record yet, and say what failed."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from pipeline.paths import state_root
+from pipeline.sweep.board import Board
+from pipeline.sweep.durations import Durations
+from pipeline.sweep.engine import Outcome, Sweep
+from pipeline.sweep.finish import RECORDS
+from pipeline.sweep.graph import Graph
+from pipeline.sweep.plan import Plan, make_plan
+from pipeline.sweep.run_cache import RunCache
+from pipeline.sweep.slots import Slot, git
+from pipeline.sweep.trial import Trial
+from pipeline.sweep.workers import Workers, clear
+from uvlm.arm_record import ArmRecord, load_record, record_path
+from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
+
+_SAME: Final = "run the same command again"
+
+
+def plan_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int) -> Plan:
+    """Find out what is to do; nothing is run or written."""
+    graph = Graph(root, trials)
+    records = {trial.name: record_of(root, trial) for trial in trials}
+    done = {
+        trial.name
+        for trial in trials
+        if (record := records[trial.name]) and record.key == graph.last(trial).key
+    }
+    durations = Durations.read(graph, [record for record in records.values() if record])
+    return make_plan(title, graph, done, durations, RunCache.of(root), num_workers)
+
+
+def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int) -> None:
+    """Run every trial that has no record of today's parameters and code.
+
+    Raises:
+        Interrupted: by a signal; everything finished is kept.
+        UvlmError: a trial failed; the others were run.
+    """
+    root = root.resolve()
+    folder = state_root().resolve() / "sweep" / "slots"
+    with _only_one(folder.parent):
+        for stage in clear(root, folder):
+            sys.stderr.write(f"{stage}: had finished when the last sweep was stopped\n")
+        git(root, "rev-parse", "HEAD")  # what experiments hang on
+        plan = plan_sweep(root, title, trials, num_workers)
+        if plan.open:
+            sys.stderr.write("".join(f"{line}\n" for line in plan.lines()))
+            _run(root, plan, folder)
+
+
+def record_of(root: Path, trial: Trial) -> ArmRecord | None:
+    """Read the record of a trial, if there is one."""
+    path = record_path(root / RECORDS, trial.profile, trial.arm, trial.seed)
+    return load_record(path) if path.is_file() else None
+
+
+def _run(root: Path, plan: Plan, folder: Path) -> None:
+    slots = [Slot(root, folder / str(number)) for number in range(plan.num_workers)]
+    for slot in slots:
+        slot.make()
+    num_all = len(plan.open) + len(plan.finished)
+    workers = Workers(root, plan.graph, slots, Board(num_all, len(plan.finished)))
+    sweep = Sweep(
+        plan.graph, list(plan.open), set(plan.cached), plan.num_workers, workers, plan.known
+    )
+    with _stopped_by_signals():
+        try:
+            sweep.run()
+        except BaseException:
+            workers.stop()
+            with suppress(OSError):  # of a full disk, the error itself tells
+                for trial in [t for t in sweep.trials if t.name in sweep.begun]:
+                    workers.ended(trial, "was stopped")
+            raise
+    for slot in slots:
+        slot.remove()
+    if sweep.failed:
+        raise failure(plan.title, sweep.failed, num_all)
+
+
+def failure(title: str, failed: Mapping[str, Outcome], num_all: int) -> UvlmError:
+    """Make the error that tells of failed trials, with the exit code of the first one's stage."""
+    fact = f"{len(failed)} of {num_all} arms did not end ({', '.join(failed)})"
+    code = next(iter(failed.values())).code
+    kinds = (ConfigError, DataError, SetupError, Interrupted)
+    kind = next((kind for kind in kinds if kind.exit_code == code), UvlmError)
+    return kind(title, fact, f"see the lines above; then {_SAME}")
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of the project's sweeps."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        remedy = "wait for it or stop it; one sweep can use more --workers"
+        raise SetupError(folder, "another sweep of this project is running", remedy) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let SIGTERM end a sweep as Ctrl-C does."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        raise Interrupted(name, "stopped by a signal", "run the same command to continue")
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

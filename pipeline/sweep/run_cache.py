@@ -1,0 +1,121 @@
+"""What DVC's run cache already holds, asked without running or copying anything.
+
+DVC keeps an entry for each run of a stage under a digest of its command, parameters and inputs.
+From `data/code/*.json`, whose content is known without running, each entry gives the digests of the
+outputs and so the way to the entries of the stages behind it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Self
+
+from pipeline.dvc_yaml import Declaration, stage_params
+from pipeline.paths import PARAMS, code
+from pipeline.profiles import read_document
+from pipeline.sweep.graph import Graph, Node
+from uvlm.files import write_json_atomic
+
+Entry = dict[str, Any]  # a stage as in dvc.lock
+_IGNORED: Final = ["size", "nfiles"]  # by DVC, in its digests of entries
+
+
+class RunCache:
+    """DVC's cache folder.
+
+    Args:
+        folder: what `dvc cache dir` names.
+        files: where it keeps the outputs.
+    """
+
+    def __init__(self, folder: Path, files: Path) -> None:
+        self.folder = folder
+        self.files = files
+
+    @classmethod
+    def of(cls, root: Path) -> Self:
+        """Find the cache of a project."""
+        from dvc.repo import Repo
+
+        with Repo(str(root)) as repo:
+            return cls(Path(repo.cache.legacy.path), Path(repo.cache.local.path))
+
+    def find(self, declaration: Declaration, params: Any, deps: Mapping[str, str]) -> Entry | None:
+        """Return the entry that DVC would restore, if every output of it is still there.
+
+        Args:
+            declaration: the stage.
+            params: its parameters by dotted key.
+            deps: md5 of each dependency.
+        """
+        from dvc.utils import dict_sha256
+
+        if not set(declaration.deps) <= deps.keys():
+            return None
+        wanted = {
+            "cmd": declaration.command,
+            "deps": [{"path": p, "hash": "md5", "md5": deps[p]} for p in sorted(declaration.deps)],
+            "params": {str(PARAMS): params},
+            "outs": sorted(declaration.outs),
+        }
+        key = dict_sha256(wanted, exclude=_IGNORED)
+        entries = list((self.folder / "runs" / key[:2] / key).glob("[0-9a-f]*"))
+        if not entries:
+            return None
+        newest: Entry = read_document(max(entries, key=lambda path: path.stat().st_mtime))
+        return newest if all(self._holds(out["md5"]) for out in newest["outs"]) else None
+
+    def path(self, md5: str) -> Path:
+        """Name the file of an output."""
+        return self.files / md5[:2] / md5[2:]
+
+    def _holds(self, md5: str) -> bool:
+        path = self.path(md5)
+        if not path.is_file():
+            return False
+        if not md5.endswith(".dir"):
+            return True
+        inside = json.loads(path.read_text(encoding="utf-8"))
+        return all(self.path(file["md5"]).is_file() for file in inside)
+
+
+def cached_entries(graph: Graph, cache: RunCache) -> dict[str, Entry]:
+    """Find the entry of every node that DVC would restore instead of running, by the node's key."""
+    found: dict[str, Entry] = {}
+    made = _code_md5s(graph)
+    for node in graph.nodes.values():  # those that a node needs come before it
+        if node.needs <= found.keys():
+            befores = [found[key] for key in node.needs]
+            deps = made | {out["path"]: out["md5"] for e in befores for out in e["outs"]}
+            params = _by_dotted_key(node, node.trials[0].document)
+            if (entry := cache.find(node.declaration, params, deps)) is not None:
+                found[node.key] = entry
+    return found
+
+
+def _by_dotted_key(node: Node, document: Any) -> dict[str, Any]:
+    """Look up parameters as DVC names them: by the key that dvc.yaml declares."""
+    nested = stage_params(document, node.declaration)
+
+    def value(key: str) -> Any:
+        found = nested
+        for name in key.split("."):
+            found = found[name]
+        return found
+
+    return {key: value(key) for key in node.declaration.params}
+
+
+def _code_md5s(graph: Graph) -> dict[str, str]:
+    """Digest the files that the stage `code` would write, as it writes them."""
+    md5s = {}
+    with TemporaryDirectory() as folder:
+        for script, document in graph.code.items():
+            path = Path(folder) / code(script).name
+            write_json_atomic(path, document)
+            md5s[str(code(script))] = hashlib.md5(path.read_bytes(), usedforsecurity=False)
+    return {path: md5.hexdigest() for path, md5 in md5s.items()}

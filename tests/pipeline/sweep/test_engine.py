@@ -1,0 +1,201 @@
+"""The order in which a sweep runs stages, on graphs without processes.
+
+The floor below runs jobs in steps of a clock and can kill any of them; what DVC would note of a
+killed job is the stages that it had finished by then.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.dvc_yaml import Declaration
+from pipeline.sweep.durations import least_seconds
+from pipeline.sweep.engine import Job, Outcome, Sweep
+from pipeline.sweep.graph import CODE_STAGE, Graph, Node
+from pipeline.sweep.trial import Trial
+
+# What each stage of the small pipeline needs.
+NEEDS = {
+    "index": (), "left": ("index",), "right": ("index",), "seg": ("left", "right"),
+    "cls": ("seg",), "evaluate": ("cls",),
+}  # fmt: skip
+
+
+def graph_of(settings_by_arm: dict[str, dict[str, int]]) -> Graph:
+    """A graph of arms whose stages differ as their settings do."""
+    trials = [Trial("t", name, name, "p", 0, {}) for name in settings_by_arm]
+    nodes: dict[str, Node] = {}
+    ways: dict[str, dict[str, Node]] = {}
+    for trial in trials:
+        keys: dict[str, str] = {}
+        ways[trial.name] = {}
+        for stage, needs in NEEDS.items():
+            before = sorted(keys[need] for need in needs)
+            keys[stage] = f"{stage}{settings_by_arm[trial.arm].get(stage, 0)}({','.join(before)})"
+            declaration = Declaration(stage, "", (), (), {})
+            node = nodes.setdefault(keys[stage], Node(keys[stage], declaration, frozenset(before)))
+            node.trials.append(trial)
+            ways[trial.name][stage] = node
+    made = SimpleNamespace(trials=trials, nodes=nodes, ways=ways)
+    made.last = lambda trial: ways[trial.name]["evaluate"]
+    made.after = lambda lost: Graph.after(cast(Graph, made), lost)
+    return cast(Graph, made)
+
+
+@dataclass(eq=False)
+class Floor:
+    """Runs each stage for one step; stages that fail, and jobs that are killed by chance."""
+
+    fails: set[str] = field(default_factory=set)
+    chance: random.Random | None = None
+    now: int = 0
+    runs: Counter[str] = field(default_factory=Counter)
+    most: int = 0
+    alive: int = 0
+    begun: list[str] = field(default_factory=list)
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def start(self, job: Job) -> Any:
+        """Start a job."""
+        self.alive += 1
+        self.most = max(self.most, self.alive)
+        begin = self.now
+        return SimpleNamespace(outcome=lambda: self._outcome(job, begin))
+
+    def _outcome(self, job: Job, begin: int) -> Outcome | None:
+        done: list[str] = []
+        keys = {node.stage: node.key for node in job.nodes}
+        kill = self.chance is not None and self.chance.random() < 0.2
+        for stage in job.stages[: self.now - begin] if kill else job.stages:
+            if keys.get(stage) in self.fails:
+                return self._end(done, keys, f"{stage}: failed")
+            done.append(stage)
+        if kill:
+            return self._end(done, keys, "it: was killed")
+        return self._end(done, keys, "") if self.now - begin >= len(job.stages) else None
+
+    def _end(self, done: list[str], keys: dict[str, str], problem: str) -> Outcome:
+        self.alive -= 1
+        self.runs.update(keys[stage] for stage in done if stage in keys)
+        return Outcome(tuple(done), problem)
+
+    def began(self, trial: Trial) -> None:
+        """Note it."""
+        self.begun.append(trial.name)
+
+    def ended(self, trial: Trial, problem: str = "") -> None:
+        """Note it."""
+        assert trial.name not in self.problems
+        self.problems[trial.name] = problem
+
+    def look(self, sweep: Sweep) -> None:
+        """Let a step pass."""
+        self.now += 1
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.sweep.engine.time.sleep", lambda _: None)
+
+
+def sweep_of(graph: Graph, floor: Floor, workers: int, done: set[str] | None = None) -> Sweep:
+    return Sweep(graph, list(graph.trials), set(done or ()), workers, floor)
+
+
+ARMS = {"a": {}, "b": {"cls": 1}, "c": {"cls": 1, "evaluate": 2}, "d": {"seg": 1}}
+
+
+def test_shared_stages_run_once_and_every_arm_ends() -> None:
+    graph, floor = graph_of(ARMS), Floor()
+    sweep = sweep_of(graph, floor, 2)
+    sweep.run()
+    assert floor.problems == {f"{name}-p-seed0": "" for name in "abcd"}
+    assert floor.runs == dict.fromkeys(graph.nodes, 1)
+    assert sum(key.startswith("seg") for key in floor.runs) == 2  # 0 and 1
+    assert sum(key.startswith("index") for key in floor.runs) == 1
+    assert floor.most == 2
+
+
+def test_an_arm_alone_still_fills_two_workers() -> None:
+    graph, floor = graph_of({"a": {}}), Floor()
+    sweep_of(graph, floor, 2).run()
+    assert floor.most == 2  # left and right
+    assert floor.problems == {"a-p-seed0": ""}
+
+
+def test_work_that_is_cached_is_not_run_and_its_arm_still_ends() -> None:
+    graph, floor = graph_of({"a": {}, "b": {"evaluate": 1}}), Floor()
+    cached = {node.key for node in graph.ways["a-p-seed0"].values()}
+    sweep_of(graph, floor, 2, cached).run()
+    assert list(floor.runs) == [graph.ways["b-p-seed0"]["evaluate"].key]
+    assert set(floor.problems.values()) == {""}
+
+
+def test_a_stage_that_fails_ends_only_the_arms_that_need_it() -> None:
+    graph = graph_of(ARMS)
+    floor = Floor(fails={graph.ways["b-p-seed0"]["cls"].key})
+    sweep = sweep_of(graph, floor, 2)
+    sweep.run()
+    failed = {name for name, problem in floor.problems.items() if problem}
+    assert failed == {"b-p-seed0", "c-p-seed0"} == set(sweep.failed)
+    assert len(floor.problems) == 4
+
+
+def test_wrong_parameters_of_one_arm_end_only_that_arm() -> None:
+    graph = graph_of({"a": {}, "b": {"evaluate": 1}})
+
+    class WrongA(Floor):
+        def start(self, job: Job) -> Any:
+            if job.trial.arm == "a":
+                return SimpleNamespace(outcome=lambda: Outcome((), f"{CODE_STAGE}: is wrong"))
+            return super().start(job)
+
+    floor = WrongA()
+    sweep_of(graph, floor, 2).run()
+    assert floor.problems == {"a-p-seed0": "code: is wrong", "b-p-seed0": ""}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arms=st.lists(
+        st.dictionaries(st.sampled_from(list(NEEDS)), st.integers(0, 2)), min_size=1, max_size=8
+    ),
+    workers=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_kills_at_any_moment_lose_nothing_and_repeat_nothing(
+    arms: list[dict[str, int]], workers: int, seed: int
+) -> None:
+    graph = graph_of({str(number): arm for number, arm in enumerate(arms)})
+    chance, done, runs = random.Random(seed), set[str](), Counter[str]()
+    records: set[str] = set()
+    for attempt in range(200):
+        floor = Floor(chance=chance if attempt < 100 else None)
+        left = [trial for trial in graph.trials if trial.name not in records]
+        sweep = Sweep(graph, left, set(done), workers, floor)
+        sweep.run()
+        assert floor.most <= workers
+        runs, done = runs + floor.runs, sweep.done
+        records |= {name for name, problem in floor.problems.items() if not problem}
+        if len(records) == len(graph.trials):
+            break
+    assert runs == dict.fromkeys(graph.nodes, 1)
+    assert records == {trial.name for trial in graph.trials}
+
+
+def test_the_least_time_is_that_of_all_work_or_of_the_longest_way() -> None:
+    graph = graph_of({"a": {}, "b": {"evaluate": 1}})
+    seconds = dict.fromkeys(graph.nodes, 1.0)
+    nodes = list(graph.nodes.values())
+    assert len(nodes) == 7
+    assert least_seconds(nodes, seconds, 1) == 7.0
+    assert least_seconds(nodes, seconds, 2) == 5.0  # index, left, seg, cls, evaluate
+    assert least_seconds([], {}, 2) == 0.0
