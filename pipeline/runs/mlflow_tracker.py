@@ -97,10 +97,8 @@ def find_artifacts() -> None:
 
 def publish_pending() -> None:
     """Bring MLflow up to date with every record that has ended."""
-    pending, arms = (
-        [r for r in records if r.status != "RUNNING" and not r.is_published]
-        for records in (read_records(), read_arms())
-    )
+    pending = [record for record in read_records() if record.is_pending]
+    arms = [arm for arm in read_arms() if arm.is_pending]
 
     def publish_each(store: MlflowStore) -> None:
         for record in pending:

@@ -69,9 +69,9 @@ class RunRecord(BaseModel):
         return self.folder / "history.jsonl"
 
     @property
-    def is_published(self) -> bool:
-        """Whether MLflow knows how this run ended."""
-        return self.published.status == self.status
+    def is_pending(self) -> bool:
+        """Whether the run has ended and MLflow does not know how."""
+        return self.status not in ("RUNNING", self.published.status)
 
     def save(self) -> None:
         """Write record.json in one move."""

@@ -83,7 +83,7 @@ def _bytes_of(entry: Entry, cache: RunCache) -> int:
         store_root() / row.path for path in manifests if path.is_file() for row in _rows(path)
     }
     stored = sum(array.stat().st_size for array in arrays if array.is_file())
-    return stored + sum(int(out.get("size", 0)) for out in outs)
+    return int(stored + sum(out.get("size", 0) for out in outs))
 
 
 def _rows(path: Path) -> list[Any]:

@@ -88,7 +88,7 @@ def with_values(document: Mapping[Any, Any], values: Mapping[str, Any], path: Pa
     changed = copy.deepcopy(dict(document))
     for key, value in values.items():
         *parents, last = key.split(".")
-        section = changed
+        section: Any = changed
         for parent in parents:
             section = section.get(parent) if isinstance(section, dict) else None
         if not isinstance(section, dict) or last not in section:

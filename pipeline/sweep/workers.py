@@ -232,8 +232,10 @@ def end_left(slot: Slot) -> None:
 
 def _processes_in(slot: Slot) -> list[psutil.Process]:
     """Find the processes of a slot's worker: of its group, and with the slot as their folder."""
-    task, found = slot.task(), []
-    for process in psutil.process_iter() if task is not None and task.group else ():
+    task, found = slot.task(), list[psutil.Process]()
+    if task is None or not task.group:
+        return found
+    for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if os.getpgid(process.pid) == task.group and process.cwd() == str(slot.folder):
                 found.append(process)

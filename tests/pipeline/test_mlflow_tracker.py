@@ -170,7 +170,7 @@ def test_an_outage_is_one_line_and_stops_nothing(
     assert "MLflow is out of reach" in capsys.readouterr().err
     (record,) = read_records()
     assert record.status == "FINISHED"
-    assert not record.is_published
+    assert record.is_pending
 
 
 def test_what_an_outage_kept_back_is_published_later(
