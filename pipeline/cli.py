@@ -110,6 +110,9 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")],
     data: Annotated[str, typer.Option(metavar="PROFILE", help="A file of conf/profile/.")],
     out: Annotated[Path | None, typer.Option(help="Default: data/elsewhere/PROFILE.")] = None,
+    mirrored: Annotated[
+        bool, typer.Option("--mirrored", help="Also exchange left and right: do sides follow?")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Score a finished model on the test split of another data set, without training."""
@@ -117,7 +120,7 @@ def evaluate(
     from uvlm.evaluation.score_page import score_page
 
     folder = out or Path("data/elsewhere") / data
-    request = Elsewhere.of(Path.cwd(), model, data, folder, context.obj)
+    request = Elsewhere.of(Path.cwd(), model, data, folder, context.obj, mirrored=mirrored)
     scores = evaluate_elsewhere(request)
     typer.echo(json.dumps(scores) if as_json else score_page(scores))
     if not as_json:

@@ -2,6 +2,7 @@
 
     manifests/           what was downloaded, indexed, and prepared by the model's own contract
     predictions.jsonl    reports and probabilities of the set's test split
+    mirrored.jsonl       the same of its CTs with left and right exchanged, if asked for
     references.csv       its reports and patients
     labels.csv           what is true of it
     training.csv         reports and labels of its training split, if any, for the baselines
@@ -32,6 +33,8 @@ from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Progress
 
 THRESHOLDS: Final = "thresholds.json"
+PREDICTIONS: Final = "predictions.jsonl"
+MIRRORED: Final = "mirrored.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,19 @@ class Elsewhere:
     names: tuple[str, ...]
     out: Path
     progress: Any = None
+    mirrored: bool = False
 
     @classmethod
-    def of(cls, root: Path, model: Path, profile: str, out: Path, progress: Any = None) -> Self:
+    def of(
+        cls,
+        root: Path,
+        model: Path,
+        profile: str,
+        out: Path,
+        progress: Any = None,
+        *,
+        mirrored: bool = False,
+    ) -> Self:
         """Compose the profile, and refuse a model of other abnormalities before any download."""
         from uvlm.inference.predictor import contract_of
         from uvlm.model.folder import read_config
@@ -62,7 +75,7 @@ class Elsewhere:
             fact += f", the model {len(known)} from {known[0]} on"
             raise ConfigError(f"profile {profile}", fact, "choose data of the same abnormalities")
         prepared = params.model_copy(update={"preprocess": contract_of(model)})
-        return cls(model, prepared, names, out, progress)
+        return cls(model, prepared, names, out, progress, mirrored)
 
     def manifest(self, name: str) -> Path:
         """Name the manifest that a step writes."""
@@ -85,6 +98,8 @@ def evaluate_elsewhere(request: Elsewhere) -> dict[str, Any]:
         "decoding": request.params.generate.model_dump(mode="json"),
         "fitted_on": fitted,
     }
+    if request.mirrored:
+        document["mirrored"] = _compare_mirrored(request)
     write_json_atomic(request.out / "scores.json", document)
     return document
 
@@ -128,7 +143,7 @@ def _prepare(request: Elsewhere, test: Sequence[Case]) -> None:
 
 
 def _describe(request: Elsewhere) -> None:
-    """Write predictions.jsonl."""
+    """Write predictions.jsonl, and mirrored.jsonl if that is asked for."""
     from uvlm.data.examples import read_examples
     from uvlm.inference.describe import describe
     from uvlm.model.load import load_report_model
@@ -143,9 +158,30 @@ def _describe(request: Elsewhere) -> None:
         if progress is not None:
             progress.update(count, len(examples))
 
-    model = load_report_model(request.model)
-    found = describe(model, examples, params.preprocess, params.generate, params.seed, done)
-    write_predictions(request.out / "predictions.jsonl", found)
+    how = examples, params.preprocess, params.generate, params.seed, done
+    names = {PREDICTIONS: False} | ({MIRRORED: True} if request.mirrored else {})
+    for name, mirrored in names.items():
+        found = describe(load_report_model(request.model), *how, mirrored=mirrored)
+        write_predictions(request.out / name, found)
+
+
+def _compare_mirrored(request: Elsewhere) -> dict[str, Any]:
+    """Compare the sides in the reports of CTs and of the same CTs mirrored."""
+    from uvlm.evaluation.bootstrap import draw_resamples
+    from uvlm.evaluation.labeller import get_attribute_reader
+    from uvlm.evaluation.mirrored import side_swaps
+    from uvlm.seeding import generator
+    from uvlm.text.predictions import load_predictions
+
+    config = request.params.evaluate
+    cases, others = (load_predictions(request.out / name) for name in (PREDICTIONS, MIRRORED))
+    texts, others_texts = ([case.report for case in each] for each in (cases, others))
+    patients = [case.patient_id for case in cases]
+    draws = generator(request.params.seed, "mirrored")
+    resamples = draw_resamples(patients, config.bootstrap_samples, draws)
+    reader, read = get_attribute_reader(config.labeller, request.names)
+    found = side_swaps(texts, others_texts, read, request.names, resamples)
+    return found | {"read_by": reader}
 
 
 def _score(request: Elsewhere, test: Sequence[Case], training: Sequence[Case]) -> dict[str, Any]:
@@ -166,7 +202,7 @@ def _score(request: Elsewhere, test: Sequence[Case], training: Sequence[Case]) -
     return score(
         ScoreRequest(
             references,
-            out / "predictions.jsonl",
+            out / PREDICTIONS,
             labels=labels,
             labeller=request.params.evaluate.labeller,
             thresholds=thresholds if thresholds.is_file() else None,

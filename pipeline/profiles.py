@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +120,26 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in node.items():
         items |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return items
+
+
+def with_values(
+    document: Mapping[Any, Any], values: Mapping[str, Any], subject: object
+) -> dict[Any, Any]:
+    """Return a copy of a parameter document with other values under dotted keys.
+
+    Raises:
+        ConfigError: the document has no such key; the message begins with `subject`.
+    """
+    changed = copy.deepcopy(dict(document))
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section: Any = changed
+        for parent in parents:
+            section = section.get(parent) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or last not in section:
+            raise ConfigError(subject, f"no parameter is called {key}", "see params.yaml")
+        section[last] = copy.deepcopy(value)
+    return changed
 
 
 def _default_line(root: Path) -> re.Match[str]:

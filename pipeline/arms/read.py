@@ -33,6 +33,7 @@ class Meaning(Section):
     visual_tokens: how many times those of the deepest stage.
     decoder: our own in the profile's size, or Qwen3.
     pooling: as is usual for the profile's CTs, or the other one.
+    shuffled: what training takes from another patient, as a negative control.
     """
 
     ends_after: Literal["classification", "report"]
@@ -45,6 +46,7 @@ class Meaning(Section):
     pooling: Literal["usual", "other"] = "usual"
     deeper: Literal["zeros", "interpolated"] = "zeros"
     position: Literal["before_layer", "after_attention"] = "before_layer"
+    shuffled: Literal["nothing", "labels", "reports"] = "nothing"
 
 
 class _Same(Section):

@@ -10,7 +10,6 @@ N stages of the encoder, counted from 1, shallow to deep.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from pipeline.arms.random_qwen import MARK, NOTE, RANDOM_SIZES
 from pipeline.arms.read import Arm, Meaning, arm_names, read_arm, read_arms, read_method
-from pipeline.profiles import compose, flatten
+from pipeline.profiles import compose, flatten, with_values
 from uvlm.config import Params, parse_params
 from uvlm.environment import QWEN3
 from uvlm.errors import ConfigError
@@ -27,6 +26,7 @@ from uvlm.model.align import num_visual_tokens
 from uvlm.model.pretrained import SIZES as QWEN_NAMES
 from uvlm.model.pretrained import read_architecture
 
+NOTHING: Final[Mapping[str, Any]] = {}
 _OTHER: Final[Mapping[str, Any]] = {"average": "max", "max": "average"}
 _AFTER_STAGE_2: Final = ("tokenizer", "decoder", "injection", "train_report", "generate")
 
@@ -70,9 +70,16 @@ def compose_arm(root: Path, name: str, profile: str, seed: int) -> ComposedArm:
 
 
 def compose_arms(
-    root: Path, chosen: str, profile: str, seed: int
+    root: Path, chosen: str, profile: str, seed: int, instead: Mapping[str, Any] = NOTHING
 ) -> tuple[list[ComposedArm], list[ImpossibleArm]]:
     """Compose the arms of a group such as `table5`, or the one of this name.
+
+    Args:
+        root: the project.
+        chosen: group or arm.
+        profile: a file of conf/profile/.
+        seed: of all stages.
+        instead: values by dotted key in the place of the profile's, such as fewer steps.
 
     Returns:
         The arms to train: an arm that is `same_as` another gives that one, and none comes twice.
@@ -83,7 +90,7 @@ def compose_arms(
         ConfigError: there is no such arm or profile, or two arms train the same.
     """
     names = dict.fromkeys(arm.trained_as for arm in read_arms(root, chosen))
-    everything = _compose_all(root, profile, seed)
+    everything = _compose_all(root, profile, seed, instead)
     refused = [e for name in names if isinstance(e := everything[name], ImpossibleArm)]
     possible = [c for name in names if isinstance(c := everything[name], ComposedArm)]
     if not possible:
@@ -91,9 +98,12 @@ def compose_arms(
     return possible, refused
 
 
-def _compose_all(root: Path, profile: str, seed: int) -> dict[str, ComposedArm | ImpossibleArm]:
+def _compose_all(
+    root: Path, profile: str, seed: int, instead: Mapping[str, Any] = NOTHING
+) -> dict[str, ComposedArm | ImpossibleArm]:
     """Compose every arm that is not `same_as` another, and refuse two that train the same."""
-    document, method = compose(root, profile), read_method(root)
+    document = with_values(compose(root, profile), instead, f"profile {profile}")
+    method = read_method(root)
     found: dict[str, ComposedArm | ImpossibleArm] = {}
     seen: dict[str, str] = {}
     arms = [read_arm(root, name) for name in arm_names(root)]
@@ -163,21 +173,9 @@ def compose_on(
     except _NotOnThisProfile as error:
         fact, remedy = error.args
         raise ImpossibleArm(f"{subject} on profile {profile}", fact, remedy) from None
-    changed = with_overrides(document, overrides)
+    changed = with_values(document, overrides, subject)
     validated = parse_params(changed, f"{subject} on profile {profile}")
     return ComposedArm(arm, profile, overrides, changed, validated, notes)
-
-
-def with_overrides(document: Mapping[Any, Any], overrides: Mapping[str, Any]) -> dict[Any, Any]:
-    """Return a copy of a params document with values set by dotted key."""
-    changed = copy.deepcopy(dict(document))
-    for key, value in overrides.items():
-        *parents, name = key.split(".")
-        section = changed
-        for parent in parents:
-            section = section[parent]
-        section[name] = copy.deepcopy(value)
-    return changed
 
 
 class _NotOnThisProfile(Exception):
@@ -203,12 +201,13 @@ def _classification(meaning: Meaning, params: Params) -> dict[str, Any]:
         "train_cls.steps": config.steps,
         "train_cls.head_warmup_steps": config.head_warmup_steps,
     }
+    shuffled = {"train_cls.shuffle_labels": meaning.shuffled == "labels"}
     if not meaning.classification:
-        return dict.fromkeys(steps, 0)
+        return dict.fromkeys(steps, 0) | shuffled
     if not any(steps.values()):
         fact = "it trains classification, and the profile's train_cls.steps is 0"
         raise _NotOnThisProfile(fact, "choose a profile with steps")
-    return steps
+    return steps | shuffled
 
 
 def _injection(meaning: Meaning, params: Params, num_layers: int) -> dict[str, Any]:
@@ -246,6 +245,7 @@ def _stage_3(meaning: Meaning, params: Params) -> dict[str, Any]:
     return {
         "train_report.encoder_lr_scale": 0.1 if is_trained else 0.0,
         "train_report.gradient_checkpointing": recomputes,
+        "train_report.shuffle_reports": meaning.shuffled == "reports",
     }
 
 

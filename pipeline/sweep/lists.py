@@ -7,13 +7,14 @@ A list is conf/sweep/NAME.yaml:
       plain: {}                             an arm for each name, with what only it changes
       no_pooling: {injection.pooling: max}
 
+    arms_of: [table4, table5_09]            arms of conf/arm/, by group or name, on these values
+
 Keys are dotted as in params.yaml. Every arm is composed and validated before anything runs.
 conf/arm/ holds the rows of the paper's tables; pipeline/arms/ says what they mean for a profile.
 """
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -22,8 +23,8 @@ from typing import Any
 
 from pydantic import Field
 
-from pipeline.arms.resolve import compose_arms
-from pipeline.profiles import compose, read_document
+from pipeline.arms.resolve import NOTHING, compose_arms
+from pipeline.profiles import compose, read_document, with_values
 from pipeline.sweep.trial import Trial, check_names
 from uvlm.config import Section, parse_params, parse_section
 from uvlm.errors import ConfigError
@@ -33,7 +34,8 @@ class ArmList(Section):
     """One file of conf/sweep/."""
 
     base: dict[str, Any] = Field(default_factory=dict)
-    arms: dict[str, dict[str, Any]] = Field(min_length=1)
+    arms: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    arms_of: tuple[str, ...] = ()
 
 
 def read_trials(root: Path, name: str, profile: str, num_seeds: int) -> list[Trial]:
@@ -53,15 +55,21 @@ def read_trials(root: Path, name: str, profile: str, num_seeds: int) -> list[Tri
 def _listed(root: Path, path: Path, profile: str) -> list[Trial]:
     """Compose a list of the reader's own."""
     listed, document = _read(root, path), compose(root, profile)
-    arms = listed.arms.items()
-    trials = [_compose(path, arm, listed.base | changes, document) for arm, changes in arms]
+    _refuse_seed(path, listed)
+    base = with_values(document, listed.base, path)
+    of_tables = [t for name in listed.arms_of for t in _of_tables(root, name, profile, listed.base)]
+    own = [_compose(path, arm, changes, base) for arm, changes in listed.arms.items()]
+    if not (trials := [*of_tables, *own]):
+        raise ConfigError(path, "holds no arm", "give it `arms:` or `arms_of:`")
     _refuse_equals(path, trials)
     return trials
 
 
-def _of_tables(root: Path, name: str, profile: str) -> list[Trial]:
+def _of_tables(
+    root: Path, name: str, profile: str, instead: Mapping[str, Any] = NOTHING
+) -> list[Trial]:
     """Compose arms of conf/arm/, and tell of those that the profile cannot run."""
-    possible, others = compose_arms(root, name, profile, seed=0)
+    possible, others = compose_arms(root, name, profile, 0, instead)
     for error in others:
         sys.stderr.write(f"left out: {error}\n")
     return [
@@ -83,20 +91,6 @@ def _with_seed(trial: Trial, seed: int) -> Trial:
     return replace(trial, seed=seed, document={**trial.document, "seed": seed})
 
 
-def with_values(document: Mapping[Any, Any], values: Mapping[str, Any], path: Path) -> Any:
-    """Return a copy of a parameter document with other values under dotted keys."""
-    changed = copy.deepcopy(dict(document))
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        section: Any = changed
-        for parent in parents:
-            section = section.get(parent) if isinstance(section, dict) else None
-        if not isinstance(section, dict) or last not in section:
-            raise ConfigError(path, f"no parameter is called {key}", "see params.yaml")
-        section[last] = copy.deepcopy(value)
-    return changed
-
-
 def _read(root: Path, path: Path) -> ArmList:
     from ruamel.yaml.error import YAMLError
 
@@ -105,16 +99,20 @@ def _read(root: Path, path: Path) -> ArmList:
     except (YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"not readable as YAML ({error})", "correct it") from None
     if not isinstance(document, dict):
-        raise ConfigError(path, "holds no keys", "give it `arms:`")
+        raise ConfigError(path, "holds no keys", "give it `arms:` or `arms_of:`")
     return parse_section(ArmList, document, path)
 
 
-def _compose(path: Path, arm: str, values: dict[str, Any], document: Any) -> Trial:
-    if "seed" in values:
-        raise ConfigError(path, f"{arm} sets the seed", "leave it out; --seeds counts them")
-    changed = with_values(document, values, path)
+def _compose(path: Path, arm: str, values: dict[str, Any], base: dict[Any, Any]) -> Trial:
+    changed = with_values(base, values, path)
     params = parse_params(changed, f"{path}, arm {arm}")
     return Trial(path.stem, arm, arm, params.profile, params.seed, changed)
+
+
+def _refuse_seed(path: Path, listed: ArmList) -> None:
+    for name, values in {"base": listed.base, **listed.arms}.items():
+        if "seed" in values:
+            raise ConfigError(path, f"{name} sets the seed", "leave it out; --seeds counts them")
 
 
 def _refuse_equals(path: Path, trials: list[Trial]) -> None:

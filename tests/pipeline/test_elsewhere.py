@@ -119,3 +119,15 @@ def test_cases_that_the_model_was_fitted_on_are_refused(project: Path, tmp_path:
     with pytest.raises(DataError, match="was fitted on 1 of the"):
         evaluate_elsewhere(Elsewhere.of(project, model, "far", out))
     assert not (out / "predictions.jsonl").exists()
+
+
+def test_mirrored_cts_are_described_beside_the_others(project: Path, tmp_path: Path) -> None:
+    model, out = tmp_path / "models" / "report", tmp_path / "out"
+    request = Elsewhere.of(project, model, "far", out, mirrored=True)
+    found = evaluate_elsewhere(request)
+    both = [load_predictions(out / name) for name in ("predictions.jsonl", "mirrored.jsonl")]
+    assert [p.case_id for p in both[0]] == [p.case_id for p in both[1]]
+    probabilities = [[p.probabilities for p in each] for each in both]
+    assert probabilities[0] != probabilities[1]
+    assert found["mirrored"]["read_by"] == "phantom"
+    assert found["mirrored"]["n"] >= 0

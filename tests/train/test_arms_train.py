@@ -13,8 +13,8 @@ import pytest
 
 from pipeline.arms.random_qwen import random_qwen
 from pipeline.arms.read import arm_names, read_arm, read_method
-from pipeline.arms.resolve import ComposedArm, compose_on, with_overrides
-from pipeline.profiles import compose
+from pipeline.arms.resolve import ComposedArm, compose_on
+from pipeline.profiles import compose, with_values
 from tests.train.chain import as_started
 from tests.train.conftest import GRID, SPLITS
 from uvlm.config import Params
@@ -129,7 +129,7 @@ def run_arm(arm: ComposedArm, data: Data, out: Path) -> int:
 
 
 def composed(profile: str, name: str) -> ComposedArm:
-    document = with_overrides(compose(ROOT, profile), TINY)
+    document = with_values(compose(ROOT, profile), TINY, profile)
     return compose_on(document, read_method(ROOT), read_arm(ROOT, name), profile, 0)
 
 

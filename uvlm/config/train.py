@@ -138,6 +138,7 @@ class TrainClsConfig(TrainConfig):
 
     `pos_weight: balanced` weighs a positive by the number of negatives per positive in training, at
     most `pos_weight_cap`. `frozen_stages` of the encoder, counted from 1, keep their weights.
+    `shuffle_labels` is a negative control: every case gets the labels of another patient.
     """
 
     head_warmup_steps: int = Field(ge=0)
@@ -147,6 +148,7 @@ class TrainClsConfig(TrainConfig):
     frozen_stages: tuple[int, ...]
     pos_weight: Literal["none", "balanced"]
     pos_weight_cap: float = Field(ge=1)
+    shuffle_labels: bool
 
 
 class TrainReportConfig(TrainConfig):
@@ -154,10 +156,12 @@ class TrainReportConfig(TrainConfig):
 
     `augment` changes the volumes that the encoder reads: at every step if it is trained too, else
     in the cached views after the first. `frozen_stages` of the encoder keep their weights.
+    `shuffle_reports` is a negative control: every case gets the report of another patient.
     """
 
     encoder_lr_scale: float = Field(ge=0)
     frozen_stages: tuple[int, ...]
     feature_noise_std: float = Field(ge=0)
     standardise_features: bool
+    shuffle_reports: bool
     adam_beta2: float = Field(gt=0, lt=1)

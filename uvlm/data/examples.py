@@ -87,6 +87,30 @@ def choose_cases(cases: Sequence[Item], count: int, seed: int) -> list[Item]:
     return [cases[i] for i in sorted(order)]
 
 
+def of_other_patients(cases: Sequence[Case], seed: int) -> list[Case]:
+    """Name for each case one of another patient, always the same for a seed: a negative control.
+
+    Patients go round in a ring, drawn in random order, and each gets cases of the next. So how
+    often anything occurs stays nearly as it is, and what a pair of image and report says is lost.
+
+    Raises:
+        DataError: there is one patient only.
+    """
+    by_patient: dict[str, list[Case]] = {}
+    for case in cases:
+        by_patient.setdefault(case.patient_id, []).append(case)
+    if len(by_patient) < 2:
+        raise DataError("shuffled cases", "are of one patient", "give the split more patients")
+    ring = [list(by_patient)[i] for i in generator(seed, "ring").permutation(len(by_patient))]
+    following = dict(zip(ring, [*ring[1:], ring[0]], strict=True))
+    numbers = {case.case_id: n for own in by_patient.values() for n, case in enumerate(own)}
+    given = []
+    for case in cases:
+        others = by_patient[following[case.patient_id]]
+        given.append(others[numbers[case.case_id] % len(others)])
+    return given
+
+
 def check_cache_contract(manifest: Path, rows: Iterable[Row], config: PreprocessConfig) -> None:
     """Refuse volumes that were prepared differently from what params.yaml says."""
     expected = contract_sha256(config)

@@ -47,10 +47,19 @@ def score_page(document: Mapping[str, Any]) -> str:
         "collapse": _collapse,
         "compare": _compare,
         "clinical": _clinical,
+        "mirrored": _mirrored,
     }
     blocks = [_size, _reports, _averages, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
     return "\n\n".join(block(document) for block in blocks)
+
+
+def _mirrored(document: Mapping[str, Any]) -> str:
+    scores = document["mirrored"]
+    if not scores["n"]:
+        return "Mirrored CTs: no abnormality is named on one side in both reports"
+    shares = f"other side {number(scores, 'swapped')}, same side {number(scores, 'kept')}"
+    return f"Mirrored CTs, {scores['n']} abnormalities named on one side in both reports: {shares}"
 
 
 def number(scores: Mapping[str, Any], name: str, *, with_range: bool = True) -> str:

@@ -31,6 +31,8 @@ def describe(
     config: GenerateConfig,
     seed: int,
     done: Callable[[int], object] = lambda count: None,
+    *,
+    mirrored: bool = False,
 ) -> list[CasePrediction]:
     """Describe cases; parts of the model that never learned leave their place empty.
 
@@ -41,6 +43,7 @@ def describe(
         config: how to decode; never longer than the model's training reports.
         seed: of reports that are drawn.
         done: told how many cases are described.
+        mirrored: exchanges left and right of every CT.
     """
     set_threads()
     writer = ReportWriter.of(model)
@@ -52,6 +55,7 @@ def describe(
         tokens = []
         for example in batch:  # (1, 1, D, H, W) -> (1, K, sum C_i)
             x = torch.from_numpy(example.voxels(preprocess))[None, None].to(writer.device)
+            x = x.flip(-1) if mirrored else x
             tokens.append(encode_volumes(model.encoder, x, model.config.injection))
         visual = writer.visual(torch.cat(tokens))
         reports = writer.write(visual, decoding, _randomness(decoding, writer, seed, batch[0]))

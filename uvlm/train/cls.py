@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from uvlm.config import Params, TrainClsConfig
 from uvlm.data.contract import contract
-from uvlm.data.examples import Example, choose_cases, read_examples
+from uvlm.data.examples import Example, choose_cases, of_other_patients, read_examples
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import DataError
 from uvlm.evaluation.calibration import TEMPERATURE
@@ -101,12 +101,22 @@ def train_cls(
         return {}
     with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
+        if params.train_cls.shuffle_labels:
+            data = [_with_labels_of_others(examples, params.seed) for examples in data]
         metrics = _fit(params, net, data, state, training)
         used = [[example.case_id for example in examples] for examples in data]
         fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
         trained = before | _learned(params.train_cls, metrics)
         _save(params, training.params, net, metrics, fits, trained, out)
     return metrics
+
+
+def _with_labels_of_others(examples: Sequence[Example], seed: int) -> list[Example]:
+    others = of_other_patients([example.case for example in examples], seed)
+    return [
+        replace(e, case=replace(e.case, abnormalities=other.abnormalities))
+        for e, other in zip(examples, others, strict=True)
+    ]
 
 
 def _learned(config: TrainClsConfig, metrics: Mapping[str, float]) -> set[Part]:

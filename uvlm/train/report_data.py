@@ -15,7 +15,7 @@ import numpy as np
 from uvlm.arrays import Floats
 from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index
-from uvlm.data.examples import choose_cases, read_examples
+from uvlm.data.examples import choose_cases, of_other_patients, read_examples
 from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import read_encodings
 from uvlm.model.align import num_visual_tokens, token_counts
@@ -64,8 +64,10 @@ def read_report_data(
     """Join cases, reports and encodings; refuse those of another encoder."""
     config = params.train_report
     rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
-    train = _cases(paths, rows, "train")
-    val = choose_cases(_cases(paths, rows, "val"), config.val_cases, params.seed)
+    train, val = (_cases(paths, rows, split) for split in ("train", "val"))
+    if config.shuffle_reports:
+        train, val = (_with_reports_of_others(cases, params.seed) for cases in (train, val))
+    val = choose_cases(val, config.val_cases, params.seed)
     tokens = _token_inputs(params, train, rows)
     grid, plan = params.preprocess.grid, params.injection
     counts = token_counts(grid, params.encoder.strides, plan.reference_stage, plan.deeper)
@@ -85,6 +87,18 @@ def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Ca
         remedy = "check data/manifests/quarantine and the split sizes of the profile"
         raise DataError(paths.encodings, f"no case of split {split} is encoded", remedy)
     return cases
+
+
+def _with_reports_of_others(cases: Sequence[Case], seed: int) -> list[Case]:
+    return [
+        replace(
+            case,
+            findings=other.findings,
+            impression=other.impression,
+            abnormalities=other.abnormalities,
+        )
+        for case, other in zip(cases, of_other_patients(cases, seed), strict=True)
+    ]
 
 
 def _batches(

@@ -20,9 +20,8 @@ from pipeline.arms.resolve import (
     compose_arms,
     compose_on,
     effect,
-    with_overrides,
 )
-from pipeline.profiles import compose, flatten, profile_names
+from pipeline.profiles import compose, flatten, profile_names, with_values
 from pipeline.tables.published import published_rows, settings
 from uvlm.errors import ConfigError
 
@@ -44,7 +43,7 @@ OF_THE_PROFILE = (
     "encode.", "generate.batch_size", "generate.max_tokens", "evaluate.", "summarize.",
     *(f"train_{stage}.{key}" for stage in ("seg", "cls", "report") for key in (
         "batch_size", "accumulate", "ema_decay", "optim.", "augment.", "balanced_fraction",
-        "log_every", "val_every", "val_cases", "checkpoint_every")),
+        "log_every", "val_every", "val_cases", "checkpoint_minutes")),
     *(f"train_{stage}.gradient_checkpointing" for stage in ("seg", "cls")),
     *(f"train_seg.{key}" for key in (
         "patch", "foreground_fraction", "deep_supervision", "dice_classes", "ce_weight_power",
@@ -64,7 +63,8 @@ LENGTHS_AND_SIZES = {
 OTHER_DEFAULTS: dict[str, Any] = {
     "label_maps.scheme": "coarse", "train_seg.initial_weights": "sha256:" + "0" * 12,
     "train_cls.encoder_lr_scale": 0.5, "train_cls.frozen_stages": [1],
-    "train_cls.pos_weight": "balanced", "train_report.encoder_lr_scale": 0.3,
+    "train_cls.pos_weight": "balanced", "train_cls.shuffle_labels": True,
+    "train_report.shuffle_reports": True, "train_report.encoder_lr_scale": 0.3,
     "train_report.frozen_stages": [2], "decoder.lora_rank": 8, "decoder.lora_alpha": 3.0,
     "decoder.lora_dropout": 0.5, "injection.kind": "multi_layer", "injection.reference_stage": 4,
     "injection.layer_by_stage": {6: 2}, "injection.pooling": "max",
@@ -167,7 +167,7 @@ def test_an_arm_sets_every_key_that_is_not_the_profiles(
 def test_a_changed_default_changes_no_row(
     profile: str, everything: Everything, documents: dict[str, Any]
 ) -> None:
-    other = with_overrides(documents[profile], OTHER_DEFAULTS)
+    other = with_values(documents[profile], OTHER_DEFAULTS, profile)
     for name, arm in possible(everything[profile]).items():
         again = attempt(other, arm.arm, profile)
         assert isinstance(again, ComposedArm), name

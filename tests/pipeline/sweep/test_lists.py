@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.profiles import compose
-from pipeline.sweep.lists import read_trials, with_values
+from pipeline.profiles import compose, with_values
+from pipeline.sweep.lists import read_trials
 from pipeline.sweep.trial import Trial, check_names
 from uvlm.errors import ConfigError
 
@@ -47,6 +47,37 @@ def test_the_short_list_has_sixteen_arms() -> None:
     assert len(trials) == len({t.name for t in trials}) == 16
 
 
+def test_arms_of_tables_stand_on_the_base_of_a_list(project: Path) -> None:
+    write(
+        project,
+        "base: {train_seg.steps: 7}\narms_of: [table4, table5_09]\narms: {mine: {}}\n",
+    )
+    trials = read_trials(project, "mine", "phantom", 1)
+    names = ["table4_01", "table4_02", "table4_03", "table4_04", "table5_09", "mine"]
+    assert [t.arm for t in trials] == names
+    assert [t.document["train_seg"]["steps"] for t in trials] == [0, 7, 7, 7, 7, 7]
+    plain = read_trials(project, "table5_09", "phantom", 1)[0]
+    assert trials[4].document == with_values(plain.document, {"train_seg.steps": 7}, "")
+    assert (trials[4].table, trials[4].row, trials[4].last_stage) == ("table5", "9", "evaluate")
+
+
+@pytest.mark.parametrize("profile", ["longtail", "phantom_abdomen"])
+def test_the_replication_has_every_arm_of_its_plan(profile: str) -> None:
+    trials = read_trials(ROOT, "replication", profile, 3)
+    assert len(trials) == 3 * 12
+    shuffled = {
+        t.arm: (
+            t.document["train_cls"]["shuffle_labels"],
+            t.document["train_report"]["shuffle_reports"],
+        )
+        for t in trials
+    }
+    assert [arm for arm, flags in shuffled.items() if any(flags)] == [
+        "controls_labels",
+        "controls_reports",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -54,7 +85,11 @@ def test_the_short_list_has_sixteen_arms() -> None:
         ("arms: {a: {train_cls.steps: -1}}", "mine.yaml, arm a"),
         ("arms: {a: {seed: 3}}", "a sets the seed"),
         ("arms: {a: {}, b: {}}", "b and a have the same parameters"),
-        ("arms: {}", "arms"),
+        ("arms: {}", "holds no arm"),
+        ("base: {seed: 3}\narms: {a: {}}", "base sets the seed"),
+        ("arms_of: [nothing]", "no arm and no group"),
+        ("base: {train_seg.stops: 3}\narms_of: [table4]", "no parameter is called train_seg.stops"),
+        ("arms_of: [table5_09, table5]", "same parameters"),
         ("arm: {a: {}}", "arm"),
         ("arms: [", "not readable as YAML"),
         ("just text", "holds no keys"),
