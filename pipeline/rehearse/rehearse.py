@@ -30,12 +30,20 @@ from pipeline.sizes import LADDER, merged, short_training
 from uvlm.config import Params, parse_params
 from uvlm.data.sets.abdomen_atlas import layout as abdomen
 from uvlm.data.sets.ct_rate import layout as chest
-from uvlm.environment import DATA_ROOT, DVC_ROOT, HF_ENDPOINT, HF_HUB_OFFLINE, HF_TOKEN, inherited
+from uvlm.environment import (
+    DATA_ROOT,
+    DVC_ROOT,
+    HF_ENDPOINT,
+    HF_HUB_OFFLINE,
+    HF_TOKEN,
+    MEMORY,
+    inherited,
+)
 from uvlm.errors import ConfigError, SetupError
 from uvlm.estimates.check import compared
-from uvlm.estimates.stages import Cts, estimates
+from uvlm.estimates.stages import Cts, estimate
 from uvlm.files import write_text_atomic
-from uvlm.memory import usable_memory
+from uvlm.memory import Memory, usable_memory
 from uvlm.store import CaseProgress
 
 PAPER_EDGE: Final = 512
@@ -70,7 +78,7 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
 
     Raises:
         ConfigError: there is no such profile, it reads another data set, or `out` exists.
-        SetupError: a stage ended with an error, which is above.
+        SetupError: there is too little memory, or a stage ended with an error, which is above.
     """
     document = compose(root, request.profile)
     source = document["download"]["source"]
@@ -79,16 +87,21 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
         raise ConfigError(f"profile {request.profile}", fact, "rehearse chest or abdomen")
     if request.out.exists():
         raise ConfigError(request.out, "exists", "remove it, or choose another --out")
+    memory = usable_memory()
+    cts = Cts(request.train + request.test, (1, 1, 1))
+    fitting, notes = _lighter(_rehearsed(document, request), memory, cts)
     scans = (request.out / "scans").resolve()
     texts, repos = _make_scans(scans, source, document["seed"], request, progress)
     params = parse_params(document, f"conf/profile/{request.profile}.yaml")
     replaced = stand_ins(params, scans, texts, (request.out / "stand_ins").resolve())
-    final, notes = _lighter(merged(_rehearsed(document, request), *(s.changes for s in replaced)))
+    final = merged(fitting, *(each.changes for each in replaced))
     project = _make_project(root, request, final, replaced)
     yield from (f"stand-in: {each.part} -> {each.by}" for each in replaced)
     yield from (f"smaller: {note}" for note in notes)
     with serve(repos) as endpoint:
         environment = _environment(root, request, endpoint, replaced)
+        # What was found to fit must not be judged anew because of what else runs by then.
+        environment[MEMORY.name] = f"{memory.num_bytes // 10**6}MB"
         found = []
         for cost in _run(project, environment, request):
             found.append(cost)
@@ -123,26 +136,30 @@ def _rehearsed(document: Mapping[str, Any], request: Request) -> dict[str, Any]:
     return merged(document, changes, size, every)
 
 
-def _lighter(document: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+def _lighter(
+    document: dict[str, Any], memory: Memory, cts: Cts
+) -> tuple[dict[str, Any], list[str]]:
     """Make trainings lighter until the estimate of each fits the memory."""
     notes = []
     for name in _TRAININGS:
         for lighter in _LIGHTER:
             document = merged(document, {name: lighter})
-            if _fits(parse_params(document, "params.yaml"), name):
+            needed, there = _compared(parse_params(document, "params.yaml"), name, memory, cts)
+            if needed <= there.num_bytes:
                 break
+        else:
+            fact = f"would need {needed >> 20:,} MiB by estimate of {there.num_bytes >> 20:,} MiB"
+            remedy = f"free memory, set {MEMORY.name} higher, or take a smaller --edge"
+            raise SetupError(name, f"{fact} ({there.said_by})", remedy)
         if lighter:
             notes.append(f"{name}: {', '.join(f'{k} {v}' for k, v in lighter.items())}")
     return document, notes
 
 
-def _fits(params: Params, stage: str) -> bool:
-    found = estimates(params, Cts(1, (1, 1, 1)), [stage])
-    return all(needed <= there.num_bytes for needed, there in map(_compared, found))
-
-
-def _compared(each: Any) -> Any:
-    return compared(each, usable_memory())
+def _compared(params: Params, stage: str, memory: Memory, cts: Cts) -> tuple[int, Memory]:
+    """Return bytes that a training needs and what there is; nothing for one without an estimate."""
+    found = estimate(stage, params, cts)
+    return compared(found, memory) if found else (0, memory)
 
 
 def _make_project(

@@ -17,11 +17,12 @@ from importlib.resources import files
 from math import ceil, prod
 from typing import Any, Final
 
-from uvlm.config import LABEL_KINDS, Grid, Params
+from uvlm.config import LABEL_KINDS, SYNTHETIC, Grid, Params
 from uvlm.data.labels.pseudo.atm22 import WINDOW
 from uvlm.estimates.stages import Cts, workers_that_fit
 
-_PUBLISHED: Final = ("ct_rate_masks", "abdomen_atlas_masks", "phantom", "masks")
+_MASKS: Final = ("ct_rate_masks", "abdomen_atlas_masks", "masks")  # read, not made
+_COMPARABLE: Final = 1 / 8  # of the voxels of the CTs that were measured
 _STEP: Final = WINDOW * 3 // 4  # windows overlap by a quarter
 _TRAININGS: Final = ("train_seg", "train_cls", "train_report")
 
@@ -78,8 +79,9 @@ def download_time(num_bytes: int) -> Time:
 def _of_backend(backend: str, stage: str, params: Params, cts: Cts) -> Time:
     if backend == "none":
         return Time(0.0, "no labels of this kind")
-    if backend in _PUBLISHED:
-        return _measured("published masks", stage, params, cts)
+    if backend in _MASKS or backend in SYNTHETIC:
+        measured = backend if backend in costs()["seconds_a_case"] else _MASKS[0]
+        return _measured(measured, stage, params, cts)
     if backend == "atm22":
         from uvlm.estimates.arithmetic import airway_window_flop
 
@@ -94,6 +96,11 @@ def _measured(name: str, stage: str, params: Params, cts: Cts) -> Time:
     if known["seconds"] is None:
         return Time(None, known["source"])
     seconds, basis = known["seconds"] * cts.count, f"{known['seconds']:g} s a case"
+    if grid := known.get("grid"):
+        share = prod(cts.largest) / prod(grid)
+        if share < _COMPARABLE:  # what a file costs beside its voxels was not measured
+            return Time(None, "minutes")
+        seconds, basis = seconds * share, f"{basis} of {'x'.join(map(str, grid))}, by voxels"
     if known.get("per_core"):
         workers = min(workers_that_fit(stage, params, cts) or 1, cts.count)
         seconds, basis = seconds / workers, f"{basis} and core, {workers} at once"

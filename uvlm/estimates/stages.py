@@ -32,7 +32,7 @@ _LIGHT: Final = 150 * _MIB  # of a worker of the data stages
 _METEOR: Final = 2048 * _MIB  # the heap that METEOR gives its Java
 # Of what changes from operation to operation; measured, see docs/training.md.
 _ALLOCATOR: Final = MappingProxyType(
-    {"train_seg": 1.4, "train_cls": 1.4, "encode": 0.2, "train_report": 0.6, "generate": 0.2}
+    {"train_seg": 1.4, "train_cls": 1.4, "encode": 1.3, "train_report": 0.6, "generate": 0.2}
 )
 _BYTES_PER_VOXEL: Final = MappingProxyType(  # of the CT's own grid, of the network's grid
     {"preprocess": (12, 6), "pseudo_label": (4, 0), "label_maps": (5, 4), "evaluate": (8, 4)}

@@ -67,7 +67,11 @@ class Number:
     @property
     def range(self) -> str:
         """The interval with two decimals, or nothing."""
-        return f"{self.interval[0]:.2f}{_DASH}{self.interval[1]:.2f}" if self.interval else ""
+        if not self.interval:
+            return ""
+        low, high = self.interval
+        between = " to " if low < 0 else _DASH  # a dash beside a minus cannot be read
+        return f"{low:.2f}{between}{high:.2f}"
 
 
 @dataclass(frozen=True)

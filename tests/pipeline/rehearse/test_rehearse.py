@@ -184,6 +184,16 @@ def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
         list(rehearse(root, Request("chest", tmp_path / "there")))
 
 
+def test_too_little_memory_for_the_lightest_training_is_said_before_anything_is_made(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("UVLM_MEMORY", "600MB")
+    said = r"train_seg: would need [\d,]+ MiB by estimate of 572 MiB \(UVLM_MEMORY says so\)"
+    with pytest.raises(SetupError, match=said):
+        list(rehearse(root, Request("chest", tmp_path / "out", edge=32, train=4, test=2)))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
