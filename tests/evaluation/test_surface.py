@@ -17,7 +17,7 @@ from scipy.spatial import cKDTree
 from uvlm.data.ct.io import read_label_map
 from uvlm.data.ct.volume import LabelMap
 from uvlm.errors import DataError
-from uvlm.evaluation.surface import mask_pair_scores, structure_scores
+from uvlm.evaluation.surface import mask_pair_scores, percentile, structure_scores
 
 SPACING = (2.0, 1.0, 0.5)
 NAMES = ("background", "box", "ball", "lost")
@@ -54,6 +54,20 @@ def test_distances_equal_those_between_all_pairs_of_surface_voxels() -> None:
     assert scores["hausdorff_95"] == pytest.approx(far, rel=1e-5)
     overlap = 2 * (reference & predicted).sum() / (reference.sum() + predicted.sum())
     assert scores["dice"] == pytest.approx(overlap)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 21, 22, 1000, 54_321])
+def test_the_percentile_is_that_of_torch_to_the_bit(count: int) -> None:
+    distances = torch.rand(count, generator=torch.Generator().manual_seed(count))
+    for values in (distances, distances.double(), (4 * distances).round()):
+        assert percentile(values) == float(torch.quantile(values, 0.95))
+
+
+def test_the_percentile_of_more_numbers_than_torch_takes() -> None:
+    distances = torch.arange(2**24 + 21, dtype=torch.float32) % 1000
+    with pytest.raises(RuntimeError, match="too large"):
+        torch.quantile(distances, 0.95)
+    assert percentile(distances) == pytest.approx(np.percentile(distances.numpy(), 95), abs=1e-3)
 
 
 def test_both_distances_are_those_of_monais_own_functions() -> None:
