@@ -124,7 +124,8 @@ def _images(store: Path) -> dict[Path, tuple[int, int]]:
 def test_records_are_read_and_none_is_taken_for_a_run_that_died_today(old: Path) -> None:
     records = read_records()
     ends = sorted((record.stage, record.status) for record in records)
-    finished = [(stage, "FINISHED") for stage in read_declarations(old) if stage != "code"]
+    later = {"code", "classify"}  # the one has no records, the other is younger
+    finished = [(stage, "FINISHED") for stage in read_declarations(old) if stage not in later]
     assert ends == sorted([*finished, ("train_seg", "KILLED")])
     assert not any(record.is_pending for record in records)
     assert all(record.params["seed"] == "0" for record in records if "seed" in record.params)

@@ -118,6 +118,6 @@ def _refuse_seed(path: Path, listed: ArmList) -> None:
 def _refuse_equals(path: Path, trials: list[Trial]) -> None:
     for number, trial in enumerate(trials):
         for other in trials[:number]:
-            if trial.document == other.document:
+            if (trial.last_stage, trial.document) == (other.last_stage, other.document):
                 fact = f"{trial.arm} and {other.arm} have the same parameters"
                 raise ConfigError(path, fact, "remove one of them")

@@ -103,7 +103,11 @@ def test_phantom_reports_have_their_own_labeller(reports: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--labeller", "oracle", "there is no 'oracle'; use phantom, rules, radbert, llm"),
+        (
+            "--labeller",
+            "oracle",
+            "there is no 'oracle'; use phantom, longtail, rules, radbert, llm",
+        ),
         ("--label-set", "head", "there is no 'head'"),
         ("--id-column", "findings", "findings is both the id and a text"),
         ("--out", "reports.csv", "is the table that is read"),

@@ -47,7 +47,7 @@ def test_sides_lobes_and_sizes_stand_beside_chance_and_the_commonest(
 def test_page_needs_no_network_and_no_other_file(page: Path) -> None:
     html = (page / "summary.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)
-    assert len(sources) == 3
+    assert len(sources) == 4
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert "http://" not in html.replace("http-equiv", "")
     assert "https://" not in html

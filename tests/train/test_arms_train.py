@@ -42,7 +42,7 @@ TINY: dict[str, Any] = {
     "train_seg.patch": [8, 8, 8], "generate.batch_size": 2,
     **{f"train_{stage}.{key}": value for stage in ("seg", "cls", "report") for key, value in {
         "steps": 3, "batch_size": 2, "val_every": 3, "val_cases": 2, "log_every": 1,
-        "checkpoint_every": 3}.items()},
+        "checkpoint_minutes": 0}.items()},
 }  # fmt: skip
 
 

@@ -148,7 +148,7 @@ class TrainClsConfig(TrainConfig):
     frozen_stages: tuple[int, ...]
     pos_weight: Literal["none", "balanced"]
     pos_weight_cap: float = Field(ge=1)
-    shuffle_labels: bool
+    shuffle_labels: bool = False  # as an earlier release, which has no such key
 
 
 class TrainReportConfig(TrainConfig):
@@ -163,5 +163,5 @@ class TrainReportConfig(TrainConfig):
     frozen_stages: tuple[int, ...]
     feature_noise_std: float = Field(ge=0)
     standardise_features: bool
-    shuffle_reports: bool
+    shuffle_reports: bool = False
     adam_beta2: float = Field(gt=0, lt=1)

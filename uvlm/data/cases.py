@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -47,6 +47,15 @@ class Case:
     def report(self) -> Report:
         """Return the two sections as one report."""
         return Report(self.findings, self.impression)
+
+    def with_report_of(self, other: Case) -> Case:
+        """Return this case with the report of another one, and with what that report says."""
+        return replace(
+            self,
+            findings=other.findings,
+            impression=other.impression,
+            abnormalities=other.abnormalities,
+        )
 
 
 def write_index(path: Path, cases: Iterable[Case]) -> None:

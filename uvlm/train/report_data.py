@@ -90,15 +90,8 @@ def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Ca
 
 
 def _with_reports_of_others(cases: Sequence[Case], seed: int) -> list[Case]:
-    return [
-        replace(
-            case,
-            findings=other.findings,
-            impression=other.impression,
-            abnormalities=other.abnormalities,
-        )
-        for case, other in zip(cases, of_other_patients(cases, seed), strict=True)
-    ]
+    others = of_other_patients(cases, seed)
+    return [case.with_report_of(other) for case, other in zip(cases, others, strict=True)]
 
 
 def _batches(

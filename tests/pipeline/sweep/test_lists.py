@@ -50,15 +50,15 @@ def test_the_short_list_has_sixteen_arms() -> None:
 def test_arms_of_tables_stand_on_the_base_of_a_list(project: Path) -> None:
     write(
         project,
-        "base: {train_seg.steps: 7}\narms_of: [table4, table5_09]\narms: {mine: {}}\n",
+        "base: {train_seg.steps: 7}\narms_of: [table4, table5_07]\narms: {mine: {}}\n",
     )
     trials = read_trials(project, "mine", "phantom", 1)
-    names = ["table4_01", "table4_02", "table4_03", "table4_04", "table5_09", "mine"]
+    names = ["table4_01", "table4_02", "table4_03", "table4_04", "table5_07", "mine"]
     assert [t.arm for t in trials] == names
     assert [t.document["train_seg"]["steps"] for t in trials] == [0, 7, 7, 7, 7, 7]
-    plain = read_trials(project, "table5_09", "phantom", 1)[0]
+    plain = read_trials(project, "table5_07", "phantom", 1)[0]
     assert trials[4].document == with_values(plain.document, {"train_seg.steps": 7}, "")
-    assert (trials[4].table, trials[4].row, trials[4].last_stage) == ("table5", "9", "evaluate")
+    assert (trials[4].table, trials[4].row, trials[4].last_stage) == ("table5", "7", "evaluate")
 
 
 @pytest.mark.parametrize("profile", ["longtail", "phantom_abdomen"])
