@@ -3,6 +3,7 @@
     <out>/scans       the data set as it is published, served by a hub on this computer
     <out>/project     dvc.yaml and params.yaml; what the stages write
     <out>/store       what they fetch and make
+    <out>/begun.json             what has been decided and done; the same command goes on from there
     <out>/rehearsal.md, .json    seconds, peak memory and bytes a case of every stage
 
 The networks have the profile's sizes. What has to be smaller to fit the memory of this computer
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,10 +22,12 @@ from pipeline.check_params import check_params
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
 from pipeline.rehearse.abdomens import write_abdomens
+from pipeline.rehearse.begun import Begun, read_begun
+from pipeline.rehearse.costs import Cost, read_cost
 from pipeline.rehearse.local_hub import serve
 from pipeline.rehearse.scans import annotate_few, write_chests
 from pipeline.rehearse.stand_ins import StandIn, stand_ins
-from pipeline.rehearse.table import Cost, read_cost, write_table
+from pipeline.rehearse.table import write_table
 from pipeline.rehearse.watch import watch
 from pipeline.sizes import LADDER, merged, short_training
 from uvlm.config import Params, parse_params
@@ -58,6 +61,11 @@ _LIGHTER: Final[tuple[dict[str, Any], ...]] = (
     {"batch_size": 1},
     {"batch_size": 1, "gradient_checkpointing": True},
 )
+# Folders of the data set, by the repository that they stand for, by the profile's source.
+_REPOS: Final[Mapping[str, Mapping[str, str]]] = {
+    "ct_rate": {chest.CT_RATE_REPO: chest.CT_RATE, chest.REX_REPO: chest.REX},
+    "abdomen_atlas": {abdomen.REPO: abdomen.PREFIX},
+}
 _BRIEF: Final = {"generate": {"max_tokens": _FEW_TOKENS}, "decoder": {"max_report_tokens": 256}}
 
 
@@ -72,59 +80,71 @@ class Request:
     test: int = 3
     annotated: int = 3
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """All of it but the folder."""
+        return {key: value for key, value in asdict(self).items() if key != "out"}
+
 
 def rehearse(root: Path, request: Request, progress: CaseProgress | None = None) -> Iterator[str]:
     """Make the CTs, serve them, run every stage; yields the lines to show.
 
+    What an earlier call with the same request has done is not done again.
+
     Raises:
-        ConfigError: there is no such profile, it reads another data set, or `out` exists.
+        ConfigError: there is no such profile, it reads another data set, or `out` is taken.
         SetupError: there is too little memory, or a stage ended with an error, which is above.
     """
     document = compose(root, request.profile)
     source = document["download"]["source"]
-    if source not in ("ct_rate", "abdomen_atlas"):
+    if source not in _REPOS:
         fact = f"reads {source}, which no hub serves"
         raise ConfigError(f"profile {request.profile}", fact, "rehearse chest or abdomen")
-    if request.out.exists():
-        raise ConfigError(request.out, "exists", "remove it, or choose another --out")
-    memory = usable_memory()
+    begun = read_begun(request.out, request.asked)
+    if begun is None:
+        begun = _begin(root, request, document, progress)
+    yield from (f"stand-in: {each.part} -> {each.by}" for each in begun.stand_ins)
+    yield from (f"smaller: {note}" for note in begun.notes)
+    yield from (f"{cost.line()}, before" for cost in begun.costs)
+    scans = (request.out / "scans").resolve()
+    with serve({repo: scans / folder for repo, folder in _REPOS[source].items()}) as endpoint:
+        for cost in _run(root, request, begun, endpoint):
+            begun.costs.append(cost)
+            begun.save(request.out)
+            yield cost.line()
+    table = write_table(request.out, request.profile, begun, request.edge)
+    yield f"written to {table}"
+
+
+def _begin(
+    root: Path, request: Request, document: Mapping[str, Any], progress: CaseProgress | None
+) -> Begun:
+    """Decide what fits, write data set, stand-ins and params.yaml."""
+    memory, scans = usable_memory(), (request.out / "scans").resolve()
     cts = Cts(request.train + request.test, (1, 1, 1))
     fitting, notes = _lighter(_rehearsed(document, request), memory, cts)
-    scans = (request.out / "scans").resolve()
-    texts, repos = _make_scans(scans, source, document["seed"], request, progress)
+    source = document["download"]["source"]
+    texts = _make_scans(scans, source, document["seed"], request, progress)
     params = parse_params(document, f"conf/profile/{request.profile}.yaml")
     replaced = stand_ins(params, scans, texts, (request.out / "stand_ins").resolve())
     final = merged(fitting, *(each.changes for each in replaced))
-    project = _make_project(root, request, final, replaced)
-    yield from (f"stand-in: {each.part} -> {each.by}" for each in replaced)
-    yield from (f"smaller: {note}" for note in notes)
-    with serve(repos) as endpoint:
-        environment = _environment(root, request, endpoint, replaced)
-        # What was found to fit must not be judged anew because of what else runs by then.
-        environment[MEMORY.name] = f"{memory.num_bytes // 10**6}MB"
-        found = []
-        for cost in _run(project, environment, request):
-            found.append(cost)
-            yield cost.line()
-    table = write_table(request.out, request.profile, found, replaced, notes, request.edge)
-    yield f"written to {table}"
+    _make_project(root, request, final, replaced)
+    begun = Begun(request.asked, replaced, notes, memory.num_bytes)
+    begun.save(request.out)
+    return begun
 
 
 def _make_scans(
     scans: Path, source: str, seed: int, request: Request, progress: CaseProgress | None
-) -> tuple[list[str], Mapping[str, Path]]:
-    """Write the data set; returns its reports and the folder of each repository."""
+) -> list[str]:
+    """Write the data set; returns its reports."""
     grid = (max(8, round(request.edge * _DEPTH)), request.edge, request.edge)
     records = write_chests(scans, request.train, request.test, grid, 0, progress)
-    texts = [" ".join(v["report"][2:]) for record in records for v in record["volumes"]]
     if source == "abdomen_atlas":
         write_abdomens(scans, scans / abdomen.PREFIX, records)
-        return texts, {abdomen.REPO: scans / abdomen.PREFIX}
-    annotate_few(scans, records, request.annotated, seed, _VAL)
-    return texts, {
-        chest.CT_RATE_REPO: scans / chest.CT_RATE,
-        chest.REX_REPO: scans / chest.REX,
-    }
+    else:
+        annotate_few(scans, records, request.annotated, seed, _VAL)
+    return [" ".join(v["report"][2:]) for record in records for v in record["volumes"]]
 
 
 def _rehearsed(document: Mapping[str, Any], request: Request) -> dict[str, Any]:
@@ -164,43 +184,48 @@ def _compared(params: Params, stage: str, memory: Memory, cts: Cts) -> tuple[int
 
 def _make_project(
     root: Path, request: Request, document: dict[str, Any], replaced: Sequence[StandIn]
-) -> Path:
+) -> None:
     """Write what the stages read; the profile's name says on every page what this is."""
-    project = (request.out / "project").resolve()
+    project = _project(request)
     project.mkdir(parents=True)
     write_text_atomic(project / "dvc.yaml", (root / "dvc.yaml").read_text(encoding="utf-8"))
     names = ", ".join(each.part for each in replaced) or "nothing"
     check_params(parse_params(document, "params.yaml"), root)
     title = f"{request.profile}: a rehearsal, with stand-ins for {names}"
     write_params(project, merged(document, {"profile": title}))
-    return project
 
 
-def _environment(
-    root: Path, request: Request, endpoint: str, replaced: Sequence[StandIn]
-) -> dict[str, str]:
+def _project(request: Request) -> Path:
+    return (request.out / "project").resolve()
+
+
+def _environment(root: Path, request: Request, begun: Begun, endpoint: str) -> dict[str, str]:
     """Point every place to the rehearsal; a token of ours is sent to our own hub only."""
     result = inherited() | {
-        DVC_ROOT.name: str((request.out / "project").resolve()),
+        DVC_ROOT.name: str(_project(request)),
         DATA_ROOT.name: str((request.out / "store").resolve()),
         HF_ENDPOINT.name: endpoint,
         HF_TOKEN.name: "rehearsal",
         HF_HUB_OFFLINE.name: "0",
+        # What was found to fit must not be judged anew because of what else runs by then.
+        MEMORY.name: f"{begun.num_bytes // 10**6}MB",
         "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": str(root.resolve()),
     }
-    for each in replaced:
+    for each in begun.stand_ins:
         result |= each.environment
     return result
 
 
-def _run(project: Path, environment: Mapping[str, str], request: Request) -> Iterator[Cost]:
+def _run(root: Path, request: Request, begun: Begun, endpoint: str) -> Iterator[Cost]:
     """Run the stages in the order of dvc.yaml; `code` only matters for a second run."""
+    project, environment = _project(request), _environment(root, request, begun, endpoint)
     for stage in read_declarations(project).values():
-        if stage.name != "code":
+        if stage.name != "code" and not begun.is_done(stage.name):
             command = [sys.executable, *stage.command.split()[1:]]
             found = watch(command, project, environment)
             if found.code:
                 fact = f"ended with exit code {found.code}"
-                raise SetupError(stage.name, fact, "see the lines above")
+                remedy = "see the lines above; the same command continues here"
+                raise SetupError(stage.name, fact, remedy)
             yield read_cost(stage.name, found, project, request.out / "store")

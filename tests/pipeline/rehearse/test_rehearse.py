@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -180,7 +181,7 @@ def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
         list(rehearse(root, Request("phantom", tmp_path / "out")))
     assert not (tmp_path / "out").exists()
     (tmp_path / "there").mkdir()
-    with pytest.raises(ConfigError, match="exists"):
+    with pytest.raises(ConfigError, match="exists, and no rehearsal"):
         list(rehearse(root, Request("chest", tmp_path / "there")))
 
 
@@ -218,9 +219,22 @@ def test_a_profile_runs_through_at_a_small_size_and_leaves_a_table(
 
 
 @pytest.mark.slow
-def test_a_stage_that_fails_ends_the_rehearsal_with_its_name(
+def test_a_stage_that_fails_ends_the_rehearsal_with_its_name_and_the_same_command_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    request = Request("chest", tmp_path / "out", edge=32, train=4, test=2)
     monkeypatch.setenv("UVLM_WORKERS", "none")  # refused by the first stage that reads it
     with pytest.raises(SetupError, match=r"preprocess: ended with exit code 2"):
-        list(rehearse(root, Request("chest", tmp_path / "out", edge=32, train=4, test=2)))
+        list(rehearse(root, request))
+    with pytest.raises(ConfigError, match=r"holds a rehearsal of profile chest, edge 32"):
+        list(rehearse(root, replace(request, edge=48)))
+    monkeypatch.delenv("UVLM_WORKERS")
+    scans = {path: path.stat().st_mtime_ns for path in (request.out / "scans").rglob("*.nii.gz")}
+    going_on, shown = rehearse(root, request), list[str]()
+    while not (shown and shown[-1].startswith("preprocess")):
+        shown.append(next(going_on))
+    del going_on  # ends the hub
+    stages = [line.split()[0] for line in shown if not line.startswith(("stand-in", "smaller"))]
+    assert stages == ["download", "index", "preprocess"]
+    assert [line.endswith(", before") for line in shown[-3:]] == [True, True, False]
+    assert {path: path.stat().st_mtime_ns for path in scans} == scans
