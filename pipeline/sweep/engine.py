@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol
 
 from pipeline.sweep.graph import CODE_STAGE, Graph, Node
@@ -20,7 +21,10 @@ _LOOK_EVERY_S: Final = 0.2
 
 @dataclass(frozen=True)
 class Job:
-    """What one worker runs: nodes of one trial in a row; `is_last` if the trial ends with them."""
+    """What one worker runs: nodes of one trial in a row; `is_last` if the trial ends with them.
+
+    `stages` are asked of DVC in this order. It restores what they need and the run cache holds.
+    """
 
     trial: Trial
     nodes: tuple[Node, ...]
@@ -35,11 +39,13 @@ class Outcome:
     Args:
         done: the stages that DVC has noted.
         problem: what stopped it, if anything did; `code` is the exit code of the stage.
+        log: where everything is that it said.
     """
 
     done: tuple[str, ...]
     problem: str = ""
     code: int = 0
+    log: Path | None = None
 
 
 class Worker(Protocol):
@@ -61,8 +67,8 @@ class Floor(Protocol):
         """Note that a trial has begun."""
         ...
 
-    def ended(self, trial: Trial, problem: str = "") -> None:
-        """Note that a trial has ended, and why, if it did not end well."""
+    def ended(self, trial: Trial, outcome: Outcome) -> None:
+        """Note that a trial has ended; `outcome` is of the job that ended it."""
         ...
 
     def look(self, sweep: Sweep) -> None:
@@ -125,11 +131,12 @@ class Sweep:
         return started
 
     def _next(self) -> Job | None:
-        """Choose what to run next: an end that only has to be written, or the longest way."""
+        """Choose what to run next: an end that has only to be written, or the longest way."""
         hosts = [trial for trial in self.trials if self._may_host(trial)]
         for trial in hosts:
             if self.graph.last(trial).key in self.done:
-                return Job(trial, (), self._with_code(trial, ()), True)
+                # Its slot may hold another trial, so DVC has to restore this one there.
+                return Job(trial, (), (*self._with_code(trial, ()), trial.last_stage), True)
         busy = {node.key for job in self.running for node in job.nodes}
         ready = [n for n in self.todo() if n.key not in busy and n.needs <= self.done]
         for node in sorted(ready, key=lambda node: -self._ways[node.key]):
@@ -170,7 +177,7 @@ class Sweep:
         self.done |= {node.key for node in job.nodes if node.stage in outcome.done}
         if not outcome.problem:
             if job.is_last:
-                self._close(job.trial)
+                self._close(job.trial, outcome)
             return
         left = [node for node in job.nodes if node.key not in self.done]
         lost = {job.trial.name}
@@ -178,11 +185,11 @@ class Sweep:
             lost |= {t.name for node in self.graph.after([left[0]]) for t in node.trials}
         for trial in [trial for trial in self.trials if trial.name in lost]:
             self.failed[trial.name] = outcome
-            self._close(trial, outcome.problem)
+            self._close(trial, outcome)
 
-    def _close(self, trial: Trial, problem: str = "") -> None:
+    def _close(self, trial: Trial, outcome: Outcome) -> None:
         self.trials.remove(trial)
-        self.floor.ended(trial, problem)
+        self.floor.ended(trial, outcome)
 
     def _longest_ways(self) -> Iterator[tuple[str, float]]:
         """Measure the longest way from each node to the end of a trial, in seconds or nodes."""

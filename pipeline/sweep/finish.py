@@ -17,7 +17,7 @@ from pipeline.paths import CLAIMS, CLASSIFIED, GENERATED, MODELS, REPORTS, code,
 from pipeline.runs.provenance import git_tags
 from pipeline.runs.records import find_record
 from pipeline.sweep.graph import CODE_STAGE
-from pipeline.sweep.slots import Slot, Task, git
+from pipeline.sweep.slots import CODE, Slot, Task, git
 from uvlm.arm_record import ArmRecord, CaseResult, digits, write_record
 from uvlm.config import load_params
 from uvlm.data.cases import read_index, scored_cases
@@ -85,7 +85,7 @@ def make_record(root: Path, task: Task) -> ArmRecord:
         params=document,
         code=_code(root, task.way),
         inputs=_inputs(root, task.way),
-        git=git_tags(root),
+        git=git_tags(root, *CODE),
         notes=trial.notes,
         abnormalities=tuple(names),
         thresholds=_thresholds(root, names),

@@ -6,7 +6,7 @@ Nothing here is measured for the sweep itself; every time says what it was taken
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class Plan:
     """What is to do.
 
     Args:
-        finished: trials with a record; open: the others.
+        finished: trials with a record; open: the others; outdated: those of them whose record is
+            of other parameters or code.
         cached: DVC's entry of every node that will be restored.
         to_run: the others that open trials need.
         seconds: how long each of these took before, by key; None where it is not known.
@@ -40,6 +41,7 @@ class Plan:
     same: frozenset[str]
     num_bytes: Mapping[str, int]
     num_workers: int
+    outdated: Sequence[Trial] = ()
 
     @property
     def known(self) -> dict[str, float]:
@@ -74,6 +76,7 @@ class Plan:
             "workers": self.num_workers,
             "done": [trial.name for trial in self.finished],
             "open": [trial.name for trial in self.open],
+            "outdated": [trial.name for trial in self.outdated],
             "stages": self.rows(),
             "work_before_s": round(sum(self.known.values()), 1),
             "least_s": round(least_seconds(self.to_run, self.known, self.num_workers), 1),
@@ -85,6 +88,9 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Tell everything, for people."""
         yield f"{self.title}: {len(self.open)} of {len(self.open) + len(self.finished)} to run"
+        if self.outdated:
+            names = ", ".join(trial.name for trial in self.outdated)
+            yield f"again, since their records are of other parameters or code: {names}"
         rows = self.rows()
         if rows:
             yield f"{'stage':<22}{'runs':>6}{'cached':>8}   took before"

@@ -28,11 +28,13 @@ class RunCache:
     """DVC's cache folder.
 
     Args:
+        root: the project.
         folder: what `dvc cache dir` names.
         files: where it keeps the outputs.
     """
 
-    def __init__(self, folder: Path, files: Path) -> None:
+    def __init__(self, root: Path, folder: Path, files: Path) -> None:
+        self.root = root
         self.folder = folder
         self.files = files
 
@@ -42,7 +44,7 @@ class RunCache:
         from dvc.repo import Repo
 
         with Repo(str(root)) as repo:
-            return cls(Path(repo.cache.legacy.path), Path(repo.cache.local.path))
+            return cls(root, Path(repo.cache.legacy.path), Path(repo.cache.local.path))
 
     def find(self, declaration: Declaration, params: Any, deps: Mapping[str, str]) -> Entry | None:
         """Return the entry that DVC would restore, if every output of it is still there.

@@ -64,7 +64,8 @@ class Floor:
     problems: dict[str, str] = field(default_factory=dict)
 
     def start(self, job: Job) -> Any:
-        """Start a job."""
+        """Start a job; one that ends a trial asks DVC for the outputs of its last stage."""
+        assert not job.is_last or job.stages[-1] == job.trial.last_stage
         self.alive += 1
         self.most = max(self.most, self.alive)
         begin = self.now
@@ -91,10 +92,10 @@ class Floor:
         """Note it."""
         self.begun.append(trial.name)
 
-    def ended(self, trial: Trial, problem: str = "") -> None:
+    def ended(self, trial: Trial, outcome: Outcome) -> None:
         """Note it."""
         assert trial.name not in self.problems
-        self.problems[trial.name] = problem
+        self.problems[trial.name] = outcome.problem
 
     def look(self, sweep: Sweep) -> None:
         """Let a step pass."""
