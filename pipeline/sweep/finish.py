@@ -61,7 +61,7 @@ def save_experiment(slot: Slot, name: str, stages: Sequence[str]) -> None:
 
     baseline = git(slot.folder, "rev-parse", "HEAD")
     if dvc(["exp", "save", "--quiet", "--force", "--name", name, *stages]):
-        raise UvlmError(f"experiment {name}", "DVC could not save it", "see the lines above")
+        raise UvlmError(f"experiment {name}", "DVC could not save it")
     ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
     git(
         slot.project, "fetch", "--quiet", "--no-write-fetch-head", str(slot.folder), f"+{ref}:{ref}"

@@ -30,6 +30,7 @@ from uvlm.store import workspaces
 
 CODE: Final = ("uvlm", "pipeline", "conf", "dvc.yaml", ".dvcignore", ".dvc/config")
 _LOCK: Final = "dvc.lock"
+_AUTHOR: Final = {"user.name": "uvlm sweep", "user.email": "uvlm-sweep@localhost"}
 
 
 @dataclass
@@ -80,6 +81,7 @@ class Slot:
             _copy(copied / name, self.folder / name)
         git(self.folder, "add", "--all", *(name for name in CODE if (self.folder / name).exists()))
         share_cache(self.project, self.folder)
+        self._name_an_author()
 
     def give(self, trial: Trial, task: Task) -> None:
         """Put in the parameters of a trial, and say what is to run."""
@@ -104,6 +106,15 @@ class Slot:
             shutil.rmtree(self.folder)
         workspaces.forget(store_root(), self.folder)
         self.file.unlink(missing_ok=True)
+
+    def _name_an_author(self) -> None:
+        """Let git commit experiments where nobody has told it who commits."""
+        try:
+            git(self.folder, "var", "GIT_AUTHOR_IDENT")
+            git(self.folder, "config", "user.email")
+        except SetupError:
+            for key, value in _AUTHOR.items():
+                git(self.folder, "config", key, value)
 
     def _remove_others(self, way: list[str]) -> None:
         """Remove what stages made that this trial does not have: numbers of another model."""
