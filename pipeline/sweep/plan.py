@@ -108,7 +108,7 @@ class Plan:
     def _sums(self) -> Iterator[str]:
         if any(len(node.trials) > 1 for node in self.to_run):
             yield "* once for several arms"
-        if self.to_run:
+        if any(self.known.values()):
             least = least_seconds(self.to_run, self.known, self.num_workers)
             work = clock(sum(self.known.values()))
             yield (

@@ -19,7 +19,7 @@ from pipeline.sweep.finish import finish
 from pipeline.sweep.slots import Slot, Task
 from uvlm.errors import Interrupted, tell
 
-GRACE_S: Final = 90.0
+GRACE_S: Final = 180.0
 
 
 class Leash:
