@@ -148,8 +148,9 @@ def test_what_a_dead_worker_left_is_asked_to_stop_and_then_gone(
         f"signal.signal(signal.SIGTERM, lambda *_: ({handler}))\n"
         "open('ready', 'w').close()\ntime.sleep(600)"
     )
+    begun = f"import subprocess\nsubprocess.Popen({[sys.executable, '-c', stage]})"
     worker = subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess\nsubprocess.Popen({[sys.executable, '-c', stage]})"],
+        [sys.executable, "-c", begun],
         cwd=slot.folder,
         start_new_session=True,
     )  # fmt: skip
