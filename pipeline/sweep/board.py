@@ -45,7 +45,7 @@ class Board:
         if now - self._last_line < _EVERY_S:
             return
         self._last_line = now
-        running = ", ".join(self._job(job, now - sweep.started[job]) for job in sweep.running)
+        running = ", ".join(self._job(sweep, job, now) for job in sweep.running)
         parts = [
             f"{self.num_done} of {self.num_trials} arms",
             f"{len(sweep.todo())} stages to go",
@@ -79,6 +79,7 @@ class Board:
         return seconds
 
     @staticmethod
-    def _job(job: Job, seconds: float) -> str:
-        stages = f"{job.stages[0]}..{job.stages[-1]}" if len(job.stages) > 1 else job.stages[0]
-        return f"{job.trial.name} {stages} {clock(seconds)}"
+    def _job(sweep: Sweep, job: Job, now: float) -> str:
+        left = [node.stage for node in job.nodes if node.key not in sweep.done]
+        stages = " to ".join(dict.fromkeys([left[0], left[-1]])) if left else "its record"
+        return f"{job.trial.name} {stages} ({clock(now - sweep.started[job])})"

@@ -51,6 +51,10 @@ class Outcome:
 class Worker(Protocol):
     """A running job."""
 
+    def done(self) -> Sequence[str]:
+        """List the stages that DVC has noted so far."""
+        ...
+
     def outcome(self) -> Outcome | None:
         """Return how it ended; None while it runs."""
         ...
@@ -98,7 +102,7 @@ class Sweep:
     failed: dict[str, Outcome] = field(default_factory=dict)  # by trial
     checked: set[str] = field(default_factory=set)  # trials whose stage `code` has run
     begun: set[str] = field(default_factory=set)
-    started: dict[Job, float] = field(default_factory=dict)
+    started: dict[Job, float] = field(default_factory=dict)  # when the present stage began
 
     def __post_init__(self) -> None:
         self._ways = dict(self._longest_ways())
@@ -109,6 +113,7 @@ class Sweep:
             self.floor.look(self)
             time.sleep(_LOOK_EVERY_S)
             for job, worker in list(self.running.items()):
+                self._take_over(job, worker.done())
                 if (outcome := worker.outcome()) is not None:
                     del self.running[job]
                     self._note(job, outcome)
@@ -170,11 +175,17 @@ class Sweep:
         stages = tuple(node.stage for node in nodes)
         return stages if trial.name in self.checked else (CODE_STAGE, *stages)
 
+    def _take_over(self, job: Job, stages: Sequence[str]) -> None:
+        """Let others go on with what a job has done."""
+        if CODE_STAGE in stages:
+            self.checked.add(job.trial.name)
+        if new := {node.key for node in job.nodes if node.stage in stages} - self.done:
+            self.done |= new
+            self.started[job] = time.monotonic()
+
     def _note(self, job: Job, outcome: Outcome) -> None:
         """Take over what a job has done, and close the trials that it ended."""
-        if CODE_STAGE in outcome.done:
-            self.checked.add(job.trial.name)
-        self.done |= {node.key for node in job.nodes if node.stage in outcome.done}
+        self._take_over(job, outcome.done)
         if not outcome.problem:
             if job.is_last:
                 self._close(job.trial, outcome)

@@ -63,9 +63,10 @@ def save_experiment(slot: Slot, name: str, stages: Sequence[str]) -> None:
     if dvc(["exp", "save", "--quiet", "--force", "--name", name, *stages]):
         raise UvlmError(f"experiment {name}", "DVC could not save it")
     ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
-    git(
-        slot.project, "fetch", "--quiet", "--no-write-fetch-head", str(slot.folder), f"+{ref}:{ref}"
-    )
+    folder = slot.project / git(slot.project, "rev-parse", "--git-common-dir")
+    (folder / f"{ref}.lock").unlink(missing_ok=True)  # of a git that was killed: the name is ours
+    options = ("--quiet", "--no-write-fetch-head")
+    git(slot.project, "fetch", *options, str(slot.folder), f"+{ref}:{ref}")
 
 
 def make_record(root: Path, task: Task) -> ArmRecord:

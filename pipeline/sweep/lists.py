@@ -118,6 +118,6 @@ def _refuse_seed(path: Path, listed: ArmList) -> None:
 def _refuse_equals(path: Path, trials: list[Trial]) -> None:
     for number, trial in enumerate(trials):
         for other in trials[:number]:
-            if trial.document == other.document:
+            if (trial.document, trial.last_stage) == (other.document, other.last_stage):
                 fact = f"{trial.arm} and {other.arm} have the same parameters"
                 raise ConfigError(path, fact, "remove one of them")

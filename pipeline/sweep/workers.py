@@ -46,13 +46,17 @@ class SlotWorker:
     log: Path
     begins_at: int  # bytes of the log that are of earlier jobs
 
+    def done(self) -> list[str]:
+        """List the stages that DVC has noted so far."""
+        task = self.slot.task()
+        return list(task.done) if task else []
+
     def outcome(self) -> Outcome | None:
         """Return how it ended; None while it runs."""
         if (code := self.process.poll()) is None:
             return None
         end_left(self.slot)
-        task = self.slot.task()
-        done = list(task.done) if task else []
+        done = self.done()
         if not code:
             return Outcome(tuple(done))
         done += settle(self.slot)  # it may have died between a stage and DVC's note of it

@@ -69,7 +69,10 @@ class Floor:
         self.alive += 1
         self.most = max(self.most, self.alive)
         begin = self.now
-        return SimpleNamespace(outcome=lambda: self._outcome(job, begin))
+        return SimpleNamespace(
+            outcome=lambda: self._outcome(job, begin),
+            done=lambda: job.stages[: self.now - begin] if not self.fails else (),
+        )
 
     def _outcome(self, job: Job, begin: int) -> Outcome | None:
         done: list[str] = []
