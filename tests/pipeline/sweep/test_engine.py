@@ -61,6 +61,7 @@ class Floor:
     most: int = 0
     alive: int = 0
     begun: list[str] = field(default_factory=list)
+    seen: list[int] = field(default_factory=list)  # how many nodes were done at each step
     problems: dict[str, str] = field(default_factory=dict)
 
     def start(self, job: Job) -> Any:
@@ -103,6 +104,7 @@ class Floor:
     def look(self, sweep: Sweep) -> None:
         """Let a step pass."""
         self.now += 1
+        self.seen.append(len(sweep.done))
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +137,13 @@ def test_an_arm_alone_still_fills_two_workers() -> None:
     assert floor.problems == {"a-p-seed0": ""}
 
 
+def test_what_a_job_has_done_is_known_while_it_goes_on() -> None:
+    graph, floor = graph_of({"a": {}}), Floor()
+    sweep_of(graph, floor, 1).run()
+    assert floor.seen == sorted(floor.seen)
+    assert {3, 4, 5} <= set(floor.seen)  # seg, cls and evaluate are one job
+
+
 def test_work_that_is_cached_is_not_run_and_its_arm_still_ends() -> None:
     graph, floor = graph_of({"a": {}, "b": {"evaluate": 1}}), Floor()
     cached = {node.key for node in graph.ways["a-p-seed0"].values()}
@@ -159,7 +168,8 @@ def test_wrong_parameters_of_one_arm_end_only_that_arm() -> None:
     class WrongA(Floor):
         def start(self, job: Job) -> Any:
             if job.trial.arm == "a":
-                return SimpleNamespace(outcome=lambda: Outcome((), f"{CODE_STAGE}: is wrong"))
+                wrong = Outcome((), f"{CODE_STAGE}: is wrong")
+                return SimpleNamespace(outcome=lambda: wrong, done=lambda: ())
             return super().start(job)
 
     floor = WrongA()
