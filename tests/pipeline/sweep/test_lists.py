@@ -50,7 +50,8 @@ def test_the_short_list_has_sixteen_arms() -> None:
 def test_arms_of_tables_stand_on_the_base_of_a_list(project: Path) -> None:
     write(
         project,
-        "base: {train_seg.steps: 7}\narms_of: [table4, table5_09]\narms: {mine: {}}\n",
+        "base: {train_seg.steps: 7}\narms_of: [table4, table5_09]\n"
+        "arms: {mine: {train_cls.optim.lr: 0.5}}\n",
     )
     trials = read_trials(project, "mine", "phantom", 1)
     names = ["table4_01", "table4_02", "table4_03", "table4_04", "table5_09", "mine"]
