@@ -80,6 +80,18 @@ class Floor(Protocol):
         ...
 
 
+class Runs(Protocol):
+    """What DVC knows of runs by what was really made; see `run_cache.KnownRuns`."""
+
+    def key(self, node: Node) -> str | None:
+        """Name the run that a node is; None while something before it is not known."""
+        ...
+
+    def has(self, node: Node) -> bool:
+        """Tell whether DVC would restore a node."""
+        ...
+
+
 @dataclass(eq=False)
 class Sweep:
     """All that is still to do.
@@ -89,6 +101,8 @@ class Sweep:
         trials: those that have no record yet.
         done: keys of nodes whose outputs are in the run cache.
         num_workers: how many jobs run at once.
+        floor: where they run.
+        runs: by which nodes with unlike keys are found to be one run.
         weights: seconds that each node took before, to begin with the longest way.
     """
 
@@ -97,6 +111,7 @@ class Sweep:
     done: set[str]
     num_workers: int
     floor: Floor
+    runs: Runs
     weights: Mapping[str, float] = field(default_factory=dict)
     running: dict[Job, Worker] = field(default_factory=dict)
     failed: dict[str, Outcome] = field(default_factory=dict)  # by trial
@@ -106,6 +121,7 @@ class Sweep:
 
     def __post_init__(self) -> None:
         self._ways = dict(self._longest_ways())
+        self._asked: dict[str, int] = {}  # how many nodes were done when DVC was asked for one
 
     def run(self) -> None:
         """Work until nothing is left that can run."""
@@ -142,12 +158,25 @@ class Sweep:
             if self.graph.last(trial).key in self.done:
                 # Its slot may hold another trial, so DVC has to restore this one there.
                 return Job(trial, (), (*self._with_code(trial, ()), trial.last_stage), True)
-        busy = {node.key for job in self.running for node in job.nodes}
+        busy = {node.key: node for job in self.running for node in job.nodes}
+        same = {self.runs.key(node) for node in busy.values() if node.needs <= self.done} - {None}
         ready = [n for n in self.todo() if n.key not in busy and n.needs <= self.done]
         for node in sorted(ready, key=lambda node: -self._ways[node.key]):
+            if self._was_made(node):
+                self.done.add(node.key)
+                return self._next()
+            if self.runs.key(node) in same:  # soon another job will have made it
+                continue
             if able := [trial for trial in hosts if trial in node.trials]:
                 return self._job(able, node)
         return None
+
+    def _was_made(self, node: Node) -> bool:
+        """Ask DVC whether a node is a run that it has, once after each change."""
+        if self._asked.get(node.key) == len(self.done):
+            return False
+        self._asked[node.key] = len(self.done)
+        return self.runs.has(node)
 
     def _may_host(self, trial: Trial) -> bool:
         """Whether a trial can have one more job: not two that both begin with `code`."""
@@ -165,11 +194,17 @@ class Sweep:
         return Job(hosts[0], tuple(nodes), stages, nodes[-1] is self.graph.last(hosts[0]))
 
     def _only_one_after(self, nodes: Sequence[Node]) -> Node | None:
-        """Return the node that becomes possible after these, unless several do or none."""
+        """Return the node that becomes possible after these, unless several do or none.
+
+        One that may be the same run as another, if what is before both is the same, waits for that.
+        """
         chain, last = {node.key for node in nodes}, nodes[-1].key
         can_run = self.done | chain
-        possible = [n for n in self.todo() if last in n.needs and n.needs <= can_run]
-        return possible[0] if len(possible) == 1 else None
+        todo = self.todo()
+        possible = [n for n in todo if last in n.needs and n.needs <= can_run]
+        if len(possible) != 1 or any(n.own == possible[0].own for n in todo if n not in possible):
+            return None
+        return possible[0]
 
     def _with_code(self, trial: Trial, nodes: Iterable[Node]) -> tuple[str, ...]:
         stages = tuple(node.stage for node in nodes)

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline.sweep.durations import Durations, bytes_by_stage, least_seconds
 from pipeline.sweep.graph import Graph, Node
-from pipeline.sweep.run_cache import Entry, RunCache, cached_entries
+from pipeline.sweep.run_cache import KnownRuns, RunCache
 from pipeline.sweep.trial import Trial
 
 
@@ -24,7 +24,7 @@ class Plan:
     Args:
         finished: trials with a record; open: the others; outdated: those of them whose record is
             of other parameters or code.
-        cached: DVC's entry of every node that will be restored.
+        runs: which DVC will restore.
         to_run: the others that open trials need.
         seconds: how long each of these took before, by key; None where it is not known.
         same: keys of those that took it with the same parameters.
@@ -35,7 +35,7 @@ class Plan:
     graph: Graph
     finished: list[Trial]
     open: list[Trial]
-    cached: Mapping[str, Entry]
+    runs: KnownRuns
     to_run: list[Node]
     seconds: Mapping[str, float | None]
     same: frozenset[str]
@@ -131,21 +131,21 @@ def make_plan(
     title: str, graph: Graph, done: set[str], durations: Durations, cache: RunCache, workers: int
 ) -> Plan:
     """Plan the trials that are not `done` (names)."""
-    cached = cached_entries(graph, cache)
+    runs = KnownRuns(graph, cache)
     trials = [trial for trial in graph.trials if trial.name not in done]
     wanted = {node.key for trial in trials for node in graph.ways[trial.name].values()}
-    to_run = [n for key, n in graph.nodes.items() if key in wanted and key not in cached]
+    to_run = [n for key, n in graph.nodes.items() if key in wanted and key not in runs.entries]
     took = {node.key: durations.of(node) for node in to_run}
     return Plan(
         title,
         graph,
         [trial for trial in graph.trials if trial.name in done],
         trials,
-        cached,
+        runs,
         to_run,
         {key: seconds for key, (seconds, _) in took.items()},
         frozenset(key for key, (_, is_same) in took.items() if is_same),
-        bytes_by_stage(graph, cached, cache),
+        bytes_by_stage(graph, runs.entries, cache),
         workers,
     )
 

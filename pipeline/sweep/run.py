@@ -93,8 +93,9 @@ def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
     num_all = len(plan.open) + len(plan.finished)
     shares = Shares.of_this_computer(plan.num_workers)
     workers = Workers(root, plan.graph, slots, Board(num_all, len(plan.finished)), shares)
+    done = set(plan.runs.entries)
     sweep = Sweep(
-        plan.graph, list(plan.open), set(plan.cached), plan.num_workers, workers, plan.known
+        plan.graph, list(plan.open), done, plan.num_workers, workers, plan.runs, plan.known
     )
     with _stopped_by_signals():
         try:
