@@ -64,7 +64,8 @@ class Board:
             self._take_off(job.nodes, now - sweep.started[job], seconds)
         left = clock(least_seconds(nodes, seconds, sweep.num_workers))
         if unknown := list(dict.fromkeys(n.stage for n in nodes if took[n.key] is None)):
-            return f"{left} left and what has not run on this profile yet ({', '.join(unknown)})"
+            some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
+            return f"{left} left and what has not run on this profile yet ({some})"
         return f"about {left} left, as before"
 
     def _take_off(

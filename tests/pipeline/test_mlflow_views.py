@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -27,9 +27,13 @@ def client_of(workspace: Path) -> MlflowClient:
     return MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
 
 
+def experiment_of(workspace: Path) -> Any:
+    return client_of(workspace).get_experiment_by_name("uvlm-phantom")
+
+
 def views(workspace: Path) -> dict[str, Any]:
     """Read every view as MLflow's page does: by the beginning of its tag's name."""
-    tags = client_of(workspace).get_experiment_by_name("uvlm-phantom").tags
+    tags = experiment_of(workspace).tags
     start = "mlflow.sharedViewState."
     return {k.removeprefix(start): json.loads(v) for k, v in tags.items() if k.startswith(start)}
 
@@ -42,7 +46,7 @@ def test_every_table_of_a_sweep_has_a_view_that_finds_its_arms_alone(workspace: 
     found = views(workspace)
     assert found.keys() == {"uvlm-table4", "uvlm-table5"}
     client = client_of(workspace)
-    experiment = client.get_experiment_by_name("uvlm-phantom").experiment_id
+    experiment = experiment_of(workspace).experiment_id
     for table, name in (("table4", "table4_02"), ("table5", "table5_09")):
         view = found[f"uvlm-{table}"]
         state = json.loads(view["state"])
@@ -75,8 +79,8 @@ def test_columns_are_numbers_that_a_record_has(table: str) -> None:
 
 def test_mlflow_still_keeps_views_in_this_way() -> None:
     """Its page is the only place that defines the format."""
-    (package,) = importlib.util.find_spec("mlflow").submodule_search_locations
-    pages = Path(package).glob("server/js/build/static/js/main.*.js")
+    package = Path(mlflow.__file__).parent
+    pages = package.glob("server/js/build/static/js/main.*.js")
     main = "".join(path.read_text() for path in pages)
     for word in ("mlflow.sharedViewState.", "viewStateShareKey", "selectedColumns"):
         assert word in main

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, cast
@@ -31,7 +31,12 @@ NEEDS = {
 }  # fmt: skip
 
 
-def graph_of(settings_by_arm: dict[str, dict[str, int]]) -> Graph:
+LINE = {"index": (), "cls": ("index",), "evaluate": ("cls",)}
+
+
+def graph_of(
+    settings_by_arm: dict[str, dict[str, int]], needed: Mapping[str, Sequence[str]] = NEEDS
+) -> Graph:
     """A graph of arms whose stages differ as their settings do."""
     trials = [Trial("t", name, name, "p", 0, {}) for name in settings_by_arm]
     nodes: dict[str, Node] = {}
@@ -39,7 +44,7 @@ def graph_of(settings_by_arm: dict[str, dict[str, int]]) -> Graph:
     for trial in trials:
         keys: dict[str, str] = {}
         ways[trial.name] = {}
-        for stage, needs in NEEDS.items():
+        for stage, needs in needed.items():
             before = sorted(keys[need] for need in needs)
             keys[stage] = f"{stage}{settings_by_arm[trial.arm].get(stage, 0)}({','.join(before)})"
             declaration = Declaration(stage, "", (), (), {})
@@ -209,9 +214,11 @@ def test_wrong_parameters_of_one_arm_end_only_that_arm() -> None:
     assert floor.problems == {"a-p-seed0": "code: is wrong", "b-p-seed0": ""}
 
 
-def test_two_ways_to_the_same_data_are_gone_once() -> None:
+@pytest.mark.parametrize("needed", [NEEDS, LINE])
+def test_two_ways_to_the_same_data_are_gone_once(needed: Mapping[str, Sequence[str]]) -> None:
     """Other settings of `index` that change nothing in what it leaves."""
-    graph, floor = graph_of({"a": {}, "b": {"index": 1}, "c": {"index": 2, "cls": 1}}), Floor()
+    arms = {"a": {}, "b": {"index": 1}, "c": {"index": 2, "evaluate": 1}}
+    graph, floor = graph_of(arms, needed), Floor()
     sweep_of(graph, floor, 3).run()
     assert set(floor.problems.values()) == {""}
     assert floor.runs == dict.fromkeys(map(content, graph.nodes), 1)

@@ -32,7 +32,7 @@ def document() -> dict[Any, Any]:
 @pytest.fixture(scope="module")
 def changed(document: dict[Any, Any]) -> Graph:
     """The graph of an arm and of others that differ from it in one parameter each."""
-    values = {
+    values: dict[str, dict[str, Any]] = {
         "summary": {"summarize.num_examples": 7},
         "evaluation": {"evaluate.bootstrap_samples": 7},
         "decoder": {"decoder.dropout": 0.7},

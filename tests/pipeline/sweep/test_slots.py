@@ -179,6 +179,6 @@ def test_a_slot_that_was_half_made_is_removed(project: Path) -> None:
 def _is_in(process: psutil.Process, folder: Path) -> bool:
     try:
         alive = process.status() != psutil.STATUS_ZOMBIE
-        return alive and process.cwd() == str(folder) and process.pid != os.getpid()
+        return alive and Path(process.cwd()) == folder and process.pid != os.getpid()
     except (psutil.Error, OSError):
         return False
