@@ -19,6 +19,7 @@ from pipeline.paths import state_root, tracking_uri
 from pipeline.runs.arm_runs import ARM, ArmRun
 from pipeline.runs.mlflow_place import ARTIFACTS, keep_artifacts_in
 from pipeline.runs.records import Published, RunRecord, find_record
+from pipeline.runs.views import TABLE, save_view
 from uvlm import environment
 from uvlm.tracking import read_history
 
@@ -65,6 +66,9 @@ class MlflowStore:
 
     def publish(self, record: RunRecord) -> None:
         """Bring MLflow up to date with a record: params once, new numbers, status at the end."""
+        noted = find_record(record.stage, record.fingerprint)
+        if noted is not None and noted.started == record.started:
+            record.published = noted.published  # another process may have been here meanwhile
         self._forget_lost(record)
         parent = self.parent_of(record)
         run_id = record.published.run_id or self._create_child(parent, record)
@@ -90,6 +94,8 @@ class MlflowStore:
         parent = self.parent_of(record)
         record.save()
         self._tag(parent, record.tags)
+        if TABLE in record.tags:
+            save_view(self.client, self.experiment(record.profile), record.tags[TABLE])
         for stage, fingerprint in record.stages.items():
             earlier = find_record(stage, fingerprint)
             if earlier is not None and earlier.pipeline != record.pipeline:

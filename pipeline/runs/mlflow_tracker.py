@@ -15,10 +15,10 @@ from __future__ import annotations
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from pipeline.dvc_yaml import Causes, digest
 from pipeline.runs.arm_runs import read_arms
@@ -31,6 +31,7 @@ from uvlm.errors import Interrupted, first_line
 from uvlm.tracking import JsonlTracker
 
 _PUBLISH_EVERY_S = 30.0
+Record = TypeVar("Record", bound=RunRecord)
 
 
 class MlflowTracker(JsonlTracker):
@@ -95,23 +96,25 @@ def find_artifacts() -> None:
             keep_artifacts_in(environment.project_root())
 
 
-def publish_pending() -> None:
-    """Bring MLflow up to date with every record that has ended."""
-    pending = [record for record in read_records() if record.is_pending]
-    arms = [arm for arm in read_arms() if arm.is_pending]
+def publish_pending() -> bool:
+    """Bring MLflow up to date with every record that has ended; tell whether it could be."""
 
     def publish_each(store: MlflowStore) -> None:
-        for record in pending:
+        for record in pending(read_records()):  # again: nobody else has the store now
             store.publish(record)
-        for arm in arms:
+        for arm in pending(read_arms()):
             store.publish_arm(arm)
 
-    if pending or arms:
-        with_store(publish_each)
+    is_behind = pending(read_records()) or pending(read_arms())
+    return with_store(publish_each) if is_behind else True
 
 
-def with_store(work: Callable[[MlflowStore], object]) -> None:
-    """Run `work` on the tracking store; an outage of any kind is reported and survived."""
+def with_store(work: Callable[[MlflowStore], object]) -> bool:
+    """Run `work` on the tracking store; an outage of any kind is reported, survived and returned.
+
+    Returns:
+        Whether all of it was done.
+    """
     try:
         with MlflowStore.open() as store:
             work(store)
@@ -120,6 +123,13 @@ def with_store(work: Callable[[MlflowStore], object]) -> None:
             f"MLflow is out of reach ({first_line(error)}); "
             "the records stay in .uvlm/runs and are sent later\n"
         )
+        return False
+    return True
+
+
+def pending(records: Iterable[Record]) -> list[Record]:
+    """Choose the records that MLflow does not have as they ended."""
+    return [record for record in records if record.is_pending]
 
 
 def _status_of(kind: type[BaseException] | None) -> Status:

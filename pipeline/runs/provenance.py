@@ -39,12 +39,12 @@ def pipeline_id(root: Path, document: Any, experiment: str | None = None) -> str
     return f"{experiment}-{state[:12]}"
 
 
-def git_tags(root: Path) -> dict[str, str]:
-    """Name the commit, and whether tracked files differ from it."""
+def git_tags(root: Path, *paths: str) -> dict[str, str]:
+    """Name the commit, and whether tracked files differ from it: these, or any."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {"git.commit": "none"}
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no")
+    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *paths)
     return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
 
 

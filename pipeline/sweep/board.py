@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from pipeline.sweep.durations import Durations, least_seconds
-from pipeline.sweep.engine import Job, Sweep
+from pipeline.sweep.engine import Job, Outcome, Sweep
 from pipeline.sweep.graph import Node
 from pipeline.sweep.plan import clock
 from pipeline.sweep.trial import Trial
@@ -30,11 +29,12 @@ class Board:
         self.num_done = num_done
         self._last_line = time.monotonic()
 
-    def ended(self, trial: Trial, problem: str, log: Path) -> None:
+    def ended(self, trial: Trial, outcome: Outcome) -> None:
         """Say how a trial ended."""
-        self.num_done += not problem
-        if problem:
-            line = f"{trial.name}: {problem}; all of it is in {log}"
+        self.num_done += not outcome.problem
+        if outcome.problem:
+            where = f"; all of it is in {outcome.log}" if outcome.log else ""
+            line = f"{trial.name}: {outcome.problem}{where}"
         else:
             line = f"{trial.name}: done ({self.num_done} of {self.num_trials})"
         sys.stderr.write(f"{line}\n")
@@ -45,7 +45,7 @@ class Board:
         if now - self._last_line < _EVERY_S:
             return
         self._last_line = now
-        running = ", ".join(self._job(job, now - sweep.started[job]) for job in sweep.running)
+        running = ", ".join(self._job(sweep, job, now) for job in sweep.running)
         parts = [
             f"{self.num_done} of {self.num_trials} arms",
             f"{len(sweep.todo())} stages to go",
@@ -59,13 +59,14 @@ class Board:
         nodes = sweep.todo()
         durations = Durations.read(sweep.graph, [])  # with the runs of this sweep
         took = {node.key: durations.of(node)[0] for node in nodes}
-        unknown = list(dict.fromkeys(n.stage for n in nodes if took[n.key] is None))
-        if unknown:
-            return f"time left unknown: {unknown[0]} has not run on this profile"
         seconds = {key: value or 0.0 for key, value in took.items()}
         for job in sweep.running:
             self._take_off(job.nodes, now - sweep.started[job], seconds)
-        return f"about {clock(least_seconds(nodes, seconds, sweep.num_workers))} left, as before"
+        left = clock(least_seconds(nodes, seconds, sweep.num_workers))
+        if unknown := list(dict.fromkeys(n.stage for n in nodes if took[n.key] is None)):
+            some = ", ".join(unknown[:3]) + ", ..." * (len(unknown) > 3)
+            return f"{left} left and what has not run on this profile yet ({some})"
+        return f"about {left} left, as before"
 
     def _take_off(
         self, nodes: tuple[Node, ...], spent: float, seconds: dict[str, float]
@@ -79,6 +80,7 @@ class Board:
         return seconds
 
     @staticmethod
-    def _job(job: Job, seconds: float) -> str:
-        stages = f"{job.stages[0]}..{job.stages[-1]}" if len(job.stages) > 1 else job.stages[0]
-        return f"{job.trial.name} {stages} {clock(seconds)}"
+    def _job(sweep: Sweep, job: Job, now: float) -> str:
+        left = [node.stage for node in job.nodes if node.key not in sweep.done]
+        stages = " to ".join(dict.fromkeys([left[0], left[-1]])) if left else "its record"
+        return f"{job.trial.name} {stages} ({clock(now - sweep.started[job])})"

@@ -71,7 +71,7 @@ def least_seconds(nodes: list[Node], seconds: Mapping[str, float], num_workers: 
 
 def bytes_by_stage(graph: Graph, entries: Mapping[str, Entry], cache: RunCache) -> dict[str, int]:
     """Measure what each stage left when it last ran: its outputs, and arrays that these name."""
-    known = _locked(graph.root)
+    known = _locked(cache.root)
     known |= {graph.nodes[key].stage: entry for key, entry in entries.items()}
     return {stage: _bytes_of(entry, cache) for stage, entry in known.items()}
 

@@ -17,7 +17,7 @@ from pipeline.paths import CLAIMS, CLASSIFIED, GENERATED, MODELS, REPORTS, code,
 from pipeline.runs.provenance import git_tags
 from pipeline.runs.records import find_record
 from pipeline.sweep.graph import CODE_STAGE
-from pipeline.sweep.slots import Slot, Task, git
+from pipeline.sweep.slots import CODE, Slot, Task, git
 from uvlm.arm_record import ArmRecord, CaseResult, digits, write_record
 from uvlm.config import load_params
 from uvlm.data.cases import read_index, scored_cases
@@ -61,11 +61,12 @@ def save_experiment(slot: Slot, name: str, stages: Sequence[str]) -> None:
 
     baseline = git(slot.folder, "rev-parse", "HEAD")
     if dvc(["exp", "save", "--quiet", "--force", "--name", name, *stages]):
-        raise UvlmError(f"experiment {name}", "DVC could not save it", "see the lines above")
+        raise UvlmError(f"experiment {name}", "DVC could not save it")
     ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
-    git(
-        slot.project, "fetch", "--quiet", "--no-write-fetch-head", str(slot.folder), f"+{ref}:{ref}"
-    )
+    folder = slot.project / git(slot.project, "rev-parse", "--git-common-dir")
+    (folder / f"{ref}.lock").unlink(missing_ok=True)  # of a git that was killed: the name is ours
+    options = ("--quiet", "--no-write-fetch-head")
+    git(slot.project, "fetch", *options, str(slot.folder), f"+{ref}:{ref}")
 
 
 def make_record(root: Path, task: Task) -> ArmRecord:
@@ -85,7 +86,7 @@ def make_record(root: Path, task: Task) -> ArmRecord:
         params=document,
         code=_code(root, task.way),
         inputs=_inputs(root, task.way),
-        git=git_tags(root),
+        git=git_tags(root, *CODE),
         notes=trial.notes,
         abnormalities=tuple(names),
         thresholds=_thresholds(root, names),

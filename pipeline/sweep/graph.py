@@ -31,6 +31,7 @@ class Node:
     declaration: Declaration
     needs: frozenset[str]  # keys of the nodes before it
     trials: list[Trial] = field(default_factory=list)
+    own: str = ""  # digest of all of it but `needs`
 
     @property
     def stage(self) -> str:
@@ -91,8 +92,9 @@ class Graph:
     def _node(self, declaration: Declaration, trial: Trial, needs: frozenset[str]) -> Node:
         params = stage_params(trial.document, declaration)
         reached = self.code[declaration.script]["digest"]
-        causes = [declaration.name, declaration.command, params, reached, sorted(needs)]
-        return Node(key_of(*causes, self._read_only(declaration)), declaration, needs)
+        read_only = self._read_only(declaration)
+        own = key_of(declaration.name, declaration.command, params, reached, read_only)
+        return Node(key_of(own, sorted(needs)), declaration, needs, own=own)
 
     def _read_only(self, declaration: Declaration) -> dict[str, str]:
         """Digest what a stage reads that no stage makes."""

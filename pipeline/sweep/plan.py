@@ -6,14 +6,14 @@ Nothing here is measured for the sweep itself; every time says what it was taken
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipeline.sweep.durations import Durations, bytes_by_stage, least_seconds
 from pipeline.sweep.graph import Graph, Node
-from pipeline.sweep.run_cache import Entry, RunCache, cached_entries
+from pipeline.sweep.run_cache import KnownRuns, RunCache
 from pipeline.sweep.trial import Trial
 
 
@@ -22,8 +22,9 @@ class Plan:
     """What is to do.
 
     Args:
-        finished: trials with a record; open: the others.
-        cached: DVC's entry of every node that will be restored.
+        finished: trials with a record; open: the others; outdated: those of them whose record is
+            of other parameters or code.
+        runs: which DVC will restore.
         to_run: the others that open trials need.
         seconds: how long each of these took before, by key; None where it is not known.
         same: keys of those that took it with the same parameters.
@@ -34,12 +35,13 @@ class Plan:
     graph: Graph
     finished: list[Trial]
     open: list[Trial]
-    cached: Mapping[str, Entry]
+    runs: KnownRuns
     to_run: list[Node]
     seconds: Mapping[str, float | None]
     same: frozenset[str]
     num_bytes: Mapping[str, int]
     num_workers: int
+    outdated: Sequence[Trial] = ()
 
     @property
     def known(self) -> dict[str, float]:
@@ -74,6 +76,7 @@ class Plan:
             "workers": self.num_workers,
             "done": [trial.name for trial in self.finished],
             "open": [trial.name for trial in self.open],
+            "outdated": [trial.name for trial in self.outdated],
             "stages": self.rows(),
             "work_before_s": round(sum(self.known.values()), 1),
             "least_s": round(least_seconds(self.to_run, self.known, self.num_workers), 1),
@@ -85,6 +88,9 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """Tell everything, for people."""
         yield f"{self.title}: {len(self.open)} of {len(self.open) + len(self.finished)} to run"
+        if self.outdated:
+            names = ", ".join(trial.name for trial in self.outdated)
+            yield f"again, since their records are of other parameters or code: {names}"
         rows = self.rows()
         if rows:
             yield f"{'stage':<22}{'runs':>6}{'cached':>8}   took before"
@@ -102,7 +108,7 @@ class Plan:
     def _sums(self) -> Iterator[str]:
         if any(len(node.trials) > 1 for node in self.to_run):
             yield "* once for several arms"
-        if self.to_run:
+        if any(self.known.values()):
             least = least_seconds(self.to_run, self.known, self.num_workers)
             work = clock(sum(self.known.values()))
             yield (
@@ -125,21 +131,21 @@ def make_plan(
     title: str, graph: Graph, done: set[str], durations: Durations, cache: RunCache, workers: int
 ) -> Plan:
     """Plan the trials that are not `done` (names)."""
-    cached = cached_entries(graph, cache)
+    runs = KnownRuns(graph, cache)
     trials = [trial for trial in graph.trials if trial.name not in done]
     wanted = {node.key for trial in trials for node in graph.ways[trial.name].values()}
-    to_run = [n for key, n in graph.nodes.items() if key in wanted and key not in cached]
+    to_run = [n for key, n in graph.nodes.items() if key in wanted and key not in runs.entries]
     took = {node.key: durations.of(node) for node in to_run}
     return Plan(
         title,
         graph,
         [trial for trial in graph.trials if trial.name in done],
         trials,
-        cached,
+        runs,
         to_run,
         {key: seconds for key, (seconds, _) in took.items()},
         frozenset(key for key, (_, is_same) in took.items() if is_same),
-        bytes_by_stage(graph, cached, cache),
+        bytes_by_stage(graph, runs.entries, cache),
         workers,
     )
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -16,20 +17,32 @@ from pipeline.sweep.durations import Durations
 from pipeline.sweep.engine import Outcome, Sweep
 from pipeline.sweep.finish import RECORDS
 from pipeline.sweep.graph import Graph
+from pipeline.sweep.leftovers import clear
 from pipeline.sweep.plan import Plan, make_plan
 from pipeline.sweep.run_cache import RunCache
+from pipeline.sweep.shares import Shares
 from pipeline.sweep.slots import Slot, git
 from pipeline.sweep.trial import Trial
-from pipeline.sweep.workers import Workers, clear
+from pipeline.sweep.workers import Workers
 from uvlm.arm_record import ArmRecord, load_record, record_path
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
 _SAME: Final = "run the same command again"
 
 
-def plan_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int) -> Plan:
-    """Find out what is to do; nothing is run or written."""
-    graph = Graph(root, trials)
+def plan_sweep(
+    root: Path, title: str, trials: Sequence[Trial], num_workers: int, copied: Path | None = None
+) -> Plan:
+    """Find out what is to do; nothing is run or written.
+
+    Args:
+        root: the project, with records and DVC's cache.
+        title: of the sweep.
+        trials: what is wanted.
+        num_workers: how many stages will run at once.
+        copied: where the code is, if not in the project.
+    """
+    graph = Graph(copied or root, trials)
     records = {trial.name: record_of(root, trial) for trial in trials}
     done = {
         trial.name
@@ -37,7 +50,8 @@ def plan_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int
         if (record := records[trial.name]) and record.key == graph.last(trial).key
     }
     durations = Durations.read(graph, [record for record in records.values() if record])
-    return make_plan(title, graph, done, durations, RunCache.of(root), num_workers)
+    plan = make_plan(title, graph, done, durations, RunCache.of(root), num_workers)
+    return replace(plan, outdated=[t for t in plan.open if records[t.name]])
 
 
 def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int) -> None:
@@ -52,11 +66,18 @@ def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int)
     with _only_one(folder.parent):
         for stage in clear(root, folder):
             sys.stderr.write(f"{stage}: had finished when the last sweep was stopped\n")
-        git(root, "rev-parse", "HEAD")  # what experiments hang on
-        plan = plan_sweep(root, title, trials, num_workers)
+        git(root, "rev-parse", "--verify", "HEAD")  # what experiments hang on
+        slots = [Slot(root, folder / str(number)) for number in range(num_workers)]
+        slots[0].make(root)  # from here on, edits in the project change nothing
+        plan = plan_sweep(root, title, trials, num_workers, slots[0].folder)
+        failed: Mapping[str, Outcome] = {}
         if plan.open:
             sys.stderr.write("".join(f"{line}\n" for line in plan.lines()))
-            _run(root, plan, folder)
+            failed = _run(root, plan, slots)
+        for slot in slots:
+            slot.remove()
+    if failed:
+        raise failure(title, failed, len(trials))
 
 
 def record_of(root: Path, trial: Trial) -> ArmRecord | None:
@@ -65,14 +86,16 @@ def record_of(root: Path, trial: Trial) -> ArmRecord | None:
     return load_record(path) if path.is_file() else None
 
 
-def _run(root: Path, plan: Plan, folder: Path) -> None:
-    slots = [Slot(root, folder / str(number)) for number in range(plan.num_workers)]
-    for slot in slots:
-        slot.make()
+def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
+    """Work until nothing is left that can run; return what failed, by trial."""
+    for slot in slots[1:]:
+        slot.make(slots[0].folder)
     num_all = len(plan.open) + len(plan.finished)
-    workers = Workers(root, plan.graph, slots, Board(num_all, len(plan.finished)))
+    shares = Shares.of_this_computer(plan.num_workers)
+    workers = Workers(root, plan.graph, slots, Board(num_all, len(plan.finished)), shares)
+    done = set(plan.runs.entries)
     sweep = Sweep(
-        plan.graph, list(plan.open), set(plan.cached), plan.num_workers, workers, plan.known
+        plan.graph, list(plan.open), done, plan.num_workers, workers, plan.runs, plan.known
     )
     with _stopped_by_signals():
         try:
@@ -81,12 +104,9 @@ def _run(root: Path, plan: Plan, folder: Path) -> None:
             workers.stop()
             with suppress(OSError):  # of a full disk, the error itself tells
                 for trial in [t for t in sweep.trials if t.name in sweep.begun]:
-                    workers.ended(trial, "was stopped")
+                    workers.ended(trial, Outcome((), "was stopped", Interrupted.exit_code))
             raise
-    for slot in slots:
-        slot.remove()
-    if sweep.failed:
-        raise failure(plan.title, sweep.failed, num_all)
+    return sweep.failed
 
 
 def failure(title: str, failed: Mapping[str, Outcome], num_all: int) -> UvlmError:
@@ -124,7 +144,9 @@ def _stopped_by_signals() -> Iterator[None]:
         name = signal.Signals(number).name
         raise Interrupted(name, "stopped by a signal", "run the same command to continue")
 
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGHUP)}
+    # `nohup` ignores SIGHUP, and that stays so.
+    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
     finally:

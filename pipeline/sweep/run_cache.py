@@ -28,11 +28,13 @@ class RunCache:
     """DVC's cache folder.
 
     Args:
+        root: the project.
         folder: what `dvc cache dir` names.
         files: where it keeps the outputs.
     """
 
-    def __init__(self, folder: Path, files: Path) -> None:
+    def __init__(self, root: Path, folder: Path, files: Path) -> None:
+        self.root = root
         self.folder = folder
         self.files = files
 
@@ -42,27 +44,10 @@ class RunCache:
         from dvc.repo import Repo
 
         with Repo(str(root)) as repo:
-            return cls(Path(repo.cache.legacy.path), Path(repo.cache.local.path))
+            return cls(root, Path(repo.cache.legacy.path), Path(repo.cache.local.path))
 
-    def find(self, declaration: Declaration, params: Any, deps: Mapping[str, str]) -> Entry | None:
-        """Return the entry that DVC would restore, if every output of it is still there.
-
-        Args:
-            declaration: the stage.
-            params: its parameters by dotted key.
-            deps: md5 of each dependency.
-        """
-        from dvc.utils import dict_sha256
-
-        if not set(declaration.deps) <= deps.keys():
-            return None
-        wanted = {
-            "cmd": declaration.command,
-            "deps": [{"path": p, "hash": "md5", "md5": deps[p]} for p in sorted(declaration.deps)],
-            "params": {str(PARAMS): params},
-            "outs": sorted(declaration.outs),
-        }
-        key = dict_sha256(wanted, exclude=_IGNORED)
+    def entry(self, key: str) -> Entry | None:
+        """Return the entry that DVC would restore for a run, if all outputs of it are there."""
         entries = list((self.folder / "runs" / key[:2] / key).glob("[0-9a-f]*"))
         if not entries:
             return None
@@ -83,18 +68,56 @@ class RunCache:
         return all(self.path(file["md5"]).is_file() for file in inside)
 
 
-def cached_entries(graph: Graph, cache: RunCache) -> dict[str, Entry]:
-    """Find the entry of every node that DVC would restore instead of running, by the node's key."""
-    found: dict[str, Entry] = {}
-    made = _code_md5s(graph)
-    for node in graph.nodes.values():  # those that a node needs come before it
-        if node.needs <= found.keys():
-            befores = [found[key] for key in node.needs]
-            deps = made | {out["path"]: out["md5"] for e in befores for out in e["outs"]}
+class KnownRuns:
+    """Which nodes are one run for DVC, and which of these it has; by what was really made.
+
+    Nodes with unlike keys may be one: `download` for other label maps leaves the same manifest.
+
+    Args:
+        entries: DVC's entry of every node that it would restore instead of running it, by key.
+    """
+
+    def __init__(self, graph: Graph, cache: RunCache) -> None:
+        self._nodes = graph.nodes
+        self._cache = cache
+        self._code = _code_md5s(graph)
+        self._keys: dict[str, str] = {}
+        self.entries: dict[str, Entry] = {}
+        for node in graph.nodes.values():  # those that a node needs come before it
+            self.has(node)
+
+    def has(self, node: Node) -> bool:
+        """Tell whether DVC would restore a node."""
+        if node.key not in self.entries:
+            key = self.key(node)
+            if key is not None and (entry := self._cache.entry(key)) is not None:
+                self.entries[node.key] = entry
+        return node.key in self.entries
+
+    def key(self, node: Node) -> str | None:
+        """Return DVC's key of a node's run; None while a node before it is not known."""
+        if node.key not in self._keys and all(self.has(self._nodes[need]) for need in node.needs):
+            befores = [self.entries[need] for need in node.needs]
+            made = {out["path"]: out["md5"] for entry in befores for out in entry["outs"]}
             params = _by_dotted_key(node, node.trials[0].document)
-            if (entry := cache.find(node.declaration, params, deps)) is not None:
-                found[node.key] = entry
-    return found
+            if (key := _key(node.declaration, params, self._code | made)) is not None:
+                self._keys[node.key] = key
+        return self._keys.get(node.key)
+
+
+def _key(declaration: Declaration, params: Any, deps: Mapping[str, str]) -> str | None:
+    """Make the key of a run as DVC does, from parameters by dotted key and the md5 of `deps`."""
+    from dvc.utils import dict_sha256
+
+    if not set(declaration.deps) <= deps.keys():
+        return None
+    wanted = {
+        "cmd": declaration.command,
+        "deps": [{"path": p, "hash": "md5", "md5": deps[p]} for p in sorted(declaration.deps)],
+        "params": {str(PARAMS): params},
+        "outs": sorted(declaration.outs),
+    }
+    return str(dict_sha256(wanted, exclude=_IGNORED))
 
 
 def _by_dotted_key(node: Node, document: Any) -> dict[str, Any]:

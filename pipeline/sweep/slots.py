@@ -4,10 +4,11 @@
     .uvlm/sweep/slots/0.json     what it runs now, and how far it is: `Task`
 
 A slot has DVC's cache, the store, the records and MLflow of the project, so no bulk data are
-copied: DVC links outputs into it, and what it makes is in the cache of the project at once. Its
-code is a copy of the working tree, so edits change nothing until the next sweep. Slots are made
-afresh by every sweep; all that is taken over from one that was killed is a stage that had finished
-and that DVC had not noted yet (`settle`).
+copied: DVC links outputs into it, and what it makes is in the cache of the project at once. The
+first slot has a copy of the working tree's code and the others have that of the first, so edits
+change nothing until the next sweep. Slots are made afresh by every sweep; all that is taken over
+from one that was killed is a stage that had finished and that DVC had not noted yet
+(`leftovers.settle`).
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from pipeline.dvc_yaml import digest, read_causes, read_declarations
+from pipeline.dvc_yaml import read_declarations
 from pipeline.paths import PARAMS
-from pipeline.profiles import read_document, write_params
-from pipeline.runs.records import find_record
+from pipeline.profiles import read_document, write_params, yaml_text
 from pipeline.sweep.trial import Trial
 from uvlm.errors import SetupError
-from uvlm.files import write_json_atomic
+from uvlm.files import store_root, write_json_atomic, write_text_atomic
+from uvlm.store import workspaces
 
-CODE = ("uvlm", "pipeline", "conf", "dvc.yaml")
+CODE: Final = ("uvlm", "pipeline", "conf", "dvc.yaml", ".dvcignore", ".dvc/config")
+_LOCK: Final = "dvc.lock"
+_AUTHOR: Final = {"user.name": "uvlm sweep", "user.email": "uvlm-sweep@localhost"}
 
 
 @dataclass
@@ -71,18 +72,22 @@ class Slot:
         """Where its task is written."""
         return self.folder.with_suffix(".json")
 
-    def make(self) -> None:
-        """Clone the project at its commit, with the code of the working tree."""
+    def make(self, copied: Path) -> None:
+        """Clone the project at its commit, with the code that lies in the folder `copied`."""
         self.remove()
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        git(self.project, "clone", "--quiet", "--shared", str(self.project), str(self.folder))
+        unsigned = ("--config", "commit.gpgsign=false")  # nobody is there to unlock a key
+        places = (str(self.project), str(self.folder))
+        git(self.project, "clone", "--quiet", "--shared", *unsigned, *places)
         for name in CODE:
-            _copy(self.project / name, self.folder / name)
-        git(self.folder, "add", "--all", *CODE)
+            _copy(copied / name, self.folder / name)
+        git(self.folder, "add", "--all", *(name for name in CODE if (self.folder / name).exists()))
         share_cache(self.project, self.folder)
+        self._name_an_author()
 
     def give(self, trial: Trial, task: Task) -> None:
         """Put in the parameters of a trial, and say what is to run."""
+        self._remove_others(task.way)
         write_params(self.folder, dict(trial.document))
         self.save(task)
 
@@ -97,47 +102,35 @@ class Slot:
         except (OSError, ValueError, TypeError):
             return None
 
-    def finished(self, task: Task) -> Iterator[str]:
-        """Yield stages that ended well and whose outputs are whole, though DVC does not know."""
-        declarations = read_declarations(self.folder)
-        for name in task.stages:
-            if name not in task.done and name in declarations:
-                declaration = declarations[name]
-                record = find_record(name, read_causes(self.folder, declaration).fingerprint)
-                found = {out: digest(self.folder / out) for out in declaration.outs}
-                if record and record.status == "FINISHED" and record.outputs == found:
-                    yield name
-
     def remove(self) -> None:
         """Remove the clone; what it made is in the cache."""
         if self.folder.exists():
             shutil.rmtree(self.folder)
+        workspaces.forget(store_root(), self.folder)
         self.file.unlink(missing_ok=True)
 
+    def _name_an_author(self) -> None:
+        """Let git commit experiments where nobody has told it who commits."""
+        try:
+            git(self.folder, "var", "GIT_AUTHOR_IDENT")
+            git(self.folder, "config", "user.email")
+        except SetupError:
+            for key, value in _AUTHOR.items():
+                git(self.folder, "config", key, value)
 
-def slots_of(project: Path, folder: Path) -> list[Slot]:
-    """Find the slots that an earlier sweep left."""
-    return [Slot(project, path) for path in sorted(folder.glob("*")) if path.is_dir()]
-
-
-def settle(slot: Slot) -> list[str]:
-    """Let DVC note what had finished in a slot when its sweep was killed; return the stages."""
-    task = slot.task()
-    if task is None or not (slot.folder / PARAMS).is_file():
-        return []
-    for left in (".dvc/tmp/rwlock", ".git/index.lock"):  # nothing runs there any more
-        (slot.folder / left).unlink(missing_ok=True)
-    return commit(slot, list(slot.finished(task)))
-
-
-def commit(slot: Slot, stages: Iterable[str]) -> list[str]:
-    """Put the outputs of stages into DVC's cache and run cache."""
-    done = []
-    for stage in stages:
-        command = [sys.executable, "-m", "dvc", "commit", "--quiet", "--force", stage]
-        if subprocess.run(command, cwd=slot.folder, check=False).returncode == 0:
-            done.append(stage)
-    return done
+    def _remove_others(self, way: list[str]) -> None:
+        """Remove what stages made that this trial does not have: numbers of another model."""
+        declarations = read_declarations(self.folder)
+        others = declarations.keys() - set(way)
+        for name in others:
+            for out in declarations[name].outs:
+                _remove(self.folder / out)
+        lock = self.folder / _LOCK
+        if lock.is_file():
+            document = read_document(lock)
+            kept = {name: entry for name, entry in document["stages"].items() if name in way}
+            if kept.keys() != document["stages"].keys():
+                write_text_atomic(lock, yaml_text(document | {"stages": kept}))
 
 
 def share_cache(project: Path, folder: Path) -> None:
@@ -156,8 +149,9 @@ def share_cache(project: Path, folder: Path) -> None:
 
 
 def git(root: Path, *arguments: str) -> str:
-    """Run git without hooks; its output."""
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-C", str(root), *arguments]
+    """Run git without hooks and without tidying up; its output."""
+    options = ("-c", "core.hooksPath=/dev/null", "-c", "gc.auto=0")
+    command = ["git", *options, "-C", str(root), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
@@ -169,9 +163,16 @@ def git(root: Path, *arguments: str) -> str:
 
 
 def _copy(path: Path, target: Path) -> None:
-    if target.is_dir():
-        shutil.rmtree(target)
     if path.is_dir():
-        shutil.copytree(path, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        _remove(target)
+        ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
+        shutil.copytree(path, target, ignore=ignored, ignore_dangling_symlinks=True)
     elif path.is_file():
         shutil.copy(path, target)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

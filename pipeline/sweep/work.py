@@ -17,8 +17,9 @@ from typing import Final
 
 from pipeline.sweep.finish import finish
 from pipeline.sweep.slots import Slot, Task
+from uvlm.errors import Interrupted, tell
 
-GRACE_S: Final = 90.0
+GRACE_S: Final = 180.0
 
 
 class Leash:
@@ -52,20 +53,27 @@ def work(slot: Slot, task: Task) -> int:
     task.group = os.getpgrp()
     slot.save(task)
     for stage in task.stages:
-        if leash.pulled or dvc(["repro", stage]):
+        if leash.pulled:
+            return Interrupted.exit_code
+        if dvc(["repro", stage]):
             return 1
         task.done.append(stage)
         slot.save(task)
-    if task.is_last:
-        if leash.pulled:
-            return 1
+    if task.is_last and not leash.pulled:
         finish(slot, task)
-    return 0
+    return Interrupted.exit_code if leash.pulled else 0
+
+
+def main() -> int:
+    """Do what the file beside this folder says; return the exit code."""
+    folder = Path.cwd()
+    task = Slot(folder, folder).task()
+    assert task is not None
+    try:
+        return work(Slot(Path(task.project), folder), task)
+    except Exception as error:
+        return tell(error)
 
 
 if __name__ == "__main__":
-    folder = Path.cwd()
-    here = Slot(folder, folder)
-    given = here.task()
-    assert given is not None
-    sys.exit(work(Slot(Path(given.project), folder), given))
+    sys.exit(main())

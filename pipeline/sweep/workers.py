@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
-
-import psutil
 
 from pipeline.arms.random_qwen import random_qwen
 from pipeline.paths import state_root
@@ -22,19 +20,21 @@ from pipeline.runs.mlflow_tracker import publish_pending, with_store
 from pipeline.runs.provenance import git_tags, pipeline_id
 from pipeline.runs.publish_run import numbers_of
 from pipeline.runs.records import Status, process_start
+from pipeline.runs.views import TABLE
 from pipeline.sweep.board import Board
 from pipeline.sweep.engine import Job, Outcome, Sweep
 from pipeline.sweep.finish import RECORDS
-from pipeline.sweep.graph import Graph
-from pipeline.sweep.slots import Slot, Task, settle, slots_of
+from pipeline.sweep.graph import CODE_STAGE, Graph
+from pipeline.sweep.leftovers import end_left, settle
+from pipeline.sweep.shares import Shares, places
+from pipeline.sweep.slots import CODE, Slot, Task
 from pipeline.sweep.trial import Trial
-from pipeline.sweep.work import GRACE_S
 from uvlm import environment
 from uvlm.arm_record import load_record, record_path
-from uvlm.errors import Interrupted
-from uvlm.memory import usable_memory
+from uvlm.errors import Interrupted, SetupError
 
 _EXIT: Final = re.compile(r"exited with (-?\d+)")
+_RETRY_S: Final = 300.0  # a server that is out of reach would hold up every arm
 
 
 @dataclass(eq=False)
@@ -46,21 +46,27 @@ class SlotWorker:
     log: Path
     begins_at: int  # bytes of the log that are of earlier jobs
 
+    def done(self) -> list[str]:
+        """List the stages that DVC has noted so far."""
+        task = self.slot.task()
+        return list(task.done) if task else []
+
     def outcome(self) -> Outcome | None:
         """Return how it ended; None while it runs."""
         if (code := self.process.poll()) is None:
             return None
         end_left(self.slot)
-        task = self.slot.task()
-        done = list(task.done) if task else []
-        if code:  # the process may have died between a stage and DVC's note of it
-            done += settle(self.slot)
-        return Outcome(tuple(done), *self._problem(code)) if code else Outcome(tuple(done))
+        done = self.done()
+        if not code:
+            return Outcome(tuple(done))
+        done += settle(self.slot)  # it may have died between a stage and DVC's note of it
+        return Outcome(tuple(done), *self._problem(code), self.log)
 
     def stop(self) -> None:
         """Ask it to save and stop."""
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with suppress(OSError):
+            self.process.stdin.close()
 
     def _problem(self, code: int) -> tuple[str, int]:
         """Say in one line why it ended, in the words of the stage if it left any; its exit code."""
@@ -87,18 +93,24 @@ class Workers:
         graph: of all trials.
         slots: one for each worker.
         board: where people read how far it is.
+        shares: what each worker gets of this computer.
     """
 
     root: Path
     graph: Graph
     slots: list[Slot]
     board: Board
-    busy: dict[str, SlotWorker] = field(default_factory=dict)  # by the slot's name
+    shares: Shares
+    busy: dict[Slot, SlotWorker] = field(default_factory=dict)
     arms: dict[str, ArmRun] = field(default_factory=dict)
+    silent_until: float = 0.0  # MLflow, after it was out of reach
+
+    def __post_init__(self) -> None:
+        self._places = places(self.root)
 
     def start(self, job: Job) -> SlotWorker:
         """Start a job in a free slot."""
-        slot = next(slot for slot in self.slots if not self._is_busy(slot))
+        number, slot = next((n, s) for n, s in enumerate(self.slots) if not self._is_busy(s))
         task = Task(
             trial=_described(job.trial),
             stages=list(job.stages),
@@ -108,11 +120,11 @@ class Workers:
             project=str(self.root),
         )
         slot.give(job.trial, task)
-        log = log_of(job.trial)
+        log = _log_of(job)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
-            worker = SlotWorker(slot, self._process(slot, job.trial, file), log, file.tell())
-        self.busy[slot.folder.name] = worker
+            process = self._process(slot, self._environment(number, job.trial), file)
+            self.busy[slot] = worker = SlotWorker(slot, process, log, file.tell())
         return worker
 
     def began(self, trial: Trial) -> None:
@@ -121,19 +133,21 @@ class Workers:
         record.pid_started = process_start(record.pid)
         record.save()
         self.arms[trial.name] = record
-        with_store(lambda store: store.publish_arm(record))
+        if time.monotonic() > self.silent_until:
+            self._note_outage(with_store(lambda store: store.publish_arm(record)))
 
-    def ended(self, trial: Trial, problem: str = "") -> None:
+    def ended(self, trial: Trial, outcome: Outcome) -> None:
         """Show how an arm ended, on the screen and in MLflow."""
-        was_killed = problem.endswith(("was killed", "was stopped"))
-        status: Status = "FINISHED" if not problem else "KILLED" if was_killed else "FAILED"
-        self.board.ended(trial, problem, log_of(trial))
+        self.board.ended(trial, outcome)
         if (record := self.arms.get(trial.name)) is None:
             return
-        if not problem:
+        if not outcome.problem:
             self._add_numbers(record, trial)
-        record.end(status)
-        publish_pending()
+        was_stopped = outcome.code == Interrupted.exit_code
+        status: Status = "KILLED" if was_stopped else "FAILED"
+        record.end(status if outcome.problem else "FINISHED")
+        if time.monotonic() > self.silent_until:
+            self._note_outage(publish_pending())
 
     def look(self, sweep: Sweep) -> None:
         """Show how far everything is."""
@@ -148,6 +162,9 @@ class Workers:
             worker.process.wait()  # it ends its group after GRACE_S
             worker.outcome()
 
+    def _note_outage(self, is_well: bool) -> None:
+        self.silent_until = 0.0 if is_well else time.monotonic() + _RETRY_S
+
     def _add_numbers(self, record: ArmRun, trial: Trial) -> None:
         path = record_path(self.root / RECORDS, trial.profile, trial.arm, trial.seed)
         record.metrics = numbers_of(load_record(path).metrics)
@@ -157,39 +174,33 @@ class Workers:
                 record.stages = task.fingerprints
 
     def _is_busy(self, slot: Slot) -> bool:
-        worker = self.busy.get(slot.folder.name)
+        worker = self.busy.get(slot)
         return worker is not None and worker.process.poll() is None
 
-    def _process(self, slot: Slot, trial: Trial, log: IO[bytes]) -> subprocess.Popen[bytes]:
+    def _process(
+        self, slot: Slot, variables: dict[str, str], log: IO[bytes]
+    ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", "pipeline.sweep.work"],
             cwd=slot.folder,
-            env=self._environment(trial),
+            env=variables,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
 
-    def _environment(self, trial: Trial) -> dict[str, str]:
-        """Set the project's folders, and this worker's part of cores and memory."""
-        inherited, num = environment.inherited(), len(self.slots)
-        binaries = str(Path(sys.executable).parent)
-        shares = {
-            environment.WORKERS.name: str(max(1, environment.allowed_cores() // num)),
-            environment.MEMORY.name: f"{max(1, usable_memory().num_bytes // num // 10**6)}MB",
-        }
-        # A worker's folder is its slot, so folders that a user named are given from the root.
-        named = {v.name: v.read() for v in environment.TABLE if v.name in inherited}
-        folders = {name: str(p.resolve()) for name, p in named.items() if isinstance(p, Path)}
+    def _environment(self, number: int, trial: Trial) -> dict[str, str]:
+        """Set the project's places, this worker's shares, and what the arm is."""
+        inherited = environment.inherited()
+        path = [str(Path(sys.executable).parent), inherited.get("PATH", "")]
         return {
-            **shares,
             **inherited,
-            **folders,
+            **self.shares.of(number),
+            **self._places,
             **_qwen(trial),
-            environment.DVC_ROOT.name: str(self.root),
             environment.EXPERIMENT.name: trial.name,
-            "PATH": os.pathsep.join([binaries, inherited.get("PATH", "")]),
+            "PATH": os.pathsep.join(path),
         }
 
 
@@ -197,49 +208,16 @@ def _qwen(trial: Trial) -> dict[str, str]:
     """Give an arm with Qwen3 the small random one where a user has no other."""
     if trial.document["decoder"]["kind"] == "scratch" or environment.QWEN3.read() is not None:
         return {}
-    folder = random_qwen(state_root().resolve() / "random_qwen3")
-    return {environment.QWEN3.name: str(folder)}
+    with suppress(SetupError):  # a package is missing: the stage `code` of this arm says so
+        folder = random_qwen(state_root().resolve() / "random_qwen3")
+        return {environment.QWEN3.name: str(folder)}
+    return {}
 
 
-def log_of(trial: Trial) -> Path:
-    """Name the file of everything that a trial's stages say."""
-    return state_root() / "sweep" / "logs" / f"{trial.name}.log"
-
-
-def clear(project: Path, folder: Path) -> list[str]:
-    """Take over what a killed sweep left: end its processes, let DVC note finished stages.
-
-    Returns:
-        The stages that had finished.
-    """
-    settled: list[str] = []
-    for slot in slots_of(project, folder):
-        end_left(slot)
-        settled += settle(slot)
-        slot.remove()
-    return settled
-
-
-def end_left(slot: Slot) -> None:
-    """Ask what a dead worker left in a slot to save and stop; wait for it, in the end without."""
-    for number, seconds in ((signal.SIGTERM, GRACE_S), (signal.SIGKILL, 10.0)):
-        left = _processes_in(slot)
-        for process in left:
-            with suppress(psutil.Error):
-                process.send_signal(number)
-        psutil.wait_procs(left, seconds)
-
-
-def _processes_in(slot: Slot) -> list[psutil.Process]:
-    """Find the processes of a slot's worker: of its group, and with the slot as their folder."""
-    task, found = slot.task(), list[psutil.Process]()
-    if task is None or not task.group:
-        return found
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            if os.getpgid(process.pid) == task.group and process.cwd() == str(slot.folder):
-                found.append(process)
-    return found
+def _log_of(job: Job) -> Path:
+    """Name the file of everything that the stages of a job say."""
+    stage = next((name for name in job.stages if name != CODE_STAGE), CODE_STAGE)
+    return state_root() / "sweep" / "logs" / job.trial.name / f"{stage}.log"
 
 
 def _described(trial: Trial) -> dict[str, Any]:
@@ -253,7 +231,7 @@ def _arm_run(folder: Path, trial: Trial, graph: Graph) -> ArmRun:
     document = dict(trial.document)
     tags = {
         ARM: trial.arm,
-        "uvlm.table": trial.table,
+        TABLE: trial.table,
         "uvlm.row": trial.row,
         "uvlm.seed": str(trial.seed),
         "uvlm.key": graph.last(trial).key,
@@ -265,5 +243,5 @@ def _arm_run(folder: Path, trial: Trial, graph: Graph) -> ArmRun:
         pipeline=pipeline_id(folder, document, trial.name),
         profile=trial.profile,
         parent_params={key: str(value) for key, value in flatten(document).items()},
-        tags=tags | git_tags(folder),
+        tags=tags | git_tags(folder, *CODE),
     )

@@ -88,3 +88,24 @@ def test_qwen3_4b_has_4_billion_weights_and_its_adapter_47_million(
     adapter = trained if kind == "qwen3_lora" else 0
     assert rows["decoder parameters"] == 4_022_468_096 + adapter
     assert 36 * 64 * 2 * ((2560 + 4096) + (2560 + 1024)) == 47_185_920
+
+
+def test_a_small_qwen3_has_a_small_vocabulary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arms with Qwen3 run on a random one where nobody downloaded the published weights."""
+    monkeypatch.setenv("UVLM_QWEN3", str(tmp_path))
+    small = {"vocab_size": 2053, "hidden_size": 64, "intermediate_size": 192, "head_dim": 16,
+             "num_hidden_layers": 8, "num_attention_heads": 4,
+             "num_key_value_heads": 2}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_4B | small))
+    params = params_with((64, 64, 64), 6)
+    sizes = {"layers": 8, "width": 64, "heads": 4, "ffn": 192, "kind": "qwen3_lora", "dropout": 0.0}
+    changed = {
+        "decoder": params.decoder.model_copy(update=sizes),
+        "tokenizer": params.tokenizer.model_copy(update={"kind": "qwen3"}),
+    }
+    rows = dict(describe(params.model_copy(update=changed)))
+    assert rows["vocabulary"] == 2053
+    published = describe(params.model_copy(update={"tokenizer": changed["tokenizer"]}))
+    assert dict(published)["vocabulary"] == 151_669

@@ -5,6 +5,9 @@ Modules are built on PyTorch's meta device, so the paper's sizes cost nothing.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -31,8 +34,8 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     """
     encoder, injection, grid = params.encoder, params.injection, params.preprocess.grid
     reference = injection.reference_stage
-    bpe = params.tokenizer.kind == "bpe"
-    vocabulary_size = params.tokenizer.vocabulary_size if bpe else QWEN3_VOCABULARY_SIZE
+    architecture = None if params.decoder.kind == "scratch" else read_architecture()
+    vocabulary_size = _vocabulary_size(params, architecture)
     grids = feature_grids(grid, encoder.strides)
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -40,9 +43,7 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
-        qwen = None
-        if params.decoder.kind != "scratch":
-            qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
+        qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
         uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
     decoder = count_parameters(uvlm.decoder)
@@ -63,3 +64,11 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
         ("decoder trained", sum(p.numel() for p in uvlm.decoder.parameters() if p.requires_grad)),
         ("projection parameters", count_parameters(uvlm.projections)),
     ]
+
+
+def _vocabulary_size(params: Params, architecture: Mapping[str, Any] | None) -> int:
+    """Count the ids of the tokenizer; a Qwen3 with fewer rows comes with a smaller tokenizer."""
+    if params.tokenizer.kind == "bpe":
+        return params.tokenizer.vocabulary_size
+    rows = int(architecture["vocab_size"]) if architecture else QWEN3_VOCABULARY_SIZE
+    return min(QWEN3_VOCABULARY_SIZE, rows)

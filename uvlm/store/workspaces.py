@@ -31,14 +31,18 @@ class Workspace:
 
 def register(root: Path, folder: Path) -> None:
     """Note that a workspace uses the store; a store that cannot be written is left as it is."""
-    workspace = Workspace(socket.gethostname(), str(folder.resolve()))
-    record = root / _FOLDER / f"{key_of(asdict(workspace))}.json"
+    workspace, record = _own(root, folder)
     if record.exists():
         return
     try:
         write_json_atomic(record, asdict(workspace))
     except OSError:  # of somebody else, who alone can collect there
         return
+
+
+def forget(root: Path, folder: Path) -> None:
+    """Note that a workspace is gone for good, so that nobody looks for what it needs."""
+    _own(root, folder)[1].unlink(missing_ok=True)
 
 
 def registered(root: Path) -> list[Path]:
@@ -61,6 +65,12 @@ def registered(root: Path) -> list[Path]:
             raise DataError(folder, fact, remedy)
         found.append(folder)
     return found
+
+
+def _own(root: Path, folder: Path) -> tuple[Workspace, Path]:
+    """Describe a workspace of this computer, and name its record."""
+    workspace = Workspace(socket.gethostname(), str(folder.resolve()))
+    return workspace, root / _FOLDER / f"{key_of(asdict(workspace))}.json"
 
 
 @contextmanager

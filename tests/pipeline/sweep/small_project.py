@@ -3,7 +3,7 @@
     code -> index -> first -> left, right -> evaluate
 
 Every stage writes what its inputs and parameters decide, and notes in `calls` that it began and
-that it was done.
+that it was done. What is committed has the numbers of another model, as the project's reports/ has.
 """
 
 from __future__ import annotations
@@ -138,6 +138,8 @@ def make_project(folder: Path, database: Path, arms: str, seconds: float = 0.2) 
     (folder / "dvc.yaml").write_text(DVC_YAML)
     (folder / "conf" / "sweep" / "mini.yaml").write_text(arms)
     write_params(folder, compose(folder, "phantom"))
+    (folder / "reports").mkdir()
+    (folder / "reports" / "metrics.json").write_text('{"n": 99, "value": 2.0}\n')
     run(folder, "git", "init", "--quiet")
     commit_all(folder)
     shutil.copy(database, folder / "mlflow.db")

@@ -1,19 +1,27 @@
-"""`uvlm sweep` on a small project: real DVC, git, records and MLflow, and kills at any moment."""
+"""`uvlm sweep` on a small project: real DVC, git, records and MLflow, and kills at any moment.
+
+`UVLM_SWEEP_KILLS=20` kills a sweep of sixteen arms so often; by default one of four arms, twice.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import time
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from tests.pipeline.sweep.small_project import (
+    NAMES,
     calls,
     environment_of,
     make_project,
@@ -21,8 +29,9 @@ from tests.pipeline.sweep.small_project import (
     run,
     sweep_command,
 )
+from uvlm.arm_record import ArmRecord
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FOUR = """
 arms:
@@ -31,6 +40,7 @@ arms:
   c: {train_cls.optim.lr: 0.003}
   d: {train_cls.optim.lr: 0.004, train_seg.optim.lr: 0.02}
 """
+BAD = "  bad: {train_cls.optim.lr: 0.5}\n"
 SIXTEEN = "arms:\n" + "".join(
     f"  arm_{seg}{cls}{report}: {{train_seg.optim.lr: 0.0{seg}, train_cls.optim.lr: 0.00{cls}, "
     f"train_report.optim.lr: 0.00{report}}}\n"
@@ -38,65 +48,129 @@ SIXTEEN = "arms:\n" + "".join(
     for cls in (1, 2)
     for report in (1, 2, 3, 4)
 )
+NUM_KILLS = int(os.environ.get("UVLM_SWEEP_KILLS") or 2)
+ASK_MLFLOW = """
+import json
+from mlflow.tracking import MlflowClient
+client = MlflowClient("sqlite:///mlflow.db")
+experiment = client.get_experiment_by_name("uvlm-phantom")
+view = json.loads(experiment.tags["mlflow.sharedViewState.uvlm-mini"])
+found = {}
+for arm in client.search_runs([experiment.experiment_id], view["searchFilter"]):
+    query = f"tags.`mlflow.parentRunId` = '{arm.info.run_id}'"
+    children = client.search_runs([experiment.experiment_id], query)
+    found[arm.data.tags["uvlm.arm"]] = {
+        "status": arm.info.status,
+        "metrics": arm.data.metrics,
+        "children": sorted(child.data.tags["dvc.stage"] for child in children),
+    }
+print(json.dumps(found))
+"""
 
 
-def test_four_arms_leave_records_experiments_and_nothing_to_run(
-    tmp_path: Path, empty_database: Path
-) -> None:
-    project = make_project(tmp_path / "p", empty_database, FOUR)
-    before = (project / "params.yaml").read_bytes()
-    done = run(project, *sweep_command("--workers", "2"))
-    assert "mini on phantom: every arm is done" in done.stdout
-    found = records(project)
-    assert set(found) == {f"{arm}-seed0" for arm in "abcd"}
-    assert len({record.key for record in found.values()}) == 4
-    assert max(calls(project, "done").values()) == 1
-    stages = [line.split()[0] for line in calls(project, "done")]
-    numbers = [stages.count(name) for name in ("index", "first", "left", "right", "evaluate")]
-    assert numbers == [1, 2, 3, 2, 4]
+@dataclass
+class Swept:
+    """A project in which a sweep of five arms ended, one of them not well."""
 
-    assert (project / "params.yaml").read_bytes() == before
-    shown = run(project, "dvc", "exp", "list").stdout
+    project: Path
+    ended: subprocess.CompletedProcess[str]
+    records: dict[str, ArmRecord]
+    begun: Counter[str]
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory, empty_database: Path) -> Swept:
+    """Run them on two workers, in a folder with a blank in its name."""
+    folder = tmp_path_factory.mktemp("sweep") / "a project"
+    project = make_project(folder, empty_database, FOUR + BAD)
+    ended = run(project, *sweep_command("--workers", "2"), code=3)
+    return Swept(project, ended, records(project), calls(project, "begin"))
+
+
+def stages(counted: Counter[str]) -> dict[str, int]:
+    """Count runs by stage, whatever their fingerprint."""
+    found = Counter(line.split()[0] for line in counted.elements())
+    return {name: found[name] for name in NAMES}
+
+
+def numbers(record: ArmRecord) -> dict[str, Any]:
+    """All of a record but how long its stages took, and the commit."""
+    return record.model_dump(exclude={"seconds", "git"})
+
+
+def test_shared_stages_ran_once_and_every_arm_that_can_end_has_its_record(swept: Swept) -> None:
+    assert set(swept.records) == {f"{arm}-seed0" for arm in "abcd"}
+    assert len({record.key for record in swept.records.values()}) == 4
+    assert len({record.metrics["value"] for record in swept.records.values()}) == 4
+    assert set(swept.begun.values()) == {1}
+    assert stages(swept.begun) == {"index": 1, "first": 2, "left": 4, "right": 2, "evaluate": 4}
+    assert not list((swept.project / ".uvlm" / "sweep" / "slots").iterdir())
+
+
+def test_an_arm_that_fails_leaves_the_others_and_its_exit_code(swept: Swept) -> None:
+    said = swept.ended.stderr
+    assert "bad-phantom-seed0: left: case_7: cannot be read; replace it; all of it is in " in said
+    assert "1 of 5 arms did not end (bad-phantom-seed0)" in said
+    log = next(line for line in said.splitlines() if "case_7" in line).partition("is in ")[2]
+    assert "case_7" in Path(log).read_text()
+
+
+def test_mlflow_shows_every_arm_with_all_its_stages(swept: Swept) -> None:
+    found = json.loads(run(swept.project, "python", "-c", ASK_MLFLOW).stdout)
+    assert {arm: one["status"] for arm, one in found.items()} == {
+        **dict.fromkeys("abcd", "FINISHED"),
+        "bad": "FAILED",
+    }
+    for arm in "abcd":
+        assert found[arm]["children"] == sorted(["code", *NAMES])
+        assert found[arm]["metrics"] == swept.records[f"{arm}-seed0"].metrics
+
+
+def test_switching_back_to_an_arm_runs_no_stage(swept: Swept) -> None:
+    shown = run(swept.project, "dvc", "exp", "list").stdout
     assert all(f"{arm}-phantom-seed0" in shown for arm in "abcd")
-    assert not list((project / ".uvlm" / "sweep" / "slots").iterdir())
-
-    began = sum(calls(project, "begin").values())
-    run(project, "dvc", "exp", "apply", "c-phantom-seed0")
-    switched = run(project, "dvc", "repro", "evaluate").stdout
-    assert sum(calls(project, "begin").values()) == began
-    assert "Running stage 'left'" not in switched
-    metrics = json.loads((project / "reports" / "metrics.json").read_text())
-    assert metrics == found["c-seed0"].metrics
-
-    again = run(project, *sweep_command("--workers", "2", "--plan", "--json"))
-    assert json.loads(again.stdout)["open"] == []
+    for arm in "cad":
+        run(swept.project, "dvc", "exp", "apply", f"{arm}-phantom-seed0")
+        said = run(swept.project, "dvc", "repro", "evaluate").stdout
+        assert "Running stage" not in said
+        metrics = json.loads((swept.project / "reports" / "metrics.json").read_text())
+        assert metrics == swept.records[f"{arm}-seed0"].metrics
+    assert calls(swept.project, "begin") == swept.begun
+    run(swept.project, "git", "checkout", "--quiet", "--force", ".")
 
 
-def test_an_arm_that_fails_leaves_the_others_and_its_exit_code(
-    tmp_path: Path, empty_database: Path
-) -> None:
-    arms = "arms:\n  good: {}\n  bad: {train_cls.optim.lr: 0.5}\n"
-    project = make_project(tmp_path / "p", empty_database, arms)
-    failed = run(project, *sweep_command("--workers", "2"), code=3)
-    assert "bad-phantom-seed0: left: case_7: cannot be read; replace it" in failed.stderr
-    assert "1 of 2 arms did not end (bad-phantom-seed0)" in failed.stderr
-    assert set(records(project)) == {"good-seed0"}
-    code = (
-        "import json; from mlflow.tracking import MlflowClient; "
-        f"c = MlflowClient('sqlite:///{project / 'mlflow.db'}'); "
-        "runs = c.search_runs([e.experiment_id for e in c.search_experiments()], "
-        "\"tags.`uvlm.kind` = 'pipeline' and tags.`uvlm.table` = 'mini'\"); "
-        "print(json.dumps({r.data.tags['uvlm.arm']: r.info.status for r in runs}))"
-    )
-    statuses = json.loads(run(project, "python", "-c", code).stdout)
-    assert statuses == {"good": "FINISHED", "bad": "FAILED"}
+def test_what_is_left_of_a_sweep_is_in_nobodys_way(swept: Swept) -> None:
+    assert "0 files are not named" in run(swept.project, *uvlm("store", "gc")).stdout
+    assert not processes_in(swept.project)
+
+
+def test_the_same_command_does_only_what_is_missing(swept: Swept) -> None:
+    project = swept.project
+    planned = json.loads(run(project, *sweep_command("--plan", "--json")).stdout)
+    assert planned["open"] == ["bad-phantom-seed0"]
+    to_run = {row["stage"]: row["runs"] for row in planned["stages"]}
+    assert to_run == {"index": 0, "first": 0, "left": 1, "right": 0, "evaluate": 1}
+
+    # Now it can be read; and a record that is lost is made from what DVC has.
+    (project / "conf" / "sweep" / "mini.yaml").write_text(FOUR + BAD.replace("0.5", "0.006"))
+    (project / "reports" / "tables" / "runs" / "phantom" / "a-seed0.json").unlink()
+    ended = run(project, *sweep_command("--workers", "2"))
+    assert "mini on phantom: every arm is done" in ended.stdout
+    new = calls(project, "begin") - swept.begun
+    assert stages(new) == {"index": 0, "first": 0, "left": 1, "right": 0, "evaluate": 1}
+    found = records(project)
+    assert set(found) == {*swept.records, "bad-seed0"}
+    assert {name: numbers(found[name]) for name in swept.records} == {
+        name: numbers(record) for name, record in swept.records.items()
+    }
 
 
 def test_a_second_sweep_is_refused_and_a_signal_stops_the_first(
     tmp_path: Path, empty_database: Path
 ) -> None:
-    project = make_project(tmp_path / "p", empty_database, FOUR, seconds=3.0)
-    first = start(project, 2)
+    arms = "arms:\n  a: {}\n  b: {train_report.optim.lr: 0.003}\n"
+    project = make_project(tmp_path / "p", empty_database, arms, seconds=2.0)
+    first = start(project)
     wait_for_a_stage(project)
     second = run(project, *sweep_command(), code=4)
     assert "another sweep of this project is running" in second.stderr
@@ -106,36 +180,40 @@ def test_a_second_sweep_is_refused_and_a_signal_stops_the_first(
     assert "run the same command" in said
     assert not processes_in(project)
     run(project, *sweep_command("--workers", "2"))
-    assert len(records(project)) == 4
+    assert len(records(project)) == 2
     assert max(calls(project, "done").values()) == 1
 
 
-@pytest.mark.parametrize(("arms", "num_kills"), [(FOUR, 3), (SIXTEEN, 20)])
 def test_kills_lose_no_arm_and_repeat_no_stage(
-    tmp_path: Path, empty_database: Path, arms: str, num_kills: int
+    tmp_path: Path, empty_database: Path, swept: Swept
 ) -> None:
-    if num_kills > 3 and not os.environ.get("UVLM_LONG_CAMPAIGNS"):
-        pytest.skip("UVLM_LONG_CAMPAIGNS=1 runs all 20 kills")
+    arms, seconds = (FOUR, 10) if NUM_KILLS < 3 else (SIXTEEN, 25)
     project = make_project(tmp_path / "p", empty_database, arms)
-    chance, last = random.Random(0), None
-    for _ in range(num_kills):
-        last = start(project, 2)
+    chance = random.Random(0)
+    for _ in range(NUM_KILLS):
+        sweep = start(project)
         wait_for_a_stage(project)
-        time.sleep(chance.uniform(0, 20))
-        kill_somewhere(project, last, chance)
-        last.communicate(timeout=600)
+        time.sleep(chance.uniform(0, seconds))
+        kill_somewhere(project, sweep, chance)
+        sweep.communicate(timeout=600)
     for _ in range(3):  # what a kill of a stage alone has left
-        if start(project, 2).wait(1200) == 0:
+        if start(project).wait(1200) == 0:
             break
-    names = {line.split(":")[0].strip() for line in arms.splitlines()[1:] if line.strip()}
-    assert set(records(project)) == {f"{name}-seed0" for name in names}
-    assert max(calls(project, "done").values()) == 1
+    found = records(project)
+    assert set(found) == {f"{name}-seed0" for name in re.findall(r"^  (\w+):", arms, re.MULTILINE)}
+    assert set(calls(project, "done").values()) == {1}
     assert not processes_in(project)
+    for name in found.keys() & swept.records.keys():
+        assert numbers(found[name]) == numbers(swept.records[name])
 
 
-def start(project: Path, workers: int) -> subprocess.Popen[str]:
+def uvlm(*arguments: str) -> list[str]:
+    return [*sweep_command()[:3], *arguments]
+
+
+def start(project: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        sweep_command("--workers", str(workers)),
+        sweep_command("--workers", "2"),
         cwd=project,
         env=environment_of(project),
         stdout=subprocess.PIPE,

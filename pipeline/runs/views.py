@@ -1,0 +1,60 @@
+"""The saved view of a table in MLflow's page: its filter, its columns and their order.
+
+MLflow keeps a view as a tag of the experiment, `mlflow.sharedViewState.<key>`, and opens it at
+`#/experiments/<id>/runs?viewStateShareKey=<key>`. Its page lists the views that have a name. One
+that a person has changed there is left as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+TABLE: Final = "uvlm.table"  # the tag of an arm that says which table it is of
+_KEY: Final = "mlflow.sharedViewState."
+_OF_ALL: Final = ("attributes.`Created`", "attributes.`Duration`", "tags.`uvlm.row`",
+                  "tags.`uvlm.arm`", "tags.`uvlm.seed`")  # fmt: skip
+_REPORT: Final = ("report.macro_f1", "report.macro_precision", "report.macro_recall", "report.crg",
+                  "report.bleu_mean", "report.rouge_l")  # fmt: skip
+_CLASSIFIER: Final = ("cls.macro_f1", "cls.macro_f1_tuned", "cls.macro_precision",
+                      "cls.macro_recall", "cls.macro_auroc", "cls.crg")  # fmt: skip
+_METRICS: Final = {
+    "table3": ("seg.detection.macro_f1", "seg.lesion_dice", *_REPORT),
+    "table4": _CLASSIFIER,
+}
+
+
+def filter_of(table: str) -> str:
+    """Write what MLflow's search has to hold to show the arms of a table, a run for each seed."""
+    return f"tags.`uvlm.kind` = 'pipeline' and tags.`{TABLE}` = '{table}'"
+
+
+def columns_of(table: str) -> list[str]:
+    """Name the columns of a table, as MLflow's page does."""
+    metrics = _METRICS.get(table, (*_REPORT, *_CLASSIFIER[:1]))
+    return [*_OF_ALL, *(f"metrics.`{name}`" for name in metrics)]
+
+
+def save_view(client: MlflowClient, experiment: str, table: str) -> None:
+    """Give an experiment the view of a table, unless it has one."""
+    name, kept = f"{_KEY}uvlm-{table}", client.get_experiment(experiment).tags
+    if name not in kept:
+        client.set_experiment_tag(experiment, name, _written(table, columns_of(table)))
+
+
+def _written(table: str, columns: Iterable[str]) -> str:
+    """Write a view as MLflow does: named, with its state as text; before, the state was all."""
+    state: dict[str, Any] = {
+        "searchFilter": filter_of(table),
+        "orderByKey": "tags.`uvlm.arm`",
+        "orderByAsc": True,
+        "selectedColumns": list(columns),
+    }
+    now = int(time.time() * 1000)
+    named = {"name": table, "createdAt": now, "updatedAt": now, "state": json.dumps(state)}
+    return json.dumps(named | state)
