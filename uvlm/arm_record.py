@@ -3,10 +3,10 @@
     <records>/<profile>/<arm>-seed<seed>.json
 
 It is one JSON object of `ArmRecord`'s fields with a line for each case, so that git shows which
-cases changed. It holds flags and probabilities of the test cases and no text of any report. `key`
-covers whatever decides the result (commands, parameters and code of every stage up to the last),
-so a record with the key of today's arm is that arm's result, whoever ran it. `seconds` and
-`versions` are told beside it and decide nothing.
+cases changed. It holds flags, probabilities and counts of n-grams of the test cases, and no text of
+any report. `key` covers whatever decides the result (commands, parameters and code of every stage
+up to the last), so a record with the key of today's arm is that arm's result, whoever ran it.
+`seconds` and `versions` are told beside it and decide nothing.
 
 A string of flags such as "0100" has one digit for each name of `abnormalities`, in their order.
 """
@@ -27,6 +27,7 @@ VERSION: Final = 1
 
 Digits = Annotated[str, Field(pattern="^[01]*$")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+NGrams = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=10, max_length=10)]
 
 
 class _Strict(BaseModel):
@@ -43,6 +44,8 @@ class CaseResult(_Strict):
         claimed: what it reads in the generated report; None where there is none, which counts as
             wrong in every class.
         probabilities: of each abnormality; None where the classifier has not learned.
+        ngrams: what its report adds to corpus BLEU, as `bleu_counts` counts it under the headline
+            protocol; None where no report is scored, and in records made before there were any.
     """
 
     case_id: str
@@ -51,6 +54,7 @@ class CaseResult(_Strict):
     read: Digits | None = None
     claimed: Digits | None = None
     probabilities: tuple[Probability, ...] | None = None
+    ngrams: NGrams | None = None
 
 
 class ArmRecord(_Strict):
