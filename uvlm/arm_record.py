@@ -145,9 +145,18 @@ def load_record(path: Path) -> ArmRecord:
 
 
 def load_records(records: Path, profile: str | None = None) -> Iterator[ArmRecord]:
-    """Read every record of a profile, or of all, in the order of their names."""
+    """Read every record of a profile, or of all, in the order of their names.
+
+    Raises:
+        DataError: a file is damaged, or its name is not that of the record in it.
+    """
     for path in sorted(records.glob(f"{profile or '*'}/*.json")):
-        yield load_record(path)
+        record = load_record(path)
+        named = record_path(records, record.profile, record.arm, record.seed)
+        if path != named:
+            fact = f"holds {record.arm}, seed {record.seed}, of {record.profile}"
+            raise DataError(path, fact, f"name it {named.relative_to(records)}, or delete it")
+        yield record
 
 
 def digits(present: Sequence[int | bool]) -> str:

@@ -103,7 +103,8 @@ def _cases(root: Path, scored: Scored, names: Sequence[str]) -> Iterator[CaseRes
     claims = load_claims(root / scored.claims)[1] if scored.claims else {}
     cases = scored_cases(read_index(root / manifest("index")))
     written = [said[case.case_id].report if case.case_id in said else "" for case in cases]
-    counts = bleu_counts([case.report.text for case in cases], written) if scored.claims else []
+    references = [case.report.text for case in cases]
+    counts = bleu_counts(references, written).tolist() if scored.claims else []
     for case, ngrams in zip_longest(cases, counts):
         claim, prediction = claims.get(case.case_id), said.get(case.case_id)
         chances = prediction.probabilities if prediction else {}

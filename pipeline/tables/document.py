@@ -1,6 +1,6 @@
 """A table as a document: every row that the paper has, with our numbers where we ran it.
 
-    name, table, heading, profile, dataset
+    name, table, heading, profile, dataset, about, remarks
     columns      the metrics, in order; `rows` have `paper` and `ours` by these names
     rows         row, name, settings, status, paper, ours, seeds, n, tokens, notes, source, protocol
     effects      per ablation: differences of two rows, ours with interval and the paper's
@@ -91,6 +91,7 @@ def table_document(root: Path, table: int, profile: str) -> dict[str, Any]:
         "heading": f"Table {table}: {TITLES[table]}",
         "profile": profile,
         "dataset": _set_of(table, dataset),
+        "about": [],
         "remarks": _remarks(document, table, dataset),
     }
     if table == 1:
@@ -137,7 +138,7 @@ def group_document(root: Path, name: str, profile: str) -> dict[str, Any]:
     records = [r for arm in group.rows if arm in results for r in results[arm].records]
     return {
         "name": name, "table": name, "heading": group.heading, "profile": profile,
-        "dataset": "", "remarks": [*group.remarks, *_synthetic(document)],
+        "dataset": "", "about": list(group.about), "remarks": _synthetic(document),
         "columns": [{"key": key, "title": title} for key, title in GROUP_COLUMNS],
         "rows": rows,
         "effects": group_effects(group, results),

@@ -20,13 +20,13 @@ class Group:
 
     Args:
         heading: of the page.
-        remarks: what has to be known before its numbers are read.
+        about: what has to be known before its numbers are read.
         rows: what each arm is, in the order of the table.
         pairs: arms of which the second is taken from the first, with what that shows.
     """
 
     heading: str
-    remarks: tuple[str, ...]
+    about: tuple[str, ...]
     rows: Mapping[str, str]
     pairs: Mapping[tuple[str, str], str]
 
@@ -34,7 +34,7 @@ class Group:
 GROUPS: Final[Mapping[str, Group]] = {
     "controls": Group(
         heading="Negative controls: what must fail",
-        remarks=(
+        about=(
             "Trained with the abnormalities of other patients, a classifier has to fall to chance, "
             "an AUROC of 0.5. Trained with the reports of other patients, texts have to fall to "
             "what needs no image: F1 above trivial at most 0.",
@@ -54,7 +54,7 @@ GROUPS: Final[Mapping[str, Group]] = {
     ),
     "choices": Group(
         heading="Choices that the paper leaves open",
-        remarks=("Each row is row 9 of Table 5 with one thing changed.",),
+        about=("Each row is row 9 of Table 5 with one thing changed.",),
         rows={
             "table5_09": "Table 5, row 9",
             "choices_pooling": "shallower stages pooled the other way",

@@ -73,7 +73,12 @@ def plain_lines(document: Mapping[str, Any]) -> list[str]:
     table = [[*head, "n", "seeds", "status"], *(r + e for r, e in zip(lines, ends, strict=True))]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     shown = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table)
-    return [*shown, *document["remarks"], *(one["text"] for one in document["departures"])]
+    return [
+        *shown,
+        *document["about"],
+        *document["remarks"],
+        *(one["text"] for one in document["departures"]),
+    ]
 
 
 def _page(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,8 +94,9 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
     keys, titles = [c["key"] for c in used], [c["title"] for c in used]
     notes = {note: mark for mark, note in enumerate(_notes(document["rows"]), start=1)}
     columns = [(title, "") for title in titles]
+    pairs = _whose(document, keys)
     if _is_beside(document):
-        columns = [(title, whose) for title in titles for whose in ("paper", "ours")]
+        columns = [(titles[keys.index(key)], whose) for key, whose in pairs]
     return {
         **document,
         "heads": heads,
@@ -100,7 +106,7 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
         "rows": [
             line
             for row in document["rows"]
-            for line in _lines(row, keys, notes, _cells(row, table), beside=_is_beside(document))
+            for line in _lines(row, keys, notes, _cells(row, table), pairs)
         ],
         "notes": list(notes),
         "protocols": _protocols(document["rows"]),
@@ -112,6 +118,15 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
 def _is_beside(document: Mapping[str, Any]) -> bool:
     """Tell whether ours stand beside the paper's in every row; a group of arms has only ours."""
     return document["table"] in _BESIDE
+
+
+def _whose(document: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, str]]:
+    """List the columns where ours stand beside the paper's, which need not have every metric."""
+    if not _is_beside(document):
+        return []
+    published = {key for row in document["rows"] for key in row["paper"]}
+    columns = [(key, whose) for key in keys for whose in ("paper", "ours")]
+    return [(key, whose) for key, whose in columns if whose == "ours" or key in published]
 
 
 def _is_used(document: Mapping[str, Any], key: str) -> bool:
@@ -127,10 +142,9 @@ def _lines(
     keys: Sequence[str],
     notes: Mapping[str, int],
     cells: Sequence[str],
-    *,
-    beside: bool,
+    pairs: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
-    """Show a row of the document as one line, or as the paper's and ours."""
+    """Show a row of the document as one line, or as the paper's and ours if `pairs` is empty."""
     paper = [(_share(row["paper"].get(key)), "") for key in keys]
     ours = [with_interval(row.get("ours", {}).get(key)) for key in keys]
     number = row["row"] if isinstance(row["row"], int) else ""
@@ -147,9 +161,10 @@ def _lines(
         "tokens": str(row.get("tokens", "")),
         "kind": "ours" if "ours" in row else "",
     }
-    if beside:
-        pairs = zip(paper, ours, strict=True)
-        return [{**run, "numbers": [number for pair in pairs for number in pair]}]
+    if pairs:
+        by_whose = {"paper": dict(zip(keys, paper, strict=True))}
+        by_whose["ours"] = dict(zip(keys, ours, strict=True))
+        return [{**run, "numbers": [by_whose[whose][key] for key, whose in pairs]}]
     if row["status"] in _NOT_OURS:
         return [{**published, "numbers": paper}]
     lines = [{**published, "status": "published", "numbers": paper}] if row["paper"] else []

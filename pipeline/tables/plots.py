@@ -33,7 +33,6 @@ def _draw(effect: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
         _draw_metric(axes, [pair["metrics"][metric] for pair in pairs])
         axes.set_xlabel(f"difference in {_TITLES[metric]}")
     panels[0].set_yticks(range(len(pairs)), labels, color=INK)
-    figure.suptitle(effect["claim"], x=0.01, ha="left", fontsize=10, fontweight="bold")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower left", ncols=2)
     return png_of(figure, 160)

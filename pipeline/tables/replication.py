@@ -118,10 +118,11 @@ def _judged(side: Side, comparisons: Sequence[Comparison], note: str) -> dict[st
     """Compare, and judge by the comparisons that something is expected of."""
     found = [_compared(side, comparison) for comparison in comparisons]
     verdicts = [one["verdict"] for one in found if one["expects"]]
-    seeds = [len(one["seeds"]) for one in found if one["expects"] and one["ours"]]
+    ran = [one for one in found if one["expects"] and one["ours"]]
     return {
         "verdict": together(verdicts),
-        "fewest_seeds": min(seeds, default=0),
+        "fewest_seeds": min((len(one["seeds"]) for one in ran), default=0),
+        "random_weights": bool(ran) and all(one["random_weights"] for one in ran),
         "comparisons": found,
         "note": note,
     }

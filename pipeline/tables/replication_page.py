@@ -31,10 +31,12 @@ resamples that draw seeds and, within a seed, patients. From its 95 % interval f
 - **{FAILS}**: it is not, and the interval ends below +{NEGLIGIBLE:g}: no gain of that size is left.
 - **{UNDECIDED}**: neither. More seeds or patients may decide.
 
+*Turned round* means that the whole interval is below 0. `n` counts the test scans of a seed.
+
 Where the paper claims that there is no gain, the first two are exchanged. A finding holds if all of
 its comparisons hold, and does not hold if one of them does not; those *shown only* decide nothing.
 One seed says nothing about chance between trainings, and three say little: its interval is then too
-narrow. Of twenty intervals of 95 %, one misses the truth by chance."""
+narrow. Of twenty such intervals, one misses the truth by chance."""
 _CONTROL_RULE: Final = """\
 Trained on what belongs to other patients, a model has to fall to what needs no image: the interval
 must reach its bar. The bar of texts is the best of four reports that need no image (constant
@@ -109,8 +111,9 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
         )
         yield ""
     for one in document["profiles"]:
-        for departure in one["departures"]:
-            yield f"> {one['profile']}: {departure['text']}."
+        if one["departures"]:
+            yield f"> Runs on {one['profile']} are not the profile as it stands:"
+            yield from (f"> - {departure['text']}" for departure in one["departures"])
             yield ""
     files = "`reports/tables/runs/`"
     yield (
@@ -145,6 +148,8 @@ def _explained(found: Mapping[str, Any], subject: str) -> str:
 
 def _row(one: Mapping[str, Any]) -> str:
     verdict = one["verdict"] if one["expects"] or one["verdict"] == NOT_RUN else "shown only"
+    if one["expects"] == "gain" and one["ours"] and (one["ours"]["interval"] or [0, 0])[1] < 0:
+        verdict += ", turned round"
     if one["random_weights"]:
         verdict = f"{UNDECIDED} (random weights)"
     paper = "" if one["paper"] is None else f"{one['paper']:+.3f}"
@@ -174,6 +179,8 @@ def _missing(comparisons: Sequence[Mapping[str, Any]]) -> str:
 
 def _short(found: Mapping[str, Any]) -> str:
     """Say a verdict, and from how few seeds if they are fewer than three."""
+    if found["random_weights"]:
+        return f"{found['verdict']} (random weights)"
     few = {1: " (one seed)", 2: " (two seeds)"}.get(found["fewest_seeds"], "")
     return f"{found['verdict']}{few}"
 
@@ -218,9 +225,9 @@ def _controls(by_profile: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     yield ""
     for profile, found in by_profile.items():
         missing = _missing(found["checks"])
-        empty = f" Empty places: {missing}." if missing else ""
-        if found["note"] or empty:
-            yield f"- {profile}: {found['note']}{empty}"
+        said = [found["note"], f"Empty places: {missing}." if missing else ""]
+        if any(said):
+            yield f"- {profile}: {' '.join(filter(None, said))}"
 
 
 def _runs(document: Mapping[str, Any]) -> Iterator[str]:
@@ -259,9 +266,8 @@ def _panels(document: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[st
     for place, finding in enumerate(document["findings"], start=1):
         for profile, found in finding["by_profile"].items():
             rows = panels.setdefault(profile, [])
-            rows += [
-                (f"{place}. {_point(one)}", one) for one in found["comparisons"] if one["expects"]
-            ]
+            deciding = [one for one in found["comparisons"] if one["expects"]]
+            rows += [(f"{place}. {_point(one)}", one) for one in deciding]
     return panels
 
 
@@ -269,4 +275,5 @@ def _point(one: Mapping[str, Any]) -> str:
     metric = "F1" if one["metric"] == "f1" else "BLEU"
     (group, _, first), (_, _, second) = (one[side].rpartition("_") for side in ("first", "second"))
     table = "" if group == "table5" else f"Table {group[-1]}, "
-    return f"{table}{int(first)} minus {int(second)}, {metric}"
+    random = " (random weights)" if one["random_weights"] else ""
+    return f"{table}{int(first)} minus {int(second)}, {metric}{random}"
