@@ -137,7 +137,8 @@ def load_record(path: Path) -> ArmRecord:
         found = document["version"]
         if found != VERSION:
             fact = f"a record of version {found}, and this program reads version {VERSION}"
-            raise DataError(path, fact, remedy)
+            is_newer = isinstance(found, int) and found > VERSION
+            raise DataError(path, fact, "use the release that wrote it" if is_newer else remedy)
         return ArmRecord.model_validate(document)
     except (ValueError, KeyError, TypeError) as error:
         fact = f"not readable as the record of an arm ({_first_problem(error)})"

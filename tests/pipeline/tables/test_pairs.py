@@ -104,7 +104,7 @@ def test_bleu_is_paired_where_both_records_count(params: dict[str, Any]) -> None
     assert gap.interval is not None
     assert 0 <= gap.interval[0] <= gap.mean <= gap.interval[1]
     ready = [Result((record(params, "table5_07", 0, labels, labels, bleu=0.9),)) for _ in (0, 1)]
-    unpaired = difference(*ready, "bleu_mean")
+    unpaired = difference(ready[0], ready[1], "bleu_mean")
     assert unpaired is not None
     assert unpaired.interval is not None
     assert unpaired.interval[0] < 0 < unpaired.interval[1]  # two errors of 0.02 add up

@@ -37,7 +37,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, params: dict[str, Any]) ->
         labels, own = flags(seed), {**params, "seed": seed}
         for number, (arm, share) in enumerate(MISTAKES.items()):
             said = mistaken(labels, share, 10 * number + seed)
-            notes = {"notes": (RANDOM,)} if arm == "table5_14" else {}
+            notes: dict[str, Any] = {"notes": (RANDOM,)} if arm == "table5_14" else {}
             write_record(records, record(own, arm, seed, said, labels, **notes))
         fallen = {"cls": {"macro_auroc": 0.49 + seed / 100, "macro_auroc_ci": [0.4, 0.6]}}
         said = mistaken(labels, 0.5, 99)
@@ -157,7 +157,12 @@ def test_scores_of_mirrored_cts_come_from_their_file(tmp_path: Path) -> None:
     mirrored = check_controls(tmp_path, "phantom", {})[3]
     assert mirrored["value"] == {"mean": 0.3, "interval": [0.2, 0.4]}
     assert (mirrored["n"], mirrored["to_run"]) == ([41], [])
-    for wrong in ({"elsewhere": {"data": "chest"}, "mirrored": scores}, {"mirrored": 3}, []):
+    refused: tuple[object, ...] = (
+        {"elsewhere": {"data": "chest"}, "mirrored": scores},
+        {"mirrored": 3},
+        [],
+    )
+    for wrong in refused:
         place.write_text(json.dumps(wrong))
         with pytest.raises(DataError, match=r"phantom\.json") as error:
             check_controls(tmp_path, "phantom", {})
