@@ -1,6 +1,6 @@
 """What people wrote about the replication: reports/tables/notes.yaml.
 
-    progressive:                     a finding of findings.py, `pipeline`, or `controls`
+    progressive:                     a thesis of theses.py, `pipeline`, or `controls`
       longtail: The classifier ...   a profile
       all: ...                       every profile
 
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from pipeline.profiles import profile_names, read_document
-from pipeline.tables.findings import FINDINGS
+from pipeline.tables.theses import THESES
 from uvlm.errors import DataError
 
 PLACE: Final = Path("reports") / "tables" / "notes.yaml"
-SUBJECTS: Final = (*(finding.name for finding in FINDINGS), "pipeline", "controls")
+SUBJECTS: Final = (*(thesis.name for thesis in THESES), "pipeline", "controls")
 _EVERY: Final = "all"
 _REMEDY: Final = "correct it; docs/arms.md shows its form"
 
@@ -39,7 +39,7 @@ def read_notes(root: Path) -> Notes:
     """Read the explanations; there need not be any.
 
     Raises:
-        DataError: the file is damaged, or names a finding or profile that does not exist.
+        DataError: the file is damaged, or names a thesis or profile that does not exist.
     """
     from ruamel.yaml.error import YAMLError
 

@@ -1,7 +1,7 @@
-"""The replication as a document: what of the paper's findings holds in our records, and how surely.
+"""The replication as a document: what of the paper's claims holds in our records, and how surely.
 
     profiles     name, data set of the paper, whether synthetic, departures, runs
-    findings     name, title, claim, asks; by profile: verdict, comparisons, note
+    theses       name, title, claim, asks; by profile: verdict, comparisons, note
     pipeline     by profile: verdict, comparisons, note, text_loss
     controls     by profile: checks, each with its value, the bar and a verdict
     rule, commands
@@ -24,20 +24,20 @@ from pipeline.tables.controls import check_controls
 from pipeline.tables.departures import departures
 from pipeline.tables.document import dataset_of
 from pipeline.tables.effects import effect_of, number
-from pipeline.tables.findings import (
-    FINDINGS,
+from pipeline.tables.notes import read_notes
+from pipeline.tables.ours import RECORDS, read_results, run_of
+from pipeline.tables.published import Published, published_rows
+from pipeline.tables.results import Result, text_loss
+from pipeline.tables.theses import (
     NOT_RUN,
     PIPELINE,
+    THESES,
     UNDECIDED,
     Comparison,
     Verdict,
     judge,
     together,
 )
-from pipeline.tables.notes import read_notes
-from pipeline.tables.ours import RECORDS, read_results, run_of
-from pipeline.tables.published import Published, published_rows
-from pipeline.tables.results import Result, text_loss
 
 PROFILES: Final = ("longtail", "phantom_abdomen")
 CORE: Final = "replication"  # the list of conf/sweep/ with the core set
@@ -79,7 +79,7 @@ def replication_document(root: Path, profile: str | None = None) -> dict[str, An
         "name": "replication",
         "alone": profile,
         "profiles": [_profile(root, side, documents[side.profile]) for side in sides],
-        "findings": [
+        "theses": [
             {"name": f.name, "title": f.title, "claim": f.claim, "asks": f.asks}
             | {
                 "by_profile": {
@@ -87,7 +87,7 @@ def replication_document(root: Path, profile: str | None = None) -> dict[str, An
                     for s in sides
                 }
             }
-            for f in FINDINGS
+            for f in THESES
         ],
         "pipeline": {
             s.profile: _judged(s, PIPELINE, notes.of("pipeline", s.profile)) | _loss(s)

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from pipeline.tables.findings import FAILS, HOLDS, NEGLIGIBLE, NOT_RUN, UNDECIDED
 from pipeline.tables.notes import PLACE
 from pipeline.tables.pages import with_interval
 from pipeline.tables.plots import draw_replication
+from pipeline.tables.theses import FAILS, HOLDS, NEGLIGIBLE, NOT_RUN, UNDECIDED
 from uvlm.files import write_bytes_atomic, write_text_atomic
 
 TABLES: Final = Path("reports") / "tables"
@@ -33,7 +33,7 @@ resamples that draw seeds and, within a seed, patients. From its 95 % interval f
 
 *Turned round* means that the whole interval is below 0. `n` counts the test scans of a seed.
 
-Where the paper claims that there is no gain, the first two are exchanged. A finding holds if all of
+Where the paper claims that there is no gain, the first two are exchanged. A claim holds if all of
 its comparisons hold, and does not hold if one of them does not; those *shown only* decide nothing.
 One seed says nothing about chance between trainings, and three say little: its interval is then too
 narrow. Of twenty such intervals, one misses the truth by chance."""
@@ -58,10 +58,10 @@ def write_replication(document: Mapping[str, Any], root: Path) -> list[Path]:
 def summary_lines(document: Mapping[str, Any]) -> list[str]:
     """Show the verdicts in the terminal."""
     profiles = [one["profile"] for one in document["profiles"]]
-    width = max(len(finding["title"]) for finding in document["findings"])
+    width = max(len(thesis["title"]) for thesis in document["theses"])
     rows = [
         [f["title"].ljust(width), *(_short(f["by_profile"][p]) for p in profiles)]
-        for f in document["findings"]
+        for f in document["theses"]
     ]
     widths = [max(len(row[i]) for row in rows) for i in range(1, len(profiles) + 1)]
     widths = [max(w, len(p)) for w, p in zip(widths, profiles, strict=True)]
@@ -71,31 +71,31 @@ def summary_lines(document: Mapping[str, Any]) -> list[str]:
 
 def _page(document: Mapping[str, Any], link: str) -> Iterator[str]:
     profiles = document["profiles"]
-    yield "# What of the paper's findings holds here"
+    yield "# What of the paper's claims holds here"
     yield ""
     yield from _remarks(document)
     yield "## In short"
     yield ""
-    yield f"| finding of the paper | {' | '.join(one['profile'] for one in profiles)} |"
+    yield f"| claim of the paper | {' | '.join(one['profile'] for one in profiles)} |"
     yield "|---|" + "---|" * len(profiles)
-    for place, finding in enumerate(document["findings"], start=1):
-        verdicts = [f"**{_short(found)}**" for found in finding["by_profile"].values()]
-        yield f"| {place}. {finding['title']} | {' | '.join(verdicts)} |"
+    for place, thesis in enumerate(document["theses"], start=1):
+        verdicts = [f"**{_short(found)}**" for found in thesis["by_profile"].values()]
+        yield f"| {place}. {thesis['title']} | {' | '.join(verdicts)} |"
     yield ""
     yield f"![Deciding comparisons with their intervals]({link})"
     yield ""
     yield "## How a verdict is reached"
     yield ""
     yield _RULE
-    for place, finding in enumerate(document["findings"], start=1):
+    for place, thesis in enumerate(document["theses"], start=1):
         yield ""
-        yield f"## {place}. {finding['title']}"
+        yield f"## {place}. {thesis['title']}"
         yield ""
-        yield f"The paper: {finding['claim']}"
+        yield f"The paper: {thesis['claim']}"
         yield ""
-        yield f"Here: {finding['asks']}"
+        yield f"Here: {thesis['asks']}"
         yield ""
-        yield from _compared(finding["by_profile"], f"{finding['name']}:")
+        yield from _compared(thesis["by_profile"], f"{thesis['name']}:")
     yield from _pipeline(document["pipeline"])
     yield from _controls(document["controls"])
     yield from _runs(document)
@@ -263,8 +263,8 @@ def _again(document: Mapping[str, Any]) -> str:
 def _panels(document: Mapping[str, Any]) -> dict[str, list[tuple[str, Mapping[str, Any]]]]:
     """Label what decides, for the picture."""
     panels: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for place, finding in enumerate(document["findings"], start=1):
-        for profile, found in finding["by_profile"].items():
+    for place, thesis in enumerate(document["theses"], start=1):
+        for profile, found in thesis["by_profile"].items():
             rows = panels.setdefault(profile, [])
             deciding = [one for one in found["comparisons"] if one["expects"]]
             rows += [(f"{place}. {_point(one)}", one) for one in deciding]

@@ -12,10 +12,10 @@ import pytest
 
 from pipeline.tables.command import make_table
 from pipeline.tables.controls import check_controls
-from pipeline.tables.findings import FINDINGS, Comparison, judge, together
 from pipeline.tables.notes import PLACE
 from pipeline.tables.published import ABDOMEN, CHEST, published_rows
 from pipeline.tables.replication import replication_document
+from pipeline.tables.theses import THESES, Comparison, judge, together
 from tests.pipeline.tables.records import ROOT, flags, mistaken, record
 from uvlm.arm_record import write_record
 from uvlm.errors import ConfigError, DataError
@@ -57,8 +57,8 @@ def copy(project: Path, tmp_path: Path) -> Path:
     return shutil.copytree(project, tmp_path / "copy")
 
 
-def of(document: dict[str, Any], finding: str) -> dict[str, Any]:
-    found = next(one for one in document["findings"] if one["name"] == finding)
+def of(document: dict[str, Any], thesis: str) -> dict[str, Any]:
+    found = next(one for one in document["theses"] if one["name"] == thesis)
     return dict(found["by_profile"]["phantom"])
 
 
@@ -92,24 +92,24 @@ def test_the_interval_decides(
         (["not run", "not run"], "not run"),
     ],
 )
-def test_a_finding_holds_only_if_all_of_it_does(verdicts: Any, whole: str) -> None:
+def test_a_claim_holds_only_if_all_of_it_does(verdicts: Any, whole: str) -> None:
     assert together(verdicts) == whole
 
 
 @pytest.mark.parametrize("dataset", [CHEST, ABDOMEN])
 def test_the_papers_own_numbers_are_on_the_side_that_it_claims(dataset: str) -> None:
-    assert len(FINDINGS) == 6
-    for finding in FINDINGS:
-        for one in finding.by_dataset[dataset]:
+    assert len(THESES) == 6
+    for thesis in THESES:
+        for one in thesis.by_dataset[dataset]:
             values = [
                 published_rows(int(arm[5]), dataset)[int(arm[7:])].values[one.metric]
                 for arm in (one.first, one.second)
             ]
             gap = values[0] - values[1]
             if one.expects == "gain":
-                assert gap > 0, (finding.name, one)
+                assert gap > 0, (thesis.name, one)
             if one.expects == "no gain":
-                assert gap < 0.01, (finding.name, one)
+                assert gap < 0.01, (thesis.name, one)
 
 
 def test_verdicts_of_invented_runs_are_those_that_were_built_in(document: dict[str, Any]) -> None:
@@ -130,8 +130,8 @@ def test_verdicts_of_invented_runs_are_those_that_were_built_in(document: dict[s
 def test_what_was_not_run_has_no_number_and_the_command_that_runs_it(
     document: dict[str, Any],
 ) -> None:
-    for finding in document["findings"]:
-        for one in finding["by_profile"]["phantom"]["comparisons"]:
+    for thesis in document["theses"]:
+        for one in thesis["by_profile"]["phantom"]["comparisons"]:
             missing = {arm for arm in (one["first"], one["second"]) if arm not in MISTAKES}
             assert (one["ours"] is None) == bool(missing)
             assert (one["verdict"] == "not run") == bool(missing)
@@ -170,13 +170,13 @@ def test_scores_of_mirrored_cts_come_from_their_file(tmp_path: Path) -> None:
 
 
 def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
-    (copy / PLACE).write_text("progressive: {all: Stage 1 sees, phantom: small findings.}\n")
+    (copy / PLACE).write_text("progressive: {all: Stage 1 sees, phantom: small nodules.}\n")
     lines = list(make_table(copy, "replication", "phantom", [], as_json=False))
     page = copy / "reports" / "tables" / "replication-phantom.md"
     text = page.read_text()
     assert "| 1. Progressive training | **holds** |" in text
     assert "| 6. Scale of the decoder | **undecided (random weights)** |" in text
-    assert "Stage 1 sees small findings." in text
+    assert "Stage 1 sees small nodules." in text
     assert "synthetic phantoms" in text
     assert "`uvlm sweep table5_17 --profile phantom --seeds 3`" in text
     assert "nan" not in text.lower().split()
@@ -192,10 +192,10 @@ def test_both_profiles_make_one_page_before_anything_was_run(tmp_path: Path) -> 
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     document = json.loads(next(make_table(tmp_path, "replication", None, [], as_json=True)))
     assert [one["profile"] for one in document["profiles"]] == ["longtail", "phantom_abdomen"]
-    for finding in document["findings"]:
-        for found in finding["by_profile"].values():
+    for thesis in document["theses"]:
+        for found in thesis["by_profile"].values():
             assert found["verdict"] == "not run"
-    granularity = document["findings"][2]["by_profile"]
+    granularity = document["theses"][2]["by_profile"]
     sides = {p: (f["comparisons"][0]["first"], f["comparisons"][0]["second"])
              for p, f in granularity.items()}  # fmt: skip
     assert sides["longtail"] == sides["phantom_abdomen"][::-1] == ("table5_07", "table5_06")

@@ -1,4 +1,4 @@
-"""The paper's six findings as comparisons of arms, and the rule that judges them.
+"""The paper's six claims, each a thesis: comparisons of arms, and the rule that judges them.
 
 A comparison asks for a gain, or for none. Its 95 % interval decides:
 
@@ -7,7 +7,7 @@ A comparison asks for a gain, or for none. Its 95 % interval decides:
               else                                 undecided
     no gain   the same, with the first two exchanged
 
-A finding holds if all of its comparisons hold, and does not hold if one of them does not. One that
+A thesis holds if all of its comparisons hold, and does not hold if one of them does not. One that
 was run with random weights in the place of a published model decides nothing.
 """
 
@@ -38,8 +38,8 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One finding of section 3.2 of the paper.
+class Thesis:
+    """What section 3.2 of the paper claims of one choice.
 
     Args:
         name: key of notes.yaml.
@@ -65,8 +65,8 @@ _FINE_BEFORE_COARSE: Final = (
     Comparison("table5_09", "table5_08", expects=None),
     Comparison("table4_04", "table4_03", expects=None),
 )
-FINDINGS: Final = (
-    Finding(
+THESES: Final = (
+    Thesis(
         "progressive",
         "Progressive training",
         "Segmentation, then classification, then reports: leaving out one of the first two costs "
@@ -80,7 +80,7 @@ FINDINGS: Final = (
             Comparison("table4_04", "table4_01"),
         ),
     ),
-    Finding(
+    Thesis(
         "injection",
         "Multi-layer injection",
         "Encoder stages that feed language layers (skip connections) improve BLEU-mean and "
@@ -92,7 +92,7 @@ FINDINGS: Final = (
             Comparison("table5_08", "table5_06", "bleu_mean", expects=None),
         ),
     ),
-    Finding(
+    Thesis(
         "granularity",
         "Granularity of segmentation",
         "Which classes segmentation should separate depends on the task: fine anatomy is best "
@@ -107,7 +107,7 @@ FINDINGS: Final = (
             ),
         },
     ),
-    Finding(
+    Thesis(
         "freezing",
         "Frozen encoder",
         "Reports are better if stage 3 leaves the encoder as it is.",
@@ -117,7 +117,7 @@ FINDINGS: Final = (
             Comparison("table5_06", "table5_16", expects=None),
         ),
     ),
-    Finding(
+    Thesis(
         "tokens",
         "Number of visual tokens",
         "Eight times the visual tokens bring no improvement.",
@@ -128,7 +128,7 @@ FINDINGS: Final = (
             Comparison("table5_10", "table5_06", expects=None),
         ),
     ),
-    Finding(
+    Thesis(
         "decoder",
         "Scale of the decoder",
         "A decoder of 0.1B from scratch beats Qwen3-4B, with LoRA or trained whole.",
@@ -160,7 +160,7 @@ def judge(comparison: Comparison, interval: Sequence[float] | None) -> Verdict:
 
 
 def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Judge a finding by the verdicts of its comparisons."""
+    """Judge a thesis by the verdicts of its comparisons."""
     if FAILS in verdicts:
         return FAILS
     if all(verdict == NOT_RUN for verdict in verdicts):
