@@ -80,7 +80,7 @@ def _mirrored(root: Path, profile: str) -> dict[str, Any]:
     value = _share(found, "swapped")
     return {
         "what": "Mirrored CTs", "metric": "share of sides that follow", "value": value,
-        "beside": _share(found, "kept"), "bar": "",
+        "beside": None, "bar": "",
         "seeds": [], "n": [found["n"]] if found else [],
         "verdict": SHOWN if value else NOT_RUN,
         "to_run": [] if value else [

@@ -49,6 +49,18 @@ TITLES: Final = {
     4: "Classification ablation",
     5: "Report generation ablation",
 }
+_LEGENDS: Final[Mapping[int, tuple[str, ...]]] = {
+    1: (
+        "VE vision encoder, LD language decoder, Init how it begins, E2E end to end, "
+        "Perc. perceiver, AP attention pooling.",
+    ),
+    4: ("C coarse anatomy, F fine anatomy, L lesions. F1 tuned: at thresholds from validation.",),
+    5: (
+        "C coarse anatomy, F fine anatomy, L lesions; SC skip connections, Frz frozen encoder, "
+        "VT visual tokens, Dec. decoder, Q4B-L and Q4B-F Qwen3-4B with LoRA and trained whole; "
+        "B-mean the mean of BLEU-1 to BLEU-4.",
+    ),
+}
 _BLEU: Final = tuple((f"bleu_{n}", f"B-{n}") for n in (1, 2, 3, 4))
 _AVERAGES: Final = (("weighted_f1", "F1 weighted"), ("micro_f1", "F1 micro"))
 _MACRO: Final = (("f1", "F1"), ("precision", "Prec."), ("recall", "Rec."))
@@ -90,8 +102,8 @@ def table_document(root: Path, table: int, profile: str) -> dict[str, Any]:
         "table": table,
         "heading": f"Table {table}: {TITLES[table]}",
         "profile": profile,
-        "dataset": _set_of(table, dataset),
-        "about": [],
+        "dataset": "" if table == 1 else _set_of(table, dataset),
+        "about": list(_LEGENDS.get(table, ())),
         "remarks": _remarks(document, table, dataset),
     }
     if table == 1:
@@ -193,7 +205,8 @@ def _row(
         row["settings"] = vars(settings()[published.row])
     if result is not None:
         keys = [key for key, _ in COLUMNS[table]]
-        row |= ours_of(result, keys, by_masks=published.is_by_masks)
+        average = "none" if table == 3 else "macro"
+        row |= ours_of(result, keys, by_masks=published.is_by_masks, average=average)
     return row
 
 

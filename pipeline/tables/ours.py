@@ -26,8 +26,17 @@ def read_results(records: Path, profile: str) -> dict[str, Result]:
     }
 
 
-def ours_of(result: Result, columns: list[str], *, by_masks: bool = False) -> dict[str, Any]:
-    """Write what a row says of our runs; empty if they have none of its numbers."""
+def ours_of(
+    result: Result, columns: list[str], *, by_masks: bool = False, average: str = "macro"
+) -> dict[str, Any]:
+    """Write what a row says of our runs; empty if they have none of its numbers.
+
+    Args:
+        result: the records of an arm.
+        columns: metrics of the table.
+        by_masks: whether lesions were found in masks, not read in reports.
+        average: over the abnormalities, as the table's protocol names it.
+    """
     found = result.detections() if by_masks else result.estimates()
     if not (numbers := {key: number(found[key]) for key in columns if key in found}):
         return {}  # such as masks of a run whose segmentation never trained
@@ -37,9 +46,9 @@ def ours_of(result: Result, columns: list[str], *, by_masks: bool = False) -> di
         "ours": numbers,
         "seeds": list(result.seeds),
         "n": sorted(set(result.sizes)),
-        "tokens": _tokens(last),
+        **({} if by_masks or last.scored != "report" else {"tokens": _tokens(last)}),
         "notes": list(dict.fromkeys(note for record in result.records for note in record.notes)),
-        "our_protocol": _protocol(last),
+        "our_protocol": _protocol(last, average, by_masks=by_masks),
     }
 
 
@@ -60,10 +69,13 @@ def _parameter(record: ArmRecord, name: str) -> Any:
     return found
 
 
-def _protocol(record: ArmRecord) -> str:
-    read_by = record.metrics.get("protocol", {}).get("labeller")
-    labeller = read_by or "none; the classifier of stage 2, at 0.5"
-    return f"{record.profile}, split test, average macro, labeller: {labeller}"
+def _protocol(record: ArmRecord, average: str, *, by_masks: bool) -> str:
+    labeller = record.metrics.get("protocol", {}).get("labeller", "unknown")
+    if record.scored == "classification":
+        labeller = "none; the classifier of stage 2, at 0.5"
+    if by_masks:
+        labeller = "none; the volume of lesion voxels, as docs/evaluation.md says"
+    return f"{record.profile}, split test, average {average}, labeller: {labeller}"
 
 
 def run_of(record: ArmRecord) -> dict[str, Any]:

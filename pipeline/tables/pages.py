@@ -100,6 +100,7 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **document,
         "heads": heads,
+        "has_tokens": any("tokens" in row for row in document["rows"]),
         "beside": _is_beside(document),
         "command": f"uvlm sweep {document['name']} --profile {document['profile']} --seeds 3",
         "columns": columns,

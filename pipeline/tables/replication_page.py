@@ -79,8 +79,14 @@ def _page(document: Mapping[str, Any], link: str) -> Iterator[str]:
     yield f"| claim of the paper | {' | '.join(one['profile'] for one in profiles)} |"
     yield "|---|" + "---|" * len(profiles)
     for place, thesis in enumerate(document["theses"], start=1):
-        verdicts = [f"**{_short(found)}**" for found in thesis["by_profile"].values()]
+        verdicts = [_in_short(found) for found in thesis["by_profile"].values()]
         yield f"| {place}. {thesis['title']} | {' | '.join(verdicts)} |"
+    whole = [_in_short(found) for found in document["pipeline"].values()]
+    yield f"| Each training adds to the whole pipeline | {' | '.join(whole)} |"
+    controls = [_fallen(found["checks"]) for found in document["controls"].values()]
+    yield f"| Negative controls | {' | '.join(controls)} |"
+    yield ""
+    yield "The number is that of the first comparison of each part below."
     yield ""
     yield f"![Deciding comparisons with their intervals]({link})"
     yield ""
@@ -116,6 +122,8 @@ def _remarks(document: Mapping[str, Any]) -> Iterator[str]:
             yield from (f"> - {departure['text']}" for departure in one["departures"])
             yield ""
     files = "`reports/tables/runs/`"
+    for one in document["profiles"]:
+        yield f"{one['profile']} is compared with the paper's numbers on {one['dataset']}."
     yield (
         f"Every number here is made from the records in {files} by `{_again(document)}`; the part"
         f" *What was run* has the commands that made those. Explanations are written by hand, in"
@@ -183,6 +191,19 @@ def _short(found: Mapping[str, Any]) -> str:
         return f"{found['verdict']} (random weights)"
     few = {1: " (one seed)", 2: " (two seeds)"}.get(found["fewest_seeds"], "")
     return f"{found['verdict']}{few}"
+
+
+def _in_short(found: Mapping[str, Any]) -> str:
+    """Say a verdict with the effect of its first comparison."""
+    first = found["comparisons"][0]
+    effect = " ".join(with_interval(first["ours"], signed=True)).strip()
+    metric = _TITLES[first["metric"]]
+    return f"**{_short(found)}**" + (f"; {metric} {effect}" if effect else "")
+
+
+def _fallen(checks: Sequence[Mapping[str, Any]]) -> str:
+    """Say of the two controls that have a bar whether they fell."""
+    return "; ".join(f"{one['what'].lower()}: {one['verdict']}" for one in checks if one["bar"])
 
 
 def _pipeline(by_profile: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
