@@ -271,7 +271,7 @@ def test_an_arm_that_cannot_be_is_one_line(
 
 
 def test_an_unknown_arm_or_group_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="choices, table2, table3, table4, table5"):
+    with pytest.raises(ConfigError, match="choices, controls, table2, table3, table4, table5"):
         read_arms(ROOT, "table9")
     with pytest.raises(ConfigError, match="no such arm"):
         read_arm(ROOT, "table5_99")

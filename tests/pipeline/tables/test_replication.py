@@ -174,8 +174,11 @@ def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
     lines = list(make_table(copy, "replication", "phantom", [], as_json=False))
     page = copy / "reports" / "tables" / "replication-phantom.md"
     text = page.read_text()
-    assert "| 1. Progressive training | **holds** |" in text
-    assert "| 6. Scale of the decoder | **undecided (random weights)** |" in text
+    assert "| 1. Progressive training | **holds**; macro F1 +0." in text
+    assert "| 3. Granularity of segmentation | **not run** |" in text
+    assert "| 6. Scale of the decoder | **undecided (random weights)**; macro F1 +0." in text
+    assert "| Negative controls | abnormalities of other patients: falls, as it must; " in text
+    assert "reports of other patients: DOES NOT FALL |" in text
     assert "Stage 1 sees small nodules." in text
     assert "synthetic phantoms" in text
     assert "`uvlm sweep table5_17 --profile phantom --seeds 3`" in text
