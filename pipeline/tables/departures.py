@@ -2,7 +2,7 @@
 
 What an arm says of itself is no departure: it is what the row is about. Everything else is, because
 a reader takes a row for the profile's. Parameters that do nothing for an arm do not count, such as
-the steps of a training that it leaves out.
+the steps of a training that it leaves out, nor do those that a record of an earlier release lacks.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def _compare(
     if str(own.get("decoder.kind", "")).startswith("qwen3"):
         idle = (*idle, *_OF_QWEN)
     return {
-        key: [usual.get(key, _NOTHING), own.get(key, _NOTHING)]
-        for key in usual.keys() | own.keys()
+        key: [usual.get(key, _NOTHING), value]
+        for key, value in own.items()
         if not f"{key}.".startswith(idle)
     }
 

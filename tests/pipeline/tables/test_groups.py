@@ -117,6 +117,12 @@ def test_parameters_that_an_arm_does_not_use_are_no_departure() -> None:
     assert departures(ROOT, "phantom", [composed("table4_01", **{"train_report.steps": 7})]) == []
 
 
+def test_a_parameter_that_came_later_is_no_departure() -> None:
+    made = composed("table5_07")
+    early = {key: value for key, value in made.params.items() if key != "audit"}
+    assert departures(ROOT, "phantom", [made.model_copy(update={"params": early})]) == []
+
+
 def test_a_record_under_another_name_is_refused(project: Path, params: dict[str, Any]) -> None:
     keep(project, record(params, "table5_07", 0, flags(0), flags(0)))
     folder = project / "reports" / "tables" / "runs" / "phantom"
