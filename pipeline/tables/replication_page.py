@@ -35,8 +35,8 @@ resamples that draw seeds and, within a seed, patients. From its 95 % interval f
 
 Where the paper claims that there is no gain, the first two are exchanged. A claim holds if all of
 its comparisons hold, and does not hold if one of them does not; those *shown only* decide nothing.
-One seed says nothing about chance between trainings, and three say little: its interval is then too
-narrow. Of twenty such intervals, one misses the truth by chance."""
+One seed says nothing about chance between trainings, so its interval is too narrow; three seeds say
+a little. Of twenty such intervals, one misses the truth by chance."""
 _CONTROL_RULE: Final = """\
 Trained on what belongs to other patients, a model has to fall to what needs no image: the interval
 must reach its bar. The bar of texts is the best of four reports that need no image (constant
