@@ -179,7 +179,9 @@ def sweep(
 
 @app.command()
 def table(
-    number: Annotated[int, typer.Argument(help="A table of the paper, 1 to 5.")],
+    name: Annotated[
+        str, typer.Argument(help="1 to 5, controls, choices, a list of yours, or replication.")
+    ],
     profile: Annotated[
         str | None, typer.Option(help="Whose runs to show; default: that of conf/config.yaml.")
     ] = None,
@@ -192,7 +194,7 @@ def table(
     """Show a table of the paper with our runs beside it, and write it into reports/tables/."""
     from pipeline.tables.command import make_table
 
-    for line in make_table(Path.cwd(), number, profile, add or [], as_json):
+    for line in make_table(Path.cwd(), name, profile, add or [], as_json):
         typer.echo(line)
 
 

@@ -76,7 +76,11 @@ def test_digits_are_the_flags_in_their_order(flags: list[bool]) -> None:
     ("broken", "said"),
     [
         (lambda text: text[:-20], "not readable"),
-        (lambda text: text.replace('"version": 1', '"version": 2'), "version 2"),
+        (
+            lambda text: text.replace('"version": 1', '"version": 2'),
+            "use the release that wrote it",
+        ),
+        (lambda text: text.replace('"version": 1', '"version": "a"'), "version a"),
         (lambda text: text.replace('"labels": "010"', '"labels": "01"'), "a_1 has not 3 flags"),
         (lambda text: text.replace('"labels": "010"', '"labels": "01x"'), "labels"),
         (lambda text: text.replace("0.123457", "1.2"), "probabilities"),

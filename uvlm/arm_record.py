@@ -3,10 +3,10 @@
     <records>/<profile>/<arm>-seed<seed>.json
 
 It is one JSON object of `ArmRecord`'s fields with a line for each case, so that git shows which
-cases changed. It holds flags and probabilities of the test cases and no text of any report. `key`
-covers whatever decides the result (commands, parameters and code of every stage up to the last),
-so a record with the key of today's arm is that arm's result, whoever ran it. `seconds` and
-`versions` are told beside it and decide nothing.
+cases changed. It holds flags, probabilities and counts of n-grams of the test cases, and no text of
+any report. `key` covers whatever decides the result (commands, parameters and code of every stage
+up to the last), so a record with the key of today's arm is that arm's result, whoever ran it.
+`seconds` and `versions` are told beside it and decide nothing.
 
 A string of flags such as "0100" has one digit for each name of `abnormalities`, in their order.
 """
@@ -27,6 +27,7 @@ VERSION: Final = 1
 
 Digits = Annotated[str, Field(pattern="^[01]*$")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+NGrams = Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=10, max_length=10)]
 
 
 class _Strict(BaseModel):
@@ -43,6 +44,8 @@ class CaseResult(_Strict):
         claimed: what it reads in the generated report; None where there is none, which counts as
             wrong in every class.
         probabilities: of each abnormality; None where the classifier has not learned.
+        ngrams: what its report adds to corpus BLEU, as `bleu_counts` counts it under the headline
+            protocol; None where no report is scored, and in records made before there were any.
     """
 
     case_id: str
@@ -51,6 +54,7 @@ class CaseResult(_Strict):
     read: Digits | None = None
     claimed: Digits | None = None
     probabilities: tuple[Probability, ...] | None = None
+    ngrams: NGrams | None = None
 
 
 class ArmRecord(_Strict):
@@ -133,7 +137,8 @@ def load_record(path: Path) -> ArmRecord:
         found = document["version"]
         if found != VERSION:
             fact = f"a record of version {found}, and this program reads version {VERSION}"
-            raise DataError(path, fact, remedy)
+            is_newer = isinstance(found, int) and found > VERSION
+            raise DataError(path, fact, "use the release that wrote it" if is_newer else remedy)
         return ArmRecord.model_validate(document)
     except (ValueError, KeyError, TypeError) as error:
         fact = f"not readable as the record of an arm ({_first_problem(error)})"
@@ -141,9 +146,18 @@ def load_record(path: Path) -> ArmRecord:
 
 
 def load_records(records: Path, profile: str | None = None) -> Iterator[ArmRecord]:
-    """Read every record of a profile, or of all, in the order of their names."""
+    """Read every record of a profile, or of all, in the order of their names.
+
+    Raises:
+        DataError: a file is damaged, or its name is not that of the record in it.
+    """
     for path in sorted(records.glob(f"{profile or '*'}/*.json")):
-        yield load_record(path)
+        record = load_record(path)
+        named = record_path(records, record.profile, record.arm, record.seed)
+        if path != named:
+            fact = f"holds {record.arm}, seed {record.seed}, of {record.profile}"
+            raise DataError(path, fact, f"name it {named.relative_to(records)}, or delete it")
+        yield record
 
 
 def digits(present: Sequence[int | bool]) -> str:

@@ -124,13 +124,13 @@ def _compose_all(
 
 def effect(composed: ComposedArm) -> str:
     """Make a key of all that decides an arm's result: parameters that do nothing do not count."""
-    idle = tuple(_idle(composed))
+    idle = tuple(idle_parameters(composed))
     values = flatten(composed.document)
     kept = {k: v for k, v in values.items() if not f"{k}.".startswith(idle)}
     return key_of(composed.arm.meaning.ends_after, kept)
 
 
-def _idle(composed: ComposedArm) -> Iterator[str]:
+def idle_parameters(composed: ComposedArm) -> Iterator[str]:
     """Yield the parameters, each with a dot behind it, that do nothing beside the others."""
     params, injection = composed.params, composed.params.injection
     grid, strides = params.preprocess.grid, params.encoder.strides

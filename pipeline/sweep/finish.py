@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ from uvlm.arm_record import ArmRecord, CaseResult, digits, write_record
 from uvlm.config import load_params
 from uvlm.data.cases import read_index, scored_cases
 from uvlm.errors import UvlmError
+from uvlm.evaluation.bleu import bleu_counts
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.text.claims import CaseClaims, load_claims
 from uvlm.text.predictions import load_predictions
@@ -100,8 +102,11 @@ def make_record(root: Path, task: Task) -> ArmRecord:
 def _cases(root: Path, scored: Scored, names: Sequence[str]) -> Iterator[CaseResult]:
     said = {case.case_id: case for case in load_predictions(root / scored.predictions)}
     claims = load_claims(root / scored.claims)[1] if scored.claims else {}
-
-    for case in scored_cases(read_index(root / manifest("index"))):
+    cases = scored_cases(read_index(root / manifest("index")))
+    written = [said[case.case_id].report if case.case_id in said else "" for case in cases]
+    references = [case.report.text for case in cases]
+    counts = bleu_counts(references, written).tolist() if scored.claims else []
+    for case, ngrams in zip_longest(cases, counts):
         claim, prediction = claims.get(case.case_id), said.get(case.case_id)
         chances = prediction.probabilities if prediction else {}
         yield CaseResult(
@@ -111,6 +116,7 @@ def _cases(root: Path, scored: Scored, names: Sequence[str]) -> Iterator[CaseRes
             read=_digits(claim, "read", names),
             claimed=_digits(claim, "claimed", names),
             probabilities=tuple(chances[name] for name in names) if chances else None,
+            ngrams=None if ngrams is None else tuple(map(int, ngrams)),
         )
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from pipeline.paths import manifest
 from pipeline.profiles import compose
-from pipeline.tables.document import COLUMNS, RECORDS, read_results
+from pipeline.tables.document import COLUMNS
+from pipeline.tables.ours import RECORDS, read_results
 from pipeline.tables.results import case_samples
 from uvlm.arm_record import ArmRecord, digits
 from uvlm.config import Params, params_here, parse_params
@@ -96,7 +97,7 @@ def _against_labels(record: ArmRecord, params: Params, file: Path) -> tuple[Mapp
     label = TextLabels(get_labeller(params.evaluate.labeller, record.abnormalities))
     pairs = zip(record.cases, label(written), is_missing(written), strict=True)
     cases = tuple(
-        case.model_copy(update={"claimed": None if missing else digits(flags)})
+        case.model_copy(update={"claimed": None if missing else digits(flags), "ngrams": None})
         for case, flags, missing in pairs
     )
     changed = record.model_copy(update={"scored": "report", "cases": cases})

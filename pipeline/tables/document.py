@@ -1,15 +1,18 @@
 """A table as a document: every row that the paper has, with our numbers where we ran it.
 
-    table, title, profile, dataset
+    name, table, heading, profile, dataset, about, remarks
     columns      the metrics, in order; `rows` have `paper` and `ours` by these names
     rows         row, name, settings, status, paper, ours, seeds, n, tokens, notes, source, protocol
     effects      per ablation: differences of two rows, ours with interval and the paper's
     runs         what each of our records is from: seed, git, data, code, steps, key
+    departures   parameters of our records that are not the profile's, such as fewer steps
     protocol     how ours and the paper's numbers came about
     inferred     columns of the paper that are not in its text copy
 
 A row that nobody here ran has no `ours`, and nothing is filled in for it. `status` is `published`
-for systems that are not ours to run, `run` where a record is there, else `not run`.
+for systems that are not ours to run, `constant` for reports that claim the same of every scan,
+`run` where a record is there, else `not run`. A group of arms (groups.py) has a document of the
+same form.
 """
 
 from __future__ import annotations
@@ -21,20 +24,23 @@ from typing import Any, Final
 from pipeline.arms.read import Arm, arm_names, read_arm
 from pipeline.profiles import compose
 from pipeline.tables.ablations import ABLATIONS
+from pipeline.tables.departures import departures
+from pipeline.tables.effects import effect_of
+from pipeline.tables.groups import METRICS, group_effects, group_of
+from pipeline.tables.ours import RECORDS, ours_of, read_results, run_of
 from pipeline.tables.published import (
     ABDOMEN,
     CHEST,
     Published,
     architectures,
+    constants,
     inferred_columns,
     later_systems,
     published_rows,
     settings,
 )
-from pipeline.tables.results import Estimate, Result, difference
-from uvlm.arm_record import ArmRecord, load_records
+from pipeline.tables.results import Result
 from uvlm.errors import ConfigError
-from uvlm.model.align import num_visual_tokens
 
 TITLES: Final = {
     1: "Architectures",
@@ -42,6 +48,18 @@ TITLES: Final = {
     3: "Lesion detection",
     4: "Classification ablation",
     5: "Report generation ablation",
+}
+_LEGENDS: Final[Mapping[int, tuple[str, ...]]] = {
+    1: (
+        "VE vision encoder, LD language decoder, Init how it begins, E2E end to end, "
+        "Perc. perceiver, AP attention pooling.",
+    ),
+    4: ("C coarse anatomy, F fine anatomy, L lesions. F1 tuned: at thresholds from validation.",),
+    5: (
+        "C coarse anatomy, F fine anatomy, L lesions; SC skip connections, Frz frozen encoder, "
+        "VT visual tokens, Dec. decoder, Q4B-L and Q4B-F Qwen3-4B with LoRA and trained whole; "
+        "B-mean the mean of BLEU-1 to BLEU-4.",
+    ),
 }
 _BLEU: Final = tuple((f"bleu_{n}", f"B-{n}") for n in (1, 2, 3, 4))
 _AVERAGES: Final = (("weighted_f1", "F1 weighted"), ("micro_f1", "F1 micro"))
@@ -57,7 +75,10 @@ COLUMNS: Final[Mapping[int, tuple[tuple[str, str], ...]]] = {
     4: (*_MACRO, ("f1_tuned", "F1 tuned")),
     5: (("f1", "F1"), ("bleu_mean", "B-mean")),
 }  # fmt: skip
-RECORDS: Final = Path("reports") / "tables" / "runs"
+GROUP_COLUMNS: Final = (
+    *_MACRO, *_AVERAGES, ("bleu_mean", "B-mean"), ("rouge_l", "ROUGE-L"),
+    ("above_trivial", "F1 above trivial"), ("macro_auroc", "AUROC"),
+)  # fmt: skip
 
 
 def table_document(root: Path, table: int, profile: str) -> dict[str, Any]:
@@ -75,16 +96,18 @@ def table_document(root: Path, table: int, profile: str) -> dict[str, Any]:
     if table not in TITLES:
         raise ConfigError(f"table {table}", "the paper has no such table", "choose 1 to 5")
     document = compose(root, profile)
-    dataset = _dataset(document)
+    dataset = dataset_of(document)
     head = {
+        "name": f"table{table}",
         "table": table,
-        "title": TITLES[table],
+        "heading": f"Table {table}: {TITLES[table]}",
         "profile": profile,
-        "dataset": _set_of(table, dataset),
+        "dataset": "" if table == 1 else _set_of(table, dataset),
+        "about": list(_LEGENDS.get(table, ())),
         "remarks": _remarks(document, table, dataset),
     }
     if table == 1:
-        empty = ("columns", "effects", "runs", "inferred")
+        empty = ("columns", "effects", "runs", "inferred", "departures")
         return {**head, "rows": [_architecture(one) for one in architectures()]} | {
             key: ["end_to_end"] if key == "inferred" else [] for key in empty
         }
@@ -96,30 +119,49 @@ def table_document(root: Path, table: int, profile: str) -> dict[str, Any]:
         for number, one in published_rows(table, shown).items()
     ]
     if table == 2:
-        rows += [_row(table, one, None, results) for one in later_systems()]
+        rows += [_row(table, one, None, results) for one in (*later_systems(), *constants())]
     named = {arm.trained_as for arm in arms.values()}
+    records = [r for name in sorted(named & results.keys()) for r in results[name].records]
     return {
         **head,
         "columns": [{"key": key, "title": title} for key, title in COLUMNS[table]],
         "rows": rows,
         "effects": _effects(table, shown, arms, results),
-        "runs": [_run(r) for name in sorted(named & results.keys()) for r in results[name].records],
+        "runs": [run_of(record) for record in records],
+        "departures": [one.document for one in departures(root, profile, records)],
         "inferred": list(inferred_columns()) if table == 5 else [],
     }
 
 
-def read_results(records: Path, profile: str) -> dict[str, Result]:
-    """Read the records of a profile by arm, seeds in order."""
-    by_arm: dict[str, list[ArmRecord]] = {}
-    for record in load_records(records, profile):
-        by_arm.setdefault(record.arm, []).append(record)
+def group_document(root: Path, name: str, profile: str) -> dict[str, Any]:
+    """Make the document of a group of arms, or of a list of the reader's own.
+
+    Raises:
+        ConfigError: there is no such group, list or profile.
+        DataError: a record is damaged.
+    """
+    document, results = compose(root, profile), read_results(root / RECORDS, profile)
+    group, columns = group_of(name, results), [key for key, _ in GROUP_COLUMNS]
+    rows = [
+        {"row": arm, "name": shown, "status": "not run", "paper": {}, "source": "", "protocol": ""}
+        | (ours_of(results[arm], columns) if arm in results else {})
+        for arm, shown in group.rows.items()
+    ]
+    records = [r for arm in group.rows if arm in results for r in results[arm].records]
     return {
-        arm: Result(tuple(sorted(found, key=lambda record: record.seed)))
-        for arm, found in by_arm.items()
-    }
+        "name": name, "table": name, "heading": group.heading, "profile": profile,
+        "dataset": "", "about": list(group.about), "remarks": _synthetic(document),
+        "columns": [{"key": key, "title": title} for key, title in GROUP_COLUMNS],
+        "rows": rows,
+        "effects": group_effects(group, results),
+        "runs": [run_of(record) for record in records],
+        "departures": [one.document for one in departures(root, profile, records)],
+        "inferred": [],
+    }  # fmt: skip
 
 
-def _dataset(document: Mapping[Any, Any]) -> str:
+def dataset_of(document: Mapping[Any, Any]) -> str:
+    """Name the paper's data set that a profile's parameters stand for."""
     return CHEST if document["label_maps"]["dataset"] == "chest" else ABDOMEN
 
 
@@ -134,6 +176,10 @@ def _remarks(document: Mapping[Any, Any], table: int, dataset: str) -> list[str]
         return []
     if (shown := _set_of(table, dataset)) != dataset:
         return [f"This table is about {shown}, and this profile holds other findings."]
+    return _synthetic(document)
+
+
+def _synthetic(document: Mapping[Any, Any]) -> list[str]:
     if document["audit"]["plausible"] == "phantom":
         return ["This profile holds synthetic phantoms: compare differences, not numbers."]
     return []
@@ -150,7 +196,7 @@ def _row(
     row: dict[str, Any] = {
         "row": published.row,
         "name": _name(published, table),
-        "status": "published" if arm is None else "run" if result else "not run",
+        "status": "not run" if arm else published.status,
         "paper": _on_its_scale(published),
         "source": published.source,
         "protocol": published.protocol,
@@ -158,7 +204,9 @@ def _row(
     if table == 5 and published.row is not None:
         row["settings"] = vars(settings()[published.row])
     if result is not None:
-        row |= _ours(result, [key for key, _ in COLUMNS[table]], published)
+        keys = [key for key, _ in COLUMNS[table]]
+        average = "none" if table == 3 else "macro"
+        row |= ours_of(result, keys, by_masks=published.is_by_masks, average=average)
     return row
 
 
@@ -181,77 +229,26 @@ def _on_its_scale(published: Published) -> dict[str, float]:
     return {f"{published.average}_f1" if k == "f1" else k: v for k, v in published.values.items()}
 
 
-def _ours(result: Result, columns: list[str], published: Published) -> dict[str, Any]:
-    found = result.detections() if published.is_by_masks else result.estimates()
-    last = result.records[-1]
-    return {
-        "ours": {key: _number(found[key]) for key in columns if key in found},
-        "seeds": list(result.seeds),
-        "n": sorted(set(result.sizes)),
-        "tokens": _tokens(last),
-        "notes": list(dict.fromkeys(note for record in result.records for note in record.notes)),
-        "our_protocol": _protocol(last),
-    }
-
-
-def _number(found: Estimate) -> dict[str, Any]:
-    interval = [round(bound, 6) for bound in found.interval] if found.interval else None
-    return {"mean": round(found.mean, 6), "interval": interval}
-
-
-def _tokens(record: ArmRecord) -> int:
-    grid, strides = record.params["preprocess"]["grid"], record.params["encoder"]["strides"]
-    return num_visual_tokens(grid, strides, record.params["injection"]["reference_stage"])
-
-
-def _protocol(record: ArmRecord) -> str:
-    read_by = record.metrics.get("protocol", {}).get("labeller")
-    labeller = read_by or "none; the classifier of stage 2, at 0.5"
-    return f"{record.profile}, split test, average macro, labeller: {labeller}"
-
-
-def _run(record: ArmRecord) -> dict[str, Any]:
-    steps = {
-        stage: record.params[f"train_{stage}"]["steps"]
-        for stage in ("seg", "cls", "report")
-        if record.scored == "report" or stage != "report"
-    }
-    data = record.inputs.get("data/manifests/index.jsonl", "")
-    return {
-        "arm": record.arm, "seed": record.seed, "n": len(record.cases),
-        "git": record.git.get("git.commit", ""), "dirty": record.git.get("git.dirty", ""),
-        "data": data[:12], "key": record.key[:12], "steps": steps,
-    }  # fmt: skip
-
-
 def _effects(
     table: int, shown: str, arms: Mapping[int, Arm], results: Mapping[str, Result]
 ) -> list[dict[str, Any]]:
     rows = published_rows(table, shown)
-    metrics = [key for key, _ in COLUMNS[table] if key in ("f1", "bleu_mean")]
+    metrics = [key for key, _ in COLUMNS[table] if key in METRICS]
+    ours = {row: results.get(arm.trained_as) for row, arm in arms.items()}
     return [
         {
             "name": ablation.name,
             "claim": ablation.claim,
-            "pairs": [_pair(rows, arms, results, pair, metrics) for pair in ablation.pairs],
+            "pairs": [
+                {"rows": [one, other]}
+                | effect_of(
+                    f"row {one} minus row {other}",
+                    (ours.get(one), ours.get(other)),
+                    (rows.get(one), rows.get(other)),
+                    metrics,
+                )
+                for one, other in ablation.pairs
+            ],
         }
         for ablation in ABLATIONS.get(table, ())
     ]
-
-
-def _pair(
-    rows: Mapping[int, Published],
-    arms: Mapping[int, Arm],
-    results: Mapping[str, Result],
-    pair: tuple[int, int],
-    metrics: list[str],
-) -> dict[str, Any]:
-    first, second = pair
-    ours, theirs = (results.get(arms[number].trained_as) for number in pair)
-    found = {}
-    for metric in metrics:
-        of_paper = round(rows[first].values[metric] - rows[second].values[metric], 6)
-        gap = difference(ours, theirs, metric) if ours and theirs else None
-        found[metric] = {"paper": of_paper, "ours": _number(gap) if gap else None}
-    seeds = sorted(set(ours.seeds) & set(theirs.seeds)) if ours and theirs else []
-    return {"rows": [first, second], "seeds": seeds, "metrics": found}

@@ -30,15 +30,16 @@ _ARCHITECTURE: Final = (
     ("decoder_init", "LD Init"),
     ("end_to_end", "E2E"),
 )
-_ABOUT: Final[Mapping[int, tuple[tuple[str, str], ...]]] = {1: _ARCHITECTURE, 5: _SETTINGS}
-_STACKED: Final = (1, 2, 3)  # tables in which ours have rows, not columns
+_ABOUT: Final[Mapping[int | str, tuple[tuple[str, str], ...]]] = {1: _ARCHITECTURE, 5: _SETTINGS}
+_BESIDE: Final = (4, 5)  # tables in which ours have columns of their own, not rows
+_NOT_OURS: Final = ("published", "constant")
 _EMPTY: Final = {"seeds": "", "n": "", "tokens": "", "kind": ""}
 _SHORT: Final = 7  # digits of a commit
 
 
 def write_table(document: Mapping[str, Any], out: Path) -> list[Path]:
     """Write both pages and the plots, and return their paths."""
-    name = f"table{document['table']}-{document['profile']}"
+    name = f"{document['name']}-{document['profile']}"
     figures = draw_effects(document)
     paths = [out / "figures" / f"{name}-{figure}.png" for figure in figures]
     for path, picture in zip(paths, figures.values(), strict=True):
@@ -72,7 +73,12 @@ def plain_lines(document: Mapping[str, Any]) -> list[str]:
     table = [[*head, "n", "seeds", "status"], *(r + e for r, e in zip(lines, ends, strict=True))]
     widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
     shown = ("  ".join(c.ljust(w) for c, w in zip(r, widths, strict=True)).rstrip() for r in table)
-    return [*shown, *document["remarks"]]
+    return [
+        *shown,
+        *document["about"],
+        *document["remarks"],
+        *(one["text"] for one in document["departures"]),
+    ]
 
 
 def _page(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,18 +94,40 @@ def _page(document: Mapping[str, Any]) -> dict[str, Any]:
     keys, titles = [c["key"] for c in used], [c["title"] for c in used]
     notes = {note: mark for mark, note in enumerate(_notes(document["rows"]), start=1)}
     columns = [(title, "") for title in titles]
-    if table not in _STACKED:
-        columns = [(title, whose) for title in titles for whose in ("paper", "ours")]
+    pairs = _whose(document, keys)
+    if _is_beside(document):
+        columns = [(titles[keys.index(key)], whose) for key, whose in pairs]
     return {
         **document,
         "heads": heads,
+        "has_tokens": any("tokens" in row for row in document["rows"]),
+        "beside": _is_beside(document),
+        "command": f"uvlm sweep {document['name']} --profile {document['profile']} --seeds 3",
         "columns": columns,
-        "rows": [line for row in document["rows"] for line in _lines(row, table, keys, notes)],
+        "rows": [
+            line
+            for row in document["rows"]
+            for line in _lines(row, keys, notes, _cells(row, table), pairs)
+        ],
         "notes": list(notes),
         "protocols": _protocols(document["rows"]),
         "effects": [_effect(effect) for effect in document["effects"]],
         "runs": [_run(run) for run in document["runs"]],
     }
+
+
+def _is_beside(document: Mapping[str, Any]) -> bool:
+    """Tell whether ours stand beside the paper's in every row; a group of arms has only ours."""
+    return document["table"] in _BESIDE
+
+
+def _whose(document: Mapping[str, Any], keys: Sequence[str]) -> list[tuple[str, str]]:
+    """List the columns where ours stand beside the paper's, which need not have every metric."""
+    if not _is_beside(document):
+        return []
+    published = {key for row in document["rows"] for key in row["paper"]}
+    columns = [(key, whose) for key in keys for whose in ("paper", "ours")]
+    return [(key, whose) for key, whose in columns if whose == "ours" or key in published]
 
 
 def _is_used(document: Mapping[str, Any], key: str) -> bool:
@@ -111,14 +139,19 @@ def _notes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _lines(
-    row: Mapping[str, Any], table: int, keys: Sequence[str], notes: Mapping[str, int]
+    row: Mapping[str, Any],
+    keys: Sequence[str],
+    notes: Mapping[str, int],
+    cells: Sequence[str],
+    pairs: Sequence[tuple[str, str]],
 ) -> list[dict[str, Any]]:
-    """Show a row of the document as one line, or as the paper's and ours."""
+    """Show a row of the document as one line, or as the paper's and ours if `pairs` is empty."""
     paper = [(_share(row["paper"].get(key)), "") for key in keys]
-    ours = [_with_interval(row.get("ours", {}).get(key)) for key in keys]
-    label = f"{row['row'] or ''} {row['name']}".strip()
+    ours = [with_interval(row.get("ours", {}).get(key)) for key in keys]
+    number = row["row"] if isinstance(row["row"], int) else ""
+    label = f"{number} {row['name']}".strip()
     marks = "".join(f" [{notes[note]}]" for note in row.get("notes", []))
-    published = {**_EMPTY, "label": label, "cells": _cells(row, table), "status": "published"}
+    published = {**_EMPTY, "label": label, "cells": cells, "status": row["status"]}
     seeds = row.get("seeds", [])
     run = {
         **published,
@@ -129,17 +162,18 @@ def _lines(
         "tokens": str(row.get("tokens", "")),
         "kind": "ours" if "ours" in row else "",
     }
-    if table not in _STACKED:
-        pairs = zip(paper, ours, strict=True)
-        return [{**run, "numbers": [number for pair in pairs for number in pair]}]
-    lines = [{**published, "numbers": paper}] if row["paper"] or table == 1 else []
-    if row["status"] != "published":
-        own = "" if row["status"] == "added" else ", ours"
-        lines.append({**run, "label": f"{label}{own}{marks}", "numbers": ours})
-    return lines
+    if pairs:
+        by_whose = {"paper": dict(zip(keys, paper, strict=True))}
+        by_whose["ours"] = dict(zip(keys, ours, strict=True))
+        return [{**run, "numbers": [by_whose[whose][key] for key, whose in pairs]}]
+    if row["status"] in _NOT_OURS:
+        return [{**published, "numbers": paper}]
+    lines = [{**published, "status": "published", "numbers": paper}] if row["paper"] else []
+    own = ", ours" if lines else ""
+    return [*lines, {**run, "label": f"{label}{own}{marks}", "numbers": ours}]
 
 
-def _cells(row: Mapping[str, Any], table: int) -> list[str]:
+def _cells(row: Mapping[str, Any], table: int | str) -> list[str]:
     """Show what a row of Table 1 or 5 is."""
     values = row.get("settings", {})
     return [_plain(values.get(key)) for key, _ in _ABOUT.get(table, ())]
@@ -164,18 +198,20 @@ def _effect(effect: Mapping[str, Any]) -> dict[str, Any]:
     metrics = list(effect["pairs"][0]["metrics"])
     rows = [
         {
-            "label": "row {} minus row {}".format(*pair["rows"]),
+            "label": pair["label"],
             "seeds": str(len(pair["seeds"])) if pair["seeds"] else "",
+            "n": ", ".join(map(str, pair["n"])),
             "cells": [_paper_and_ours(pair["metrics"][metric]) for metric in metrics],
         }
         for pair in effect["pairs"]
-    ]  # fmt: skip
+    ]
     titles = {"f1": "F1", "bleu_mean": "BLEU-mean"}
     return {**effect, "metrics": [titles[m] for m in metrics], "rows": rows}
 
 
 def _paper_and_ours(effect: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:
-    return f"{effect['paper']:+.3f}", _with_interval(effect["ours"], signed=True)
+    paper = "" if effect["paper"] is None else f"{effect['paper']:+.3f}"
+    return paper, with_interval(effect["ours"], signed=True)
 
 
 def _run(run: Mapping[str, Any]) -> dict[str, str]:
@@ -195,7 +231,7 @@ def _share(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _with_interval(found: Mapping[str, Any] | None, signed: bool = False) -> tuple[str, str]:
+def with_interval(found: Mapping[str, Any] | None, signed: bool = False) -> tuple[str, str]:
     """Write a number and its interval; both empty where nothing was run."""
     if found is None:
         return "", ""

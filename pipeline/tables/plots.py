@@ -25,32 +25,57 @@ def draw_effects(document: Mapping[str, Any]) -> dict[str, bytes]:
 def _draw(effect: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
     names = {row["row"]: row["name"] for row in document["rows"]}
     pairs = effect["pairs"][::-1]  # the first one on top
-    labels = ["{} {}\nminus {} {}".format(*_named(pair["rows"], names)) for pair in pairs]
+    labels = [_label(pair, names) for pair in pairs]
     metrics = list(pairs[0]["metrics"])
-    figure = new_figure(4.2 + 3.4 * len(metrics), 1.5 + 0.5 * len(pairs))
+    figure = new_figure(4.2 + 3.4 * len(metrics), 1.6 + 0.5 * len(pairs))
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         _draw_metric(axes, [pair["metrics"][metric] for pair in pairs])
         axes.set_xlabel(f"difference in {_TITLES[metric]}")
     panels[0].set_yticks(range(len(pairs)), labels, color=INK)
-    figure.suptitle(effect["claim"], x=0.01, ha="left", fontsize=10, fontweight="bold")
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower left", ncols=2)
     return png_of(figure, 160)
 
 
-def _named(rows: Sequence[int], names: Mapping[int, str]) -> list[object]:
-    return [word for row in rows for word in (row, names[row])]
+def draw_replication(panels: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]]) -> bytes:
+    """Draw labelled comparisons, each with `paper` and `ours`, in a panel for each profile."""
+    import matplotlib as mpl
+
+    with mpl.rc_context(STYLE):
+        most = max(len(rows) for rows in panels.values())
+        figure = new_figure(3.4 + 3.6 * len(panels), 1.4 + 0.36 * most)
+        every = figure.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (profile, rows) in zip(every, panels.items(), strict=True):
+            _draw_metric(axes, [values for _, values in rows[::-1]])
+            axes.set_yticks(range(len(rows)), [label for label, _ in rows[::-1]], color=INK)
+            axes.set_title(profile, loc="left")
+            axes.set_xlabel("difference")
+        handles = {
+            t: h for axes in every for h, t in zip(*axes.get_legend_handles_labels(), strict=True)
+        }
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=3)
+        return png_of(figure, 160)
+
+
+def _label(pair: Mapping[str, Any], names: Mapping[Any, str]) -> str:
+    """Name both rows of a table of the paper; what the difference shows, in a group of arms."""
+    first, second = pair["rows"]
+    if not isinstance(first, int):
+        return str(pair["label"])
+    return f"{first} {names[first]}\nminus {second} {names[second]}"
 
 
 def _draw_metric(axes: Axes, effects: list[Mapping[str, Any]]) -> None:
     """Draw the paper's differences as open diamonds and ours as points with their intervals."""
     axes.axvline(0, color=GREY, linewidth=1)
-    places = range(len(effects))
-    axes.plot(
-        [effect["paper"] for effect in effects], places, linestyle="", marker="D",
-        markerfacecolor="none", markeredgecolor=INK, label="the paper's, published",
-    )  # fmt: skip
+    papers = [(place, e["paper"]) for place, e in enumerate(effects) if e["paper"] is not None]
+    if papers:
+        axes.plot(
+            [paper for _, paper in papers], [place for place, _ in papers],
+            linestyle="", marker="D", markerfacecolor="none", markeredgecolor=INK,
+            label="the paper's, published",
+        )  # fmt: skip
     ours = [(place, e["ours"]) for place, e in enumerate(effects) if e["ours"] is not None]
     for place, found in ours:
         low, high = found["interval"] or (found["mean"], found["mean"])

@@ -7,7 +7,7 @@ averaged in three ways and read by several labellers. Nobody here ran any of the
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -31,6 +31,7 @@ class Published:
     average: str
     labeller: str
     values: Mapping[str, float]
+    status: str = "published"
 
     @property
     def is_by_masks(self) -> bool:
@@ -66,16 +67,12 @@ def published_rows(table: int, dataset: str) -> dict[int, Published]:
 
 def later_systems() -> list[Published]:
     """Read the systems published after the paper; all are of chest CTs."""
-    return [
-        Published(
-            method=one["method"],
-            row=None,
-            source=_document()["sources"][one["source"]],
-            values=one["values"],
-            **{key: one[key] for key in ("dataset", "split", "average", "labeller")},
-        )
-        for one in _document()["later"]
-    ]
+    return [_unnumbered(one) for one in _document()["later"]]
+
+
+def constants() -> list[Published]:
+    """Read what reports that claim the same of every scan reach on CT-RATE, measured here."""
+    return [replace(_unnumbered(one), status="constant") for one in _document()["constants"]]
 
 
 def settings() -> dict[int, Setting]:
@@ -95,6 +92,16 @@ def inferred_columns() -> tuple[str, ...]:
 def architectures() -> list[dict[str, Any]]:
     """Read Table 1."""
     return list(_document()["architectures"])
+
+
+def _unnumbered(one: Mapping[str, Any]) -> Published:
+    return Published(
+        method=one["method"],
+        row=None,
+        source=_document()["sources"][one["source"]],
+        values=one["values"],
+        **{key: one[key] for key in ("dataset", "split", "average", "labeller")},
+    )
 
 
 def _row(block: Mapping[str, Any], number: int, row: list[Any]) -> Published:

@@ -1,12 +1,14 @@
 """What our records say of an arm: each metric over seeds, with its 95 % interval.
 
-Flags and probabilities are in the records case by case, so they are scored again here, by the
-functions of the stage `evaluate`, on resampled patients. Seeds are resampled with them: draw seeds
-with replacement, and patients within each. Two arms are drawn alike, so their difference is paired.
-Seeds with the same test cases share the draw of patients, others have one each.
+Flags, probabilities and counts of n-grams are in the records case by case, so F1 and BLEU are
+scored again here, by the functions of the stage `evaluate`, on resampled patients. Seeds are
+resampled with them: draw seeds with replacement, and patients within each. Two arms are drawn
+alike, so their difference is paired. Seeds with the same test cases share the draw of patients,
+others have one each.
 
-BLEU needs texts, which no record holds. Its mean has the interval of the single seeds, widened by
-their spread; the difference of two arms takes them for independent, which is wider than paired.
+Other numbers, and BLEU of records without counts, are taken as the run wrote them. Their mean has
+the interval of the single seeds, widened by their spread; the difference of two arms takes them for
+independent, which is wider than paired.
 
 R resamples, S seeds, N cases, A abnormalities.
 """
@@ -23,8 +25,9 @@ import numpy as np
 
 from uvlm.arm_record import ArmRecord
 from uvlm.arrays import Flags, Floats
+from uvlm.evaluation.bleu import bleu_scores
 from uvlm.evaluation.bootstrap import INTERVAL_PERCENT, draw_resamples
-from uvlm.evaluation.missing import wrong_claims, wrong_probabilities
+from uvlm.evaluation.missing import wrong_claims, wrong_ngrams, wrong_probabilities
 from uvlm.evaluation.reference import DEFAULT_THRESHOLD, Reference
 from uvlm.evaluation.scores import label_samples
 from uvlm.files import key_of
@@ -33,6 +36,8 @@ from uvlm.seeding import generator
 NUM_RESAMPLES: Final = 1000
 _Z: Final = 1.959964  # half a 95 % interval of a normal distribution, in standard deviations
 _TEXT_METRICS: Final = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "bleu_mean", "rouge_l")
+_TRIVIAL: Final = "above_trivial"
+_RANKING: Final = "macro_auroc"
 _DETECTION: Final = ("precision", "recall", "f1")
 ORGANS: Final = {
     "pancreas": "Pancreatic lesion",
@@ -72,9 +77,9 @@ class Result:
         samples = [case_samples(record) for record in self.records]
         names = [name for name in samples[0] if all(name in one for one in samples)]
         found = {name: estimate([one[name] for one in samples]) for name in names}
-        return found | self._measured(
-            _TEXT_METRICS, lambda record: record.metrics.get("report", {})
-        )
+        ready = self._measured((*_TEXT_METRICS, _TRIVIAL), partial(_section, "report"))
+        ready |= self._measured((_RANKING,), partial(_section, "cls"))
+        return ready | found
 
     def detections(self) -> dict[str, Estimate]:
         """Lesions found in the masks of stage 1: liver_f1, kidney_precision, ..."""
@@ -103,13 +108,24 @@ def difference(first: Result, second: Result, name: str) -> Estimate | None:
         for one in first.records
         if (other := by_seed.get(one.seed)) and _test_key(one) == _test_key(other)
     ]
-    if name in _TEXT_METRICS and pairs:
-        return _text_difference(pairs, name)
     samples = [tuple(map(case_samples, pair)) for pair in pairs]
+    if name in _TEXT_METRICS and not all(name in one for pair in samples for one in pair):
+        return _text_difference(pairs, name) if pairs else None
     differences = [
         one[name] - other[name] for one, other in samples if name in one and name in other
     ]
     return estimate(differences) if differences else None
+
+
+def text_loss(result: Result) -> Estimate | None:
+    """Macro F1 of the classifier minus that of the same runs' reports, both at 0.5; paired."""
+    pairs = [
+        (case_samples(record.model_copy(update={"scored": "classification"})), case_samples(record))
+        for record in result.records
+        if record.scored == "report"
+    ]
+    lost = [classifier["f1"] - text["f1"] for classifier, text in pairs if classifier]
+    return estimate(lost) if lost else None
 
 
 def estimate(samples: Sequence[Floats]) -> Estimate:
@@ -136,7 +152,7 @@ def case_samples(record: ArmRecord) -> dict[str, Floats]:
             found["f1_tuned"] = tuned["macro_f1"]
         return found
     claimed = claims(record, reference.labels)
-    found = _named(label_samples(reference, claimed))
+    found = _named(label_samples(reference, claimed)) | _bleu(record, reference)
     by_lesion = ORGANS.items() if set(ORGANS.values()) <= set(reference.names) else ()
     for organ, lesion in by_lesion:
         column = reference.names.index(lesion)
@@ -151,6 +167,21 @@ def claims(record: ArmRecord, labels: Flags) -> Flags:
     width = len(record.abnormalities)
     rows = [_bits(case.claimed or "0" * width) for case in record.cases]
     return wrong_claims(labels, np.array(rows, dtype=bool).reshape(-1, width), missing)
+
+
+def _bleu(record: ArmRecord, reference: Reference) -> dict[str, Floats]:
+    """BLEU from the counts of every case; nothing for records that have none."""
+    rows = [case.ngrams for case in record.cases if case.ngrams is not None]
+    if len(rows) < len(record.cases):
+        return {}
+    missing = np.array([case.claimed is None for case in record.cases])
+    counts = wrong_ngrams(np.array(rows, dtype=np.float64), missing)
+    return bleu_scores(reference.resamples.sums(counts))
+
+
+def _section(name: str, record: ArmRecord) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = record.metrics.get(name, {})
+    return found
 
 
 def _average(values: Sequence[float], intervals: _Intervals, shared: bool) -> Estimate:
