@@ -225,6 +225,7 @@ class Sweep:
             if job.is_last:
                 self._close(job.trial, outcome)
             return
+        self.done |= {node.key for node in job.nodes if self.runs.has(node)}
         left = [node for node in job.nodes if node.key not in self.done]
         lost = {job.trial.name}
         if job.trial.name in self.checked and left:  # else only this trial's parameters are wrong

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import psutil
 from pipeline.dvc_yaml import digest, read_causes, read_declarations
 from pipeline.paths import PARAMS
 from pipeline.runs.records import find_record
-from pipeline.sweep.slots import Slot, Task
+from pipeline.sweep.slots import Slot
 from pipeline.sweep.work import GRACE_S
 
 
@@ -45,25 +44,26 @@ def end_left(slot: Slot) -> None:
 
 
 def settle(slot: Slot) -> list[str]:
-    """Let DVC note what had finished in a slot when its worker was killed; return the stages."""
+    """Let DVC note the stage that had finished in a slot when its worker was killed; return it.
+
+    Its inputs may be those of the trial before, if they had not been exchanged yet: then it is one
+    that DVC knows already.
+    """
     task = slot.task()
     if task is None or not (slot.folder / PARAMS).is_file():
         return []
     for left in (".dvc/tmp/rwlock", ".dvc/tmp/lock", ".git/index.lock"):  # nothing runs there now
         (slot.folder / left).unlink(missing_ok=True)
-    return [stage for stage in _finished(slot, task) if _commit(slot, stage)]
+    stage = next((name for name in task.stages if name not in task.done), "")
+    return [stage] if stage and _has_finished(slot, stage) and _commit(slot, stage) else []
 
 
-def _finished(slot: Slot, task: Task) -> Iterator[str]:
-    """Yield stages that ended well and whose outputs are whole, though DVC does not know."""
-    declarations = read_declarations(slot.folder)
-    for name in task.stages:
-        if name not in task.done and name in declarations:
-            declaration = declarations[name]
-            record = find_record(name, read_causes(slot.folder, declaration).fingerprint)
-            found = {out: digest(slot.folder / out) for out in declaration.outs}
-            if record and record.status == "FINISHED" and record.outputs == found:
-                yield name
+def _has_finished(slot: Slot, stage: str) -> bool:
+    """Whether a stage ended well and its outputs are whole, though DVC may not know."""
+    declaration = read_declarations(slot.folder)[stage]
+    record = find_record(stage, read_causes(slot.folder, declaration).fingerprint)
+    found = {out: digest(slot.folder / out) for out in declaration.outs}
+    return record is not None and record.status == "FINISHED" and record.outputs == found
 
 
 def _commit(slot: Slot, stage: str) -> bool:

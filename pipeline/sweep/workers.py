@@ -56,11 +56,12 @@ class SlotWorker:
         if (code := self.process.poll()) is None:
             return None
         end_left(self.slot)
-        done = self.done()
+        done = tuple(self.done())
         if not code:
-            return Outcome(tuple(done))
-        done += settle(self.slot)  # it may have died between a stage and DVC's note of it
-        return Outcome(tuple(done), *self._problem(code), self.log)
+            return Outcome(done)
+        problem, number = self._problem(code)
+        settle(self.slot)  # it may have died between a stage and DVC's note of it
+        return Outcome(done, problem, number, self.log)
 
     def stop(self) -> None:
         """Ask it to save and stop."""

@@ -37,7 +37,7 @@ stages:
     cmd: python -m pipeline.first
     deps: [data/code/first.json, data/manifests/index.jsonl]
     params: [seed, train_seg.optim]
-    outs: [data/first]
+    outs: [data/first, reports/first.html: {{cache: false}}]
   left:
     cmd: python -m pipeline.left
     deps: [data/code/left.json, data/first]
@@ -102,6 +102,8 @@ def work(name, stage):
         Path(f"data/{name}").mkdir(exist_ok=True)
         Path(f"data/{name}/a.txt").write_text(key)
         Path(f"data/{name}/b.txt").write_text(key * 1000)
+        if name == "first":
+            Path("reports/first.html").write_text(key)
     global FINGERPRINT
     FINGERPRINT = causes.fingerprint
 

@@ -197,7 +197,9 @@ def test_kills_lose_no_arm_and_repeat_no_stage(
         kill_somewhere(project, sweep, chance)
         sweep.communicate(timeout=600)
     for _ in range(3):  # what a kill of a stage alone has left
-        if start(project).wait(1200) == 0:
+        last = start(project)
+        last.communicate(timeout=1200)
+        if last.returncode == 0:
             break
     found = records(project)
     assert set(found) == {f"{name}-seed0" for name in re.findall(r"^  (\w+):", arms, re.MULTILINE)}
