@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from pipeline.profiles import read_document
@@ -10,10 +13,16 @@ from pipeline.tables.published import (
     CHEST,
     FILE,
     architectures,
+    constants,
     later_systems,
     published_rows,
     settings,
 )
+from uvlm.evaluation.averages import best_constants
+from uvlm.evaluation.labeller import get_labeller
+from uvlm.evaluation.reference import TextLabels
+from uvlm.evaluation.score import ScoreRequest, read_reference
+from uvlm.evaluation.scores import label_samples
 
 
 def test_every_row_of_the_tables_is_there() -> None:
@@ -83,3 +92,17 @@ def test_the_numbers_that_the_prose_repeats_are_those_of_the_tables() -> None:
     four = published_rows(4, CHEST), published_rows(4, ABDOMEN)
     assert round(100 * (four[0][4].values["f1"] / four[0][1].values["f1"] - 1)) == 23
     assert round(100 * (four[1][3].values["f1"] / four[1][1].values["f1"] - 1)) == 73
+
+
+@pytest.mark.slow
+def test_the_constants_of_table_2_are_those_of_ct_rates_reports(real_data: Path) -> None:
+    path = real_data / "reports" / "ct_rate_validation_reports.csv"
+    reference = read_reference(
+        ScoreRequest(path, path, samples=0), TextLabels(get_labeller("rules"))
+    )
+    seven = best_constants(reference.labels)["micro_f1"]
+    claims = (np.ones_like(reference.labels), np.tile(seven, (len(reference.labels), 1)))
+    for shown, claimed in zip(constants(), claims, strict=True):
+        scores = label_samples(reference, claimed)
+        for name, column in (("f1", "macro_f1"), ("weighted_f1",) * 2, ("micro_f1",) * 2):
+            assert shown.values[name] == pytest.approx(float(scores[column][0]), abs=0.0006)
