@@ -164,6 +164,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
     optional = {"preprocess.spacing_mm", "summarize.goals", "label_maps.cases"}
+    optional |= {"train_cls.shuffle_labels", "train_report.shuffle_reports"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
         if name in optional:

@@ -34,8 +34,6 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     """
     encoder, injection, grid = params.encoder, params.injection, params.preprocess.grid
     reference = injection.reference_stage
-    architecture = None if params.decoder.kind == "scratch" else read_architecture()
-    vocabulary_size = _vocabulary_size(params, architecture)
     grids = feature_grids(grid, encoder.strides)
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -43,6 +41,9 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
         classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
+        # Behind encoder and classifier, so that what these cannot do is said without a Qwen3 too.
+        architecture = None if params.decoder.kind == "scratch" else read_architecture()
+        vocabulary_size = _vocabulary_size(params, architecture)
         qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
         uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
