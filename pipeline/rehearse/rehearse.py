@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.alone import alone
 from pipeline.check_params import check_params
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, write_params
@@ -66,6 +67,10 @@ _REPOS: Final[Mapping[str, Mapping[str, str]]] = {
     "ct_rate": {chest.CT_RATE_REPO: chest.CT_RATE, chest.REX_REPO: chest.REX},
     "abdomen_atlas": {abdomen.REPO: abdomen.PREFIX},
 }
+_ANOTHER: Final = (
+    "another rehearsal runs in it",
+    "wait for it or stop it, or choose another --out",
+)
 _BRIEF: Final = {"generate": {"max_tokens": _FEW_TOKENS}, "decoder": {"max_report_tokens": 256}}
 
 
@@ -107,7 +112,8 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
     yield from (f"smaller: {note}" for note in begun.notes)
     yield from (f"{cost.line()}, before" for cost in begun.costs)
     scans = (request.out / "scans").resolve()
-    with serve({repo: scans / folder for repo, folder in _REPOS[source].items()}) as endpoint:
+    repos = {repo: scans / folder for repo, folder in _REPOS[source].items()}
+    with alone(request.out, *_ANOTHER), serve(repos) as endpoint:
         for cost in _run(root, request, begun, endpoint):
             begun.costs.append(cost)
             begun.save(request.out)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from pipeline.alone import alone
 from pipeline.paths import state_root
 from pipeline.sweep.board import Board
 from pipeline.sweep.durations import Durations
@@ -27,6 +28,10 @@ from pipeline.sweep.workers import Workers
 from uvlm.arm_record import ArmRecord, load_record, record_path
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
+_ANOTHER: Final = (
+    "another sweep of this project is running",
+    "wait for it or stop it; one sweep can use more --workers",
+)
 _SAME: Final = "run the same command again"
 
 
@@ -63,7 +68,7 @@ def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int)
     """
     root = root.resolve()
     folder = state_root().resolve() / "sweep" / "slots"
-    with _only_one(folder.parent):
+    with alone(folder.parent, *_ANOTHER):
         for stage in clear(root, folder):
             sys.stderr.write(f"{stage}: had finished when the last sweep was stopped\n")
         git(root, "rev-parse", "--verify", "HEAD")  # what experiments hang on
@@ -116,24 +121,6 @@ def failure(title: str, failed: Mapping[str, Outcome], num_all: int) -> UvlmErro
     kinds = (ConfigError, DataError, SetupError, Interrupted)
     kind = next((kind for kind in kinds if kind.exit_code == code), UvlmError)
     return kind(title, fact, f"see the lines above; then {_SAME}")
-
-
-@contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Hold the lock of the project's sweeps."""
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        remedy = "wait for it or stop it; one sweep can use more --workers"
-        raise SetupError(folder, "another sweep of this project is running", remedy) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -233,6 +233,8 @@ def test_a_stage_that_fails_ends_the_rehearsal_with_its_name_and_the_same_comman
     going_on, shown = rehearse(root, request), list[str]()
     while not (shown and shown[-1].startswith("preprocess")):
         shown.append(next(going_on))
+    with pytest.raises(SetupError, match="another rehearsal runs in it"):
+        list(rehearse(root, request))
     del going_on  # ends the hub
     stages = [line.split()[0] for line in shown if not line.startswith(("stand-in", "smaller"))]
     assert stages == ["download", "index", "preprocess"]
