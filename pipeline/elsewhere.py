@@ -158,10 +158,11 @@ def _describe(request: Elsewhere) -> None:
         if progress is not None:
             progress.update(count, len(examples))
 
+    model = load_report_model(request.model)
     how = examples, params.preprocess, params.generate, params.seed, done
     names = {PREDICTIONS: False} | ({MIRRORED: True} if request.mirrored else {})
     for name, mirrored in names.items():
-        found = describe(load_report_model(request.model), *how, mirrored=mirrored)
+        found = describe(model, *how, mirrored=mirrored)
         write_predictions(request.out / name, found)
 
 

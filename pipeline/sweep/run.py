@@ -46,7 +46,11 @@ def plan_sweep(
         trials: what is wanted.
         num_workers: how many stages will run at once.
         copied: where the code is, if not in the project.
+
+    Raises:
+        SetupError: the project is no clone with a commit.
     """
+    _check_commit(root)
     graph = Graph(copied or root, trials)
     records = {trial.name: record_of(root, trial) for trial in trials}
     done = {
@@ -71,7 +75,7 @@ def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int)
     with alone(folder.parent, *_ANOTHER):
         for stage in clear(root, folder):
             sys.stderr.write(f"{stage}: had finished when the last sweep was stopped\n")
-        git(root, "rev-parse", "--verify", "HEAD")  # what experiments hang on
+        _check_commit(root)
         slots = [Slot(root, folder / str(number)) for number in range(num_workers)]
         slots[0].make(root)  # from here on, edits in the project change nothing
         plan = plan_sweep(root, title, trials, num_workers, slots[0].folder)
@@ -112,6 +116,11 @@ def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
                     workers.ended(trial, Outcome((), "was stopped", Interrupted.exit_code))
             raise
     return sweep.failed
+
+
+def _check_commit(root: Path) -> None:
+    """Refuse a project without the commit that experiments hang on, such as an unpacked archive."""
+    git(root, "rev-parse", "--verify", "HEAD")
 
 
 def failure(title: str, failed: Mapping[str, Outcome], num_all: int) -> UvlmError:

@@ -13,7 +13,9 @@ from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, with_values
 from pipeline.reach import PACKAGES
 from pipeline.sweep.graph import CODE_STAGE, Graph
+from pipeline.sweep.run import plan_sweep
 from pipeline.sweep.trial import Trial
+from uvlm.errors import SetupError
 
 ROOT = Path(__file__).parents[3]
 REPORT, CLASSES = "evaluate", "classify"
@@ -91,3 +93,8 @@ def test_keys_are_the_same_on_another_computer(document: dict[Any, Any], tmp_pat
         name: node.key for name, node in ways[1].items()
     }
     assert ways[0].keys() == read_declarations(ROOT).keys() - {CODE_STAGE, CLASSES, "summarize"}
+
+
+def test_a_project_that_is_no_clone_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="run this in a clone with a commit"):
+        plan_sweep(tmp_path, "nothing", [], 1)
