@@ -159,6 +159,8 @@ def test_memory_tuning_restarts_a_process_once(
     kept: str, variables: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("UVLM_KEEP_MEMORY", kept)
+    for name in variables:  # a library that another test imported may have set one
+        monkeypatch.delenv(name, raising=False)
     started: list[dict[str, str]] = []
     monkeypatch.setattr("os.execve", lambda *call: started.append(call[2]))
     stage_module._restart_with_memory_tuned()
