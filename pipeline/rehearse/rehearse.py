@@ -40,6 +40,7 @@ from uvlm.environment import (
     HF_ENDPOINT,
     HF_HUB_OFFLINE,
     HF_TOKEN,
+    KEEP_MEMORY,
     MEMORY,
     inherited,
 )
@@ -62,6 +63,9 @@ _LIGHTER: Final[tuple[dict[str, Any], ...]] = (
     {"batch_size": 1},
     {"batch_size": 1, "gradient_checkpointing": True},
 )
+# Kept memory falls into pieces: the peak of one training at the paper's size differed by 2 GB
+# from run to run, more than is left where a training had to be made lighter.
+_RETURNED: Final = f"memory given back at once ({KEEP_MEMORY.name}=no)"
 # Folders of the data set, by the repository that they stand for, by the profile's source.
 _REPOS: Final[Mapping[str, Mapping[str, str]]] = {
     "ct_rate": {chest.CT_RATE_REPO: chest.CT_RATE, chest.REX_REPO: chest.REX},
@@ -129,6 +133,8 @@ def _begin(
     memory, scans = usable_memory(), (request.out / "scans").resolve()
     cts = Cts(request.train + request.test, (1, 1, 1))
     fitting, notes = _lighter(_rehearsed(document, request), memory, cts)
+    if notes and KEEP_MEMORY.name not in inherited():
+        notes.append(_RETURNED)
     source = document["download"]["source"]
     texts = _make_scans(scans, source, document["seed"], request, progress)
     params = parse_params(document, f"conf/profile/{request.profile}.yaml")
@@ -218,6 +224,8 @@ def _environment(root: Path, request: Request, begun: Begun, endpoint: str) -> d
         "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": str(root.resolve()),
     }
+    if _RETURNED in begun.notes:
+        result[KEEP_MEMORY.name] = "no"
     for each in begun.stand_ins:
         result |= each.environment
     return result
