@@ -16,7 +16,7 @@ from huggingface_hub import close_session, constants
 from pipeline.profiles import compose
 from pipeline.rehearse.abdomens import write_abdomens
 from pipeline.rehearse.local_hub import serve
-from pipeline.rehearse.rehearse import Request, rehearse
+from pipeline.rehearse.rehearse import Request, _begin, _environment, rehearse
 from pipeline.rehearse.scans import annotate_few, enlarge, write_chests
 from pipeline.rehearse.stand_ins import as_large_as_qwen3, random_airway_weights, stand_ins
 from pipeline.rehearse.watch import watch
@@ -193,6 +193,29 @@ def test_too_little_memory_for_the_lightest_training_is_said_before_anything_is_
     with pytest.raises(SetupError, match=said):
         list(rehearse(root, Request("chest", tmp_path / "out", edge=32, train=4, test=2)))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("memory", "said_by_user", "kept"),
+    [("1300MB", None, "no"), ("1300MB", "yes", "yes"), ("8GB", None, None)],
+)
+def test_what_was_made_lighter_for_its_memory_gives_freed_memory_back(
+    memory: str,
+    said_by_user: str | None,
+    kept: str | None,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UVLM_MEMORY", memory)
+    monkeypatch.delenv("UVLM_KEEP_MEMORY", raising=False)
+    if said_by_user:
+        monkeypatch.setenv("UVLM_KEEP_MEMORY", said_by_user)
+    request = Request("chest", tmp_path / "out", edge=32, train=4, test=2)
+    begun = _begin(root, request, compose(root, "chest"), None)
+    assert (begun.notes != []) == (memory == "1300MB")
+    assert _environment(root, request, begun, "").get("UVLM_KEEP_MEMORY") == kept
+    assert any("UVLM_KEEP_MEMORY=no" in note for note in begun.notes) == (kept == "no")
 
 
 @pytest.mark.e2e
