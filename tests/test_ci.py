@@ -111,7 +111,8 @@ def test_the_steps_in_a_bare_root_are_those_of_the_dockerfile(tmp_path: Path) ->
     text += "COPY --from=build /a /b\n"
     found = script.instructions(text)
     assert [name for name, _ in found] == ["FROM", "ARG", "ENV", "RUN", "WORKDIR", "USER", "COPY"]
-    root, ran = script.Root(tmp_path, {"X": "chosen"}), []
+    ran: list[str] = []
+    root = script.Root(tmp_path, {"X": "chosen"})
     root.run = ran.append
     for name, rest in found:
         root.execute(name, rest)

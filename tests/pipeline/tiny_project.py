@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.profiles import write_params
+from pipeline.profiles import write_params, yaml_text
 
 IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org")
 
@@ -26,7 +26,7 @@ def run(project: Path, *command: str, code: int = 0) -> subprocess.CompletedProc
 
 
 def commit_copy(root: Path, copy: Path, document: dict[Any, Any]) -> None:
-    """Copy what git knows or would add, but for dvc.lock, with other parameters; commit it."""
+    """Copy what git knows or would add, but for dvc.lock, with these parameters; commit it."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
         cwd=root,
@@ -39,6 +39,9 @@ def commit_copy(root: Path, copy: Path, document: dict[Any, Any]) -> None:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(root / name, copy / name)
     write_params(copy, document)
+    # `dvc exp run -S` composes params.yaml anew, from conf/.
+    profile = copy / f"conf/profile/{document['profile']}.yaml"
+    profile.write_text(f"# @package _global_\n{yaml_text(document)}", encoding="utf-8")
     run(copy, "git", "init", "--quiet", "--initial-branch", "main")
     commit(copy, "tiny")
 
