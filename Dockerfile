@@ -36,7 +36,7 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,from=wheels,target=/wheels \
     from=(--extra-index-url "${TORCH_INDEX}") \
     && if compgen -G '/wheels/*.whl' >/dev/null; then from=(--no-index --find-links /wheels); fi \
-    && mkdir uvlm pipeline && touch README.md LICENSE uvlm/__init__.py pipeline/__init__.py \
+    && mkdir -p uvlm pipeline && touch README.md LICENSE uvlm/__init__.py pipeline/__init__.py \
     && .venv/bin/python -m pip install "${from[@]}" -c constraints.txt \
         "$(grep '^torch==' constraints.txt)" \
     && .venv/bin/python -m pip install "${from[@]}" -c constraints.txt ".[${EXTRAS}]" \
