@@ -66,7 +66,9 @@ def _data(params: Any) -> dict[str, Path]:
     folder = Path("data/manifests")
     names = ("download", "index", "preprocess", "label_maps", "encode", *LABEL_KINDS)
     paths = {name: folder / f"{name}.jsonl" for name in names}
-    choose_set(params).for_label_maps(params.label_maps.cases).fetch(paths["download"], list)
+    choose_set(params).for_label_maps(params.label_maps.cases).fetch(
+        paths["download"], lambda _: []
+    )
     build(params, paths["download"], paths["index"], folder / "refused.jsonl")
     cases = read_index(paths["index"])
     run(Volumes.of(params), cases, paths["preprocess"], 0.0)
@@ -98,7 +100,8 @@ def _trainings(params: Any, paths: dict[str, Path]) -> None:
     maps, encodings = paths["label_maps"], paths["encode"]
     train_seg(params, **data, label_maps=maps, out=paths["seg"], training=training)
     train_cls(params, **data, init=paths["seg"], out=paths["cls"], training=training)
-    encode_cases(params, **data, model=paths["cls"], out=encodings)
+    index, volumes = paths["index"], paths["preprocess"]
+    encode_cases(params, index=index, preprocess=volumes, model=paths["cls"], out=encodings)
     label = get_labeller(params.evaluate.labeller, abnormality_names(params)).label
     inputs = ReportPaths(
         paths["index"], encodings, paths["tokenizer"], paths["seg"], paths["cls"], None
