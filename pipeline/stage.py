@@ -22,10 +22,12 @@ from typing import Any, NoReturn
 
 from pipeline import dvc_yaml
 from pipeline.launch import run_processes
+from pipeline.named import workspace_of
 from pipeline.paths import PARAMS, code, manifest, state_root
 from pipeline.progress import ProgressBar
 from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
+from pipeline.stored_inputs import check_stored
 from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, tell
@@ -131,11 +133,12 @@ def execute(
             _check_code(declaration.script)
         causes = dvc_yaml.read_causes(root, declaration)
         if not is_silent:
+            check_stored(root, declaration)
             check_memory(name, params, manifest("index"))
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)
-        workspaces.register(store_root(), root)
+        workspaces.register(store_root(), workspace_of(root))
         with (
             workspaces.used(store_root()),
             tracking as tracker,
