@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
@@ -13,6 +16,7 @@ from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
 from uvlm.evaluation.labeller import get_phrases
+from uvlm.files import write_text_atomic
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 from uvlm.store import read_manifest
 from uvlm.text.abnormalities import abnormality_names
@@ -45,10 +49,37 @@ def summarize(stage: Stage) -> None:
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
     )
     build_summary(stage.params, inputs, REPORTS)
+    write_tables(inputs.per_class, REPORTS)
     metrics = json.loads(inputs.metrics.read_text(encoding="utf-8"))
     pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures"]
-    publish_run(record, Path.cwd(), metrics, pages)
+    publish_run(record, Path.cwd(), metrics, [inputs.metrics, *pages])
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
+
+
+def write_tables(per_class: Path, folder: Path) -> None:
+    """Write abnormalities.csv and structures.csv, a row per class, for DVC's plots and for people.
+
+    An interval has two columns; what was not measured is an empty cell.
+    """
+    for name, rows in json.loads(per_class.read_text(encoding="utf-8")).items():
+        flat = [_flat(row) for row in rows]
+        columns = list(dict.fromkeys(column for row in flat for column in row))
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns or ["name"], restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(flat)
+        write_text_atomic(folder / f"{name}.csv", text.getvalue())
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Split intervals, and join what is a list of words."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if name.endswith("_ci") and value:
+            flat[f"{name}_low"], flat[f"{name}_high"] = value
+        elif not name.endswith("_ci"):
+            flat[name] = "; ".join(value) if isinstance(value, list) else value
+    return flat
 
 
 def read_costs() -> list[StageCost]:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
+from pipeline.runs.numbers import CLASSIFIER, MASKS, REPORT
+
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
@@ -19,14 +21,11 @@ TABLE: Final = "uvlm.table"  # the tag of an arm that says which table it is of
 _KEY: Final = "mlflow.sharedViewState."
 _OF_ALL: Final = ("attributes.`Created`", "attributes.`Duration`", "tags.`uvlm.row`",
                   "tags.`uvlm.arm`", "tags.`uvlm.seed`")  # fmt: skip
-_REPORT: Final = ("report.macro_f1", "report.macro_precision", "report.macro_recall", "report.crg",
-                  "report.bleu_mean", "report.rouge_l")  # fmt: skip
-_CLASSIFIER: Final = ("cls.macro_f1", "cls.macro_f1_tuned", "cls.macro_precision",
-                      "cls.macro_recall", "cls.macro_auroc", "cls.crg")  # fmt: skip
 _METRICS: Final = {
-    "table3": ("seg.detection.macro_f1", "seg.lesion_dice", *_REPORT),
-    "table4": _CLASSIFIER,
+    "table3": (*MASKS[1:], *REPORT),
+    "table4": CLASSIFIER,
 }
+KIND: Final = ("mlflow.experimentKind", "custom_model_development")  # opens on the table of runs
 
 
 def filter_of(table: str) -> str:
@@ -36,7 +35,7 @@ def filter_of(table: str) -> str:
 
 def columns_of(table: str) -> list[str]:
     """Name the columns of a table, as MLflow's page does."""
-    metrics = _METRICS.get(table, (*_REPORT, *_CLASSIFIER[:1]))
+    metrics = _METRICS.get(table, (*REPORT, *CLASSIFIER[:1]))
     return [*_OF_ALL, *(f"metrics.`{name}`" for name in metrics)]
 
 

@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.runs.arm_runs import ARM, ArmRun
 from pipeline.runs.mlflow_publish import MlflowStore
-from pipeline.runs.publish_run import numbers_of
+from pipeline.runs.numbers import numbers_of
 from pipeline.runs.views import columns_of, filter_of
 
 ROOT = Path(__file__).parents[2]
