@@ -52,8 +52,11 @@ def summarize(stage: Stage) -> None:
     write_tables(inputs.per_class, REPORTS)
     metrics = json.loads(inputs.metrics.read_text(encoding="utf-8"))
     pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures"]
-    publish_run(record, Path.cwd(), metrics, [inputs.metrics, *pages])
+    address = publish_run(record, Path.cwd(), metrics, [inputs.metrics, *pages])
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
+    if address is not None:
+        ui = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+        sys.stdout.write(f"summarize: the runs, after `{ui}`: {address}\n")
 
 
 def write_tables(per_class: Path, folder: Path) -> None:

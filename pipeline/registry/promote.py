@@ -12,17 +12,21 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from pipeline.runs.case_results import TEST_CASES
+from pipeline.runs.mlflow_calls import is_local
 from pipeline.runs.mlflow_models import REGISTERED, SHA
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.tables.results import Estimate, Result, difference
+from uvlm import environment
 from uvlm.arm_record import ArmRecord, load_record
-from uvlm.errors import ConfigError, DataError
+from uvlm.errors import ConfigError, DataError, SetupError, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -61,7 +65,7 @@ def promote(wanted: str | None, reason: str | None, *, force: bool) -> list[str]
     if force != bool(reason and reason.strip()):
         fact = "needs a reason" if force else "is given without --force"
         raise ConfigError("--force" if force else "--reason", fact, "pass both, or neither")
-    with MlflowStore.open() as store:
+    with _open_store() as store:
         candidate, champion = _candidate(store, wanted), _champion(store)
         if champion is not None and champion.version == candidate.version:
             return [f"{NAME} {candidate.version} is the champion already"]
@@ -72,6 +76,23 @@ def promote(wanted: str | None, reason: str | None, *, force: bool) -> list[str]
         _move(store, candidate, champion, verdict, reason)
     forced = [f"forced: {reason}"] if force and not verdict.is_better else []
     return [verdict.why, *forced, f"{NAME} {candidate.version} is now the {CHAMPION}"]
+
+
+@contextmanager
+def _open_store() -> Iterator[MlflowStore]:
+    """Open the store of this project or of the server; neither is made here."""
+    database = environment.project_root() / "mlflow.db"
+    if is_local() and not database.is_file():
+        remedy = "run this in the project, after `dvc repro`, or set MLFLOW_TRACKING_URI"
+        raise SetupError(database, "no such file", remedy)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with MlflowStore.open() as store:
+            yield store
+    except MlflowException as error:
+        remedy = "see whether the server of MLFLOW_TRACKING_URI runs"
+        raise SetupError("MLflow", first_line(error), remedy) from None
 
 
 def compare(candidate: ArmRecord, champion: ArmRecord) -> Estimate | None:

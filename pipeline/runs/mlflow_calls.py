@@ -48,6 +48,9 @@ class MlflowCalls:
             "uvlm.profile": record.profile,
             "uvlm.host": socket.gethostname(),
             "git.commit": record.tags.get("git.commit", "none"),
+            "mlflow.source.name": "dvc.yaml" if kind == "pipeline" else f"dvc.yaml: {name}",
+            "mlflow.source.type": "PROJECT",
+            "mlflow.source.git.commit": record.tags.get("git.commit", "none"),
         }
         experiment = self.experiment(record.profile)
         started = int((record.begun or record.started) * 1000)

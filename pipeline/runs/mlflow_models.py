@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 REGISTERED: Final = {"cls": "uvlm-encoder", "report": "uvlm-report"}
 SHA: Final = "uvlm.sha256"
-_DIGEST: Final = 36  # as long as MLflow lets a digest be
+_NOTE, _VERSIONS = "mlflow.note.content", "mlflow.modelVersions"
 _SHORT: Final = 12
+_MAX_PARAM: Final = 250
 
 
 def publish_lineage(store: MlflowCalls, record: RunRecord, run_id: str) -> None:
@@ -49,7 +50,7 @@ def publish_lineage(store: MlflowCalls, record: RunRecord, run_id: str) -> None:
     if scored is not None:
         store.tag(run_id, {"uvlm.scored": str(lineage.scored)[:_SHORT]})
         data = lineage.data[-1]
-        belongs = {"dataset_name": data.name, "dataset_digest": data.digest[:_DIGEST]}
+        belongs = {"dataset_name": data.name, "dataset_digest": data.digest[:_SHORT]}
         store.log_metrics(run_id, lineage.scores, model_id=str(scored.model_id), **belongs)
 
 
@@ -72,19 +73,19 @@ def _publish_model(store: MlflowCalls, record: RunRecord, run_id: str, note: Mod
         return
     tags = _tags(record, note)
     if model is None:
-        experiment = store.experiment(record.profile)
-        model = store.client.create_logged_model(
-            experiment, f"uvlm-{note.kind}", run_id, tags, {}, f"uvlm-{note.kind}"
-        )
+        experiment, name = store.experiment(record.profile), f"uvlm-{note.kind}"
+        params = {key: value[:_MAX_PARAM] for key, value in record.params.items()}
+        described = tags | {_NOTE: _describe(store, record)}
+        model = store.client.create_logged_model(experiment, name, run_id, described, params, name)
     model_id = str(model.model_id)
     _link_output(store, run_id, model_id)
-    name = REGISTERED.get(note.kind) if note.by_artifact else None
+    registered = REGISTERED.get(note.kind) if note.by_artifact else None
     if model.status != "READY" and is_there:
-        if name is not None:
+        if registered is not None:
             _upload(store, model_id, note)
         store.client.finalize_logged_model(model_id, "READY")
-    if name is not None and store.client.get_logged_model(model_id).status == "READY":
-        _register(store, name, model_id, run_id, tags)
+    if registered is not None and store.client.get_logged_model(model_id).status == "READY":
+        _register(store, registered, model_id, run_id, tags)
 
 
 def _link_output(store: MlflowCalls, run_id: str, model_id: str) -> None:
@@ -129,15 +130,33 @@ def _register(
     for version in store.client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(SHA) == tags[SHA]:
             return
-    store.client.create_model_version(
+    made = store.client.create_model_version(
         name, f"models:/{model_id}", run_id, dict(tags), model_id=model_id
     )
+    shown = [{"name": name, "version": made.version}]  # on the page of the model
+    store.client.set_logged_model_tags(model_id, {_VERSIONS: json.dumps(shown)})
 
 
 _DESCRIPTIONS: Final = {
     "uvlm-report": "A CT in, a draft report out: the whole of data/models/report. Research use.",
     "uvlm-encoder": "Encoder and classifier of abnormalities: the whole of data/models/cls.",
 }
+
+
+def _describe(store: MlflowCalls, record: RunRecord) -> str:
+    """Say in Markdown what a model was trained on and which models it began with."""
+    lineage = record.lineage or Lineage()
+    lines = [
+        f"- data `{data.name}`: {data.n} cases, {data.licence} (`{data.manifest}`, "
+        f"sha256 `{data.digest[:_SHORT]}`)"
+        for data in lineage.data
+    ]
+    for note in lineage.reads:
+        model, name = find_model(store, note.sha256), f"uvlm-{note.kind}"
+        if model is not None:
+            name = f"[{name}](#/experiments/{model.experiment_id}/models/{model.model_id})"
+        lines.append(f"- model {name}, sha256 `{note.sha256[:_SHORT]}`")
+    return f"Made by `{record.stage}` from\n\n" + "\n".join(lines)
 
 
 def _tags(record: RunRecord, note: ModelNote) -> dict[str, str]:
@@ -165,7 +184,7 @@ def _dataset(note: DataNote) -> DatasetInput:
     }  # fmt: skip
     entity = Dataset(
         note.name,
-        note.digest[:_DIGEST],
+        note.digest[:_SHORT],
         "local",
         json.dumps({"uri": note.manifest}),
         profile=json.dumps(profile),

@@ -47,7 +47,8 @@ def running_in(root: Path) -> set[str]:
         return found
     query = (
         "SELECT run_uuid FROM runs JOIN experiments USING (experiment_id) "
-        "WHERE status = 'RUNNING' AND name LIKE 'uvlm-%' AND runs.lifecycle_stage = 'active'"
+        "WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active' "
+        "AND experiments.name LIKE 'uvlm-%'"
     )
     with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
         found = {str(row[0]) for row in connection.execute(query)}

@@ -34,9 +34,10 @@ from uvlm.tracking import read_history
 if TYPE_CHECKING:
     from mlflow.entities import Run
 
-_QUIET = {  # no telemetry, no long waits for a server that is away
+_QUIET = {  # no telemetry, no bars, no long waits for a server that is away
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -76,7 +77,8 @@ class MlflowStore(MlflowCalls):
         parent = self.parent_of(record)
         run_id = record.published.run_id or self._child(parent, record)
         record.save()  # so that a crash from here on does not make a second run
-        self.client.update_run(run_id, status="RUNNING")
+        if record.status == "RUNNING":
+            self.client.update_run(run_id, status="RUNNING")
         self.tag(run_id, record.tags)
         self._new_history(run_id, record)
         if record.status != "RUNNING":  # before its files, which may not fit on the disk
@@ -151,6 +153,8 @@ class MlflowStore(MlflowCalls):
         copy = earlier.model_copy(deep=True)
         copy.pipeline, copy.profile, copy.begun = run.pipeline, run.profile, time.time()
         copy.tags = {"uvlm.cached_from": earlier.published.run_id or "unknown"}
+        if copy.lineage is not None:
+            copy.lineage.scores = {}  # they are told of the run that measured them
         if earlier.ended:
             copy.tags["uvlm.cached_seconds"] = f"{earlier.ended - earlier.started:.1f}"
         run_id = found.info.run_id if found else self._child(parent, copy)

@@ -62,8 +62,7 @@ class MlflowTracker(JsonlTracker):
         if kind is None:  # by these a sweep knows them, if it dies before DVC has noted them
             outs = self._declaration.outs
             self.record.outputs = {out: digest(self._root / out) for out in outs}
-            self.record.lineage = self._lineage()
-            self._keep_cases()
+            self._note_result()
         self.record.end(_status_of(kind))
         if self.live or kind is not None:
             self._publish()
@@ -81,6 +80,15 @@ class MlflowTracker(JsonlTracker):
         inside = path.relative_to(root) if path.is_relative_to(root) else path
         self.record.artifacts.append(str(inside))
         self.record.save()
+
+    def _note_result(self) -> None:
+        """Note where the result comes from; a result is not lost because that cannot be told."""
+        try:
+            self.record.lineage = self._lineage()
+            self._keep_cases()
+        except Exception as error:
+            fact = f"where its result comes from was not noted ({first_line(error)})"
+            sys.stderr.write(f"{self.record.stage}: {fact}\n")
 
     def _lineage(self) -> Lineage:
         record = self.record

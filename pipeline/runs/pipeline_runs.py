@@ -18,7 +18,7 @@ from typing import Final
 from pipeline.dvc_yaml import read_declarations
 from pipeline.paths import state_root
 from pipeline.runs.arm_runs import read_arms
-from pipeline.runs.records import RunRecord, is_here, process_start
+from pipeline.runs.records import RunRecord, is_dead, process_start
 
 _END: Final = "summarize"  # the last stage of a run without goals
 
@@ -42,7 +42,7 @@ class PipelineRun(RunRecord):
     @property
     def is_alive(self) -> bool:
         """Whether more stages may come; of another machine's command it is believed."""
-        return self.by_dvc and (not is_here(self) or process_start(self.pid) > 0)
+        return not is_dead(self)
 
     @property
     def key(self) -> str:

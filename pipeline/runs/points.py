@@ -36,4 +36,5 @@ def new_points(lines: Sequence[Mapping[str, Any]], known: int, started: float) -
             is_new = (step, name) not in seen
             seen.add((step, name))
             if number >= known and is_new:
-                yield Point(step, name, value, line.get("time", started + line["seconds"]))
+                at = line["time"] if "time" in line else started + line["seconds"]
+                yield Point(step, name, value, at)

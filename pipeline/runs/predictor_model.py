@@ -22,9 +22,10 @@ class Drafts(PythonModel):
         """Read the weights, whose digests are checked."""
         self.predictor = Predictor.load(context.artifacts["report"])
 
-    def predict(
+    # MLflow takes the hint of the input for its schema, and warns of dictionaries in the output.
+    def predict(  # type: ignore[no-untyped-def]
         self, context: PythonModelContext, model_input: list[str], params: Any = None
-    ) -> list[dict[str, Any]]:
+    ):
         """Write a draft for each path."""
         return [self._draft(path) for path in model_input]
 

@@ -11,16 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.dvc_yaml import read_causes, read_declarations
+from pipeline.runs.mlflow_calls import is_local
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import publish_pending, with_store
 from pipeline.runs.numbers import headline_of, numbers_of
 from pipeline.runs.provenance import new_record
 from pipeline.runs.records import RunRecord, find_record
+from pipeline.runs.views import RUNS, address_of, save_view
 
 
 def publish_run(
     record: RunRecord, root: Path, metrics: Mapping[str, Any], artifacts: list[Path]
-) -> None:
+) -> str | None:
     """Complete the parent run of `record`, the record of the stage `summarize`.
 
     Args:
@@ -28,7 +30,11 @@ def publish_run(
         root: the workspace.
         metrics: all numbers, of which the run shows a few.
         artifacts: files and folders to keep with the run, all numbers among them.
+
+    Returns:
+        Where `mlflow ui` shows it; None if MLflow is out of reach or has a server of its own.
     """
+    addresses: list[str] = []
     publish_pending()
     others = _other_records(record, root)
 
@@ -40,8 +46,11 @@ def publish_run(
         store.log_metrics(parent, headline_of(numbers_of(metrics)))
         for path in [root / "params.yaml", root / "dvc.yaml", root / "dvc.lock", *artifacts]:
             store.log_path(parent, path)
+        experiment = store.experiment(record.profile)
+        save_view(store.client, experiment, RUNS)
+        addresses.append(address_of(experiment))
 
-    with_store(complete)
+    return addresses[0] if with_store(complete) and is_local() else None
 
 
 def _other_records(record: RunRecord, root: Path) -> list[RunRecord]:

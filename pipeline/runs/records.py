@@ -130,23 +130,18 @@ def open_record(record: RunRecord) -> RunRecord:
 
 def reap_dead(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Mark RUNNING records of this machine whose process is gone as KILLED, and return them."""
-    dead = [r for r in records if r.status == "RUNNING" and _is_dead(r)]
+    dead = [r for r in records if r.status == "RUNNING" and is_dead(r)]
     for record in dead:
         record.end("KILLED")
     return dead
 
 
-def _is_dead(record: RunRecord) -> bool:
+def is_dead(record: RunRecord) -> bool:
     """Whether the process is gone; one of another machine cannot be judged."""
-    if not is_here(record):
+    if record.host != socket.gethostname():
         return False
     # A process id may have been reused; its start time has not.
     return abs(process_start(record.pid) - record.pid_started) > _START_TOLERANCE_S
-
-
-def is_here(record: RunRecord) -> bool:
-    """Whether the run is one of this machine."""
-    return record.host == socket.gethostname()
 
 
 def process_start(pid: int) -> float:

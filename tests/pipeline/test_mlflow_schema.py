@@ -29,7 +29,7 @@ def config_of(path: Path) -> Config:
     config = Config()
     folder = Path(mlflow.__file__).parent / "store" / "db_migrations"
     config.set_main_option("script_location", str(folder).replace("%", "%%"))
-    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}")
+    config.set_main_option("sqlalchemy.url", f"sqlite:///{path}".replace("%", "%%"))
     return config
 
 

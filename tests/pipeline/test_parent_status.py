@@ -24,6 +24,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::FutureWarning",
     "ignore::ResourceWarning",
 )
+NOW = time.time()
 STATUSES: tuple[Status, ...] = get_args(Status)
 
 
@@ -42,7 +43,7 @@ def test_between_two_stages_a_run_is_running_while_its_command_lives() -> None:
 
 
 def record_of(stage: str, number: int, status: Status, pipeline: str) -> RunRecord:
-    began = time.time() - 100.0 + number
+    began = NOW - 100.0 + number
     return RunRecord(
         stage=stage, fingerprint=f"{pipeline}-{stage}", pipeline=pipeline, profile="phantom",
         started=began, begun=began, status=status, ended=began + 0.5,

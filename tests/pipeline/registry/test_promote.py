@@ -13,7 +13,7 @@ from pipeline.runs.case_results import TEST_CASES
 from pipeline.runs.mlflow_publish import MlflowStore
 from tests.pipeline.tables.records import flags, mistaken, record
 from uvlm.arm_record import ArmRecord, record_text
-from uvlm.errors import ConfigError, DataError
+from uvlm.errors import ConfigError, DataError, SetupError
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
@@ -95,6 +95,13 @@ def test_a_version_that_does_not_exist_is_refused(workspace: Path) -> None:
     register(workspace, said(0.2))
     with pytest.raises(ConfigError, match="no such version; choose one of 1"):
         promote("7", None, force=False)
+
+
+def test_outside_a_project_nothing_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SetupError, match=r"mlflow\.db: no such file"):
+        promote(None, None, force=False)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_seeds_of_one_model_can_be_compared() -> None:
