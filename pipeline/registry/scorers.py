@@ -13,8 +13,8 @@ is plain Python; nothing is asked of a network or a language model.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -48,7 +48,7 @@ def report_metrics(labeller: str = "rules", samples: int = _SAMPLES) -> list[Eva
 
     return [
         make_metric(  # type: ignore[no-untyped-call]
-            eval_fn=partial(_evaluate, name=name, labeller=labeller, samples=samples),
+            eval_fn=_function(name, labeller, samples),
             greater_is_better=True,
             name=f"report_{name}",
         )
@@ -87,19 +87,20 @@ def _wanted(expectations: dict[str, Any]) -> str:
     return str(expectations["report"])
 
 
-def _evaluate(
-    predictions: Any, targets: Any, metrics: Any, *, name: str, labeller: str, samples: int
-) -> MetricValue:
-    """Score a column of reports against a column of references."""
+def _function(name: str, labeller: str, samples: int) -> Callable[..., MetricValue]:
+    """Make a function that scores a column of reports; MLflow fills in arguments by their names."""
     from mlflow.metrics.base import MetricValue
 
-    texts = (tuple(map(str, column)) for column in (targets, predictions))
-    found = with_interval("value", _samples(*texts, labeller, samples)[name])
-    value, interval = found["value"], found.get("value_ci")
-    numbers = {"value": value} if isinstance(value, float) else {}
-    if isinstance(interval, list):
-        numbers |= {"low": interval[0], "high": interval[1]}
-    return MetricValue(aggregate_results=numbers)
+    def evaluate(predictions: Any, targets: Any, metrics: Any) -> MetricValue:
+        texts = (tuple(map(str, column)) for column in (targets, predictions))
+        found = with_interval("value", _samples(*texts, labeller, samples)[name])
+        value, interval = found["value"], found.get("value_ci")
+        numbers = {"value": value} if isinstance(value, float) else {}
+        if isinstance(interval, list):
+            numbers |= {"low": interval[0], "high": interval[1]}
+        return MetricValue(aggregate_results=numbers)
+
+    return evaluate
 
 
 @lru_cache(maxsize=1)  # every metric asks for the same texts

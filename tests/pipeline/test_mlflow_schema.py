@@ -50,15 +50,15 @@ def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         config.attributes["connection"] = connection
         command.upgrade(config, revisions[BEHIND])
     engine.dispose()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
+    with closing(sqlite3.connect(path)) as database, database:
+        database.execute(
             "INSERT INTO experiments (experiment_id, name, lifecycle_stage, artifact_location) "
             f"VALUES (1, 'uvlm-phantom', 'active', '{(project / 'mlruns').as_uri()}')"
         )
-        connection.execute(
-            "INSERT INTO runs (run_uuid, name, status, lifecycle_stage, experiment_id, "
+        database.execute(
+            "INSERT INTO runs (run_uuid, name, status, lifecycle_stage, experiment_id, start_time, "
             "source_type, source_name, entry_point_name, user_id, source_version) "
-            f"VALUES ('{'a' * 32}', 'old', 'FINISHED', 'active', 1, 'LOCAL', '', '', '', '')"
+            f"VALUES ('{'a' * 32}', 'old', 'FINISHED', 'active', 1, 0, 'LOCAL', '', '', '', '')"
         )
     return path
 

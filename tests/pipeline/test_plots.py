@@ -93,5 +93,6 @@ def test_a_browser_without_a_network_draws_every_plot_of_two_versions(tmp_path: 
         text=True,
         check=True,
     ).stdout
-    assert found.count("<canvas") == len(DRAWN)
-    assert all(f'"rev": "{name}"' in found for name in ("HEAD", "workspace"))
+    assert found.count('class="marks"') == len(DRAWN)
+    drawn = (project / "page/index.html").read_text(encoding="utf-8")
+    assert all(f'"rev": "{name}"' in drawn for name in ("HEAD", "workspace"))
