@@ -12,7 +12,7 @@ import typer
 
 from pipeline.commands import Commands
 from pipeline.progress import ProgressBar
-from pipeline.registry.cli import promote
+from pipeline.runs.registry.cli import promote
 from pipeline.upkeep_cli import runs, store
 from uvlm.cli import Json
 from uvlm.cli import app as library

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
@@ -16,7 +13,7 @@ from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
 from uvlm.evaluation.labeller import get_phrases
-from uvlm.files import write_text_atomic
+from uvlm.pages.class_tables import write_tables
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 from uvlm.store import read_manifest
 from uvlm.text.abnormalities import abnormality_names
@@ -57,32 +54,6 @@ def summarize(stage: Stage) -> None:
     if address is not None:
         ui = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
         sys.stdout.write(f"summarize: the runs, after `{ui}`: {address}\n")
-
-
-def write_tables(per_class: Path, folder: Path) -> None:
-    """Write abnormalities.csv and structures.csv, a row per class, for DVC's plots and for people.
-
-    An interval has two columns; what was not measured is an empty cell.
-    """
-    for name, rows in json.loads(per_class.read_text(encoding="utf-8")).items():
-        flat = [_flat(row) for row in rows]
-        columns = list(dict.fromkeys(column for row in flat for column in row))
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, columns or ["name"], restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(flat)
-        write_text_atomic(folder / f"{name}.csv", text.getvalue())
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """Split intervals, and join what is a list of words."""
-    flat: dict[str, Any] = {}
-    for name, value in row.items():
-        if name.endswith("_ci") and value:
-            flat[f"{name}_low"], flat[f"{name}_high"] = value
-        elif not name.endswith("_ci"):
-            flat[name] = "; ".join(value) if isinstance(value, list) else value
-    return flat
 
 
 def read_costs() -> list[StageCost]:

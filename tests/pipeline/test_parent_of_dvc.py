@@ -21,6 +21,7 @@ pytestmark = [
         "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::ResourceWarning"
     ),
 ]
+CLOCK_S = 2.0  # how far the kernel is off when it says when a process began
 SCRIPT = """
 import os, signal, sqlite3, sys, time
 from pathlib import Path
@@ -86,7 +87,7 @@ def test_from_the_first_stage_to_the_last_and_a_killed_one_goes_on(
     reap()
     ((status, start, end),) = parents(workspace)
     assert status == "KILLED"
-    assert began <= start <= end <= time.time()
+    assert began - CLOCK_S <= start <= end <= time.time()
     (workspace / "kill.txt").unlink()
     subprocess.run(repro, check=True, capture_output=True)  # continues the same run
     assert [status for status, _, _ in parents(workspace)] == ["FINISHED"]
@@ -103,4 +104,4 @@ def test_other_parameters_are_another_run_that_takes_only_its_own_time(
     subprocess.run(repro, check=True, capture_output=True)  # only `summarize` runs
     (first, second) = parents(workspace)
     assert [first[0], second[0]] == ["FINISHED", "FINISHED"]
-    assert second[1] >= between
+    assert second[1] >= between - CLOCK_S

@@ -13,30 +13,39 @@ from typing import Any
 import pytest
 
 from pipeline.profiles import read_document
-from pipeline.summarize import write_tables
+from uvlm.pages.class_tables import write_tables
 
 ROOT = Path(__file__).parents[2]
-DRAWN = [
-    (title, spec)
-    for entry in read_document(ROOT / "dvc.yaml")["plots"]
+DOCUMENT = read_document(ROOT / "dvc.yaml")
+DRAWN = {  # by title: template, x, table, y
+    title: (spec["template"], spec["x"], *next(iter(spec["y"].items())))
+    for entry in DOCUMENT["plots"]
     if isinstance(entry, dict)
     for title, spec in entry.items()
-]
+} | {
+    spec["title"]: (spec["template"], spec["x"], path, spec["y"])
+    for stage in DOCUMENT["stages"].values()
+    for entry in stage.get("plots", [])
+    for path, spec in entry.items()
+}
 
 
-def table(path: str) -> list[dict[str, str]]:
-    with (ROOT / path).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+def table(path: str) -> list[dict[str, Any]]:
+    """The rows that DVC draws: of a JSON file, those of its last list."""
+    text = (ROOT / path).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines())) if path.endswith(".csv") else [
+        *list(json.loads(text).values())[-1]
+    ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("title", "spec"), DRAWN, ids=[title for title, _ in DRAWN])
-def test_every_plot_has_its_template_and_its_columns(title: str, spec: dict[str, Any]) -> None:
-    ((path, column),) = spec["y"].items()
+@pytest.mark.parametrize("title", DRAWN)
+def test_every_plot_has_its_template_and_its_columns(title: str) -> None:
+    template, x, path, y = DRAWN[title]
     rows = table(path)
-    assert any(row[column] for row in rows)
-    assert any(row[spec["x"]] for row in rows)
-    template = json.loads((ROOT / ".dvc/plots" / f"{spec['template']}.json").read_text())
-    assert template["encoding"]["color"]["field"] == "rev"  # experiments over each other
+    assert any(row[y] for row in rows)
+    assert any(row[x] for row in rows)
+    document = json.loads((ROOT / ".dvc/plots" / f"{template}.json").read_text())
+    assert document["encoding"]["color"]["field"] == "rev"  # experiments over each other
 
 
 def test_the_page_asks_for_nothing_from_a_network() -> None:

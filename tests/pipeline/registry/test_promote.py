@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.registry.promote import CHAMPION, NAME, compare, promote
 from pipeline.runs.case_results import TEST_CASES
 from pipeline.runs.mlflow_publish import MlflowStore
+from pipeline.runs.registry.promote import CHAMPION, NAME, compare, promote
 from tests.pipeline.tables.records import flags, mistaken, record
 from uvlm.arm_record import ArmRecord, record_text
 from uvlm.errors import ConfigError, DataError, SetupError

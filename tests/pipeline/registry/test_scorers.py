@@ -10,7 +10,7 @@ import mlflow
 import pandas as pd
 import pytest
 
-from pipeline.registry.scorers import METRICS, claimed_f1, report_metrics, report_scorers
+from pipeline.runs.registry.scorers import METRICS, claimed_f1, report_metrics, report_scorers
 from tests.pipeline.registry.table import REFERENCES, REPORTS
 from uvlm.evaluation.score import ScoreRequest, score
 

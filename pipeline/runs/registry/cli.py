@@ -21,7 +21,7 @@ def promote(
     as_json: Json = False,
 ) -> None:
     """Make a report model the champion, if it beats the present one on the same test cases."""
-    from pipeline.registry.promote import promote as run
+    from pipeline.runs.registry.promote import promote as run
 
     lines = run(version, reason, force=force)
     typer.echo(json.dumps({"lines": lines}) if as_json else "\n".join(lines))
