@@ -67,7 +67,9 @@ def test_a_view_that_a_person_has_changed_stays(workspace: Path) -> None:
     assert views(workspace) == {"uvlm-table4": {"name": "ours"}}
 
 
-@pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5", "choices", "mini"])
+@pytest.mark.parametrize(
+    "table", ["runs", "table2", "table3", "table4", "table5", "choices", "mini"]
+)
 def test_columns_are_numbers_that_a_record_has(table: str) -> None:
     metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
     logged = numbers_of(metrics)
