@@ -12,6 +12,7 @@ import typer
 
 from pipeline.commands import Commands
 from pipeline.progress import ProgressBar
+from pipeline.runs.registry.cli import promote
 from pipeline.upkeep_cli import runs, store
 from uvlm.cli import Json
 from uvlm.cli import app as library
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
+app.command()(promote)
 
 
 def show_version(wanted: bool) -> None:

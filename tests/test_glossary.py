@@ -43,6 +43,7 @@ ONLY_IN = {
         *("pipeline/summarize.py", "pipeline/elsewhere.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py", "pipeline/tables/"),
+        "pipeline/runs/registry/scorers.py",
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -51,12 +52,13 @@ ONLY_IN = {
     ),
     "contract": (
         *("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
-        "pipeline/elsewhere.py",
+        *("pipeline/elsewhere.py", "pipeline/runs/lineage.py", "pipeline/runs/mlflow_models.py"),
     ),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
-        *("pipeline/rehearse/rehearse.py", "pipeline/tables/", "pipeline/remote.py"),
+        *("pipeline/rehearse/rehearse.py", "pipeline/tables/", "pipeline/runs/"),
+        "pipeline/remote.py",
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
