@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import highdicom as hd
 import numpy as np
 import pytest
+from pydicom import dcmread
 from pydicom.sr.codedict import codes
 
 from benchmarks.dicom_enhanced import write_enhanced
@@ -29,11 +30,12 @@ from tests.dicom.conftest import (
     untouched,
     written,
 )
-from uvlm.data.ct.io import read_volume, write_volume
-from uvlm.data.ct.volume import LabelMap
+from uvlm.data.ct.io import read_label_map, read_volume, write_volume
+from uvlm.data.ct.volume import LabelMap, axis_order
 from uvlm.data.label_scheme import scheme
 from uvlm.dicom.codes import concept_of
 from uvlm.dicom.objects import Content, write_objects
+from uvlm.dicom.place import remove_objects
 from uvlm.errors import DataError
 
 Made = Callable[..., dict[str, Any]]
@@ -210,14 +212,21 @@ def test_an_image_of_many_frames_gets_all_objects(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("blank_pictures")
-def test_an_older_folder_is_replaced_and_an_error_leaves_it(made: Made, tmp_path: Path) -> None:
+def test_older_objects_are_replaced_other_files_stay_and_an_error_changes_nothing(
+    made: Made, tmp_path: Path
+) -> None:
+    folder = tmp_path / "dicom"
     made()
-    before = {p.name: p.read_bytes() for p in (tmp_path / "dicom").iterdir()}
+    (folder / "mine.dcm").write_bytes(b"kept")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
     with pytest.raises(DataError):
         made(untouched(PatientID="x" * 65))
-    assert {p.name: p.read_bytes() for p in (tmp_path / "dicom").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    (folder / "plane_07.dcm").write_bytes(b"of an older draft")
     made(sentences=())
-    assert {p.name for p in (tmp_path / "dicom").iterdir()} == before.keys()
+    assert {path.name for path in folder.iterdir()} == before.keys()
+    remove_objects(folder)
+    assert [path.name for path in folder.iterdir()] == ["mine.dcm"]
 
 
 @pytest.mark.parametrize("dataset", ["chest", "abdomen"])
@@ -239,3 +248,44 @@ def test_a_class_of_another_scheme_has_a_code_of_ours(tmp_path: Path) -> None:
     assert concept.kind.scheme_designator == "99UVLM"
     assert len(concept.kind.value) <= 16
     assert len(concept.kind.meaning) <= 64
+
+
+def test_dicom_validator_finds_no_error(usual: Path) -> None:
+    """It downloads its tables of the standard, so it runs only where they are already."""
+    program, tables = shutil.which("validate_iods"), Path.home() / "dicom-validator"
+    if program is None or not any(tables.glob("*/json/iod_info.json")):
+        pytest.skip(f"dicom-validator's tables of the standard are not in {tables}")
+    files = [str(file) for file in sorted(usual.iterdir())]
+    command = [program, "--standard-path", str(tables), "--edition", "local", *files]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+@pytest.mark.slow
+def test_the_real_series_gets_legal_objects_with_the_masks_voxel_by_voxel(
+    real_data: Path, tmp_path: Path
+) -> None:
+    ct = read_volume(real_data / "ct" / "dicom_series")
+    published = read_label_map(real_data / "ct" / "dicom_series_totalsegmentator.nii.gz")
+    classes = scheme("chest", "fine_lesion")
+    turned = axis_order(published.affine).forward(classes.fold_total(published.array))
+    masks = LabelMap(axis_order(ct.affine).backward(turned), ct.affine)
+    made = write_objects(Content(draft_of(), ct, masks, classes.names), tmp_path / "dicom")
+    assert [problems(file) for file in made.files] == [[]] * len(made.files)
+    stored = dcmread(made.files[0])
+    ids = {
+        s.SegmentNumber: _class_of(s.SegmentLabel, classes.names) for s in stored.SegmentSequence
+    }
+    painted = np.zeros_like(masks.array)
+    frames = zip(stored.PerFrameFunctionalGroupsSequence, stored.pixel_array, strict=True)
+    for groups, frame in frames:
+        number = groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        place = [*groups.PlanePositionSequence[0].ImagePositionPatient, 1.0]
+        z = round(float((np.linalg.inv(ct.affine) @ np.array(place, float))[0]))
+        assert not painted[z][frame > 0].any()
+        painted[z][frame > 0] = ids[number]
+    np.testing.assert_array_equal(painted, masks.array)
+
+
+def _class_of(label: str, names: Sequence[str]) -> int:
+    return names.index(label.lower().replace(" ", "_"))

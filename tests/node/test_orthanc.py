@@ -137,6 +137,9 @@ def test_a_study_that_is_refused_is_told_in_a_line_without_names(
     assert told[1:] == ["study 1: 9 files received, no answer: slices are missing"]
 
 
+# pynetdicom drops the socket of a refused connection without closing it.
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_archive_that_is_away_is_told(
     objects: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""All DICOM objects of one draft, in a new folder, all or none.
+"""All DICOM objects of one draft, in a folder of their own, all or none.
 
 masks.dcm        SEG, a segment for each structure and for each lesion
 report.dcm       structured report, template TID 1500
@@ -21,6 +21,7 @@ from uvlm.dicom.documents import encapsulated_pdf, secondary_capture
 from uvlm.dicom.identity import identity_of
 from uvlm.dicom.key_planes import Shown, pictures
 from uvlm.dicom.pdf import pdf_of
+from uvlm.dicom.place import remove_objects
 from uvlm.dicom.segmentation import segmentation
 from uvlm.dicom.segments import Segments, segments_of
 from uvlm.dicom.source import Source, source_of
@@ -56,17 +57,18 @@ class Written:
 
 
 def write_objects(content: Content, folder: Path) -> Written:
-    """Write the objects of a draft; `folder` and what is in it are replaced.
+    """Write the objects of a draft; those of an older one are replaced, other files stay.
 
     Raises:
         DataError: the CT is no DICOM series, or its headers cannot carry an object.
     """
     source = source_of(content.ct)
     names, notes = [], list(source.notes)
-    with filling_folder(folder) as temporary:
+    with filling_folder(folder, keep_others=True) as temporary:
         for name, made in _objects(source, content, notes):
             made.save_as(temporary / name, enforce_file_format=True)
             names.append(name)
+        remove_objects(folder, all_but=names)
     return Written(tuple(folder / name for name in names), tuple(notes))
 
 

@@ -65,10 +65,11 @@ def send(files: Sequence[Path], peer: Peer, own_title: str) -> None:
     """
     left, why = list(files), ""
     for wait in _WAITS_S:
-        time.sleep(wait)
-        left, why = _try(left, peer, own_title)
-        if not left:
-            return
+        if left:
+            time.sleep(wait)
+            left, why = _try(left, peer, own_title)
+    if not left:
+        return
     fact = f"did not take {len(left)} of {len(files)} objects ({why})"
     raise SetupError(f"{peer.title}@{peer.host}:{peer.port}", fact, "check that it is running")
 
