@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import warnings
 from collections.abc import Callable
 from itertools import permutations, product
 from pathlib import Path
@@ -132,7 +133,9 @@ def untouched(**values: object) -> Edit:
     def edit(dataset: FileDataset, number: int) -> bool:
         tagged()(dataset, number)
         for name, value in values.items():
-            dataset[name]._value = value
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about what is not legal
+                dataset[name].value = value
         return True
 
     return edit

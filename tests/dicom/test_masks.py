@@ -17,10 +17,10 @@ from benchmarks.dicom_series import write_series
 from tests.dicom.conftest import NAMES, ORDERS, body, draft_of, lps, masks_of, stored, tagged
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.volume import LabelMap, Volume
+from uvlm.dicom.headers import headers_of
 from uvlm.dicom.identity import identity_of
 from uvlm.dicom.segmentation import segmentation
 from uvlm.dicom.segments import MAX_PARTS, segments_of
-from uvlm.dicom.source import source_of
 
 Ids = npt.NDArray[np.uint8]
 LABELS = {
@@ -35,8 +35,8 @@ def masks_file(ct: Path) -> Path:
     """Write the DICOM SEG of a CT with the masks that its HU imply."""
     volume = read_volume(ct)
     segments = segments_of(LabelMap(masks_of(volume.array), volume.affine), NAMES)
-    source = source_of(volume)
-    made = segmentation(source, segments, identity_of(draft_of(), source.series, "a"))
+    headers = headers_of(volume)
+    made = segmentation(headers, segments, identity_of(draft_of(), headers.series, "a"))
     made.save_as(ct.parent / "masks.dcm")
     return ct.parent / "masks.dcm"
 

@@ -10,16 +10,16 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import UID, EncapsulatedPDFStorage, SecondaryCaptureImageStorage
 
+from uvlm.dicom.headers import CtHeaders
 from uvlm.dicom.identity import NOT_REVIEWED, Identity
 from uvlm.dicom.key_planes import Picture
-from uvlm.dicom.source import Source
 
 
 def secondary_capture(
-    source: Source, picture: Picture, identity: Identity, number: int
+    headers: CtHeaders, picture: Picture, identity: Identity, number: int
 ) -> SOPClass:
     """Wrap a picture (rows, columns, RGB); it shows planes of several directions."""
-    made = _empty(source, identity, "planes", SecondaryCaptureImageStorage, "OT", number)
+    made = _empty(headers, identity, "planes", SecondaryCaptureImageStorage, "OT", number)
     made.ConversionType = "WSD"
     made.ImageType = ["DERIVED", "SECONDARY", "OTHER"]
     made.PatientOrientation, made.Laterality = None, None
@@ -35,9 +35,9 @@ def secondary_capture(
     return made
 
 
-def encapsulated_pdf(source: Source, pdf: bytes, identity: Identity) -> SOPClass:
+def encapsulated_pdf(headers: CtHeaders, pdf: bytes, identity: Identity) -> SOPClass:
     """Wrap a PDF."""
-    made = _empty(source, identity, "pdf", EncapsulatedPDFStorage, "DOC", 1)
+    made = _empty(headers, identity, "pdf", EncapsulatedPDFStorage, "DOC", 1)
     made.ConversionType = "WSD"
     made.AcquisitionDateTime = None
     made.DocumentTitle = f"Draft report ({NOT_REVIEWED})"
@@ -46,16 +46,16 @@ def encapsulated_pdf(source: Source, pdf: bytes, identity: Identity) -> SOPClass
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     made.EncapsulatedDocument = _even(pdf)
     made.EncapsulatedDocumentLength = len(pdf)
-    made.SourceInstanceSequence = [_reference(image) for image in source.images]
+    made.SourceInstanceSequence = [_reference(image) for image in headers.images]
     return made
 
 
 def _empty(
-    source: Source, identity: Identity, kind: str, sop_class: UID, modality: str, number: int
+    headers: CtHeaders, identity: Identity, kind: str, sop_class: UID, modality: str, number: int
 ) -> SOPClass:
     """Make an object of the CT's study without its content."""
     description = {"planes": "Key planes", "pdf": "Report as PDF"}[kind]
-    first, settings = source.images[0], identity.series_arguments(kind, description, number)
+    first, settings = headers.images[0], identity.series_arguments(kind, description, number)
     made = SOPClass(
         study_instance_uid=first.StudyInstanceUID,
         sop_class_uid=sop_class,

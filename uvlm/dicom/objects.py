@@ -18,13 +18,13 @@ from pydicom.dataset import Dataset
 
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.dicom.documents import encapsulated_pdf, secondary_capture
+from uvlm.dicom.headers import CtHeaders, headers_of
 from uvlm.dicom.identity import identity_of
 from uvlm.dicom.key_planes import Shown, pictures
 from uvlm.dicom.pdf import pdf_of
 from uvlm.dicom.place import remove_objects
 from uvlm.dicom.segmentation import segmentation
 from uvlm.dicom.segments import Segments, segments_of
-from uvlm.dicom.source import Source, source_of
 from uvlm.dicom.structured_report import structured_report
 from uvlm.files import filling_folder
 from uvlm.text.draft import Draft
@@ -62,33 +62,35 @@ def write_objects(content: Content, folder: Path) -> Written:
     Raises:
         DataError: the CT is no DICOM series, or its headers cannot carry an object.
     """
-    source = source_of(content.ct)
-    names, notes = [], list(source.notes)
+    headers = headers_of(content.ct)
+    names, notes = [], list(headers.notes)
     with filling_folder(folder, keep_others=True) as temporary:
-        for name, made in _objects(source, content, notes):
+        for name, made in _objects(headers, content, notes):
             made.save_as(temporary / name, enforce_file_format=True)
             names.append(name)
         remove_objects(folder, all_but=names)
     return Written(tuple(folder / name for name in names), tuple(notes))
 
 
-def _objects(source: Source, content: Content, notes: list[str]) -> Iterator[tuple[str, Dataset]]:
+def _objects(
+    headers: CtHeaders, content: Content, notes: list[str]
+) -> Iterator[tuple[str, Dataset]]:
     """Make one object after the other, each with its file name."""
     draft = content.draft
-    identity = identity_of(draft, source.series, content.masks_sha256())
+    identity = identity_of(draft, headers.series, content.masks_sha256())
     segments, masks = Segments.none(), None
     if content.masks is not None:
         segments = segments_of(content.masks, content.class_names)
     if segments.listed:
-        masks = segmentation(source, segments, identity)
+        masks = segmentation(headers, segments, identity)
         yield "masks.dcm", masks
     else:
         notes.append("no masks, so no segmentation, volumes or key planes")
-    yield "report.dcm", structured_report(source, draft, segments, masks, identity)
+    yield "report.dcm", structured_report(headers, draft, segments, masks, identity)
     if content.masks is not None and segments.listed:
         shown = Shown.of(content.ct, content.masks, segments, content.class_names)
         for number, picture in enumerate(pictures(shown, segments.lesions), start=1):
-            capture = secondary_capture(source, picture, identity, number)
+            capture = secondary_capture(headers, picture, identity, number)
             yield f"plane_{number:02d}.dcm", capture
-    pdf = pdf_of(draft, segments.listed, source.notes)
-    yield "pdf.dcm", encapsulated_pdf(source, pdf, identity)
+    pdf = pdf_of(draft, segments.listed, headers.notes)
+    yield "pdf.dcm", encapsulated_pdf(headers, pdf, identity)

@@ -9,25 +9,25 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 import uvlm
+from uvlm.dicom.headers import CtHeaders
 from uvlm.dicom.identity import MANUFACTURER, NOT_REVIEWED, Identity
 from uvlm.dicom.segments import Segment, Segments
-from uvlm.dicom.source import Source
 
 
-def segmentation(source: Source, segments: Segments, identity: Identity) -> Segmentation:
+def segmentation(headers: CtHeaders, segments: Segments, identity: Identity) -> Segmentation:
     """Make the segmentation; segments must not be empty.
 
     Frames without a voxel of a segment are left out, as the standard allows.
     """
     return Segmentation(
-        source_images=list(source.images),
-        pixel_array=segments.array[list(source.planes)],
+        source_images=list(headers.images),
+        pixel_array=segments.array[list(headers.planes)],
         segmentation_type="BINARY",
         segment_descriptions=[_description(segment, identity) for segment in segments.listed],
         pixel_measures=PixelMeasuresSequence(
-            pixel_spacing=source.spacing_mm[1:],
-            slice_thickness=source.spacing_mm[0],
-            spacing_between_slices=source.spacing_mm[0],
+            pixel_spacing=headers.spacing_mm[1:],
+            slice_thickness=headers.spacing_mm[0],
+            spacing_between_slices=headers.spacing_mm[0],
         ),
         content_description=NOT_REVIEWED,
         content_label="RESEARCH_DRAFT",

@@ -45,10 +45,10 @@ from pydicom.uid import SegmentationStorage
 
 import uvlm
 from uvlm.dicom.codes import our_code
+from uvlm.dicom.headers import CtHeaders
 from uvlm.dicom.identity import MANUFACTURER, MODEL_NAME, NOT_REVIEWED, Identity, plain
 from uvlm.dicom.segmentation import tracking_uid
 from uvlm.dicom.segments import Segment, Segments
-from uvlm.dicom.source import Source
 from uvlm.text.draft import Draft, Sentence
 
 _ML: Final = Code("ml", "UCUM", "milliliter")
@@ -62,14 +62,14 @@ _PARTS: Final = {
 
 
 def structured_report(
-    source: Source,
+    headers: CtHeaders,
     draft: Draft,
     segments: Segments,
     masks: Segmentation | None,
     identity: Identity,
 ) -> ComprehensiveSR:
     """Make the report; `masks` holds the segments, and is None if there are none."""
-    groups = [_group(one, source, identity) for one in segments.listed]
+    groups = [_group(one, headers, identity) for one in segments.listed]
     report = MeasurementReport(
         observation_context=_observer(identity),
         procedure_reported=codes.SCT.ComputedTomography,
@@ -77,8 +77,8 @@ def structured_report(
         title=codes.DCM.ImagingMeasurementReport,
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(_ENGLISH),
     )
-    report[0].ContentSequence.extend(_text(draft, source.notes))
-    evidence = [*source.images, *([masks] if masks is not None else [])]
+    report[0].ContentSequence.extend(_text(draft, headers.notes))
+    evidence = [*headers.images, *([masks] if masks is not None else [])]
     made = ComprehensiveSR(
         evidence=evidence,
         content=report[0],
@@ -103,7 +103,7 @@ def _observer(identity: Identity) -> ObservationContext:
 
 
 def _group(
-    segment: Segment, source: Source, identity: Identity
+    segment: Segment, headers: CtHeaders, identity: Identity
 ) -> VolumetricROIMeasurementsAndQualitativeEvaluations:
     concept = segment.concept
     algorithm = AlgorithmIdentification(MANUFACTURER, uvlm.__version__)
@@ -115,7 +115,7 @@ def _group(
             sop_class_uid=SegmentationStorage,
             sop_instance_uid=identity.instance("masks"),
             segment_number=segment.number,
-            source_series=SourceSeriesForSegmentation(source.series),
+            source_series=SourceSeriesForSegmentation(headers.series),
         ),
         finding_category=concept.category,
         finding_type=concept.kind,

@@ -45,7 +45,7 @@ _ALIKE: Final = 0.3  # of the distance between planes: how far a slice may lie f
 
 
 @dataclass(frozen=True, eq=False)
-class Source:
+class CtHeaders:
     """A CT as DICOM objects refer to it.
 
     `images` are its slices in the order of `planes`, or one image of many frames. `planes[i]` is
@@ -63,7 +63,7 @@ class Source:
         return str(self.images[0].SeriesInstanceUID)
 
 
-def source_of(ct: Volume) -> Source:
+def headers_of(ct: Volume) -> CtHeaders:
     """Take over what the objects of a CT need from the headers of its series.
 
     Args:
@@ -83,11 +83,11 @@ def source_of(ct: Volume) -> Source:
     planes = _planes(slices, ct, subject)
     if files[0].num_frames is not None:
         image = _frames_image(files[0], slices, shared, ct)
-        return Source((image,), tuple(planes), ct.spacing, tuple(notes))
+        return CtHeaders((image,), tuple(planes), ct.spacing, tuple(notes))
     order = np.argsort(planes)
     images = tuple(_slice_image(files[i], slices[i], shared, ct) for i in order)
     _check_distinct(images, subject)
-    return Source(images, tuple(planes[i] for i in order), ct.spacing, tuple(notes))
+    return CtHeaders(images, tuple(planes[i] for i in order), ct.spacing, tuple(notes))
 
 
 def _files(ct: Volume) -> tuple[Path, list[CtFile]]:
