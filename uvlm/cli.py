@@ -15,6 +15,7 @@ import typer
 
 from uvlm.drafts.commands import predict
 from uvlm.errors import DataError
+from uvlm.node.commands import listen
 
 if TYPE_CHECKING:
     from uvlm.evaluation.score import ScoreRequest
@@ -89,6 +90,7 @@ def check_labels(
 
 
 app.command()(predict)
+app.command()(listen)
 
 
 @app.command()

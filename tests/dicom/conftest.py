@@ -65,7 +65,7 @@ DOCUMENT: Final[dict[str, Any]] = {
     "provenance": {
         "read": {
             "kind": "series", "id": "1a2b3c4d", "files": 2, "slices": 2, "shape": (2, 3, 4),
-            "spacing_mm": (5.0, 2.0, 1.5), "orientation": "LPS",
+            "spacing_mm": (5.0, 2.0, 1.5), "orientation": "LPS", "text": "series 1",
             "affine": ((0, 0, 1, 0), (0, 1, 0, 0), (1, 0, 0, 0), (0, 0, 0, 1)),
         },
         "voxels_sha256": "a", "request": "b", "model_sha256": "c" * 64, "contract_sha256": "d" * 64,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import FileDataset
+from pydicom.uid import UID
 
 from benchmarks.dicom_series import write_series
 from tests.dicom.conftest import body, lps, problems, tagged, untouched, written
@@ -96,7 +97,7 @@ def test_slices_that_share_a_uid_are_refused(tmp_path: Path) -> None:
     def edit(dataset: FileDataset, number: int) -> bool:
         tagged()(dataset, number)
         if number < 3:
-            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "2.25.99"
+            dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = UID("2.25.99")
         return True
 
     write_series(tmp_path / "a", lps(body()), edit=edit)

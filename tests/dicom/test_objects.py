@@ -95,7 +95,9 @@ def test_highdicom_reads_a_volume_for_every_segment_that_is_what_was_counted(
     report = hd.sr.srread(usual / "report.dcm")
     assert isinstance(report, hd.sr.ComprehensiveSR)
     assert report.ContentTemplateSequence[0].TemplateIdentifier == "1500"
-    groups = report.content.get_volumetric_roi_measurement_groups()
+    content = report.content
+    assert isinstance(content, hd.sr.MeasurementReport)
+    groups = content.get_volumetric_roi_measurement_groups()
     masks = objects["masks"]
     measured = {}
     for group in groups:
@@ -113,7 +115,7 @@ def test_highdicom_reads_a_volume_for_every_segment_that_is_what_was_counted(
         "Nodule or mass 2 of 2": 3,
     }
     assert measured == pytest.approx({k: v * VOXEL_ML for k, v in expected.items()}, abs=6e-4)
-    device = report.content.get_observer_contexts(observer_type=codes.DCM.Device)
+    device = content.get_observer_contexts(observer_type=codes.DCM.Device)
     assert [one.observer_type.meaning for one in device] == ["Device"]
 
 
@@ -154,7 +156,9 @@ def test_the_same_ct_and_model_give_the_same_objects_and_another_draft_new_ones(
     def uids(objects: dict[str, Any], name: str) -> dict[str, str]:
         return {kind: str(dataset[name].value) for kind, dataset in objects.items()}
 
-    first, again = made(), made(case_id="ct-1")
+    elsewhere = draft_of().provenance.model_copy(update={"seconds": {"read": 9.0}, "request": "z"})
+    moved = {"case_id": "other", "provenance": elsewhere.model_dump(mode="json")}
+    first, again = made(), made(**moved)
     assert uids(first, "SOPInstanceUID") == uids(again, "SOPInstanceUID")
     assert first["pdf"].EncapsulatedDocument == again["pdf"].EncapsulatedDocument
     other = made(probabilities={"Lung nodule": 0.1})

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from pydicom import dcmread
 from typer.testing import CliRunner
-from uvlm.drafts.batch import Options, predict
 
 from benchmarks.dicom_series import write_series
 from tests.dicom.conftest import HEADERS, problems, tagged
@@ -17,7 +16,12 @@ from tests.inference.conftest import params as params
 from tests.inference.conftest import report_folder as report_folder
 from uvlm.cli import app
 from uvlm.data.ct.io import write_volume
+from uvlm.dicom.place import FOLDER
+from uvlm.drafts.batch import Options, predict
+from uvlm.errors import ConfigError
 from uvlm.text.draft import Draft
+
+pytestmark = pytest.mark.usefixtures("blank_pictures")
 
 
 @pytest.fixture
@@ -31,7 +35,7 @@ def test_a_draft_of_a_series_has_its_objects_and_they_say_what_it_says(
 ) -> None:
     (outcome,) = predict([series], report_folder, tmp_path / "out", Options(dicom=True))
     assert outcome.no_dicom == ""
-    files = {file.name: file for file in (tmp_path / "out" / "dicom").iterdir()}
+    files = {file.name: file for file in (tmp_path / "out" / FOLDER).iterdir()}
     assert {"report.dcm", "pdf.dcm"} <= files.keys()
     draft = Draft.load(tmp_path / "out" / "report.json")
     report = files["report.dcm"].read_bytes().decode("utf-8", "replace")
@@ -43,7 +47,7 @@ def test_a_draft_of_a_series_has_its_objects_and_they_say_what_it_says(
         assert dcmread(file).StudyInstanceUID == HEADERS["StudyInstanceUID"]
     # Without --dicom, what is left of an older draft would pass for that of the new one.
     predict([series], report_folder, tmp_path / "out")
-    assert not (tmp_path / "out" / "dicom").exists()
+    assert not (tmp_path / "out" / FOLDER).exists()
 
 
 def test_a_batch_goes_on_and_says_which_draft_has_no_objects_and_why(
@@ -57,8 +61,8 @@ def test_a_batch_goes_on_and_says_which_draft_has_no_objects_and_why(
     assert (first.status, second.status, second.no_dicom) == ("drafted", "drafted", "")
     assert "NO DICOM: is no DICOM" in told[0]
     assert (first.ct.folder / "report.json").exists()
-    assert not (first.ct.folder / "dicom").exists()
-    assert (second.ct.folder / "dicom" / "report.dcm").exists()
+    assert not (first.ct.folder / FOLDER).exists()
+    assert (second.ct.folder / FOLDER / "report.dcm").exists()
 
 
 def test_the_command_ends_with_3_where_the_objects_asked_for_cannot_be_made(
@@ -71,3 +75,12 @@ def test_the_command_ends_with_3_where_the_objects_asked_for_cannot_be_made(
     assert result.exit_code == 3
     assert "without its patient and study" in result.output
     assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_objects_are_never_written_into_an_input(report_folder: Path, tmp_path: Path) -> None:
+    series = tmp_path / "out" / FOLDER
+    write_series(series, lps(body()), edit=tagged())
+    (series / "report.dcm").write_bytes(b"mine")
+    with pytest.raises(ConfigError, match="is an input"):
+        predict([series], report_folder, tmp_path / "out", Options(dicom=True))
+    assert (series / "report.dcm").read_bytes() == b"mine"

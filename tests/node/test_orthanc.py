@@ -48,8 +48,9 @@ def same(sent: Dataset, back: Dataset) -> None:
 def part_of(answer: bytes, boundary: str) -> bytes:
     """Take the one file out of a multipart answer."""
     head = f"Content-Type: multipart/related; boundary={boundary}\r\n\r\n".encode()
-    (part,) = email.message_from_bytes(head + answer).get_payload()
-    payload: bytes = part.get_payload(decode=True)
+    (part,) = list(email.message_from_bytes(head + answer).walk())[1:]
+    payload = part.get_payload(decode=True)
+    assert isinstance(payload, bytes)
     return payload
 
 
@@ -87,7 +88,8 @@ def test_the_node_answers_a_study_with_its_objects_and_keeps_nothing(
     orthanc: Orthanc, series: Path, tmp_path: Path
 ) -> None:
     upload(orthanc, sorted(series.iterdir()))
-    told, seen = [], []
+    told: list[str] = []
+    seen: list[Path] = []
 
     def answer(study: Path, out: Path) -> Sequence[Path]:
         seen.append(study)

@@ -1,1 +1,1 @@
-"""A draft as DICOM objects in the study of its CT, and a DICOM node that answers with them."""
+"""A draft as DICOM objects in the study of its CT."""

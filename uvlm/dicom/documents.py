@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from highdicom.base import SOPClass
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
@@ -82,7 +80,7 @@ def _reference(image: Dataset) -> Dataset:
 
 
 def _item(code: Code) -> Dataset:
-    item: Any = Dataset()
+    item = Dataset()
     item.CodeValue, item.CodeMeaning = code.value, code.meaning
     item.CodingSchemeDesignator = code.scheme_designator
     return item

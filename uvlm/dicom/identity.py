@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,6 +25,8 @@ MODEL_NAME: Final = "uvlm, research software"
 NOT_REVIEWED: Final = "research draft, not reviewed, not a medical device"
 UTF8: Final = "ISO_IR 192"
 SERIES_NUMBERS: Final = {"masks": 9101, "report": 9102, "planes": 9103, "pdf": 9104}
+# Of a draft: what depends on the machine, and what no object holds.
+_NOT_SAID: Final = {"case_id": True, "provenance": {"read", "request", "seconds", "device"}}
 _LONG_STRING: Final = 64  # characters of LO
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -87,15 +88,9 @@ class Identity:
 
 
 def identity_of(draft: Draft, ct_series: str, masks_sha256: str) -> Identity:
-    """Name the objects of a draft; how long it took and where is no part of what it says."""
-    document = draft.model_dump(mode="json")
-    document["provenance"] = _without_how(document["provenance"])
-    model = f"{draft.provenance.model_sha256} {draft.provenance.contract_sha256}"
+    """Name the objects of a draft by what they say, on whatever machine and however fast."""
+    document = draft.model_dump(mode="json", exclude=_NOT_SAID)
+    made = draft.provenance
     said = key_of(document, masks_sha256, uvlm.__version__)
+    model = f"{made.model_sha256} {made.contract_sha256}"
     return Identity(ct_series, model, said, datetime.now().replace(microsecond=0))
-
-
-def _without_how(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    read = {key: value for key, value in provenance["read"].items() if key not in ("name", "paths")}
-    left = {key: value for key, value in provenance.items() if key != "seconds"}
-    return {**left, "read": read}

@@ -45,8 +45,8 @@ class Shown:
         """Turn everything into canonical order; nothing is copied."""
         order = axis_order(ct.affine)
         z, y, x = (ct.spacing[axis] for axis in order.file_axes)
-        arrays = map(order.view, (ct.array, masks.array, segments.array))
-        return cls(*arrays, (z, y, x), names)
+        hu, ids, numbers = map(order.view, (ct.array, masks.array, segments.array))
+        return cls(hu, ids, numbers, (z, y, x), names)
 
 
 def pictures(shown: Shown, lesions: Sequence[Segment]) -> Iterator[Picture]:

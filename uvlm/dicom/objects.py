@@ -43,7 +43,7 @@ class Content:
         """Hash the masks; empty without masks."""
         if self.masks is None:
             return ""
-        digest = hashlib.sha256(np.ascontiguousarray(self.masks.array))
+        digest = hashlib.sha256(np.ascontiguousarray(self.masks.array).data)
         digest.update("\0".join([str(self.masks.array.shape), *self.class_names]).encode())
         return digest.hexdigest()
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _A4_INCHES: Final = (8.27, 11.69)
 _LINES: Final = 58  # a page
+_TOP, _LINE_HEIGHT = 0.935, 0.0148  # of a page
 _WIDTH: Final = 92  # characters of a line
 _METADATA: Final = {"Title": f"Draft report ({NOT_REVIEWED})", "CreationDate": None}
 _HEADINGS: Final = {"findings": "Findings", "impression": "Impression"}
@@ -48,7 +49,8 @@ def _page(lines: Sequence[str], number: int, count: int) -> Figure:
     style: dict[str, Any] = {"va": "top", "parse_math": False, "family": "DejaVu Sans"}
     figure.text(0.08, 0.965, NOT_REVIEWED.upper(), fontsize=11, color="#b00020", **style)
     figure.text(0.92, 0.965, f"{number} of {count}", fontsize=8, ha="right", **style)
-    figure.text(0.08, 0.935, "\n".join(lines), fontsize=9, linespacing=1.35, **style)
+    for place, line in enumerate(lines):
+        figure.text(0.08, _TOP - _LINE_HEIGHT * place, line, fontsize=9, **style)
     for text in figure.texts:
         if hasattr(text, "set_fontfeatures"):  # since 3.11, which joins letters
             text.set_fontfeatures(("-liga", "-clig"))  # a joined "ffi" could not be searched for

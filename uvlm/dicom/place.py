@@ -9,7 +9,7 @@ from typing import Final
 
 from uvlm.errors import SetupError, install
 
-FOLDER: Final = "dicom"  # in that of a draft
+FOLDER: Final = "draft_dicom"  # in that of a draft; "dicom" is what users call their own
 _NAMES: Final = ("masks.dcm", "report.dcm", "pdf.dcm")
 _PLANES: Final = "plane_[0-9][0-9].dcm"
 

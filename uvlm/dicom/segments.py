@@ -68,7 +68,8 @@ def segments_of(label_map: LabelMap, names: Sequence[str]) -> Segments:
         fact = f"the masks hold id {present[-1]}, which no class of the model has"
         raise DataError("segmentation.nii.gz", fact, "run `uvlm predict` again")
     voxel_ml = abs(float(np.linalg.det(label_map.affine[:3, :3]))) / _ML
-    numbers, listed = np.zeros(label_map.array.shape, np.uint16), []
+    numbers: Numbers = np.zeros(label_map.array.shape, np.uint16)
+    listed: list[Segment] = []
     windows = ndimage.find_objects(label_map.array)
     for class_id in (number for number in present if number):
         window = windows[class_id - 1]

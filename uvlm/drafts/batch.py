@@ -24,7 +24,9 @@ from typing import Final, Literal
 from uvlm.data.contract import contract_sha256
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.origin import salted_id
+from uvlm.dicom.place import FOLDER, check_installed, remove_objects
 from uvlm.drafts.build import DraftMaker
+from uvlm.drafts.case_result import CaseResult
 from uvlm.drafts.folder import FILES, check_places, read_of, said_of, write_draft
 from uvlm.drafts.inputs import CtInput, inputs_of, opened, signature
 from uvlm.drafts.privacy import line_of, reason_of
@@ -42,7 +44,10 @@ _REQUEST_DIGITS: Final = 16
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a CT; `line` says it to the user, `error` is what was raised."""
+    """What became of a CT; `line` says it to the user, `error` is what was raised.
+
+    `no_dicom` says why there are no DICOM objects although they were asked for.
+    """
 
     ct: CtInput
     status: Status
@@ -50,6 +55,7 @@ class Outcome:
     seconds: float
     line: str
     error: BaseException | None = None
+    no_dicom: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,11 +66,13 @@ class Options:
         names: write real names of files and series, not only their salted ids.
         unlike_training: write a report of a CT that is unlike the training's, and mark it.
         batch: a folder for each CT even if there is one, and drafts of an earlier run are kept.
+        dicom: write DICOM objects too (uvlm/dicom/objects.py).
     """
 
     names: bool = False
     unlike_training: bool = False
     batch: bool = False
+    dicom: bool = False
 
 
 def predict(
@@ -91,6 +99,8 @@ def predict(
             worst reason.
     """
     options = options or Options()
+    if options.dicom:
+        check_installed()
     inputs = inputs_of(cts, out, names=options.names, batch=options.batch)
     check_places(inputs)
     maker = DraftMaker(Predictor.load(model_dir), model_dir, options.names)
@@ -144,13 +154,35 @@ class _Run:
             found = self.maker.predictor.predict_volume(volume, unlike_training=anyway)
             found.seconds.update(clock.seconds)
             result = self.maker.make(ct.case_id, volume, found, request, packed)
+            no_dicom, told = self._objects(ct.folder, result)
             write_draft(ct.folder, result)
         draft, seconds = result.draft, round(time.perf_counter() - start, 3)
         said = f"{draft.case_id}: {read_of(draft)}; {seconds:.1f} s"
+        said += told
         if draft.withheld is None:
-            return Outcome(ct, "drafted", "", seconds, said)
+            return Outcome(ct, "drafted", "", seconds, said, no_dicom=no_dicom)
         line = f"{said}; REPORT WITHHELD: {draft.withheld}"
-        return Outcome(ct, "withheld", "unlike_training", seconds, line)
+        return Outcome(ct, "withheld", "unlike_training", seconds, line, no_dicom=no_dicom)
+
+    def _objects(self, folder: Path, result: CaseResult) -> tuple[str, str]:
+        """Write DICOM objects if they are wanted, before the draft.
+
+        Returns:
+            Why there are none, if so, and what to tell the user.
+        """
+        if not self.options.dicom:
+            remove_objects(folder / FOLDER)  # they would pass for those of this draft
+            return "", ""
+        from uvlm.dicom.objects import Content, write_objects  # highdicom takes long to import
+
+        content = Content(result.draft, result.volume, result.label_map, result.class_names)
+        try:
+            notes = write_objects(content, folder / FOLDER).notes
+        except DataError as error:
+            remove_objects(folder / FOLDER)
+            why = f"{error.fact}; {error.remedy}"
+            return why, f"; NO DICOM: {why}"
+        return "", "".join(f"; DICOM: {note}" for note in notes)
 
     def _request(self, ct: CtInput) -> str:
         """Name what decides a draft: the files, the model, the options, this release's format."""
@@ -165,7 +197,7 @@ class _Run:
             contract_sha256(predictor.preprocess),
             predictor.population_sha256,
             file_sha256(thresholds) if thresholds.is_file() else None,
-            [options.names, options.unlike_training],
+            [options.names, options.unlike_training, options.dicom],
         ]
         return salted_id(json.dumps(parts), digits=_REQUEST_DIGITS)
 

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from uvlm.errors import DataError
+
 _CTS_HELP = (
     "A .nii, .nii.gz, .nrrd or .mha file, a folder or zip with one CT, or a .csv of such paths."
 )
@@ -38,6 +40,9 @@ def predict(
         bool,
         typer.Option("--unlike-training", help="Write and mark reports that would be withheld."),
     ] = False,
+    dicom: Annotated[
+        bool, typer.Option("--dicom", help="Also write SEG, structured report, pictures and PDF.")
+    ] = False,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm import environment
@@ -46,9 +51,14 @@ def predict(
 
     if device is not None:
         environment.DEVICE.set(device)
-    options = Options(names=names, unlike_training=unlike_training, batch=batch)
+    options = Options(names=names, unlike_training=unlike_training, batch=batch, dicom=dicom)
     outcomes = predict_cts(cts, model, out, options, typer.echo)
     withheld = sum(outcome.status == "withheld" for outcome in outcomes)
     if withheld:
         typer.echo(f"{withheld} of {len(outcomes)} reports withheld; their masks were written.")
+    without = sum(bool(outcome.no_dicom) for outcome in outcomes)
+    if without:
+        typer.echo(f"{without} of {len(outcomes)} drafts have no DICOM objects.")
     typer.echo(f"Written to {out}. Unreviewed research drafts, not a diagnosis.")
+    if without:
+        raise typer.Exit(DataError.exit_code)

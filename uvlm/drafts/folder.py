@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from uvlm.config import SYNTHETIC
+from uvlm.dicom.place import FOLDER
 from uvlm.drafts.case_result import CaseResult, Output
 from uvlm.drafts.inputs import CtInput
 from uvlm.errors import ConfigError, DataError
@@ -109,6 +110,8 @@ def _check_place(folder: Path, inputs: Collection[Path]) -> None:
     real = Path(os.path.realpath(folder))  # unlike Path.resolve, it takes a link to itself
     if any(above in inputs for above in (real, *real.parents)):
         raise ConfigError("--out", "lies inside an input", ELSEWHERE)
+    if any(each.is_relative_to(real / FOLDER) for each in inputs):
+        raise ConfigError(f"--out: {FOLDER}", "is an input", ELSEWHERE)
     for name in FILES:
         if Path(os.path.realpath(folder / name)) in inputs:
             raise ConfigError(f"--out: {name}", "is an input", ELSEWHERE)

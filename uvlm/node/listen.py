@@ -29,6 +29,7 @@ _CTS: Final = (
     uid.EnhancedCTImageStorage,
     uid.LegacyConvertedEnhancedCTImageStorage,
 )
+_ECHO: Final = uid.UID("1.2.840.10008.1.1")
 _SYNTAXES: Final = [
     uid.ExplicitVRLittleEndian,
     uid.ImplicitVRLittleEndian,
@@ -98,12 +99,11 @@ def _answered(node: Node, answer: Answer, folder: Path, out: Path) -> str:
 @contextmanager
 def _server(node: Node, inbox: Inbox) -> Iterator[None]:
     from pynetdicom import AE, evt
-    from pynetdicom.sop_class import Verification
 
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it would name patients
     own = AE(ae_title=node.title)
     own.require_called_aet, own.require_calling_aet = True, [node.peer.title]
-    own.add_supported_context(Verification)
+    own.add_supported_context(_ECHO)
     for sop_class in _CTS:
         own.add_supported_context(sop_class, _SYNTAXES)
 
