@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +20,7 @@ from tests.dicom.conftest import body, lps, tagged
 from tests.node.conftest import free_port
 from uvlm.errors import ConfigError, SetupError
 from uvlm.node import inbox as inbox_module
-from uvlm.node.inbox import Inbox
+from uvlm.node.inbox import Inbox, private_folder
 from uvlm.node.listen import Node, listen
 from uvlm.node.peer import Peer
 
@@ -157,6 +159,22 @@ def test_the_inbox_has_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert not inbox.keep("c", "1", b"")
     assert inbox.take(0.0) is not None
     assert inbox.keep("c", "1", b"")
+
+
+def test_what_a_killed_node_left_is_removed_and_what_a_living_one_has_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    for pid in (ended.pid, os.getpid()):
+        folder = tmp_path / f"uvlm-node-{socket.gethostname()}-{pid}-abc"
+        folder.mkdir()
+        (folder / "patient.dcm").write_bytes(b"1")
+    with private_folder() as root:
+        assert root.stat().st_mode & 0o077 == 0
+        assert {path.name.split("-")[-2] for path in tmp_path.iterdir()} == {str(os.getpid())}
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 @pytest.mark.parametrize(

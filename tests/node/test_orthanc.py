@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import email
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from io import BytesIO
@@ -14,6 +17,11 @@ from pydicom import Dataset, dcmread
 
 from benchmarks.dicom_series import write_series
 from tests.dicom.conftest import HEADERS, body, lps, tagged, written
+from tests.inference.conftest import _one_thread as _one_thread
+from tests.inference.conftest import body as model_body
+from tests.inference.conftest import lps as model_lps
+from tests.inference.conftest import params as params
+from tests.inference.conftest import report_folder as report_folder
 from tests.node.conftest import Orthanc, free_port
 from uvlm.errors import DataError, SetupError
 from uvlm.node.listen import Node, listen
@@ -114,6 +122,39 @@ def test_the_node_answers_a_study_with_its_objects_and_keeps_nothing(
     assert orthanc.series(STUDY) == {"CT": 12, "SEG": 1, "SR": 1, "OT": 1, "DOC": 1}
     assert not seen[0].exists()
     assert "4711" not in " ".join(told)
+
+
+def test_the_command_answers_with_the_drafts_of_a_model_and_leaves_nothing(
+    orthanc: Orthanc, report_folder: Path, tmp_path: Path
+) -> None:
+    write_series(tmp_path / "ct", model_lps(model_body()), edit=tagged())
+    upload(orthanc, sorted((tmp_path / "ct").iterdir()))
+    (tmp_path / "tmp").mkdir()
+    peer = f"ORTHANC@127.0.0.1:{orthanc.dicom}"
+    words = ["listen", "--model", str(report_folder), "--peer", peer, "--quiet", "2"]
+    command = [sys.executable, "-m", "pipeline.cli", *words, "--port", str(orthanc.node)]
+    surroundings = os.environ | {"TMPDIR": str(tmp_path / "tmp"), "PYTHONUNBUFFERED": "1"}
+    surroundings |= {"PYTHONPATH": str(Path(__file__).parents[2])}
+    node = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=surroundings,
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert node.stdout is not None
+    try:
+        assert "UVLM listens on 127.0.0.1" in node.stdout.readline()
+        (study,) = orthanc.json("studies")
+        orthanc.json("modalities/uvlm/store", study.encode())
+        told = node.stdout.readline()
+    finally:
+        node.terminate()
+    rest, _ = node.communicate(timeout=120)
+    assert told.startswith("study 1: 10 files received, "), told + rest
+    assert told.endswith(" objects sent\n")
+    assert rest == "stopped; nothing that was received is left\n"
+    assert node.returncode == 0
+    found = orthanc.series(STUDY)
+    assert (found["CT"], found["SR"], found["DOC"]) == (10, 1, 1)
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_study_that_is_refused_is_told_in_a_line_without_names(

@@ -5,7 +5,9 @@ Nothing heavy is imported until it runs.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +43,10 @@ def listen(
         return draft_objects(study, out, model, unlike_training=unlike_training)
 
     check_installed("highdicom", "pynetdicom")
-    run(Node(title, port, Peer.parse(peer), quiet), answer, typer.echo)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to remove what was received
+    with suppress(KeyboardInterrupt):
+        run(Node(title, port, Peer.parse(peer), quiet), answer, typer.echo)
+    typer.echo("stopped; nothing that was received is left")
 
 
 def draft_objects(study: Path, out: Path, model: Path, *, unlike_training: bool) -> list[Path]:

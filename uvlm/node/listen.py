@@ -9,7 +9,6 @@ never comes back to it. A study is removed when its answer has been sent, or was
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any, Final
 from pydicom import uid
 
 from uvlm.errors import SetupError, as_known
-from uvlm.node.inbox import Inbox, remove
+from uvlm.node.inbox import Inbox, private_folder, remove
 from uvlm.node.peer import Peer, send
 
 HOST: Final = "127.0.0.1"
@@ -65,8 +64,8 @@ def listen(
     Raises:
         SetupError: the port is taken.
     """
-    with tempfile.TemporaryDirectory(prefix="uvlm-node-") as root:
-        inbox = Inbox(Path(root) / "studies")
+    with private_folder() as root:
+        inbox = Inbox(root / "studies")
         with _server(node, inbox):
             tell(f"{node.title} listens on {HOST}:{node.port} for {node.peer.title}")
             number = 0
@@ -76,7 +75,7 @@ def listen(
                     time.sleep(_LOOK_S)
                     continue
                 number += 1
-                tell(f"study {number}: {_answered(node, answer, folder, Path(root) / 'out')}")
+                tell(f"study {number}: {_answered(node, answer, folder, root / 'out')}")
 
 
 def _answered(node: Node, answer: Answer, folder: Path, out: Path) -> str:
