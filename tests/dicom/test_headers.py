@@ -12,6 +12,7 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
 from benchmarks.dicom_series import write_series
+from tests.data.ct.formats.test_dicom import without_preamble
 from tests.dicom.conftest import body, lps, problems, tagged, untouched, written
 from uvlm.errors import DataError
 
@@ -114,6 +115,17 @@ def test_uids_are_taken_from_the_files_own_header_where_the_dataset_has_none(
     named = {item.ReferencedSOPInstanceUID for item in series.ReferencedInstanceSequence}
     meta = {dcmread(f).file_meta.MediaStorageSOPInstanceUID for f in (tmp_path / "a").iterdir()}
     assert named == meta
+
+
+def test_slices_without_preamble_and_header_of_the_file_get_their_objects_too(
+    tmp_path: Path,
+) -> None:
+    write_series(tmp_path / "a", lps(body()), edit=tagged())
+    for path in (tmp_path / "a").iterdir():
+        path.write_bytes(without_preamble(path, meta=False))
+    made = written(tmp_path / "a", tmp_path / "out")
+    assert [problems(file) for file in made.files] == [[]] * 4
+    assert made.notes == ()
 
 
 def test_no_private_tag_comment_or_other_name_is_copied(made: Made, tmp_path: Path) -> None:

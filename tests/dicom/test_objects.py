@@ -206,12 +206,13 @@ def test_a_ct_without_dicom_headers_is_told_what_cannot_be_made_and_why(tmp_path
 
 
 @pytest.mark.usefixtures("blank_pictures")
-def test_an_image_of_many_frames_gets_all_objects(tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", ["ct", "ct/image"])
+def test_an_image_of_many_frames_gets_all_objects(tmp_path: Path, named: str) -> None:
     def edit(dataset: Any) -> None:
         tagged()(dataset, 0)
 
     write_enhanced(tmp_path / "ct" / "image", lps(body()), edit=edit)
-    made = written(tmp_path / "ct", tmp_path / "dicom")
+    made = written(tmp_path / named, tmp_path / "dicom")
     assert [problems(file) for file in made.files] == [[]] * 4
 
 

@@ -94,7 +94,9 @@ def _files(ct: Volume) -> tuple[Path, list[CtFile]]:
     """Read the headers again; returns also what errors call the CT."""
     paths = ct.origin.paths if ct.origin else ()
     subject = paths[0].parent if len(paths) > 1 else paths[0] if paths else Path("CT")
-    files = [read_header(path) for path in paths if is_dicom(path)]
+    is_series = ct.origin is not None and ct.origin.kind == "series"
+    # A file that was named by itself may hold a whole CT as its frames.
+    files = [read_header(path) for path in paths if is_series or is_dicom(path)]
     found = [file for file in files if isinstance(file, CtFile)]
     if not found or len(found) < len(paths):
         fact = f"is no DICOM, and without its patient and study there can be no {OBJECTS}"
