@@ -104,6 +104,7 @@ def test_highdicom_reads_a_volume_for_every_segment_that_is_what_was_counted(
         (volume,) = group.get_measurements(name=codes.SCT.Volume)
         assert volume.unit.value == "ml"
         segment = group.referenced_segment
+        assert segment is not None
         assert segment.referenced_sop_instance_uid == masks.SOPInstanceUID
         measured[group.tracking_identifier] = float(volume.value)
     ids = masks_of(body())

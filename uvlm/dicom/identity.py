@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -26,7 +27,10 @@ NOT_REVIEWED: Final = "research draft, not reviewed, not a medical device"
 UTF8: Final = "ISO_IR 192"
 SERIES_NUMBERS: Final = {"masks": 9101, "report": 9102, "planes": 9103, "pdf": 9104}
 # Of a draft: what depends on the machine, and what no object holds.
-_NOT_SAID: Final = {"case_id": True, "provenance": {"read", "request", "seconds", "device"}}
+_NOT_SAID: Final[Mapping[str, bool | set[str]]] = {
+    "case_id": True,
+    "provenance": {"read", "request", "seconds", "device"},
+}
 _LONG_STRING: Final = 64  # characters of LO
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
