@@ -30,6 +30,7 @@ ONLY_IN = {
         *("uvlm/data/labels/findings.py", "uvlm/data/labels/merge.py"),
         *("uvlm/data/labels/label_maps.py", "uvlm/data/index.py", "uvlm/data/audit.py"),
         *("uvlm/config/data.py", "uvlm/evaluation/", "uvlm/inference/draft_folder.py"),
+        "uvlm/drafts/",
         "uvlm/train/report_data.py",
     ),
     "fingerprint": ("pipeline/", "uvlm/train/", "uvlm/tracking.py"),
@@ -43,6 +44,7 @@ ONLY_IN = {
         *("pipeline/summarize.py", "pipeline/elsewhere.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py", "pipeline/tables/"),
+        *("uvlm/text/draft.py", "uvlm/drafts/"),
     ),
     "overlap": (
         *("uvlm/data/labels/", "uvlm/data/ct/", "uvlm/inference/sliding_window.py", "uvlm/train/"),
@@ -51,7 +53,7 @@ ONLY_IN = {
     ),
     "contract": (
         *("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
-        "pipeline/elsewhere.py",
+        *("pipeline/elsewhere.py", "uvlm/text/draft.py", "uvlm/drafts/"),
     ),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
