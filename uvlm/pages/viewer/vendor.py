@@ -22,7 +22,8 @@ from uvlm.pages.viewer.bundle import LICENCES, RECORD, SCRIPT
 PACKAGE: Final = "@niivue/niivue"
 VERSION: Final = "0.69.0"
 INTEGRITY: Final = (
-    "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKxi2v2MBVg285P/CIQyg46oDDGDIcaNlbd+MhtO/edMbXJkA=="
+    "sha512-YMjQvJgD1W2b7DuoxkwlC4VxbrgIePRJ5qyQzXKx"
+    "i2v2MBVg285P/CIQyg46oDDGDIcaNlbd+MhtO/edMbXJkA=="
 )
 # NiiVue's npm package has no licence file, only the name of its licence; this is its repository's.
 _BSD_2_CLAUSE: Final = "BSD-2-Clause.txt"
