@@ -9,8 +9,9 @@ elsewhere   as many voxels without any finding take the median of their surround
             number adds the very change of Hounsfield units that removed the finding, elsewhere
 maps        the tenth of the CT where a map is strongest becomes healthy, or another tenth does
 
-A sentence is gone if the exact labeller of phantom reports no longer reads its abnormality. Test
-phantoms only. The record belongs to one model's weights: `uvlm predict` shows it for those.
+A sentence is gone if the exact labeller of phantom reports no longer reads its abnormality. Only
+test phantoms are used; stopped by Ctrl-C, what was measured counts. The record belongs to the
+weights of one model, and `uvlm predict` shows it for those.
 """
 
 from __future__ import annotations
@@ -68,20 +69,29 @@ def measure(
     """Change `count` test phantoms for every true sentence about them."""
     counts = Counts()
     for number in range(1, count + 1):
-        twin = draw_twin(config, seed, f"valid_{number}_a")
-        if twin is None:
-            counts.skipped += 1
-            continue
-        counts.phantoms += 1
-        asked = list(_changes(predictor, twin, counts, generator(seed, "map_trust", number)))
-        for change, said in zip(asked, _said(predictor, [a.volume for a in asked]), strict=True):
-            counts.gone[change.kind].append(change.name not in said)
-            if change.kind == "here":
-                counts.by_name[change.name].append(change.name not in said)
+        try:
+            _ask(predictor, draw_twin(config, seed, f"valid_{number}_a"), counts, number)
+        except KeyboardInterrupt:  # what was measured counts
+            break
         if tell is not None:
             shares = ", ".join(f"{kind} {counts.share(kind):.2f}" for kind in sorted(counts.gone))
             tell(f"{number} of {count}: {len(counts.gone['here'])} sentences; {shares}")
     return counts
+
+
+def _ask(predictor: Predictor, twin: Twin | None, counts: Counts, seed: int) -> None:
+    """Change one phantom in every way and count the sentences that are gone."""
+    if twin is None:
+        counts.skipped += 1
+        return
+    asked = list(_changes(predictor, twin, counts, generator(seed, "map_trust")))
+    said = _said(predictor, [change.volume for change in asked])
+    counts.phantoms += 1
+    for change, names in zip(asked, said, strict=True):
+        is_gone = change.name not in names
+        counts.gone[change.kind].append(is_gone)
+        if change.kind == "here":
+            counts.by_name[change.name].append(is_gone)
 
 
 def _changes(

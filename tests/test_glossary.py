@@ -30,7 +30,7 @@ ONLY_IN = {
         *("uvlm/data/labels/findings.py", "uvlm/data/labels/merge.py"),
         *("uvlm/data/labels/label_maps.py", "uvlm/data/index.py", "uvlm/data/audit.py"),
         *("uvlm/config/data.py", "uvlm/evaluation/", "uvlm/inference/draft_folder.py"),
-        "uvlm/drafts/",
+        *("uvlm/drafts/", "benchmarks/twins.py", "benchmarks/map_trust.py"),
         "uvlm/train/report_data.py",
     ),
     "fingerprint": ("pipeline/", "uvlm/train/", "uvlm/tracking.py"),

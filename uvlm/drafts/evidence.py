@@ -77,8 +77,8 @@ def attention_maps(predictor: Predictor, deepest: Tensor) -> Floats:
     return parts[0].reshape(-1, *grid).cpu().double().numpy()
 
 
-def occlusion_maps(predictor: Predictor, voxels: Voxels) -> Voxels:
-    """Measure by how much each logit falls when a block of a CT is covered: (A, D, H, W)."""
+def occlusion_maps(predictor: Predictor, voxels: Voxels) -> Floats:
+    """Measure by how much each logit falls when a block of a CT is covered: (A, z, y, x)."""
 
     @torch.no_grad()
     def logits_of(batch: Voxels) -> Floats:
@@ -99,7 +99,7 @@ def _maps(result: CaseResult, deepest: Tensor) -> Mapping[str, Sequence[PlaceMap
     affine = result.geometry.grid_affine
     made = {"contribution": attention_maps(predictor, deepest)}
     if result.voxels.size <= MOST_VOXELS:
-        made["occlusion"] = np.asarray(occlusion_maps(predictor, result.voxels), float)
+        made["occlusion"] = occlusion_maps(predictor, result.voxels)
     return {
         name: [place_map(kind, maps[i], result.voxels.shape, affine) for kind, maps in made.items()]
         for name, i in columns

@@ -27,7 +27,7 @@ def test_maps_belong_to_the_logits_of_the_probabilities(report_folder: Path) -> 
     assert list(said.values()) == pytest.approx(torch.sigmoid(logits).tolist(), abs=1e-5)
     maps = attention_maps(predictor, deepest)
     assert maps.shape == (len(said), 2, 4, 4)
-    assert occlusion_maps(predictor, voxels).shape == (len(said), *GRID)
+    assert occlusion_maps(predictor, voxels).shape == (len(said), 5, 5, 5)
 
 
 def test_a_shown_map_covers_the_same_space_as_the_networks_grid() -> None:

@@ -13,7 +13,6 @@ from itertools import pairwise, product
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from uvlm.arrays import Array, Floats, Voxels
 
@@ -26,7 +25,7 @@ Block = tuple[slice, slice, slice]
 
 def occlusion(
     voxels: Voxels, logits_of: Callable[[Voxels], Floats], per_axis: int = BLOCKS_PER_AXIS
-) -> npt.NDArray[np.float32]:
+) -> Floats:
     """Measure the fall of every logit for every covered block.
 
     Args:
@@ -35,18 +34,16 @@ def occlusion(
         per_axis: blocks along each axis.
 
     Returns:
-        (A, D, H, W): the fall of the logit when a voxel's block is covered, negative if it rose.
+        The fall of every logit, negative if it rose, on the grid of the blocks: (A, z, y, x).
     """
     before = logits_of(voxels[None])[0]
-    found = np.zeros((len(before), *voxels.shape), np.float32)
     blocks = list(blocks_of(voxels.shape, per_axis))
+    found: list[Floats] = []
     size = max(1, _BATCH_VOXELS // voxels.size)
     for start in range(0, len(blocks), size):
         batch = blocks[start : start + size]
-        falls = before - logits_of(np.stack([covered(voxels, block) for block in batch]))
-        for block, fall in zip(batch, falls, strict=True):
-            found[:, *block] = fall[:, None, None, None]
-    return found
+        found.extend(before - logits_of(np.stack([covered(voxels, block) for block in batch])))
+    return np.stack(found, -1).reshape(-1, *(min(n, per_axis) for n in voxels.shape))
 
 
 def blocks_of(shape: tuple[int, ...], per_axis: int) -> Iterator[Block]:

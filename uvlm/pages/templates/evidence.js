@@ -11,6 +11,9 @@
     { sliceType: 1, position: [0.64, 0, 0.36, 0.333] },
     { sliceType: 2, position: [0.64, 0.333, 0.36, 0.334] },
   ];
+  const CROSSHAIR = 0.25; // percent of the picture
+  // Cool, as the masks of lesions are warm; the weaker, the clearer.
+  const MAP_COLOURS = { R: [0, 0, 160], G: [90, 190, 255], B: [200, 190, 190], A: [0, 110, 210], I: [0, 128, 255] };
   const SOLID_STEP = 2; // the 3D view takes every second voxel
   const BONE = [180, 900]; // Hounsfield units that 3D shows, from clear to opaque
   let planes = null, solid = null, ct = null, maskVolume = null, solidMask = null, mapVolume = null;
@@ -99,6 +102,7 @@
     for (const chip of byId("legend").children) {
       const id = Number(chip.dataset.class);
       const cls = data.classes.find((one) => one.id === id);
+      chip.hidden = !(cls.lesion || state.anatomy || state.chosen.includes(id));
       chip.setAttribute("aria-pressed", String(strengthOf(cls, false) > 0));
       chip.classList.toggle("chosen", state.chosen.includes(id));
     }
@@ -111,6 +115,7 @@
       ct.cal_min = level - width / 2;
       ct.cal_max = level + width / 2;
       planes.updateGLVolume();
+      planes.createOnLocationChange();
     }
     document.querySelectorAll("#tools .window").forEach((button, at) => {
       button.setAttribute("aria-pressed", String(at === number));
@@ -130,10 +135,10 @@
     if (kind && claim) {
       const id = claim.maps[kind];
       const made = await image(await unpacked(id), id);
-      made.colormap = "warm";
-      made.cal_min = 60; // of 255: what is weaker than a quarter of the peak is not drawn
+      made.colormap = "evidence";
+      made.cal_min = 90; // of 255: what is weaker than a third of the peak is not drawn
       made.cal_max = 255;
-      made.opacity = 0.5;
+      made.opacity = 0.7;
       if (own !== turn) return; // another was chosen meanwhile
       planes.addVolume(made);
       mapVolume = made;
@@ -200,7 +205,7 @@
 
   function crosshair() {
     if (!planes) return;
-    const width = planes.opts.crosshairWidth ? 0 : 1;
+    const width = planes.opts.crosshairWidth ? 0 : CROSSHAIR;
     planes.setCrosshairWidth(width);
   }
 
@@ -237,11 +242,14 @@
     line.replaceChildren();
     const strong = document.createElement("b");
     strong.textContent = `${hu} HU`;
-    const side = right >= 0 ? "right" : "left", depth = front >= 0 ? "front" : "back";
+    const at = [["R", "L", right], ["A", "P", front], ["S", "I", up]]
+      .map(([plus, minus, mm]) => `${mm >= 0 ? plus : minus} ${Math.abs(mm).toFixed(0)}`);
+    const { level, width } = data.windows[state.window];
+    const shrunk = Math.max(...data.shrunk);
     line.append(strong, ` \u00b7 slice ${Math.round(location.vox[2]) + 1} of ${ct.dimsRAS[3]}`
-      + ` \u00b7 ${Math.abs(right).toFixed(0)} mm ${side}, ${Math.abs(front).toFixed(0)} mm ${depth}, z ${up.toFixed(0)} mm`
+      + ` \u00b7 ${at.join("  ")} mm \u00b7 L ${level} W ${width}`
       + `${cls ? ` \u00b7 mask: ${cls.name}` : ""}`
-      + ` \u00b7 shown at 1 : ${Math.max(...data.shrunk).toFixed(1)}`);
+      + `${shrunk > 1 ? ` \u00b7 shown at 1 : ${shrunk.toFixed(1)}` : ""}`);
     document.body.dataset.at = `${right.toFixed(1)} ${front.toFixed(1)} ${up.toFixed(1)}`;
   }
 
@@ -254,7 +262,6 @@
       dot.style.background = cls.colour;
       chip.append(dot, `${cls.name} ${cls.ml < 10 ? cls.ml.toFixed(1) : cls.ml.toFixed(0)} ml`);
       chip.addEventListener("click", () => {
-        if (!cls.lesion && !state.anatomy) { state.anatomy = true; for (const one of data.classes) if (!one.lesion) state.hidden.add(one.id); }
         if (!state.hidden.delete(cls.id)) state.hidden.add(cls.id);
         paintMasks();
       });
@@ -265,7 +272,10 @@
   async function openPlanes() {
     planes = new niivue.Niivue({
       backColor: [0, 0, 0, 1],
-      crosshairColor: [0.35, 0.75, 1, 0.85],
+      crosshairColor: [0.35, 0.75, 1, 0.9],
+      crosshairWidth: CROSSHAIR,
+      crosshairWidthUnit: "percent",
+      crosshairGap: 2.5,
       isRadiologicalConvention: true,
       sagittalNoseLeft: true,
       dragAndDropEnabled: false,
@@ -275,12 +285,14 @@
       cycleClipPlaneHotKey: "",
       isNearestInterpolation: false,
       fontColor: [0.94, 0.63, 0.19, 1],
+      fontMinPx: 17,
       loadingText: "",
       logLevel: "error",
       isColorbar: false,
       showAllOrientationMarkers: true,
     });
     planes.onLocationChange = tell;
+    planes.addColormap("evidence", MAP_COLOURS);
     await planes.attachToCanvas(byId("planes"), false);
     planes.setCustomLayout(LAYOUT);
     ct = await image(await unpacked("volume-ct"), "ct");
@@ -330,6 +342,7 @@
     }
     solid.setSliceType(solid.sliceTypeRender);
     solid.setRenderAzimuthElevation(170, 12);
+    solid.setScale(1.35);
     paintMasks();
   }
 
