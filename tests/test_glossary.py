@@ -53,7 +53,7 @@ ONLY_IN = {
     ),
     "contract": (
         *("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
-        *("pipeline/elsewhere.py", "uvlm/text/draft.py", "uvlm/drafts/"),
+        *("pipeline/elsewhere.py", "uvlm/text/draft.py", "uvlm/drafts/", "benchmarks/map_trust.py"),
     ),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
