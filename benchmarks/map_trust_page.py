@@ -9,7 +9,14 @@ from typing import Any, Final
 
 import numpy as np
 
-from uvlm.pages.evidence.map_trust import FILE_NAME, GONE_AT_LEAST, GONE_AT_MOST, MapTrust, verdict
+from uvlm.pages.evidence.map_trust import (
+    FILE_NAME,
+    GONE_AT_LEAST,
+    GONE_AT_MOST,
+    NAMES,
+    MapTrust,
+    verdict,
+)
 
 GAP: Final = 2  # voxels between a finding and what counts as elsewhere
 
@@ -24,6 +31,11 @@ class Counts:
     phantoms: int = 0
     skipped: int = 0
     planted: int = 0
+
+    def told(self) -> str:
+        """Say in a line what is known so far."""
+        shares = ", ".join(f"{kind} {self.share(kind):.2f}" for kind in sorted(self.gone))
+        return f"{len(self.gone['here'])} sentences; {shares}"
 
     def share(self, kind: str) -> float:
         """Return the share that was gone; 0 of none."""
@@ -45,7 +57,10 @@ def record(counts: Counts, model_sha256: str) -> dict[str, Any]:
         "true_positives": len(counts.gone["here"]),
         "elsewhere_as_strong": counts.share("elsewhere, as strong"),
         "changes": {kind: len(gone) for kind, gone in sorted(counts.gone.items())},
-        "maps": {kind: removal(kind, f"{kind} elsewhere") for kind in counts.peaks},
+        "maps": {
+            kind: removal(kind, f"{kind} elsewhere") | {"n": len(peaks)}
+            for kind, peaks in counts.peaks.items()
+        },
         "peak_in_finding": {kind: float(np.mean(hit)) for kind, hit in counts.peaks.items()},
         "by_abnormality": {
             name: {"true_positives": len(gone), "gone": float(np.mean(gone))}
@@ -67,7 +82,8 @@ def page(document: Mapping[str, Any]) -> str:
         f"| {name} | {row['true_positives']} | {row['gone']:.2f} |"
         for name, row in document["by_abnormality"].items()
     )
-    peaks = ", ".join(f"{kind} {hit:.2f}" for kind, hit in document["peak_in_finding"].items())
+    hits = document["peak_in_finding"].items()
+    peaks = ", ".join(f"{NAMES[kind]} {hit:.2f}" for kind, hit in hits)
     return f"""# Do sentences rest on what they are about, and do maps show it?
 
 {verdict(trust, list(maps))}
@@ -78,8 +94,8 @@ their body cannot be told apart from what was planted. Goals: gone in at least {
 removed, in at most {GONE_AT_MOST} when as many voxels elsewhere are. Made by
 `python -m benchmarks.map_trust`; [map_trust.json]({FILE_NAME}) has all numbers.
 
-| removed | sentences gone | gone when as many voxels elsewhere are removed |
-|---|---|---|
+| removed | true sentences | gone | gone when as many voxels elsewhere are removed |
+|---|---|---|---|
 {table}
 
 With the same change of Hounsfield units made elsewhere, as strong as the one that removed the
