@@ -22,6 +22,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "UVLM_DEVICE": "cpu",
     "UVLM_PRECISION": "32-true",
+    "UVLM_SALT": "tests",
     "UVLM_THREADS": "1",
     "UVLM_WORKERS": "1",
 }

@@ -13,8 +13,8 @@ from uvlm.errors import DataError
 from uvlm.text.draft import FORMAT_VERSION, Draft
 
 READ: dict[str, Any] = {
-    "kind": "series", "id": "1a2b3c4d", "files": 2, "slices": 2, "shape": (2, 3, 4),
-    "spacing_mm": (5.0, 2.0, 1.5), "orientation": "LPS",
+    "text": "series 2", "kind": "series", "id": "1a2b3c4d", "files": 2, "slices": 2,
+    "shape": (2, 3, 4), "spacing_mm": (5.0, 2.0, 1.5), "orientation": "LPS",
     "affine": ((0.0, 0.0, 1.5, -1.0), (0.0, 2.0, 0.0, 7.0), (5.0, 0.0, 0.0, 0.5), (0, 0, 0, 1)),
     "left_out": ({"what": ".jpg", "files": 1},),
 }  # fmt: skip
@@ -26,7 +26,9 @@ DOCUMENT: dict[str, Any] = {
     "case_id": "ct-1a2b3c4d5e6f", "disclaimer": "A draft.", "notes": ("Unlike.",),
     "report": "Findings: Fluid on the left.", "findings": "Fluid on the left.", "impression": "",
     "withheld": None, "unlike_training": {"checked": False}, "labeller": "rules",
-    "sentences": ({"text": "Fluid on the left. <b>\u202e", "part": "findings", "claims": (CLAIM,)},),
+    "sentences": (
+        {"text": "Fluid on the left. <b>\u202e", "part": "findings", "claims": (CLAIM,)},
+    ),
     "probabilities": {"Pleural effusion": 0.25}, "thresholds": {"Pleural effusion": 0.5},
     "structures": ({"class_id": 1, "name": "liver", "volume_ml": 12.5},), "not_trained": (),
     "provenance": {

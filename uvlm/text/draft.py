@@ -86,11 +86,12 @@ class Structure(_Record):
 class Unlike(_Record):
     """One thing in which a CT is outside of what the model was trained on."""
 
-    what: str  # such as "volume of liver"
+    kind: str  # "field of view", "contrast phase", ...: the reason in a word
+    what: str  # what was measured, such as "volume of liver"
     unit: str
-    value: float
-    low: float  # what training cases have
-    high: float
+    value: float | None
+    low: float | None  # what training cases have; None if it is not a matter of numbers
+    high: float | None
     text: str  # the same in words
 
 
@@ -113,6 +114,7 @@ class Read(_Record):
     own voxels, as in segmentation.nii.gz. `id` is salted.
     """
 
+    text: str  # all of it in a line
     kind: Literal["file", "series"]
     packed: bool = False  # in a zip
     id: str
