@@ -67,7 +67,8 @@ def test_the_map_is_the_fall_of_the_logit_for_each_covered_block() -> None:
     weight = np.random.default_rng(1).normal(size=(2, 4, 6, 6))
 
     def logits_of(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        return np.einsum("bzyx,azyx->ba", batch.astype(float), weight)
+        logits: npt.NDArray[np.float64] = np.einsum("bzyx,azyx->ba", batch.astype(float), weight)
+        return logits
 
     found = occlusion(voxels, logits_of, per_axis=2)
     assert found.shape == (2, 2, 2, 2)

@@ -94,8 +94,8 @@ SENTENCES = (
 
 def provenance() -> Provenance:
     read = Read(
-        kind="file", id="ct-1", files=1, slices=SHAPE[0], shape=SHAPE, spacing_mm=(4.0, 2.0, 2.0),
-        orientation="LPS", affine=tuple(map(tuple, AFFINE.tolist())),
+        text="one file", kind="file", id="ct-1", files=1, slices=SHAPE[0], shape=SHAPE,
+        spacing_mm=(4.0, 2.0, 2.0), orientation="LPS", affine=tuple(map(tuple, AFFINE.tolist())),
     )  # fmt: skip
     return Provenance(
         read=read, voxels_sha256="a" * 64, request="b" * 64, model_sha256="c" * 64,

@@ -92,7 +92,9 @@ def filled(text: Any) -> dict[str, Any]:
         )
         for number in range(250)
     )
-    unlike = Unlike(what=said(), unit=said(), value=1.0, low=0.0, high=0.5, text=said())
+    unlike = Unlike(
+        kind=said(), what=said(), unit=said(), value=1.0, low=0.0, high=0.5, text=said()
+    )
     written = draft(
         case_id=said(),
         disclaimer=said(),
@@ -170,7 +172,9 @@ def test_a_sentence_points_to_its_mask_and_a_denial_to_nothing(page: Pages) -> N
 
 
 def test_a_withheld_report_shows_why_and_no_sentence(page: Pages) -> None:
-    unlike = Unlike(what="liver", unit="ml", value=1, low=2, high=3, text="the liver has 1 ml")
+    unlike = Unlike(
+        kind="liver", what="liver", unit="ml", value=1, low=2, high=3, text="the liver has 1 ml"
+    )
     written = draft(
         report=None, findings=None, impression=None, sentences=(), probabilities={},
         withheld="1 of 9 checks found this CT unlike the training cases",

@@ -53,7 +53,7 @@ def peak(shown: PlaceMap, sides: Collection[str] = ()) -> Point | None:
         return None
     positive = _on_side(shown.strength > 0, sides)
     index = np.unravel_index(int(np.where(positive, shown.strength, 0).argmax()), positive.shape)
-    return point(shown.affine, index)
+    return point(shown.affine, tuple(int(i) for i in index))
 
 
 def point(affine: Affine, index: tuple[int, ...] | Array) -> Point:

@@ -13,7 +13,7 @@
   ];
   const CROSSHAIR = 0.25; // percent of the picture
   // Cool, as the masks of lesions are warm; the weaker, the clearer.
-  const MAP_COLOURS = { R: [0, 0, 160], G: [90, 190, 255], B: [200, 190, 190], A: [0, 110, 210], I: [0, 128, 255] };
+  const MAP_COLOURS = { R: [0, 0, 160], G: [90, 190, 255], B: [200, 190, 190], A: [0, 80, 200], I: [0, 128, 255] };
   const SOLID_STEP = 2; // the 3D view takes every second voxel
   const BONE = [180, 900]; // Hounsfield units that 3D shows, from clear to opaque
   let planes = null, solid = null, ct = null, maskVolume = null, solidMask = null, mapVolume = null;
