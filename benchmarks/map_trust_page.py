@@ -46,7 +46,8 @@ def record(counts: Counts, model_sha256: str) -> dict[str, Any]:
     """Arrange what was measured as map_trust.json."""
 
     def removal(here: str, elsewhere: str) -> dict[str, Any]:
-        return {"here": counts.share(here), "elsewhere": counts.share(elsewhere)}
+        shares = {"here": counts.share(here), "elsewhere": counts.share(elsewhere)}
+        return shares | {"count": len(counts.gone[here])}
 
     return {
         "model_sha256": model_sha256,
@@ -54,13 +55,9 @@ def record(counts: Counts, model_sha256: str) -> dict[str, Any]:
         "phantoms_left_out": counts.skipped,
         "planted": removal("here", "elsewhere"),
         "planted_findings": counts.planted,
-        "true_positives": len(counts.gone["here"]),
         "elsewhere_as_strong": counts.share("elsewhere, as strong"),
         "changes": {kind: len(gone) for kind, gone in sorted(counts.gone.items())},
-        "maps": {
-            kind: removal(kind, f"{kind} elsewhere") | {"n": len(peaks)}
-            for kind, peaks in counts.peaks.items()
-        },
+        "maps": {kind: removal(kind, f"{kind} elsewhere") for kind in counts.peaks},
         "peak_in_finding": {kind: float(np.mean(hit)) for kind, hit in counts.peaks.items()},
         "by_abnormality": {
             name: {"true_positives": len(gone), "gone": float(np.mean(gone))}
@@ -73,11 +70,12 @@ def page(document: Mapping[str, Any]) -> str:
     """Write what was measured as Markdown."""
     planted, maps = document["planted"], document["maps"]
     trust = MapTrust.of(document)
-    rows = [("the planted finding", planted["here"], planted["elsewhere"])]
-    rows += [
-        (f"the tenth that {kind} marks", m["here"], m["elsewhere"]) for kind, m in maps.items()
-    ]
-    table = "\n".join(f"| {what} | {here:.3f} | {other:.3f} |" for what, here, other in rows)
+    rows = {"the planted finding": planted}
+    rows |= {f"the tenth that the map of {NAMES[kind]} marks": m for kind, m in maps.items()}
+    table = "\n".join(
+        f"| {what} | {row['count']} | {row['here']:.3f} | {row['elsewhere']:.3f} |"
+        for what, row in rows.items()
+    )
     names = "\n".join(
         f"| {name} | {row['true_positives']} | {row['gone']:.2f} |"
         for name, row in document["by_abnormality"].items()
@@ -88,7 +86,7 @@ def page(document: Mapping[str, Any]) -> str:
 
 {verdict(trust, list(maps))}
 
-{document["true_positives"]} true sentences about {document["planted_findings"]} findings planted in
+{planted["count"]} true sentences about {document["planted_findings"]} findings planted in
 {document["phantoms"]} test phantoms; {document["phantoms_left_out"]} phantoms were left out because
 their body cannot be told apart from what was planted. Goals: gone in at least {GONE_AT_LEAST} when
 removed, in at most {GONE_AT_MOST} when as many voxels elsewhere are. Made by

@@ -15,8 +15,8 @@ KINDS = ("contribution", "occlusion")
 
 
 def trust(here: float, elsewhere: float, contribution: float) -> MapTrust:
-    maps = {"contribution": Removal(contribution, 0.0), "occlusion": Removal(0.9, 0.05)}
-    return MapTrust(120, Removal(here, elsewhere), maps)
+    maps = {"contribution": Removal(contribution, 0.0, 110), "occlusion": Removal(0.9, 0.05, 100)}
+    return MapTrust(Removal(here, elsewhere, 120), maps)
 
 
 def test_maps_that_were_never_tested_are_no_evidence() -> None:
@@ -43,16 +43,20 @@ def test_the_bars_themselves_pass() -> None:
     assert trust(0.80, 0.10, 0.80).is_evidence("contribution")
 
 
+def test_fewer_than_a_hundred_sentences_prove_nothing() -> None:
+    few = MapTrust(Removal(1.0, 0.0, 500), {"occlusion": Removal(1.0, 0.0, 99)})
+    assert not few.is_evidence("occlusion")
+
+
 def test_a_record_is_read_for_its_own_weights_only(tmp_path: Path) -> None:
     document: dict[str, Any] = {
         "model_sha256": "a",
-        "true_positives": 3,
-        "planted": {"here": 1.0, "elsewhere": 0.0},
-        "maps": {"occlusion": {"here": 0.5, "elsewhere": 0.25}},
+        "planted": {"here": 1.0, "elsewhere": 0.0, "count": 3},
+        "maps": {"occlusion": {"here": 0.5, "elsewhere": 0.25, "count": 2}},
     }
     (tmp_path / FILE_NAME).write_text(json.dumps(document), encoding="utf-8")
     found = MapTrust.load((tmp_path / "none", tmp_path), "a")
-    assert found == MapTrust(3, Removal(1.0, 0.0), {"occlusion": Removal(0.5, 0.25)})
+    assert found == MapTrust(Removal(1.0, 0.0, 3), {"occlusion": Removal(0.5, 0.25, 2)})
     assert MapTrust.load((tmp_path,), "b") is None
 
 

@@ -189,8 +189,8 @@ def test_a_withheld_report_shows_why_and_no_sentence(page: Pages) -> None:
 
 
 def test_maps_without_a_test_say_so_where_they_are_chosen(page: Pages) -> None:
-    passing = Removal(0.9, 0.01)
-    trust = MapTrust(100, passing, {"contribution": Removal(0.1, 0.1), "occlusion": passing})
+    passing, failing = Removal(0.9, 0.01, 100), Removal(0.1, 0.1, 100)
+    trust = MapTrust(passing, {"contribution": failing, "occlusion": passing})
     assert Parsed(page().html()).text.count("(no evidence)") == 2
     tested = Parsed(page(trust=trust).html()).text
     assert "Attention (no evidence)" in tested

@@ -19,31 +19,33 @@ from uvlm.errors import DataError
 FILE_NAME: Final = "map_trust.json"
 GONE_AT_LEAST: Final = 0.80  # of the sentences, when what they are about is removed
 GONE_AT_MOST: Final = 0.10  # when as many voxels elsewhere are
+LEAST_SENTENCES: Final = 100  # fewer prove nothing
 NAMES: Final = {"contribution": "attention", "occlusion": "occlusion"}
 
 
 @dataclass(frozen=True)
 class Removal:
-    """Shares of the sentences that were gone: with a place removed, and with another as large."""
+    """Shares of `count` sentences that were gone: with a place removed, and another as large."""
 
     here: float
     elsewhere: float
+    count: int
 
     @property
     def passes(self) -> bool:
         """Whether sentences go with this place and stay with another."""
-        return self.here >= GONE_AT_LEAST and self.elsewhere <= GONE_AT_MOST
+        enough = self.count >= LEAST_SENTENCES
+        return enough and self.here >= GONE_AT_LEAST and self.elsewhere <= GONE_AT_MOST
 
 
 @dataclass(frozen=True)
 class MapTrust:
-    """What was measured on `count` true sentences.
+    """What was measured on true sentences.
 
     `planted` is about the findings themselves: whether sentences rest on what they are about at
     all. `maps` has, for each kind of map, the same for the tenth of a CT where it is strongest.
     """
 
-    count: int
     planted: Removal
     maps: Mapping[str, Removal]
 
@@ -71,10 +73,11 @@ class MapTrust:
         """Read a record that benchmarks/map_trust.py made."""
 
         def removal(shares: Mapping[str, Any]) -> Removal:
-            return Removal(float(shares["here"]), float(shares["elsewhere"]))
+            here, elsewhere = float(shares["here"]), float(shares["elsewhere"])
+            return Removal(here, elsewhere, int(shares["count"]))
 
         maps = {name: removal(shares) for name, shares in document["maps"].items()}
-        return cls(int(document["true_positives"]), removal(document["planted"]), maps)
+        return cls(removal(document["planted"]), maps)
 
     def is_evidence(self, kind: str) -> bool:
         """Whether maps of this kind mark what a sentence rests on."""
@@ -94,8 +97,8 @@ def verdict(trust: MapTrust | None, kinds: Sequence[str]) -> str:
     if good:
         told.append(f"On phantoms, the maps of {' and '.join(good)} show what sentences rest on.")
     told.append(
-        f"Measured on {trust.count} true sentences about phantoms: with the planted finding "
-        f"removed, {_shares(trust.planted, 'with as many voxels elsewhere removed')}."
+        f"Measured on {trust.planted.count} true sentences about phantoms: with the planted "
+        f"finding removed, {_shares(trust.planted, 'with as many voxels elsewhere removed')}."
     )
     told += [
         f"With the tenth of the CT removed where the map of {NAMES[kind]} is strongest, "

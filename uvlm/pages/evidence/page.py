@@ -135,7 +135,7 @@ class EvidencePage:
 
     def _data(self, claims: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
         """Gather what the script needs, as JSON."""
-        present = {s.class_id: s for s in self.draft.structures if s.class_id}
+        present = {s.class_id: s for s in self.draft.structures if s.class_id and s.volume_ml}
         return {
             "windows": [{"name": n, "level": level, "width": w} for n, level, w in WINDOWS],
             "sentences": [[claim["data"] for claim in row] for row in claims],
