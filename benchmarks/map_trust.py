@@ -1,6 +1,6 @@
 """Whether sentences about phantoms rest on what they are about, and whether maps show it.
 
-    python -m benchmarks.map_trust --model data/models/report     (make map-trust)
+    python -m benchmarks.map_trust --model data/models/report
 
 For every true sentence about a planted finding, the CT is changed and the report written again:
 

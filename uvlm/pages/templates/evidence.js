@@ -89,13 +89,19 @@
   function paintMasks() {
     if (maskVolume) {
       maskVolume.setColormapLabel(labelTable(false));
-      maskVolume.opacity = Number(byId("opacity").value) / 100;
+      maskVolume.opacity = opacity();
       planes.updateGLVolume();
     }
     if (solidMask) {
       solidMask.setColormapLabel(labelTable(true));
       solid.updateGLVolume();
     }
+    markMasks();
+  }
+
+  const opacity = () => Number(byId("opacity").value) / 100;
+
+  function markMasks() {
     for (const [id, pressed] of [["masks", state.masks], ["anatomy", state.anatomy]]) {
       if (byId(id)) byId(id).setAttribute("aria-pressed", String(pressed));
     }
@@ -109,14 +115,21 @@
   }
 
   function setWindow(number) {
-    state.window = number;
+    markWindow(number);
+    if (!ct) return;
+    setWindowOf(ct, number);
+    planes.updateGLVolume();
+    planes.createOnLocationChange();
+  }
+
+  function setWindowOf(volume, number) {
     const { level, width } = data.windows[number];
-    if (ct) {
-      ct.cal_min = level - width / 2;
-      ct.cal_max = level + width / 2;
-      planes.updateGLVolume();
-      planes.createOnLocationChange();
-    }
+    volume.cal_min = level - width / 2;
+    volume.cal_max = level + width / 2;
+  }
+
+  function markWindow(number) {
+    state.window = number;
     document.querySelectorAll("#tools .window").forEach((button, at) => {
       button.setAttribute("aria-pressed", String(at === number));
     });
@@ -296,25 +309,18 @@
     await planes.attachToCanvas(byId("planes"), false);
     planes.setCustomLayout(LAYOUT);
     ct = await image(await unpacked("volume-ct"), "ct");
-    setWindowOf(ct, 0);
+    setWindowOf(ct, state.window); // before it is added: each change afterwards costs a redraw
     planes.addVolume(ct);
     await addMasks();
     planes.setSliceType(planes.sliceTypeMultiplanar);
-    setWindow(0);
-    paintMasks();
     planes.createOnLocationChange();
-  }
-
-  function setWindowOf(volume, number) {
-    const { level, width } = data.windows[number];
-    volume.cal_min = level - width / 2;
-    volume.cal_max = level + width / 2;
   }
 
   async function addMasks() {
     if (!byId("volume-masks")) return;
     maskVolume = await image(await unpacked("volume-masks"), "masks");
     maskVolume.setColormapLabel(labelTable(false));
+    maskVolume.opacity = opacity();
     planes.addVolume(maskVolume);
   }
 
@@ -343,7 +349,6 @@
     solid.setSliceType(solid.sliceTypeRender);
     solid.setRenderAzimuthElevation(170, 12);
     solid.setScale(1.35);
-    paintMasks();
   }
 
   function connect() {
@@ -362,6 +367,8 @@
     byId("help-button").addEventListener("click", help);
     document.addEventListener("keydown", press, true);
     drawLegend();
+    markMasks();
+    markWindow(state.window);
   }
 
   async function open() {
