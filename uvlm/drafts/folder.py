@@ -66,9 +66,9 @@ def said_of(not_trained: Collection[Part]) -> list[str]:
 
 def disclaimer_of(params: Mapping[str, Any], says_trained: bool = True) -> str:
     """Say how far to trust a draft, from what a model folder records, its trained parts or not."""
-    notes, source = [_DRAFT], params.get("download", {}).get("source")
-    if source is None or source in SYNTHETIC:
-        notes.append(_PHANTOM if source else _UNKNOWN)
+    notes, trained_on = [_DRAFT], params.get("download", {}).get("source")
+    if trained_on is None or trained_on in SYNTHETIC:
+        notes.append(_PHANTOM if trained_on else _UNKNOWN)
     return " ".join(notes if says_trained else [*notes, _LOOKED_AT])
 
 

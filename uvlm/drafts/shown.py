@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from uvlm.arrays import Flags, Ids
+from uvlm.arrays import Ids
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import LabelMap, spacing_of
 from uvlm.text.attributes import VALUES
@@ -90,7 +90,7 @@ class Masks:
         if self._nearest is None:
             return {}
         lobes, ids = self._nearest
-        mask: Flags = np.isin(ids, [self.class_names.index(name) for name in names])
+        mask = np.isin(ids, [self.class_names.index(name) for name in names])
         found = lobes[mask]
         if not found.size:
             return {}

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
-from uvlm.arrays import Flags, Ids
+from uvlm.arrays import Ids
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import spacing_of
 from uvlm.data.label_scheme import Dataset, fine_classes
@@ -105,7 +105,7 @@ def _organs(
             yield from _places(ids == number, words)
 
 
-def _places(mask: Flags, words: str) -> Iterator[tuple[str, Measure]]:
+def _places(mask: npt.NDArray[np.bool_], words: str) -> Iterator[tuple[str, Measure]]:
     """Say where a structure lies, as shares of the grid; a mirrored or turned CT shows in it."""
     for number, axis in enumerate("zyx"):
         profile = mask.sum(axis=tuple(other for other in range(3) if other != number))

@@ -28,7 +28,7 @@ OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",
     "--proxy-server=127.0.0.1:9", "--force-device-scale-factor=1",
 )  # fmt: skip
-Open = Callable[[str], Any]
+Open = Callable[..., Any]  # with the page, as HTML
 
 
 @pytest.fixture(scope="module")

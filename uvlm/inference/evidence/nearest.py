@@ -73,4 +73,4 @@ def nearest(folder: Path, model_sha256: str, embedding: Tensor, count: int) -> l
         raise DataError(folder / VECTORS, fact, _REMEDY)
     best = alike.topk(min(count, len(cases)))
     found = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [NearCase(*cases[number], round(value, 4)) for number, value in found]
+    return [NearCase(cases[i][0], cases[i][1], round(value, 4)) for i, value in found]
