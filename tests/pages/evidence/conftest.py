@@ -147,7 +147,12 @@ Pages = Callable[..., EvidencePage]
 @pytest.fixture
 def page() -> Pages:
     def make(written: Draft | None = None, **changes: Any) -> EvidencePage:
-        values: dict[str, Any] = {"volume": chest(), "label_map": masks(), "class_names": NAMES, "maps": maps()}
+        values: dict[str, Any] = {
+            "volume": chest(),
+            "label_map": masks(),
+            "class_names": NAMES,
+            "maps": maps(),
+        }
         return EvidencePage(written or draft(), **values | changes)
 
     return make
