@@ -31,6 +31,7 @@ ONLY_IN = {
         *("uvlm/data/labels/label_maps.py", "uvlm/data/index.py", "uvlm/data/audit.py"),
         *("uvlm/config/data.py", "uvlm/evaluation/", "uvlm/inference/draft_folder.py"),
         *("uvlm/drafts/", "uvlm/dicom/"),  # in uvlm/dicom, words of the DICOM standard
+        *("benchmarks/twins.py", "benchmarks/map_trust.py"),
         "uvlm/train/report_data.py",
     ),
     "fingerprint": ("pipeline/", "uvlm/train/", "uvlm/tracking.py"),
@@ -55,7 +56,7 @@ ONLY_IN = {
     "contract": (
         *("uvlm/data/", "uvlm/model/", "uvlm/inference/", "uvlm/train/", "uvlm/cli.py"),
         *("pipeline/elsewhere.py", "pipeline/runs/lineage.py", "pipeline/runs/mlflow_models.py"),
-        *("pipeline/elsewhere.py", "uvlm/text/draft.py", "uvlm/drafts/", "uvlm/dicom/"),
+        *("uvlm/text/draft.py", "uvlm/drafts/", "uvlm/dicom/", "benchmarks/map_trust.py"),
     ),
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),

@@ -47,7 +47,7 @@ def test_masks_of_an_untrained_decoder_are_neither_written_nor_left_from_before(
     assert {path.name for path in out.iterdir()} == set(FILES)
     forget(report_folder, "segmentation")
     predict([ct], report_folder, out, tell=told.append)
-    assert {path.name for path in out.iterdir()} == {"report.txt", "report.json"}
+    assert {path.name for path in out.iterdir()} == {"evidence.html", "report.txt", "report.json"}
     assert document(out)["not_trained"] == ["segmentation"]
     assert list(document(out)["probabilities"]) == list(ABNORMALITIES)
     assert document(out)["report"]

@@ -32,7 +32,10 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.draft import Draft
 
 nib: Any = nibabel  # has no types for what is used here
-FILES = ["report.json", "report.txt", "segmentation.json", "segmentation.nii.gz"]
+FILES = [
+    *("evidence.html", "report.json", "report.txt"),
+    *("segmentation.json", "segmentation.nii.gz"),
+]
 
 
 @pytest.fixture

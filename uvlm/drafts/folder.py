@@ -4,6 +4,7 @@ report.txt               the disclaimer, then the report
 report.json              all that is known; uvlm/text/draft.py says what
 segmentation.nii.gz      class ids on the CT's own grid and axes
 segmentation.json        the name of every class id
+evidence.html            CT and draft on one page, and why each sentence is there
 
 What a part of the model would say that was never trained is left out, and the draft says so.
 """
@@ -17,6 +18,7 @@ from typing import Any, Final
 
 from uvlm.config import SYNTHETIC
 from uvlm.dicom.place import FOLDER
+from uvlm.drafts import evidence
 from uvlm.drafts.case_result import CaseResult, Output
 from uvlm.drafts.inputs import CtInput
 from uvlm.errors import ConfigError, DataError
@@ -35,9 +37,9 @@ from uvlm.text.draft import FILE_NAME, Draft
 from uvlm.text.report import FINDINGS_HEADING, IMPRESSION_HEADING
 
 REPORT_TXT: Final = "report.txt"
-FILES: Final = (REPORT_TXT, FILE_NAME, SEGMENTATION, CLASS_NAMES)
+FILES: Final = (REPORT_TXT, FILE_NAME, SEGMENTATION, CLASS_NAMES, evidence.FILE_NAME)
 # What else is written of every CT, beside the files above; each names its files in FILES.
-OUTPUTS: Final[tuple[Output, ...]] = ()
+OUTPUTS: Final[tuple[Output, ...]] = (evidence.write_evidence,)
 _DRAFT: Final = (
     "UNREVIEWED RESEARCH DRAFT, written by a machine. Not a medical device: "
     "not for diagnosis or treatment."
