@@ -1,4 +1,5 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
+# make smoke  every stage on a dozen tiny phantoms in data/smoke; says nothing about quality
 # make test   every test; `make quick` only those that take seconds
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make bench  speed and memory compared with the authors' release and other libraries:
@@ -32,7 +33,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test quick bench constant-reports check reader-faults format clean
+.PHONY: setup run smoke test quick bench constant-reports check reader-faults format clean
 
 setup: $(TEST_STAMP)
 
@@ -69,6 +70,9 @@ endif
 	@echo
 	@echo "Summary: reports/summary.md, and with figures reports/summary.html"
 	@echo "Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db"
+
+smoke: $(STAMP)
+	uvlm smoke
 
 # The quick tests, in two processes; then those that take all cores themselves.
 test: quick

@@ -56,7 +56,7 @@ ONLY_IN = {
     "source": (
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
-        *("pipeline/rehearse/rehearse.py", "pipeline/tables/"),
+        *("pipeline/rehearse/rehearse.py", "pipeline/smoke/", "pipeline/tables/"),
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),
