@@ -74,9 +74,10 @@ endif
 smoke: $(STAMP)
 	uvlm smoke
 
-# The quick tests, in two processes; then those that take all cores themselves.
+# The quick tests, then the others, both in two processes. The slow ones differ in length, so a
+# process that has done its half takes over from the other.
 test: quick
-	pytest -q -m "slow or e2e"
+	pytest -q -n 2 --dist worksteal -m "slow or e2e"
 
 quick: setup
 	pytest -q -n 2 --dist loadfile -m "not slow and not e2e"
