@@ -266,6 +266,20 @@ def rehearse(
         typer.echo(line)
 
 
+@app.command()
+def smoke(
+    context: typer.Context,
+    profile: Annotated[str, typer.Option(help="A file of conf/profile/.")] = "smoke",
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("data/smoke"),
+) -> None:
+    """Run every stage of a profile in its own folder, a dozen CTs, the smallest sizes."""
+    from pipeline.smoke.smoke import Request
+    from pipeline.smoke.smoke import smoke as run
+
+    for line in run(Path.cwd(), Request(profile, out), context.obj.cases):
+        typer.echo(line)
+
+
 def main() -> NoReturn:
     """Run the command line; a known error becomes one line and its exit code."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a file's name need not be UTF-8

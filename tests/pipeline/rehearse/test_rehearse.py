@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from huggingface_hub import close_session, constants
 
@@ -172,6 +176,32 @@ def test_the_peak_is_that_of_the_command_and_its_children_not_of_who_starts_it(
     assert (
         watch([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, dict(os.environ)).code == 3
     )
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_watched_command_ends_with_who_watches_it_and_so_do_its_children(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    child = "import os, time; open(str(os.getpid()), 'w').close(); time.sleep(60)"
+    two = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from pipeline.rehearse.watch import watch\n"
+        # Also where a shell began the tests in the background, and Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"watch([sys.executable, '-c', {two!r}], Path({str(tmp_path)!r}), dict(os.environ))"
+    )
+    watching = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    while not (found := list(tmp_path.iterdir())):
+        assert watching.poll() is None
+        time.sleep(0.05)
+    watching.send_signal(number)
+    _, said = watching.communicate(timeout=60)
+    assert ("SIGTERM" if number == signal.SIGTERM else "KeyboardInterrupt") in said
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(int(found[0].name)):
+        assert time.monotonic() < deadline, "the grandchild goes on"
+        time.sleep(0.05)
 
 
 def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
