@@ -134,9 +134,7 @@ def _volume_row(case: Case, hu: npt.NDArray[np.int16], params: Params) -> Row:
     extra = {
         "shape": list(GRID),
         "mean": mean,
-        "native": Geometry(
-            GRID, np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]], GRID, (1, 1, 1)
-        ).to_json(),
+        "native": Geometry(GRID, affine, GRID, (1, 1, 1)).to_json(),
         "std": std,
         "contract_sha256": contract_sha256(params.preprocess),
     }
