@@ -16,10 +16,10 @@ _COMPARED: Final = re.compile(
     r"\b(?:compar(?:ed|ison|ing)|(?:previous|prior|earlier|last|old) (?:\w+ ){0,2}"
     r"(?:ct|exam\w*|stud(?:y|ies)|scans?|imaging|reports?|x-rays?|radiographs?|tomograph\w+)"
     r"|previously|unchanged|no (?:significant |interval )*change|interval|stable|stabil\w+"
-    r"|regress\w*|progress(?:ed|ion|ive|ing)|ha(?:s|ve) (?:(?:in|de)creased|grown|resolved)"
+    r"|regress\w*|progress(?:ed|ion|ive|ing)|ha(?:s|ve) (?:grown|resolved)"
     r"|(?:in|de)creas(?:ed|ing) (?:in (?:size|number) )?since|newly"
     r"|new (?:developed|appear\w*|emerg\w*|onset)"
-    r"|since the (?:\w+ )?(?:ct|exam\w*|study|scan)|current (?:exam\w*|study|ct)"
+    r"|since the (?:previous|prior|last)|current (?:exam\w*|study|ct)"
     r"|no longer|as before|again (?:seen|noted|observed)|redemonstrat\w*)\b",
     re.IGNORECASE,
 )
@@ -31,7 +31,7 @@ _HISTORY: Final = re.compile(
     r"|known (?:case|diagnosis|malignancy|primary|cancer|disease)"
     r"|complain(?:s|t|ts|ed|ing)?|presents? with|presented with|smok(?:er|ing)"
     r"|fever|cough(?:ing)?|dyspno?ea|shortness of breath|chest pain|chemotherap\w+|radiotherap\w+"
-    r"|(?:status )?post-?(?:op(?:erative)?|covid|treatment|chemotherapy|radiotherapy))\b",
+    r"|(?:status )?post-?(?:op(?:erative)?|covid))\b",
     re.IGNORECASE,
 )
 

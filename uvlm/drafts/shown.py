@@ -73,6 +73,11 @@ class Masks:
             if i
         )
 
+    @property
+    def grid_voxel_ml(self) -> float:
+        """The volume of a voxel of the network's grid, than which no mask is finer."""
+        return prod(spacing_of(self.geometry.grid_affine)) / 1000
+
     def structures_of(self, abnormality: str) -> tuple[str, ...]:
         """Name the classes that show an abnormality, as far as there are any."""
         if self.label_map is None:

@@ -150,8 +150,8 @@ def population_of(
     config: PreprocessConfig,
     seed: int,
     progress: Progress | None = None,
-) -> Population:
-    """Measure training and validation cases, at most MAX_CASES of each.
+) -> Population | None:
+    """Measure training and validation cases, at most MAX_CASES of each; None if none can be.
 
     Args:
         segmenter: the U-Net of stage 1; None if it was never trained.
@@ -163,11 +163,15 @@ def population_of(
         progress: shows the cases measured.
     """
     rows = rows_by_case(preprocess)
-    examples = read_examples(index, preprocess, config)
+    everything = read_examples(index, preprocess, config)
+    # Arrays that an early release prepared do not say where they lie in their CT.
+    examples = [each for each in everything if "native" in rows[each.case_id].extra]
     chosen = {
         split: choose_cases([e for e in examples if e.case.split == split], most, seed)
         for split, most in MAX_CASES.items()
     }
+    if not chosen["train"]:
+        return None
     total, measured = sum(map(len, chosen.values())), 0
     found: dict[str, list[Measures]] = {split: [] for split in chosen}
     for split, cases in chosen.items():

@@ -179,7 +179,7 @@ def _population(params: Params, paths: ReportPaths, training: Training) -> dict[
         params.seed,
         training.progress,
     )
-    return {population.FILE_NAME: known.to_json().encode("utf-8")}
+    return {} if known is None else {population.FILE_NAME: known.to_json().encode("utf-8")}
 
 
 def _fit(
