@@ -34,7 +34,9 @@ def smaller(root: Path, profile: str) -> dict[Any, Any]:
     result = _shrunk(document, sizes)
     theirs, ours = document["encoder"], small["encoder"]
     lists = {key: _as_long(ours[key], theirs[key]) for key in ours}
-    return merged(result, {"encoder": lists}, _few(document["download"], small), _from_scratch())
+    brief = _brief(result["generate"], result["decoder"]["max_report_tokens"])
+    few = _few(document["download"], small)
+    return merged(result, {"encoder": lists, "generate": brief}, few, _from_scratch())
 
 
 def _shrunk(theirs: Mapping[Any, Any], ours: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -51,6 +53,12 @@ def _shrunk(theirs: Mapping[Any, Any], ours: Mapping[Any, Any]) -> dict[Any, Any
         else:
             result[key] = value
     return result
+
+
+def _brief(generate: Mapping[str, Any], longest: int) -> dict[str, int]:
+    """Let no report be asked for that is longer than the smaller decoder's."""
+    asked = {key: generate[key] for key in ("min_tokens", "max_tokens")}
+    return {key: min(count, longest) for key, count in asked.items() if count is not None}
 
 
 def _as_long(ours: Sequence[int], theirs: Sequence[int]) -> list[int]:

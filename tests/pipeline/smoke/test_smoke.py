@@ -74,6 +74,13 @@ def test_a_training_that_is_left_out_stays_out(root: Path) -> None:
     assert smaller(root, "chest")["train_cls"]["steps"] == 2
 
 
+def test_reports_are_not_asked_to_be_longer_than_the_decoder_writes(project: Path) -> None:
+    edit(project, generate={"max_tokens": 512, "min_tokens": 100})
+    small = smaller(project, "own")
+    assert (small["generate"]["max_tokens"], small["generate"]["min_tokens"]) == (64, 64)
+    parse_params(small, "small")
+
+
 def test_an_encoder_keeps_its_number_of_stages(project: Path) -> None:
     edit(
         project,
