@@ -97,13 +97,15 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
 
 
 # Functions and classes of ours that are called, but not by importing a module, recording a run,
-# checking the parameters or estimating memory.
+# checking the parameters or the store, or estimating memory.
 _WRITE_DOWN_WHAT_RUNS = """
 import atexit, os, sys, threading
 
 seen, root = set(), os.getcwd() + os.sep
 outside = ("<frozen importlib._bootstrap>", *(
-    root + name for name in ("pipeline/runs", "pipeline/check_params.py", "uvlm/estimates")
+    root + name for name in (
+        "pipeline/runs", "pipeline/check_params.py", "pipeline/stored_inputs.py", "uvlm/estimates"
+    )
 ))
 
 
