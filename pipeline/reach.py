@@ -21,7 +21,8 @@ PACKAGES: Final = ("uvlm", "pipeline")
 # How and where a stage runs, how it is recorded and what its errors say decide no result.
 EXEMPT: Final = (
     "pipeline.dvc_yaml", "pipeline.stage", "pipeline.stored_inputs", "pipeline.launch",
-    "pipeline.progress", "pipeline.runs", "uvlm.environment", "uvlm.errors", "uvlm.memory", "uvlm.tracking", "uvlm.variable",
+    "pipeline.progress", "pipeline.runs", "uvlm.environment", "uvlm.errors", "uvlm.memory",
+    "uvlm.tracking", "uvlm.variable",
 )  # fmt: skip
 _WHOLE: Final = "*"
 _OPENERS: Final = {"importlib.resources.files", "jinja2.PackageLoader"}
