@@ -93,8 +93,9 @@ def open_remote(workspace: Path, name: str | None) -> Remote:
             url = str(repo.config["remote"][remote.name].get("url", remote.path))
             return Remote(url, str(remote.fs.join(remote.path, _FOLDER)), remote.fs)
     except DvcException as error:  # among them a package that the kind of remote needs
+        fact = first_line(error).split(". Create")[0].rstrip(".")  # its own remedy is cut short
         remedy = "see `dvc remote list`; `dvc remote add -d NAME URL` makes one"
-        raise ConfigError("DVC", first_line(error).rstrip("."), remedy) from None
+        raise ConfigError("DVC", fact, remedy) from None
 
 
 def named_rows(manifests: Iterable[Path]) -> list[Row]:
