@@ -29,7 +29,7 @@ from uvlm.text.draft import Draft, Provenance, Read
 _THRESHOLDS = "thresholds.json"  # as stage 2 names it
 _UNLIKE = (
     "UNLIKE THE TRAINING: this CT differs from those that the model was trained on, and the report "
-    "was written only because it was asked for."
+    "was written only because it was asked for"
 )
 _UNCHECKED = (
     "This model does not say what the CTs of its training had in common, so nobody looked whether "
@@ -108,8 +108,7 @@ class DraftMaker:
     def _notes(self, prediction: Prediction) -> list[str]:
         unlike, notes = prediction.unlike, said_of(prediction.not_trained)
         if unlike.written_anyway:
-            facts = "; ".join(each.text for each in unlike.found)
-            notes.insert(0, f"{_UNLIKE} {facts}.")
+            notes.insert(0, f"{_UNLIKE} {prediction.outside}.")
         return notes if unlike.checked else [_UNCHECKED, *notes]
 
     def _provenance(

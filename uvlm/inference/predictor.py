@@ -47,7 +47,7 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.draft import Unlike, UnlikeTraining
 from uvlm.text.report import Report, parse_report
 
-MOST_NAMED: Final = 3
+_MOST_NAMED: Final = 3
 _RETRAIN = "use the whole folder as train_report wrote it"
 
 
@@ -77,13 +77,18 @@ class Prediction:
     @property
     def withheld(self) -> str | None:
         """Why there is no report, in a line; None if nothing was withheld."""
-        found = self.unlike.found
-        if not found or self.unlike.written_anyway:
+        if not self.unlike.found or self.unlike.written_anyway:
             return None
+        return f"unlike the CTs of the training {self.outside}"
+
+    @property
+    def outside(self) -> str:
+        """The kinds of measure beyond the training's, and the furthest of them."""
+        found = self.unlike.found
         kinds = ", ".join(dict.fromkeys(each.kind for each in found))
-        facts = "; ".join(each.text for each in found[:MOST_NAMED])
-        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
-        return f"unlike the CTs of the training ({kinds}): {facts}{more}"
+        facts = "; ".join(each.text for each in found[:_MOST_NAMED])
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        return f"({kinds}): {facts}{more}"
 
 
 class Clock:
