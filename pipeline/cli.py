@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.commands import Commands
+from pipeline.nearest_cli import index_nearest
 from pipeline.progress import ProgressBar
 from pipeline.runs.registry.cli import promote
 from pipeline.upkeep_cli import runs, store
@@ -32,6 +33,7 @@ app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
 app.command()(promote)
+app.command("index-nearest")(index_nearest)
 
 
 def show_version(wanted: bool) -> None:

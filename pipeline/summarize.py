@@ -8,12 +8,15 @@ from pathlib import Path
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.info import versions
-from pipeline.paths import CLAIMS, GENERATED, QUARANTINE, REPORTS, manifest, state_root
+from pipeline.licences import licence_here
+from pipeline.paths import CLAIMS, GENERATED, MODELS, QUARANTINE, REPORTS, manifest, state_root
 from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
 from uvlm.evaluation.labeller import get_phrases
+from uvlm.files import write_bytes_atomic
 from uvlm.pages.class_tables import write_tables
+from uvlm.pages.model_card import CARD, write_cards
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 from uvlm.store import read_manifest
 from uvlm.text.abnormalities import abnormality_names
@@ -47,8 +50,11 @@ def summarize(stage: Stage) -> None:
     )
     build_summary(stage.params, inputs, REPORTS)
     write_tables(inputs.per_class, REPORTS)
+    cards = write_cards(stage.params, inputs, licence_here(Path.cwd(), stage.params), REPORTS)
+    # Beside the folder of the model, which belongs to the stage that trained it.
+    write_bytes_atomic(MODELS / CARD, cards[0].read_bytes())
     metrics = json.loads(inputs.metrics.read_text(encoding="utf-8"))
-    pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures"]
+    pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures", *cards]
     address = publish_run(record, Path.cwd(), metrics, [inputs.metrics, *pages])
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
     if address is not None:

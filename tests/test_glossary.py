@@ -62,7 +62,7 @@ ONLY_IN = {
         *("uvlm/config/data.py", "uvlm/data/", "uvlm/store/", "uvlm/files.py", "uvlm/inference/"),
         *("uvlm/evaluation/score.py", "uvlm/pages/", "pipeline/summarize.py", "benchmarks/"),
         *("pipeline/rehearse/rehearse.py", "pipeline/tables/", "pipeline/runs/"),
-        *("pipeline/remote.py", "pipeline/smoke/", "uvlm/dicom/"),
+        *("pipeline/remote.py", "pipeline/smoke/", "uvlm/dicom/", "pipeline/licences.py"),
     ),
     "flag": (
         *("uvlm/data/", "uvlm/evaluation/", "uvlm/text/", "uvlm/tables.py", "uvlm/arrays.py"),

@@ -16,6 +16,7 @@ import typer
 from uvlm.drafts.commands import predict
 from uvlm.errors import DataError
 from uvlm.node.commands import listen
+from uvlm.serve.commands import serve
 
 if TYPE_CHECKING:
     from uvlm.evaluation.score import ScoreRequest
@@ -26,6 +27,7 @@ Option = partial(typer.Option, readable=False)
 app = typer.Typer(rich_markup_mode=None, no_args_is_help=True)
 
 _CT_HELP = "A .nii, .nii.gz, .nrrd or .mha file, or a folder with one CT: files or DICOM."
+_CHECKED_HELP = f"{_CT_HELP} Or a zip of one."
 # What cannot be read is refused by the reader, in one line and without stopping other CTs.
 Model = Annotated[Path, Option(help="Model folder, such as data/models/report.", readable=False)]
 Out = Annotated[Path, Option(help="Folder for all output.")]
@@ -40,7 +42,7 @@ Clinical = Annotated[
 
 @app.command("check-ct")
 def check_ct(
-    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CT_HELP, readable=False)],
+    paths: Annotated[list[Path], Argument(metavar="PATH...", help=_CHECKED_HELP, readable=False)],
     model: Annotated[
         Path | None, Option(help="Prepare as for this model; default: as params.yaml says.")
     ] = None,
@@ -91,6 +93,7 @@ def check_labels(
 
 app.command()(predict)
 app.command()(listen)
+app.command()(serve)
 
 
 @app.command()

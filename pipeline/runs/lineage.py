@@ -16,9 +16,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from pipeline.dvc_yaml import Declaration
+from pipeline.licences import ingredients_of, licence_of, weights_licence
 from pipeline.paths import CLASSIFIED, GENERATED, MODELS, REPORTS, manifest
 from pipeline.runs.numbers import headline_of, numbers_of
-from uvlm.config.data import SYNTHETIC
 from uvlm.files import file_sha256
 
 _SPLITS: Final = {
@@ -33,9 +33,6 @@ _SCORED: Final = {  # numbers, and the predictions that say whose they are
     "classify": (REPORTS / "classify.json", CLASSIFIED / "predictions.jsonl"),
     "evaluate": (REPORTS / "metrics.json", GENERATED / "predictions.jsonl"),
 }
-_CC: Final = "CC BY-NC-SA 4.0"
-_LICENCES: Final = {"ct_rate": _CC, "abdomen_atlas": _CC}
-_FREE, _YOURS = "free for any use", "that of your own data"
 
 
 class DataNote(BaseModel):
@@ -79,14 +76,16 @@ class Lineage(BaseModel):
     licence: str = ""
 
 
-def lineage_of(root: Path, declaration: Declaration, profile: str, source: str) -> Lineage:
+def lineage_of(
+    root: Path, declaration: Declaration, profile: str, params: Mapping[str, str]
+) -> Lineage:
     """Note where the result of a stage that has just finished comes from.
 
     Args:
         root: the workspace.
         declaration: of the stage.
         profile: its name, which names the data set.
-        source: `download.source`.
+        params: of the run by dotted name, as text; those that are missing are not known.
     """
     if declaration.name not in _SPLITS:
         return Lineage()
@@ -94,18 +93,13 @@ def lineage_of(root: Path, declaration: Declaration, profile: str, source: str) 
     made = [note for out in declaration.outs if (note := _model(root, Path(out)))]
     scored, scores = _scores(root, declaration.name)
     return Lineage(
-        data=_data(root, declaration.name, profile, source),
+        data=_data(root, declaration.name, profile, params.get("download.source", "unknown")),
         reads=tuple(reads),
         makes=made[0] if made else None,
         scored=scored,
         scores=scores,
-        licence=licence_of(source),
+        licence=weights_licence(ingredients_of(root, params)).name,
     )
-
-
-def licence_of(source: str) -> str:
-    """Say under which licence a data set is, and so the weights that were trained on it."""
-    return _LICENCES.get(source, _FREE if source in SYNTHETIC else _YOURS)
 
 
 def _data(root: Path, stage: str, profile: str, source: str) -> tuple[DataNote, ...]:

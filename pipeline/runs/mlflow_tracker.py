@@ -92,8 +92,8 @@ class MlflowTracker(JsonlTracker):
 
     def _lineage(self) -> Lineage:
         record = self.record
-        source = record.parent_params.get("download.source", "unknown")
-        lineage = lineage_of(self._root, self._declaration, record.profile, source)
+        params = record.parent_params
+        lineage = lineage_of(self._root, self._declaration, record.profile, params)
         if lineage.makes is not None and find_pipeline(record.pipeline) is None:
             lineage.makes.by_artifact = False  # of an arm
         return lineage

@@ -14,6 +14,7 @@ import nibabel
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from benchmarks.good_files import ORDERS, WRITERS
 from tests.inference.conftest import GRID, body, forget, lps
@@ -24,6 +25,7 @@ from uvlm.drafts.batch import CASES, Options, Outcome, predict
 from uvlm.drafts.folder import write_draft
 from uvlm.drafts.inputs import inputs_of
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
+from uvlm.inference.evidence.nearest import write_index
 from uvlm.inference.predictor import Predictor
 from uvlm.inference.segment import Segmenter
 from uvlm.text.draft import Draft
@@ -79,6 +81,30 @@ def test_what_changed_is_made_again(cts: list[Path], report_folder: Path, tmp_pa
     forget(report_folder, "segmentation")
     assert run() == ["drafted", "drafted"]
     assert run() == ["kept", "kept"]  # although there are no masks
+
+
+@pytest.mark.parametrize("name", ["map_trust.json", "nearest.json"])
+def test_a_draft_is_kept_only_with_what_its_evidence_was_made_from(
+    cts: list[Path], report_folder: Path, tmp_path: Path, name: str
+) -> None:
+    def statuses_now() -> list[str]:
+        found = predict(cts[:1], report_folder, tmp_path / "out", Options(batch=True))
+        return [each.status for each in found]
+
+    assert statuses_now() == ["drafted"]
+    assert statuses_now() == ["kept"]
+    model = Predictor.load(report_folder).model
+    if name == "nearest.json":
+        size = model.classifier.embed(torch.zeros(1, 4 * 4 * 2, 8)).shape[1]
+        write_index(report_folder, model.sha256, [("a", "Report a.")], torch.ones(1, size))
+    else:
+        removal = {"here": 0.9, "elsewhere": 0.0, "count": 200}
+        record = {"model_sha256": model.sha256, "planted": removal, "maps": {}}
+        (report_folder / name).write_text(json.dumps(record), encoding="utf-8")
+    assert statuses_now() == ["drafted"]
+    assert statuses_now() == ["kept"]
+    page = (tmp_path / "out").glob("*/evidence.html")
+    assert ("Report a." in next(page).read_text(encoding="utf-8")) == (name == "nearest.json")
 
 
 def test_one_ct_is_made_again_every_time(

@@ -18,9 +18,10 @@ from pynetdicom import AE
 from benchmarks.dicom_series import write_series
 from tests.dicom.conftest import body, lps, tagged
 from tests.node.conftest import free_port
+from uvlm.drafts.private import private_folder
 from uvlm.errors import ConfigError, SetupError
 from uvlm.node import inbox as inbox_module
-from uvlm.node.inbox import Inbox, private_folder
+from uvlm.node.inbox import Inbox
 from uvlm.node.listen import Node, listen
 from uvlm.node.peer import Peer
 
@@ -171,7 +172,7 @@ def test_what_a_killed_node_left_is_removed_and_what_a_living_one_has_is_not(
         folder = tmp_path / f"uvlm-node-{socket.gethostname()}-{pid}-abc"
         folder.mkdir()
         (folder / "patient.dcm").write_bytes(b"1")
-    with private_folder() as root:
+    with private_folder("node") as root:
         assert root.stat().st_mode & 0o077 == 0
         assert {path.name.split("-")[-2] for path in tmp_path.iterdir()} == {str(os.getpid())}
     assert len(list(tmp_path.iterdir())) == 1

@@ -16,7 +16,7 @@ import io
 import json
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -27,13 +27,14 @@ from uvlm.data.ct.origin import salted_id
 from uvlm.dicom.place import FOLDER, check_installed, remove_objects
 from uvlm.drafts.build import DraftMaker
 from uvlm.drafts.case_result import CaseResult
+from uvlm.drafts.evidence import digests_of
 from uvlm.drafts.folder import FILES, check_places, read_of, said_of, write_draft
 from uvlm.drafts.inputs import CtInput, inputs_of, opened, signature
 from uvlm.drafts.privacy import line_of, reason_of
 from uvlm.errors import DataError, SetupError, UvlmError, as_known
 from uvlm.files import file_sha256, write_text_atomic
 from uvlm.inference.draft_folder import CLASS_NAMES, SEGMENTATION, written
-from uvlm.inference.predictor import Clock, Predictor
+from uvlm.inference.predictor import Clock, Predictor, Tell
 from uvlm.text.draft import FILE_NAME, FORMAT_VERSION, Draft
 
 CASES: Final = "cases.csv"
@@ -80,7 +81,8 @@ def predict(
     model_dir: Path,
     out: Path,
     options: Options | None = None,
-    tell: Callable[[str], object] = lambda line: None,
+    tell: Tell = lambda line: None,
+    tell_step: Tell = lambda step: None,
 ) -> list[Outcome]:
     """Write a draft for each CT; drafts/folder.py lists its files.
 
@@ -93,6 +95,7 @@ def predict(
         out: created if missing; other files in it are left alone.
         options: see there.
         tell: gets a line for each part of the model that says nothing, and for each CT.
+        tell_step: gets each of drafts/steps.py when it has ended.
 
     Raises:
         UvlmError: the model, or at least one of the CTs, was refused; its class is that of the
@@ -107,7 +110,7 @@ def predict(
     for line in said_of(maker.predictor.not_trained):
         tell(line)
     in_folders = options.batch or len(inputs) > 1
-    run = _Run(maker, options, in_folders)
+    run = _Run(maker, options, in_folders, tell_step)
     outcomes: list[Outcome] = []
     start = time.monotonic()
     try:
@@ -129,6 +132,7 @@ class _Run:
     maker: DraftMaker
     options: Options
     keeps: bool
+    tell_step: Tell
 
     def one(self, ct: CtInput) -> Outcome:
         """Draft one CT; whatever goes wrong with it is its outcome."""
@@ -146,19 +150,25 @@ class _Run:
         if self.keeps and (draft := _kept(ct.folder, request)):
             reason = "" if draft.withheld is None else "unlike_training"
             return Outcome(ct, "kept", reason, 0.0, f"{draft.case_id}: kept, as nothing changed")
-        clock = Clock()
+        clock = Clock(self.tell_step)
         with opened(ct.path) as (path, packed):
             volume = read_volume(path)
             clock.lap("read")
             anyway = self.options.unlike_training
-            found = self.maker.predictor.predict_volume(volume, unlike_training=anyway)
+            found = self.maker.predictor.predict_volume(
+                volume, unlike_training=anyway, tell=self.tell_step
+            )
             found.seconds.update(clock.seconds)
             result = self.maker.make(ct.case_id, volume, found, request, packed)
+            self.tell_step("check")
             no_dicom, told = self._objects(ct.folder, result)
             write_draft(ct.folder, result)
+            self.tell_step("write")
         draft, seconds = result.draft, round(time.perf_counter() - start, 3)
         said = f"{draft.case_id}: {read_of(draft)}; {seconds:.1f} s"
         said += told
+        if draft.unlike_training.written_anyway:
+            said += "; UNLIKE THE TRAINING"
         if draft.withheld is None:
             return Outcome(ct, "drafted", "", seconds, said, no_dicom=no_dicom)
         line = f"{said}; REPORT WITHHELD: {draft.withheld}"
@@ -197,6 +207,7 @@ class _Run:
             contract_sha256(predictor.preprocess),
             predictor.population_sha256,
             file_sha256(thresholds) if thresholds.is_file() else None,
+            digests_of(self.maker.directory),
             [options.names, options.unlike_training, options.dicom],
         ]
         return salted_id(json.dumps(parts), digits=_REQUEST_DIGITS)

@@ -102,8 +102,17 @@ class DraftMaker:
                 volume, found, request, packed, found.seconds | clock.seconds
             ),
         )
-        parts = found.geometry, found.voxels, found.grid_labels
-        return CaseResult(draft, volume, found.label_map, found.class_names, *parts, self.predictor)
+        return CaseResult(
+            draft,
+            volume,
+            found.label_map,
+            found.class_names,
+            geometry=found.geometry,
+            voxels=found.voxels,
+            grid_labels=found.grid_labels,
+            predictor=self.predictor,
+            deepest=found.deepest,
+        )
 
     def _notes(self, prediction: Prediction) -> list[str]:
         unlike, notes = prediction.unlike, said_of(prediction.not_trained)

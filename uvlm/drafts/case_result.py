@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from uvlm.arrays import Ids, Voxels
 from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import LabelMap, Volume
@@ -30,6 +32,7 @@ class CaseResult:
         voxels: what the networks saw, (D, H, W) of `geometry.grid`.
         grid_labels: class ids on that grid.
         predictor: the model.
+        deepest: f_N of the classifier's encoder as tokens (1, K, C); None of a withheld report.
     """
 
     draft: Draft
@@ -40,6 +43,7 @@ class CaseResult:
     voxels: Voxels
     grid_labels: Ids | None
     predictor: Predictor
+    deepest: Tensor | None = None
 
 
 # Writes its files into a folder that takes the place of the older draft when all are there.

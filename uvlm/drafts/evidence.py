@@ -18,12 +18,13 @@ from uvlm.data.ct.resample import Axis, resample_image
 from uvlm.data.ct.volume import Affine
 from uvlm.device import autocast
 from uvlm.drafts.case_result import CaseResult
-from uvlm.files import write_text_atomic
+from uvlm.files import file_sha256, write_text_atomic
 from uvlm.inference.evidence.contributions import contributions
-from uvlm.inference.evidence.nearest import nearest
+from uvlm.inference.evidence.nearest import CASES, nearest
 from uvlm.inference.evidence.occlusion import MOST_VOXELS, occlusion
 from uvlm.inference.predictor import Predictor
 from uvlm.model.align import feature_grids
+from uvlm.pages.evidence.map_trust import FILE_NAME as TRUST
 from uvlm.pages.evidence.map_trust import MapTrust
 from uvlm.pages.evidence.page import EvidencePage, Near
 from uvlm.pages.evidence.places import PlaceMap
@@ -35,6 +36,16 @@ _FINE: Final = 48  # voxels of a shown map along its longest axis
 _STEPS: Final = 16384  # whole numbers that a map is resampled in
 
 
+def digests_of(home: Path) -> list[str | None]:
+    """Name what evidence.html is made from besides CT and weights: a draft is kept with the same.
+
+    Args:
+        home: the model's folder.
+    """
+    files = (home / TRUST, MEASURED / TRUST, home / CASES)
+    return [file_sha256(file) if file.is_file() else None for file in files]
+
+
 def write_evidence(result: CaseResult, folder: Path) -> None:
     """Write evidence.html; maps only of what the report says is there.
 
@@ -43,17 +54,16 @@ def write_evidence(result: CaseResult, folder: Path) -> None:
     """
     model, draft = result.predictor.model, result.draft
     home = model.tokenizer.parent
-    deepest = deepest_of(result.predictor, result.voxels[None])
     cases = []
-    if draft.report is not None and "classifier" in result.predictor.trained:
-        embedding = model.classifier.embed(deepest)[0]
+    if result.deepest is not None and "classifier" in result.predictor.trained:
+        embedding = model.classifier.embed(result.deepest)[0]
         cases = nearest(home, model.sha256, embedding, NUM_NEAR)
     page = EvidencePage(
         draft,
         result.volume,
         result.label_map,
         result.class_names,
-        maps=_maps(result, deepest),
+        maps=_maps(result),
         trust=MapTrust.load((home, MEASURED), model.sha256),
         near=[Near(case.case_id, case.report, case.similarity) for case in cases],
     )
@@ -88,16 +98,16 @@ def occlusion_maps(predictor: Predictor, voxels: Voxels) -> Floats:
     return occlusion(voxels, logits_of)
 
 
-def _maps(result: CaseResult, deepest: Tensor) -> Mapping[str, Sequence[PlaceMap]]:
+def _maps(result: CaseResult) -> Mapping[str, Sequence[PlaceMap]]:
     """Make the maps of every abnormality that a sentence says is there."""
     predictor = result.predictor
     claims = (claim for sentence in result.draft.sentences for claim in sentence.claims)
     wanted = {claim.abnormality for claim in claims if claim.present}
     columns = [(n, i) for i, n in enumerate(predictor.model.config.abnormalities) if n in wanted]
-    if not columns or "classifier" not in predictor.trained:
+    if not columns or result.deepest is None or "classifier" not in predictor.trained:
         return {}
     affine = result.geometry.grid_affine
-    made = {"contribution": attention_maps(predictor, deepest)}
+    made = {"contribution": attention_maps(predictor, result.deepest)}
     if result.voxels.size <= MOST_VOXELS:
         made["occlusion"] = occlusion_maps(predictor, result.voxels)
     return {

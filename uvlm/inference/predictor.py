@@ -13,7 +13,7 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import ValidationError
+from torch import Tensor
 
 from uvlm.arrays import Ids, Voxels
 from uvlm.config import PreprocessConfig
@@ -38,6 +39,7 @@ from uvlm.inference.measures import measure
 from uvlm.inference.population import Population, read_population
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
+from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.fast_norm import ready
 from uvlm.model.folder import first_problem, read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
@@ -48,6 +50,7 @@ from uvlm.text.draft import Unlike, UnlikeTraining
 from uvlm.text.report import Report, parse_report
 
 _MOST_NAMED: Final = 3
+Tell = Callable[[str], object]
 _RETRAIN = "use the whole folder as train_report wrote it"
 
 
@@ -58,7 +61,8 @@ class Prediction:
     Of a part that was not trained there is no label map, no probability or no report, and of a CT
     that is unlike the training's neither report nor probabilities. `origin` says which file or
     series was read, `grid_notes` what the network's grid left out or made up. `voxels` is what the
-    networks saw, (D, H, W) of `geometry.grid`, `grid_labels` the class ids there.
+    networks saw, (D, H, W) of `geometry.grid`, `grid_labels` the class ids there. `deepest` is f_N
+    of the classifier's encoder as tokens (1, K, C); None where nothing was described.
     """
 
     report: Report
@@ -73,6 +77,7 @@ class Prediction:
     voxels: Voxels
     grid_labels: Ids | None
     seconds: dict[str, float]
+    deepest: Tensor | None = None
 
     @property
     def withheld(self) -> str | None:
@@ -92,10 +97,11 @@ class Prediction:
 
 
 class Clock:
-    """Seconds by step."""
+    """Seconds by step; `tell` hears of each step that has ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, tell: Tell = lambda step: None) -> None:
         self.seconds: dict[str, float] = {}
+        self._tell = tell
         self._last = time.perf_counter()
 
     def lap(self, step: str) -> None:
@@ -103,6 +109,7 @@ class Clock:
         now = time.perf_counter()
         self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 3)
         self._last = now
+        self._tell(step)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,14 +153,21 @@ class Predictor:
         """Read one file or DICOM folder strictly and predict from it; see `predict_volume`."""
         return self.predict_volume(read_volume(Path(ct)), unlike_training=unlike_training)
 
-    def predict_volume(self, volume: Volume, *, unlike_training: bool = False) -> Prediction:
+    def predict_volume(
+        self,
+        volume: Volume,
+        *,
+        unlike_training: bool = False,
+        tell: Tell = lambda step: None,
+    ) -> Prediction:
         """Predict from one CT, which is not changed.
 
         Args:
             volume: the CT.
             unlike_training: describe it even if it is unlike the CTs that the model knows.
+            tell: hears of each step that has ended.
         """
-        clock = Clock()
+        clock = Clock(tell)
         array, geometry = preprocess_volume(volume, self.preprocess)
         voxels = normalise(array, self.preprocess)
         clock.lap("prepare")
@@ -164,9 +178,9 @@ class Predictor:
         clock.lap("segment")
         unlike = self._compare(array, geometry, ids, volume.origin)
         clock.lap("compare")
-        report, probabilities = Report("", ""), dict[str, float]()
+        report, probabilities, deepest = Report("", ""), dict[str, float](), None
         if unlike_training or not unlike.found:
-            report, probabilities = self._describe(voxels)
+            report, probabilities, deepest = self._describe(voxels)
             unlike = unlike.model_copy(update={"written_anyway": bool(unlike.found)})
         clock.lap("describe")
         return Prediction(
@@ -182,6 +196,7 @@ class Predictor:
             voxels=voxels,
             grid_labels=ids,
             seconds=clock.seconds,
+            deepest=deepest,
         )
 
     def _compare(
@@ -202,8 +217,8 @@ class Predictor:
             found += self.population.unlike(measures)
         return UnlikeTraining(checked=self.population is not None, found=tuple(found))
 
-    def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
-        """Write the report and the probabilities; free the encoder's maps before segmentation."""
+    def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float], Tensor]:
+        """Write the report and the probabilities; return f_N of the classifier's encoder too."""
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
         model, injection = self.model, self.model.config.injection
         tokens = encode_volumes(model.encoder, x, injection)
@@ -211,7 +226,10 @@ class Predictor:
         if model.classifier_encoder is not model.encoder:
             own = encode_volumes(model.classifier_encoder, x, injection)
         report = self.writer.write(self.writer.visual(tokens))[0]
-        return parse_report(report.text), self.writer.probabilities(self.writer.visual(own))[0]
+        seen = self.writer.visual(own)
+        grids = feature_grids(model.config.grid, model.config.encoder.strides)
+        deepest = deepest_tokens(seen[-1], grids, injection.reference_stage, injection.deeper)
+        return parse_report(report.text), self.writer.probabilities(seen)[0], deepest
 
 
 def contract_of(model: Path) -> PreprocessConfig:

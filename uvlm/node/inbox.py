@@ -7,15 +7,10 @@ Names are digests, so no UID of a sender can name a path. Everything has a limit
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import os
 import shutil
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -80,29 +75,6 @@ class Inbox:
         folder.mkdir(parents=True)
         self._studies[study] = _Study(folder, self.clock())
         return self._studies[study]
-
-
-@contextmanager
-def private_folder() -> Iterator[Path]:
-    """Yield a folder that only this user can read, and remove it at the end.
-
-    What a killed node on this computer left is removed first.
-    """
-    place, name = Path(tempfile.gettempdir()), f"uvlm-node-{socket.gethostname()}-"
-    for left in place.glob(f"{glob.escape(name)}*"):
-        pid = left.name.removeprefix(name).partition("-")[0]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            remove(left)
-    with tempfile.TemporaryDirectory(prefix=f"{name}{os.getpid()}-") as root:
-        yield Path(root)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)  # it exists, but belongs to another user
-    return True
 
 
 def remove(folder: Path) -> None:

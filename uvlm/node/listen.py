@@ -18,8 +18,9 @@ from typing import Any, Final
 
 from pydicom import uid
 
+from uvlm.drafts.private import private_folder
 from uvlm.errors import SetupError, as_known
-from uvlm.node.inbox import Inbox, private_folder, remove
+from uvlm.node.inbox import Inbox, remove
 from uvlm.node.peer import Peer, send
 
 HOST: Final = "127.0.0.1"
@@ -64,7 +65,7 @@ def listen(
     Raises:
         SetupError: the port is taken.
     """
-    with private_folder() as root:
+    with private_folder("node") as root:
         inbox = Inbox(root / "studies")
         with _server(node, inbox):
             tell(f"{node.title} listens on {HOST}:{node.port} for {node.peer.title}")

@@ -95,7 +95,7 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     cases = read_index(inputs.index)
     test = scored_cases(cases)
     examples = _examples(params, inputs, test)
-    metrics, per_class = _read_json(inputs.metrics), _read_json(inputs.per_class)
+    metrics, per_class = read_json(inputs.metrics), read_json(inputs.per_class)
     classes = scheme(params.label_maps.dataset, params.label_maps.scheme)
     masked = _masked_slice(inputs, test, classes)
     histories = {stage: read_history(path) for stage, path in inputs.histories.items()}
@@ -107,9 +107,9 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
     page = _page(params, inputs, cases, metrics, per_class)
     page |= {"examples": examples, "slice": masked, "figures": urls}
     html = render("summary.html.j2", page, colour=colour_of, highlight=highlight)
-    markdown = render("summary.md.j2", page, md=_markdown, md_pieces=_markdown_pieces)
+    text = render("summary.md.j2", page, md=markdown, md_pieces=_markdown_pieces)
     write_text_atomic(out / "summary.html", html)
-    write_text_atomic(out / "summary.md", markdown)
+    write_text_atomic(out / "summary.md", text)
 
 
 def _masked_slice(
@@ -143,7 +143,7 @@ def _page(
     return {
         "profile": params.profile,
         "disclaimer": DISCLAIMER,
-        "notes": _notes(params),
+        "notes": notes_of(params),
         "metrics": metrics,
         **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
@@ -166,7 +166,7 @@ def _page(
     }
 
 
-def _notes(params: Params) -> list[str]:
+def notes_of(params: Params) -> list[str]:
     """Say what kind of run this is, where that limits what its numbers mean."""
     phantoms = PHANTOM_NOTE if params.download.source in SYNTHETIC else ""
     return [note for note in (params.summarize.note, phantoms) if note]
@@ -219,7 +219,7 @@ def _mask_tables(seg: dict[str, Any], structures: list[dict[str, Any]]) -> dict[
 def _provenance(inputs: SummaryInputs) -> dict[str, Any]:
     """List what became of the rows, what was refused, what it cost and what it was made with."""
     return {
-        "accounts": [row for path in inputs.accounts for row in _read_json(path)["accounts"]],
+        "accounts": [row for path in inputs.accounts for row in read_json(path)["accounts"]],
         "quarantine": [
             (path.stem, refusal)
             for path in sorted(inputs.quarantine.glob("*.jsonl"))
@@ -231,7 +231,7 @@ def _provenance(inputs: SummaryInputs) -> dict[str, Any]:
     }
 
 
-def _markdown(text: object) -> str:
+def markdown(text: object) -> str:
     """Escape text so that Markdown shows it literally: no markup, no HTML, no broken tables."""
     marks = {ord(mark): f"\\{mark}" for mark in "\\`*_[]|#"}
     marks |= {ord("<"): "&lt;", ord(">"): "&gt;", ord("&"): "&amp;"}
@@ -242,10 +242,10 @@ def _markdown(text: object) -> str:
 def _markdown_pieces(pieces: Sequence[Piece]) -> str:
     """Write a report with the phrases that claim an abnormality in bold."""
     marks = ("**" if piece.abnormality and piece.is_claimed else "" for piece in pieces)
-    return "".join(f"{m}{_markdown(p.text)}{m}" for m, p in zip(marks, pieces, strict=True))
+    return "".join(f"{m}{markdown(p.text)}{m}" for m, p in zip(marks, pieces, strict=True))
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +118,35 @@ def test_nothing_is_written(path: Path, config: PreprocessConfig, volume: Volume
     check_ct(path, config)
     assert path.read_bytes() == before
     assert sorted(path.parent.iterdir()) == listing
+
+
+@pytest.mark.parametrize("config_is_known", [True, False])
+def test_a_zip_is_checked_as_what_it_holds(
+    path: Path, config: PreprocessConfig, tmp_path: Path, config_is_known: bool
+) -> None:
+    archive = tmp_path / "a zip äö.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.write(path, path.name)
+    known = config if config_is_known else None
+    alone, zipped = check_ct(path, known), check_ct(archive, known)
+    assert (zipped.path, zipped.refusal) == (archive, None)
+    assert zipped.facts == alone.facts
+    if known is not None:
+        np.testing.assert_array_equal(zipped.voxels, alone.voxels)
+
+
+def test_a_refusal_inside_a_zip_names_the_zip_and_no_folder_that_is_gone(tmp_path: Path) -> None:
+    damaged, leads_out, none = (tmp_path / f"{name}.zip" for name in "abc")
+    with zipfile.ZipFile(damaged, "w") as packed:
+        packed.writestr("ct.nii.gz", b"\x1f\x8b broken")
+    with zipfile.ZipFile(leads_out, "w") as packed:
+        packed.writestr("../ct.nii.gz", b"1")
+    none.write_bytes(b"PK\x03\x04")
+    reasons = []
+    for archive in (damaged, leads_out, none):
+        check = check_ct(archive, None)
+        assert check.refusal is not None
+        assert check.refusal.subject == str(archive)
+        assert tempfile.gettempdir() + "/uvlm-" not in check.to_text(names=True)
+        reasons.append(check.refusal.reason)
+    assert reasons[1:] == ["path_traversal", "damaged_zip"]

@@ -23,7 +23,10 @@ def test_maps_belong_to_the_logits_of_the_probabilities(report_folder: Path) -> 
     deepest = deepest_of(predictor, voxels[None])
     with torch.no_grad():
         logits = predictor.model.classifier(deepest)[0]
-    said = predictor.predict_volume(volume).probabilities
+    found = predictor.predict_volume(volume)
+    assert found.deepest is not None
+    torch.testing.assert_close(found.deepest, deepest)  # the CT is not encoded again
+    said = found.probabilities
     assert list(said.values()) == pytest.approx(torch.sigmoid(logits).tolist(), abs=1e-5)
     maps = attention_maps(predictor, deepest)
     assert maps.shape == (len(said), 2, 4, 4)

@@ -5,7 +5,7 @@ This runs the reader and the preparation of training and `predict`; nothing is w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import numpy as np
 from uvlm.arrays import Voxels
 from uvlm.config import PreprocessConfig
 from uvlm.data.contract import contract_sha256, normalise
+from uvlm.data.ct.archive import is_zip, unpacked
 from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.hounsfield import sample
 from uvlm.data.ct.io import read_volume
@@ -77,7 +78,25 @@ class CtCheck:
 
 
 def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
-    """Read one CT strictly and prepare it as `config` says; with None it is only read."""
+    """Read one CT strictly and prepare it as `config` says; with None it is only read.
+
+    A zip is unpacked for as long as that takes.
+    """
+    if not is_zip(path):
+        return _check(path, config)
+    try:
+        with unpacked(path) as folder:
+            check = _check(folder, config)
+    except ReadError as error:
+        return CtCheck(path, error)
+    inside = check.refusal
+    if inside is not None:  # its subject lies in a folder that is gone
+        told = inside.fact, inside.remedy
+        inside = ReadError(path, *told, reason=inside.reason, named=inside.named)
+    return replace(check, path=path, refusal=inside)
+
+
+def _check(path: Path, config: PreprocessConfig | None) -> CtCheck:
     try:
         volume = read_volume(path)
     except ReadError as error:
