@@ -96,10 +96,12 @@ def predict(
     names: Names = False,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
+    from uvlm.evaluation.contradictions import finder_of
     from uvlm.inference.predictor import predict as predict_cts
 
     told: list[str] = []
     options: Any = {"real_names": names, "progress": context.obj, "tell": told.append}
+    options["find"] = finder_of
     try:
         predict_cts(cts, model, out, **options)
     finally:  # below the progress bar; also of those CTs that were read beside a refused one

@@ -59,7 +59,7 @@ def test_one_ct_gives_a_report_its_numbers_and_a_segmentation(
     assert set(found) == {
         "case_id", "report", "findings", "impression", "probabilities", "model_sha256",
         "contract_sha256", "versions", "seconds", "disclaimer", "not_trained",
-        "read",
+        "read", "contradictions",
     }  # fmt: skip
     assert found["case_id"] == "valid_1_a_1"
     assert list(found["probabilities"]) == list(ABNORMALITIES)

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from uvlm.config import Params
 from uvlm.files import key_of
 from uvlm.inference.encode import encode_cases
+from uvlm.text.attributes import AttributeReader
 from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
@@ -42,6 +43,7 @@ class Chain:
 
     def __init__(self, params: Params, project: Any) -> None:
         self.params, self.project = params, project
+        self.read: AttributeReader | None = None
         self.models: Path = project.root / "data" / "models"
         self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
         self.inputs = {"index": project.index, "preprocess": project.preprocess}
@@ -56,7 +58,8 @@ class Chain:
         params = changed(self.params, "train_cls", **changes)
         init, out = self.models / "seg", self.models / "cls"
         training = as_started(params, progress)
-        return train_cls(params, **self.inputs, init=init, out=out, training=training)
+        inputs = {**self.inputs, "init": init}
+        return train_cls(params, **inputs, out=out, training=training, read=self.read)
 
     def encode(self) -> None:
         encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)

@@ -23,6 +23,7 @@ class GenerateConfig(Section):
     """Decoding of test reports; `uvlm.inference.decoding.Decoding` explains each number.
 
     `max_tokens: null` allows as many as the training reports have (decoder.max_report_tokens).
+    `cue_shift` is added to the logit of every cue: above 0, reports claim more; below, less.
     """
 
     batch_size: int = Field(ge=1)
@@ -35,6 +36,7 @@ class GenerateConfig(Section):
     num_beams: int = Field(ge=1)
     length_penalty: float = Field(ge=0)
     stop_after_repeats: int = Field(ge=0)
+    cue_shift: float = 0.0  # as an earlier release, which has no such key
 
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:

@@ -33,11 +33,15 @@ class EncoderConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """Query pooling over the deepest stage (paper eq. 2)."""
+    """Query pooling over the deepest stage (paper eq. 2).
+
+    `attributes` adds a head for side, lobe and size, taught by what the training reports say.
+    """
 
     num_queries: int = Field(ge=1)
     heads: int = Field(ge=1)
     dropout: Fraction = Field(ge=0, lt=1)
+    attributes: bool = False  # as an earlier release, which has no such key
 
 
 class DecoderConfig(Section):
@@ -74,6 +78,7 @@ class InjectionConfig(Section):
     position: where a layer receives its features: before it (eq. 5), or between its attention and
         its feed-forward, as in the authors' release.
     gate: `scalar` multiplies each injection by a learned number that starts at 1.
+    cues: one more token for each abnormality, moved by what the classifier believes.
     """
 
     kind: Literal["multi_layer", "input_only"]
@@ -85,3 +90,4 @@ class InjectionConfig(Section):
     gate: Literal["none", "scalar"]
     projection: Literal["linear", "mlp"]
     input_tokens: Literal["reference", "zeros"]
+    cues: bool = False  # as an earlier release, which has no such key

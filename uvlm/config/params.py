@@ -48,6 +48,7 @@ class Params(Section):
         cls, report, injection = self.train_cls, self.train_report, self.injection
         frozen = "does nothing while encoder_lr_scale is 0"
         input_only = "does nothing while injection.kind is input_only"
+        no_cues = "does nothing without injection.cues"
         forbid(
             (report.frozen_stages and not report.encoder_lr_scale,
              f"train_report.frozen_stages {frozen}"),
@@ -56,6 +57,15 @@ class Params(Section):
              f"injection.gate {input_only}"),
             (injection.kind == "input_only" and injection.position != "before_layer",
              f"injection.position {input_only}"),
+            (injection.cues and not self.train_cls.evidence_folds,
+             "injection.cues need evidence of training cases; raise train_cls.evidence_folds"),
+            (self.train_cls.evidence_folds and not injection.cues,
+             "train_cls.evidence_folds are for cues; set injection.cues"),
+            (injection.cues and report.encoder_lr_scale > 0,
+             "injection.cues need a frozen encoder; set train_report.encoder_lr_scale 0"),
+            (not injection.cues and (report.cue_dropout > 0 or report.cue_case_dropout > 0),
+             f"train_report.cue_dropout {no_cues}"),
+            (not injection.cues and self.generate.cue_shift != 0, f"generate.cue_shift {no_cues}"),
             (self.encode.views > 1 and report.augment.is_identity(),
              f"encode.views is {self.encode.views} but train_report.augment changes nothing"),
         )  # fmt: skip

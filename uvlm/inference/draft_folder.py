@@ -85,6 +85,7 @@ class Draft(Prediction):
     contract_sha256: str
     disclaimer: str
     real_names: bool
+    contradictions: Sequence[Mapping[str, Any]]
 
     @property
     def read(self) -> str:
@@ -103,6 +104,7 @@ class Draft(Prediction):
             "findings": self.report.findings,
             "impression": self.report.impression,
             "probabilities": dict(self.probabilities),
+            "contradictions": list(self.contradictions),
             "not_trained": list(self.not_trained),
             "model_sha256": self.model_sha256,
             "contract_sha256": self.contract_sha256,

@@ -39,6 +39,8 @@ from uvlm.model.trained import PARTS, Part, in_order
 from uvlm.text.report import Report, parse_report
 from uvlm.tracking import Progress
 
+# From a report and the probabilities beside it, see uvlm/evaluation/contradictions.py.
+FindContradictions = Callable[[str, Mapping[str, float]], Sequence[Mapping[str, Any]]]
 _RETRAIN = "use the whole folder as train_report wrote it"
 
 
@@ -108,8 +110,9 @@ class Predictor:
         own = tokens  # of the classifier
         if model.classifier_encoder is not model.encoder:
             own = encode_volumes(model.classifier_encoder, x, injection)
-        report = self.writer.write(self.writer.visual(tokens))[0]
-        return parse_report(report.text), self.writer.probabilities(self.writer.visual(own))[0]
+        visual, own_visual = self.writer.visual(tokens), self.writer.visual(own)
+        report = self.writer.write(self.writer.seen(visual, own_visual))[0]
+        return parse_report(report.text), self.writer.probabilities(own_visual)[0]
 
 
 def predict(
@@ -120,6 +123,7 @@ def predict(
     real_names: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], object] = lambda line: None,
+    find: Callable[[ReportModel], FindContradictions] = lambda model: lambda text, said: [],
 ) -> list[Path]:
     """Write a draft for each CT: report.txt, report.json, segmentation.nii.gz and its class names.
 
@@ -133,6 +137,7 @@ def predict(
         real_names: write real names of files and series, not only their salted ids.
         progress: shows the CTs done.
         tell: gets a line for each part of the model that says nothing, and for each CT read.
+        find: makes for a model what finds where report and classifier contradict each other.
 
     Returns:
         The folders written, in the order of the CTs.
@@ -142,12 +147,13 @@ def predict(
     """
     folders = draft_folder.claim_folders(cts, out)
     predictor = Predictor.load(model_dir)
+    contradictions = find(predictor.model)
     refusals: list[DataError] = []
     for line in draft_folder.said_of(predictor.not_trained):
         tell(line)
     for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
         try:
-            draft = _draft(predictor, case_id, ct, real_names)
+            draft = _draft(predictor, case_id, ct, real_names, contradictions)
             draft_folder.write_draft(folder, draft)
             tell(f"{case_id}: {draft.read}")
         except DataError as error:
@@ -193,10 +199,13 @@ def preprocess_config(
     return section
 
 
-def _draft(predictor: Predictor, case_id: str, ct: Path, real_names: bool) -> draft_folder.Draft:
+def _draft(
+    predictor: Predictor, case_id: str, ct: Path, real_names: bool, find: FindContradictions
+) -> draft_folder.Draft:
     """Read one CT and predict from it."""
     start = time.perf_counter()
-    said = vars(predictor.predict(ct))
+    predicted = predictor.predict(ct)
+    said, contradictions = (vars(predicted), find(predicted.report.text, predicted.probabilities))
     seconds = round(time.perf_counter() - start, 3)
     config = predictor.model.config
     return draft_folder.Draft(
@@ -206,4 +215,5 @@ def _draft(predictor: Predictor, case_id: str, ct: Path, real_names: bool) -> dr
         contract_sha256=contract_sha256(predictor.preprocess),
         disclaimer=draft_folder.disclaimer_of(config.params, config.trained is not None),
         real_names=real_names,
+        contradictions=contradictions,
     )

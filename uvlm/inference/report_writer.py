@@ -20,6 +20,7 @@ from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.encode import split_stages
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
+from uvlm.model.cues import shifted
 from uvlm.model.load import ReportModel
 from uvlm.model.trained import Part
 from uvlm.text.tokenizer import Tokenizer
@@ -62,6 +63,27 @@ class ReportWriter:
         channels = self.model.config.encoder.channels
         return split_stages(tokens.to(self.device, torch.float32), channels)
 
+    def seen(
+        self, visual: Sequence[Tensor], own: Sequence[Tensor], shift: float = 0.0
+    ) -> list[Tensor]:
+        """Return all that the decoder sees: its tokens, and behind them evidence for cues.
+
+        Args:
+            visual: aligned tokens of every stage, (B, K, C_i).
+            own: the same of the encoder that the classifier reads.
+            shift: added to the logit of every presence; above 0, reports claim more.
+        """
+        if self.model.uvlm.cues is None:
+            return list(visual)
+        return [*visual, shifted(self.evidence(own), shift)]
+
+    @torch.no_grad()
+    def evidence(self, visual: Sequence[Tensor]) -> Tensor:
+        """Return the classifier's logits (B, A, 1 + V); NaN if it was never trained."""
+        with autocast(self.device):
+            evidence = self.model.classifier.evidence(self._deepest(visual)).float()
+        return evidence if "classifier" in self.trained else evidence * torch.nan
+
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
         """Classify; one row per case, empty if the classifier was never trained."""
@@ -69,8 +91,8 @@ class ReportWriter:
             return [{} for _ in visual[0]]
         with autocast(self.device):
             logits: Tensor = self.model.classifier(self._deepest(visual))  # (B, A)
-        rows = torch.sigmoid(logits.float()).tolist()
         names = self.model.config.abnormalities
+        rows = torch.sigmoid(logits.float())[:, : len(names)].tolist()
         return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
 
     @torch.no_grad()
@@ -94,7 +116,7 @@ class ReportWriter:
     ) -> list[WrittenReport]:
         """Write one report per row, by default greedily and at most as long as in training.
 
-        A decoder that was never trained writes nothing.
+        `visual` is what the decoder has `seen`. A decoder that was never trained writes nothing.
         """
         if "language" not in self.trained:
             return [WrittenReport("", "eos") for _ in visual[0]]

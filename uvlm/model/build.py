@@ -13,7 +13,9 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, InjectionConfig
 from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
+from uvlm.model.attribute_head import AttributeHead
 from uvlm.model.classifier import Classifier
+from uvlm.model.cues import CueTokens
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
@@ -52,16 +54,27 @@ def build_encoder(config: EncoderConfig) -> ResidualEncoder:
 
 
 def build_classifier(
-    encoder: EncoderConfig, classifier: ClassifierConfig, grid: Grid, num_classes: int
+    encoder: EncoderConfig,
+    classifier: ClassifierConfig,
+    grid: Grid,
+    num_classes: int,
+    num_values: int = 0,
 ) -> Classifier:
-    """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels."""
+    """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels.
+
+    With `num_values` of attributes it has a second head, which is seeded last.
+    """
     channels = encoder.channels[-1]
     if channels % classifier.heads:
         fact = f"{classifier.heads} heads do not divide the {channels} channels of the last stage"
         raise ConfigError("classifier.heads", fact, "choose a divisor")
     grid_tokens = prod(feature_grids(grid, encoder.strides)[-1])
     queries, heads, dropout = classifier.num_queries, classifier.heads, classifier.dropout
-    return Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
+    built = Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
+    if num_values:
+        sizes = channels, num_classes, num_values, heads, grid_tokens
+        built.attributes = AttributeHead(*sizes)
+    return built
 
 
 def build_qwen(
@@ -84,10 +97,12 @@ def build_uvlm(
     vocabulary_size: int,
     specials: SpecialIds,
     qwen: QwenOrigin | None = None,
+    cue_sizes: tuple[int, int] | None = None,
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 
-    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3.
+    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3. With `injection.cues`,
+    `cue_sizes` are the abnormalities and the values of the classifier; cues are seeded last.
     """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -106,11 +121,17 @@ def build_uvlm(
     language: Decoder
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
-        max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
+        num_cues = cue_sizes[0] if injection.cues and cue_sizes else 0
+        max_positions = num_tokens + num_cues + decoder.max_report_tokens + FRAMING_POSITIONS
         sizes = DecoderSizes(
             decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
         )
         language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
-    return UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
+    uvlm = UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
+    if injection.cues:
+        if cue_sizes is None:
+            raise ConfigError("injection.cues", "cues need a classifier", "train stage 2 first")
+        uvlm.cues = CueTokens(*cue_sizes, decoder.width)
+    return uvlm

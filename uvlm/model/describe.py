@@ -27,10 +27,13 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18) -> list[Row]:
+def describe(
+    params: Params, num_classes: int = 49, num_abnormalities: int = 18, num_values: int = 8
+) -> list[Row]:
     """List visual tokens K, stage grids, injection plan and parameter counts as (name, value).
 
-    `num_classes` of the label scheme and `num_abnormalities` only size the two output layers.
+    `num_classes` of the label scheme, `num_abnormalities` and the `num_values` of their attributes
+    only size output layers and cues.
     """
     encoder, injection, grid = params.encoder, params.injection, params.preprocess.grid
     reference = injection.reference_stage
@@ -40,13 +43,15 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     plan_text = " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items())
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
-        classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
+        sizes = num_abnormalities, num_values if params.classifier.attributes else 0
+        classifier = build_classifier(encoder, params.classifier, grid, *sizes)
         # Behind encoder and classifier, so that what these cannot do is said without a Qwen3 too.
         architecture = None if params.decoder.kind == "scratch" else read_architecture()
         vocabulary_size = _vocabulary_size(params, architecture)
         qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
-        uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
+        words = vocabulary_size, specials, qwen
+        uvlm = build_uvlm(encoder, params.decoder, injection, grid, *words, sizes)
     decoder = count_parameters(uvlm.decoder)
     wider = (QWEN3_VOCABULARY_SIZE - vocabulary_size) * params.decoder.width
     return [

@@ -132,7 +132,8 @@ def load_report_model(directory: Path) -> ReportModel:
         raise DataError(tokenizer, "no such file", _REMEDY)
     parts = config.encoder, config.decoder, config.injection, config.grid
     words = config.vocabulary_size, config.specials
-    uvlm = build_uvlm(*parts, *words, _qwen(directory, config))
+    cue_sizes = len(config.abnormalities), len(config.attributes)
+    uvlm = build_uvlm(*parts, *words, _qwen(directory, config), cue_sizes)
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):
         uvlm.decoder.merge_adapter()
@@ -149,8 +150,8 @@ def _encoder(directory: Path, config: ModelConfig, name: str = "encoder") -> Res
 
 
 def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> Classifier:
-    num_classes = len(config.abnormalities)
-    classifier = build_classifier(config.encoder, config.classifier, config.grid, num_classes)
+    sizes = len(config.abnormalities), len(config.attributes)
+    classifier = build_classifier(config.encoder, config.classifier, config.grid, *sizes)
     return _fill(classifier, directory, "classifier", config)
 
 

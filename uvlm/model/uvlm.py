@@ -5,7 +5,8 @@
     attention  |-- sees itself --|     |-- causal, sees all visual --|
 
 The input at visual positions is the projected reference stage (or zeros); the plan adds projected
-stages at language layers, each times its gate where gates are learned.
+stages at language layers, each times its gate where gates are learned. As an option, cue tokens
+(cues.py) stand between the visual tokens and the end; then the last entry of `visual` is evidence.
 
 B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
 """
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.model.cache import Cache
+from uvlm.model.cues import CueTokens
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
 from uvlm.model.projection import Projection
@@ -68,6 +70,7 @@ class UVLM(nn.Module):
         self.plan = plan
         self.input_stage = input_stage
         self.specials = specials
+        self.cues: CueTokens | None = None
 
     def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
         """Compute logits (B, T, V); position t predicts token t + 1.
@@ -126,5 +129,7 @@ class UVLM(nn.Module):
         framing = [self.specials.start_of_image, self.specials.end_of_image]
         start, end = self.decoder.embed(torch.tensor(framing, device=tokens.device))
         batch = len(tokens)
-        block = torch.cat([start.expand(batch, 1, -1), tokens, end.expand(batch, 1, -1)], dim=1)
-        return block, injections
+        parts = [start.expand(batch, 1, -1), tokens, end.expand(batch, 1, -1)]
+        if self.cues is not None:
+            parts.insert(2, self.cues(visual[-1]))  # behind the visual tokens: nothing moves
+        return torch.cat(parts, dim=1), injections

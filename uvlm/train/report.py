@@ -8,6 +8,7 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abno
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 import torch
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from torch import Tensor
 
 from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
@@ -104,14 +106,15 @@ class _Parts:
         """Read the folders and build a seeded decoder."""
         tokenizer = Tokenizer.load(paths.tokenizer)
         qwen = find_qwen() if params.decoder.kind != "scratch" else None
-        seed_everything(params.seed)
         plan, grid, size = params.injection, params.preprocess.grid, tokenizer.vocabulary_size
-        specials = _special_ids(tokenizer)
-        uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, size, specials, qwen)
+        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
+        words = size, _special_ids(tokenizer), qwen
+        cues = len(classifier.config.abnormalities), len(classifier.config.attributes)
+        seed_everything(params.seed)
+        uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, *words, cues)
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
-        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         encoder = classifier.encoder
         if params.train_report.encoder_lr_scale > 0:
             encoder = load_encoder(paths.cls).encoder
@@ -136,6 +139,7 @@ class _Parts:
             class_names=self.segmenter.config.class_names,
             classifier=self.classifier.config.classifier,
             abnormalities=self.classifier.config.abnormalities,
+            attributes=self.classifier.config.attributes,
             decoder=params.decoder,
             injection=params.injection,
             vocabulary_size=self.tokenizer.vocabulary_size,
@@ -164,7 +168,12 @@ def _fit(
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
     on_device = fabric.device.type == "cuda"
-    data = read_report_data(params, paths, parts.tokenizer, sha256, on_device=on_device)
+    classifier = parts.classifier.classifier
+    data = read_report_data(
+        params, paths, parts.tokenizer, sha256, on_device=on_device, classifier=classifier
+    )
+    if parts.uvlm.cues is not None:
+        parts.uvlm.cues.set_thresholds(_thresholds(parts))
     if config.standardise_features:
         _standardise(parts.uvlm, data, params.encoder.channels)
     encoder = parts.encoder if trains_encoder else None
@@ -200,6 +209,13 @@ def _fit(
         fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
+
+
+def _thresholds(parts: _Parts) -> Tensor:
+    """Return the probabilities (A,) from which the classifier claims an abnormality."""
+    stored = json.loads(parts.files.get(THRESHOLDS, b"{}"))
+    names = parts.classifier.config.abnormalities
+    return torch.tensor([float(stored.get(name, 0.5)) for name in names])
 
 
 def _standardise(uvlm: UVLM, data: ReportData, channels: Sequence[int]) -> None:

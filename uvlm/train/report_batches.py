@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -80,6 +80,44 @@ class TokenInputs:
         number = 0 if rng is None else int(rng.integers(count))
         tokens: npt.NDArray[np.floating] = self.arrays.region(path, (slice(number, number + 1),))[0]
         return tokens
+
+
+class Cued(NamedTuple):
+    """What other inputs read, and evidence (B, A, 1 + V) for cues."""
+
+    x: Any
+    evidence: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CuedInputs:
+    """Cached tokens with the classifier's evidence behind them; training hides some of it.
+
+    Args:
+        inputs: reads tokens.
+        evidence: (N, A, 1 + V) logits of these cases.
+        dropout: chance of each cue to be unknown, while training.
+        case_dropout: chance of a case to have no cue at all, while training.
+    """
+
+    inputs: Inputs
+    evidence: Tensor
+    dropout: float = 0.0
+    case_dropout: float = 0.0
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Cued:
+        """Read tokens and evidence of these cases."""
+        x, evidence = self.inputs(chosen, rng), self.evidence[list(chosen)]
+        if rng is not None:
+            count, num_classes, _ = evidence.shape
+            hidden = rng.random((count, num_classes, 1)) < self.dropout
+            hidden |= rng.random((count, 1, 1)) < self.case_dropout
+            evidence = evidence.masked_fill(torch.from_numpy(hidden), torch.nan)
+        return Cued(x, evidence)
+
+    def finish(self, x: Cued) -> list[Tensor]:
+        """Return one (B, K, C_i) per stage, then the evidence."""
+        return [*self.inputs.finish(x.x), x.evidence]
 
 
 @dataclass(frozen=True, eq=False)

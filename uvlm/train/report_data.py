@@ -1,6 +1,6 @@
 """What stage 3 reads: cases with reports, their cached tokens or volumes, token statistics.
 
-K visual tokens, C_i channels of encoder stage i.
+N cases, K visual tokens, C_i channels of encoder stage i, A abnormalities, V values of attributes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from uvlm.arrays import Floats
 from uvlm.config import Params
@@ -18,11 +20,20 @@ from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.examples import choose_cases, of_other_patients, read_examples
 from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import read_encodings
-from uvlm.model.align import num_visual_tokens, token_counts
+from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, token_counts
+from uvlm.model.classifier import Classifier
+from uvlm.model.folder import read_config, read_weights
+from uvlm.model.model_config import EVIDENCE
 from uvlm.store import Row, resolve
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
-from uvlm.train.report_batches import ReportBatches, TokenInputs, report_ids, token_statistics
+from uvlm.train.report_batches import (
+    CuedInputs,
+    ReportBatches,
+    TokenInputs,
+    report_ids,
+    token_statistics,
+)
 from uvlm.train.volume_batches import VolumeInputs
 
 MAX_STATISTICS_CASES = 2000
@@ -60,8 +71,13 @@ def read_report_data(
     encoder_sha256: str,
     *,
     on_device: bool = False,
+    classifier: Classifier | None = None,
 ) -> ReportData:
-    """Join cases, reports and encodings; refuse those of another encoder."""
+    """Join cases, reports and encodings; refuse those of another encoder.
+
+    For cues, `classifier` says what it believes of validation cases; of training cases that is
+    stored beside it, as others say that have not met them.
+    """
     config = params.train_report
     rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
     train, val = (_cases(paths, rows, split) for split in ("train", "val"))
@@ -77,8 +93,39 @@ def read_report_data(
     clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
+    if params.injection.cues:
+        assert classifier is not None
+        evidence = stored_evidence(paths.cls, train)
+        noisy = CuedInputs(noisy, evidence, config.cue_dropout, config.cue_case_dropout)
+        clean = CuedInputs(clean, _evidence(params, classifier, _token_inputs(params, val, rows)))
     batches = _batches(params, train, noisy, tokenizer)
     return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
+
+
+def stored_evidence(folder: Path, cases: Sequence[Case]) -> Tensor:
+    """Read evidence (N, A, 1 + V) of training cases out of a classifier's folder."""
+    config = read_config(folder, ("cls",))
+    remedy = "run `dvc repro train_cls`"
+    if EVIDENCE not in config.weights:
+        raise DataError(folder, "holds no evidence of training cases", remedy)
+    rows = read_weights(folder, EVIDENCE, config)
+    if missing := [case.case_id for case in cases if case.case_id not in rows]:
+        fact = f"says nothing of {len(missing)} training cases, {missing[0]} the first"
+        raise DataError(folder / f"{EVIDENCE}.safetensors", fact, remedy)
+    return torch.stack([rows[case.case_id] for case in cases])
+
+
+@torch.no_grad()
+def _evidence(params: Params, classifier: Classifier, tokens: TokenInputs) -> Tensor:
+    """Ask the classifier about cases with cached tokens: (N, A, 1 + V)."""
+    plan, grid = params.injection, params.preprocess.grid
+    grids = feature_grids(grid, params.encoder.strides)
+    found = []
+    for number in range(len(tokens.paths)):
+        deepest = tokens.finish(tokens([number], None))[-1]
+        own = deepest_tokens(deepest, grids, plan.reference_stage, plan.deeper)
+        found.append(classifier.evidence(own))
+    return torch.cat(found)
 
 
 def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:

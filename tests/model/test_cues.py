@@ -1,0 +1,171 @@
+"""Cue tokens: what they hold, who sees them, and that nothing else changes with them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.model.conftest import GRID, SPECIALS
+from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, InjectionConfig
+from uvlm.errors import ConfigError
+from uvlm.model.build import build_classifier, build_uvlm
+from uvlm.model.cues import CueTokens, shifted
+from uvlm.model.uvlm import UVLM
+
+SIZES = 3, 2  # abnormalities, values
+HEAD = ClassifierConfig(num_queries=4, heads=2, dropout=0.0)
+
+
+@pytest.fixture
+def configs(
+    encoder_config: EncoderConfig, decoder_config: DecoderConfig, injection_config: InjectionConfig
+) -> tuple[EncoderConfig, DecoderConfig, InjectionConfig]:
+    return encoder_config, decoder_config, injection_config.model_copy(update={"cues": True})
+
+
+@pytest.fixture
+def cued(configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig]) -> UVLM:
+    torch.manual_seed(0)
+    return build_uvlm(*configs, GRID, 40, SPECIALS, None, SIZES).eval()
+
+
+@pytest.fixture
+def evidence() -> Tensor:
+    return 3 * torch.randn(2, 3, 3, generator=torch.Generator().manual_seed(4))
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def test_a_token_is_the_name_moved_by_how_sure_the_classifier_is() -> None:
+    cues = CueTokens(*SIZES, width=8)
+    thresholds = [0.5, 0.2, 0.9]
+    cues.set_thresholds(torch.tensor(thresholds))
+    evidence = torch.tensor([[[1.0, -2.0, 0.5], [-30.0, 4.0, 0.0], [7.0, 1.0, -1.0]]])
+    tokens = cues(evidence)
+    for a, (presence, *values) in enumerate(evidence[0].tolist()):
+        beyond = presence - math.log(thresholds[a] / (1 - thresholds[a]))
+        features = [2 * sigmoid(beyond) - 1, min(max(beyond / 4, -1.5), 1.5)]
+        features += [2 * sigmoid(value) - 1 for value in values]
+        expected = cues.names.weight[a].clone()
+        for column, feature in enumerate(features):
+            expected = expected + feature * cues.directions.weight[:, column]
+        torch.testing.assert_close(tokens[0, a], expected)
+
+
+def test_at_the_threshold_a_claim_is_neither_made_nor_denied() -> None:
+    cues = CueTokens(*SIZES, width=8)
+    cues.set_thresholds(torch.tensor([0.3, 0.5, 0.8]))
+    at = torch.tensor([[[math.log(p / (1 - p)), math.nan, math.nan] for p in (0.3, 0.5, 0.8)]])
+    torch.testing.assert_close(cues(at)[0], cues.names.weight)
+    torch.testing.assert_close(shifted(shifted(at, 2.0), -2.0), at, equal_nan=True)
+    assert torch.equal(shifted(at, 1.0)[..., 0], at[..., 0] + 1.0)
+
+
+def test_what_is_unknown_leaves_the_name_alone(evidence: Tensor) -> None:
+    cues = CueTokens(*SIZES, width=8)
+    some = evidence.clone()
+    some[0, 1] = math.nan
+    tokens, whole = cues(some), cues(evidence)
+    assert torch.equal(tokens[0, 1], cues.names.weight[1])
+    assert torch.equal(tokens[1], whole[1])
+    tokens.sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in cues.parameters() if p.grad is not None)
+
+
+def test_cues_come_behind_the_image_and_move_no_visual_token(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor
+) -> None:
+    block, injections = cued._visual_block([*visual, evidence])
+    cues, cued.cues = cued.cues, None
+    plain, same = cued._visual_block(visual)
+    assert cues is not None
+    assert block.shape[1] == plain.shape[1] + 3
+    assert torch.equal(block[:, :-4], plain[:, :-1])
+    assert torch.equal(block[:, -4:-1], cues(evidence))
+    assert torch.equal(block[:, -1:], plain[:, -1:])
+    assert all(torch.equal(injections[layer], same[layer]) for layer in same)
+
+
+def test_every_word_sees_every_cue(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor, token_ids: Tensor
+) -> None:
+    before = cued([*visual, evidence], token_ids)
+    for a in range(3):
+        other = evidence.clone()
+        other[:, a] += 2.0
+        moved = (cued([*visual, other], token_ids) - before).abs().amax(dim=-1)
+        assert (moved > 1e-6).all()
+
+
+def test_words_written_from_the_cache_see_the_same_cues(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor, token_ids: Tensor
+) -> None:
+    seen = [*visual, evidence]
+    whole = cued(seen, token_ids)
+    cache = cued.prefill(seen, token_ids.shape[1])
+    for t in range(token_ids.shape[1]):
+        torch.testing.assert_close(cued.next_logits(token_ids[:, t], cache), whole[:, t])
+
+
+def test_the_longest_report_still_fits_behind_the_cues(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor, decoder_config: DecoderConfig
+) -> None:
+    longest = torch.full((2, decoder_config.max_report_tokens + 2), 9)
+    assert cued([*visual, evidence], longest).shape == (*longest.shape, 40)
+
+
+def test_without_cues_a_model_is_the_same_to_the_bit(
+    cued: UVLM,
+    encoder_config: EncoderConfig,
+    decoder_config: DecoderConfig,
+    injection_config: InjectionConfig,
+) -> None:
+    torch.manual_seed(0)
+    parts = encoder_config, decoder_config, injection_config
+    plain = build_uvlm(*parts, GRID, 40, SPECIALS, None, SIZES).eval()
+    state = cued.state_dict()
+    added = {name for name in state if name.startswith("cues.")}
+    assert plain.cues is None
+    assert state.keys() - added == plain.state_dict().keys()
+    assert all(torch.equal(state[name], tensor) for name, tensor in plain.state_dict().items())
+
+
+def test_cues_without_a_classifier_are_refused(
+    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig],
+) -> None:
+    with pytest.raises(ConfigError, match=r"injection\.cues"):
+        build_uvlm(*configs, GRID, 40, SPECIALS)
+
+
+def test_a_second_head_leaves_the_first_as_it_is(encoder_config: EncoderConfig) -> None:
+    torch.manual_seed(2)
+    plain = build_classifier(encoder_config, HEAD, GRID, 3).eval()
+    torch.manual_seed(2)
+    both = build_classifier(encoder_config, HEAD, GRID, 3, 5).eval()
+    deepest = torch.randn(2, 8, 1, 2, 2)
+    rows, evidence = both(deepest), both.evidence(deepest)
+    assert rows.shape == (2, 3 + 3 * 5)
+    assert torch.equal(rows[:, :3], plain(deepest))
+    assert torch.equal(evidence[..., 0], plain(deepest))
+    assert torch.equal(evidence[..., 1:].flatten(1), rows[:, 3:])
+    assert torch.equal(plain.evidence(deepest), plain(deepest)[..., None])
+
+
+def test_a_second_head_reads_places_and_not_only_what_is_there(
+    encoder_config: EncoderConfig,
+) -> None:
+    """Two cases with the same voxels in other places look alike to the first head only."""
+    torch.manual_seed(2)
+    both = build_classifier(encoder_config, HEAD, GRID, 3, 5).eval()
+    with torch.no_grad():
+        both.positions.zero_()  # the first head then knows no place at all
+        both.attributes.positions.mul_(50) if both.attributes else None
+    deepest = torch.randn(1, 8, 1, 2, 2)
+    here, there = both.evidence(deepest), both.evidence(deepest.flip(-1))
+    torch.testing.assert_close(here[..., 0], there[..., 0])
+    assert (here[..., 1:] - there[..., 1:]).abs().max() > 1e-3
