@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import Ridge
 from torch import Tensor
 
 from tests.model.conftest import GRID, SPECIALS
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, InjectionConfig
 from uvlm.errors import ConfigError
+from uvlm.model.attribute_head import AttributeHead, region_averages
 from uvlm.model.build import build_classifier, build_uvlm
 from uvlm.model.cues import CueTokens, shifted
 from uvlm.model.uvlm import UVLM
@@ -148,24 +151,56 @@ def test_a_second_head_leaves_the_first_as_it_is(encoder_config: EncoderConfig) 
     torch.manual_seed(2)
     both = build_classifier(encoder_config, HEAD, GRID, 3, 5).eval()
     deepest = torch.randn(2, 8, 1, 2, 2)
-    rows, evidence = both(deepest), both.evidence(deepest)
-    assert rows.shape == (2, 3 + 3 * 5)
-    assert torch.equal(rows[:, :3], plain(deepest))
+    evidence = both.evidence(deepest)
+    assert evidence.shape == (2, 3, 1 + 5)
+    assert torch.equal(both(deepest), plain(deepest))
     assert torch.equal(evidence[..., 0], plain(deepest))
-    assert torch.equal(evidence[..., 1:].flatten(1), rows[:, 3:])
+    assert (evidence[..., 1:] == 0).all()  # nothing is fitted yet
     assert torch.equal(plain.evidence(deepest), plain(deepest)[..., None])
 
 
-def test_a_second_head_reads_places_and_not_only_what_is_there(
-    encoder_config: EncoderConfig,
-) -> None:
-    """Two cases with the same voxels in other places look alike to the first head only."""
-    torch.manual_seed(2)
-    both = build_classifier(encoder_config, HEAD, GRID, 3, 5).eval()
-    with torch.no_grad():
-        both.positions.zero_()  # the first head then knows no place at all
-        both.attributes.positions.mul_(50) if both.attributes else None
-    deepest = torch.randn(1, 8, 1, 2, 2)
-    here, there = both.evidence(deepest), both.evidence(deepest.flip(-1))
-    torch.testing.assert_close(here[..., 0], there[..., 0])
-    assert (here[..., 1:] - there[..., 1:]).abs().max() > 1e-3
+def test_regions_are_averages_of_halves_by_a_naive_loop() -> None:
+    grid = (4, 3, 6)
+    tokens = torch.randn(2, 4 * 3 * 6, 5)
+    head = AttributeHead(5, 3, 2, grid)
+    found = head.pooled(tokens).unflatten(1, (8, 5))
+    volume = tokens.unflatten(1, grid)
+    place = 0
+    for slices in (range(4), range(2), range(2, 4), range(1, 3)):
+        for columns in (range(3), range(3, 6)):
+            part = volume[:, list(slices)][:, :, :, list(columns)]
+            torch.testing.assert_close(found[:, place], part.mean(dim=(1, 2, 3)))
+            place += 1
+
+
+@pytest.mark.parametrize("grid", [(1, 1, 1), (1, 2, 2), (3, 5, 7)])
+def test_every_region_of_any_grid_has_voxels(grid: tuple[int, int, int]) -> None:
+    weights = region_averages(grid)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(8))
+
+
+@pytest.mark.parametrize("count", [40, 400])
+def test_the_fit_is_the_ridge_of_scikit_learn(count: int) -> None:
+    """Once with fewer cases than features, once with more."""
+    rng = np.random.default_rng(1)
+    head = AttributeHead(12, 2, 1, (2, 2, 2))
+    pooled = rng.normal(3, 2, (count, 96))
+    said = rng.integers(-1, 2, (count, 2, 1))
+    head.fit(torch.from_numpy(pooled).float(), torch.from_numpy(said).float())
+    x = (pooled - pooled.mean(axis=0)) / pooled.std(axis=0)
+    for a in range(2):
+        known = said[:, a, 0] >= 0
+        model = Ridge(alpha=known.sum()).fit(x[known], 2 * said[known, a, 0] - 1)
+        np.testing.assert_allclose(head.weight[a, 0].numpy(), model.coef_, atol=1e-5)
+        np.testing.assert_allclose(float(head.bias[a, 0]), model.intercept_, atol=1e-5)
+
+
+def test_a_value_of_too_few_cases_stays_unknown() -> None:
+    head = AttributeHead(2, 1, 2, (2, 2, 2))
+    said = torch.full((30, 1, 2), -1.0)
+    said[:3, 0, 0] = 1
+    said[:, 0, 1] = torch.arange(30) % 2
+    head.fit(torch.randn(30, 16), said)
+    logits = head(torch.randn(3, 8, 2))
+    assert (logits[:, 0, 0] == 0).all()
+    assert (logits[:, 0, 1] != 0).all()

@@ -186,12 +186,12 @@ def test_shares_count_what_is_said_and_nothing_else() -> None:
     p[0, 0, :2] = [0.6, 0.9]
     p[1, 0, :2] = [0.3, 0.2]  # wrong: neither is likely, and right is likelier
     p[1, 1, 2:5] = [0.1, 0.3, 0.4]
-    assert attribute_shares(p.reshape(2, -1), truth) == {"val_side": 0.5, "val_lobe": 1.0}
+    assert attribute_shares(p, truth) == {"val_side": 0.5, "val_lobe": 1.0}
 
 
 def test_a_mirrored_ct_turns_the_evidence_of_its_side_round(cued: Chain, params: Params) -> None:
     cued.seg(steps=0)
-    cued.cls(head_warmup_steps=60, head_warmup_lr=5e-3)
+    cued.cls()
     model = load_classifier(cued.models / "cls")
     right, left = (1 + VALUE_NAMES.index(f"side {side}") for side in ("right", "left"))
     for example in read_examples(cued.project.index, cued.project.preprocess, params.preprocess):

@@ -94,8 +94,7 @@ def _classify(
         x = torch.from_numpy(voxels)[:, None].to(device)  # (B, 1, D, H, W)
         with autocast(device):
             logits: Tensor = model.classifier(model.encoder(x)[-1])  # (B, A)
-        names = model.config.abnormalities
-        values = torch.sigmoid(logits.float())[:, : len(names)].tolist()
+        names, values = model.config.abnormalities, torch.sigmoid(logits.float()).tolist()
         rows = [{n: round(p, 6) for n, p in zip(names, row, strict=True)} for row in values]
     model_id = model.sha256[:12]
     return [

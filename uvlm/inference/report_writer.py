@@ -91,8 +91,8 @@ class ReportWriter:
             return [{} for _ in visual[0]]
         with autocast(self.device):
             logits: Tensor = self.model.classifier(self._deepest(visual))  # (B, A)
+        rows = torch.sigmoid(logits.float()).tolist()
         names = self.model.config.abnormalities
-        rows = torch.sigmoid(logits.float())[:, : len(names)].tolist()
         return [{name: round(p, 6) for name, p in zip(names, row, strict=True)} for row in rows]
 
     @torch.no_grad()

@@ -62,7 +62,7 @@ def build_classifier(
 ) -> Classifier:
     """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels.
 
-    With `num_values` of attributes it has a second head, which is seeded last.
+    With `num_values` of attributes it has a second head, which draws no random number.
     """
     channels = encoder.channels[-1]
     if channels % classifier.heads:
@@ -72,8 +72,8 @@ def build_classifier(
     queries, heads, dropout = classifier.num_queries, classifier.heads, classifier.dropout
     built = Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
     if num_values:
-        sizes = channels, num_classes, num_values, heads, grid_tokens
-        built.attributes = AttributeHead(*sizes)
+        deepest = feature_grids(grid, encoder.strides)[-1]
+        built.attributes = AttributeHead(channels, num_classes, num_values, deepest)
     return built
 
 

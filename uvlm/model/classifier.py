@@ -30,7 +30,6 @@ class Classifier(nn.Module):
         heads: int,
         grid_tokens: int,
         dropout: float,
-        attributes: AttributeHead | None = None,
     ) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
@@ -42,24 +41,19 @@ class Classifier(nn.Module):
         self.linear = nn.Linear(num_queries * channels, num_classes)
         nn.init.normal_(self.positions, std=0.02)
         nn.init.xavier_uniform_(self.queries)
-        self.attributes = attributes
+        self.attributes: AttributeHead | None = None
 
     def forward(self, deepest: Tensor) -> Tensor:
-        """Classify f_N, given as (B, C, D, H, W) or as tokens (B, K, C): logits (B, A).
-
-        With a second head, its logits (B, A * V) follow in the same rows.
-        """
+        """Classify f_N, given as (B, C, D, H, W) or as tokens (B, K, C): logits (B, A)."""
         logits: Tensor = self.linear(self.dropout(self.embed(deepest)))
-        if self.attributes is None:
-            return logits
-        return torch.cat([logits, self.attributes(_tokens(deepest)).flatten(1)], dim=1)
+        return logits
 
     def evidence(self, deepest: Tensor) -> Tensor:
         """Return logits (B, A, 1 + V): presence, and each value if present."""
-        rows, num_classes = self(deepest), self.linear.out_features
-        presence, values = rows[:, :num_classes, None], rows[:, num_classes:]
-        num_values = values.shape[1] // num_classes
-        return torch.cat([presence, values.unflatten(1, (num_classes, num_values))], dim=-1)
+        presence: Tensor = self(deepest)[..., None]
+        if self.attributes is None:
+            return presence
+        return torch.cat([presence, self.attributes(_tokens(deepest))], dim=-1)
 
     def embed(self, deepest: Tensor) -> Tensor:
         """Pool f_N by the queries into all that the linear layer sees of a case, (B, M * C)."""

@@ -49,15 +49,11 @@ class UnfinishedBatch(NamedTuple):
 
 
 class ClsBatch(NamedTuple):
-    """Volumes, unfinished or not, or cached deepest features, with their abnormalities.
-
-    `attributes` are what a report says of each: 1 a value said, 0 another one, -1 nothing.
-    """
+    """Volumes, unfinished or not, or cached deepest features, with their abnormalities."""
 
     case_ids: list[str]
     x: Any  # (B, 1, D, H, W) or (B, C, D, H, W) once it is finished
     abnormalities: Tensor  # (B, A) 0 or 1
-    attributes: Tensor | None = None  # (B, A, V), for a classifier that reads them
 
 
 class ReportBatch(NamedTuple):

@@ -46,7 +46,7 @@ from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
 from uvlm.train.heads.attributes import attribute_table
 from uvlm.train.heads.features import ClsValidation, FeatureInputs, Volumes
-from uvlm.train.heads.warm_up import HeadTraining, unmet_evidence, warm_up_config
+from uvlm.train.heads.warm_up import HeadTraining, warm_up_config
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.memory import recompute_blocks
@@ -69,7 +69,7 @@ class Learned(NamedTuple):
 
 
 class ClassifierNet(nn.Module):
-    """Encoder and classifier: volumes (B, 1, D, H, W) -> logits (B, A), or (B, A (1 + V))."""
+    """Encoder and classifier: volumes (B, 1, D, H, W) -> logits (B, A)."""
 
     def __init__(self, encoder: nn.Module, classifier: Classifier) -> None:
         super().__init__()
@@ -185,9 +185,8 @@ def _fit(
         weights = dict(zip(names, objective.pos_weight.tolist(), strict=True))
         training.tracker.params({"pos_weight": weights})
     sampler = case_sampler(train, config.balanced_fraction)
-    said = [_attributes(params, examples, read) for examples in (train, val)]
-    batches = ClsBatches("cls", train, inputs[0], sampler, config.batch_size, params.seed, said[0])
-    validate = ClsValidation(volumes[1], val, names, said[1])
+    batches = ClsBatches("cls", train, inputs[0], sampler, config.batch_size, params.seed)
+    validate = ClsValidation(volumes[1], val, names)
     joint, initial = (objective, batches, validate), None
     # Once joint training has left a state, the warmed-up classifier is in it.
     if config.head_warmup_steps and not state.exists():
@@ -204,18 +203,23 @@ def _fit(
         fused=fabric.device.type == "cuda",
     )
     metrics = fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
+    if not config.evidence_folds and not params.classifier.attributes:
+        return Learned(metrics)
+    heads = _heads(config, net, volumes, joint, training)
+    if params.classifier.attributes:
+        said = [_attributes(params, examples, read) for examples in (train, val)]
+        heads = replace(heads, said=torch.from_numpy(said[0]))
+        heads.fit_attributes(net.classifier)
+        metrics |= heads.attribute_shares(net.classifier, said[1])
     if not config.evidence_folds:
         return Learned(metrics)
-    heads, build = _heads(config, net, volumes, joint, training), partial(_classifier, params)
-    return Learned(metrics, unmet_evidence(heads, build, config.evidence_folds))
+    return Learned(metrics, heads.unmet_evidence(partial(_classifier, params)))
 
 
 def _attributes(
     params: Params, examples: Sequence[Example], read: AttributeReader | None
-) -> Floats | None:
-    """Label sides, lobes and sizes (N, A, V), if the classifier reads them."""
-    if not params.classifier.attributes:
-        return None
+) -> Floats:
+    """Label sides, lobes and sizes (N, A, V)."""
     if read is None:
         raise ConfigError("classifier.attributes", "nothing reads them out of reports")
     return attribute_table([e.case for e in examples], read, abnormality_names(params))

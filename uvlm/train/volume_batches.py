@@ -189,7 +189,6 @@ class ClsBatches:
     sampler: CaseSampler
     batch_size: int
     seed: int
-    attributes: Floats | None = None  # (N, A, V); see ClsBatch
 
     def __call__(self, index: int) -> ClsBatch:
         return self.finish(self.read(index))
@@ -200,8 +199,7 @@ class ClsBatches:
         chosen = self.sampler.draw(self.batch_size, rng)
         truth = torch.from_numpy(self.sampler.abnormalities[chosen].astype(np.float32))
         case_ids = [self.examples[i].case_id for i in chosen]
-        said = None if self.attributes is None else torch.from_numpy(self.attributes[chosen])
-        return ClsBatch(case_ids, self.inputs(chosen, rng), truth, said)
+        return ClsBatch(case_ids, self.inputs(chosen, rng), truth)
 
     def finish(self, batch: ClsBatch) -> ClsBatch:
         """Augment on the device of the batch what the loader left for it."""

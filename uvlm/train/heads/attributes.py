@@ -33,14 +33,14 @@ def attribute_shares(probabilities: Floats, truth: Floats) -> dict[str, float]:
     """Share of sides, lobes and sizes that are right, of those that reports say.
 
     Args:
-        probabilities: (N, A V), supposing that the abnormality is present.
+        probabilities: (N, A, V), supposing that the abnormality is present.
         truth: (N, A, V).
     """
     found: dict[str, float] = {}
     for kind, columns in _columns():
         asked = truth[..., columns].max(axis=-1) >= 0  # (N, A)
         values = truth[..., columns][asked] > 0
-        chosen = likeliest(kind, probabilities.reshape(truth.shape)[..., columns][asked])
+        chosen = likeliest(kind, probabilities[..., columns][asked])
         if len(values):
             found[f"val_{kind}"] = float((chosen == values).all(axis=1).mean())
     return found

@@ -15,11 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from uvlm.arrays import Floats
 from uvlm.data.examples import Example
 from uvlm.inference.encode import BATCH_VOXELS
 from uvlm.read_ahead import read_ahead
-from uvlm.train.heads.attributes import attribute_shares
 from uvlm.train.loop.fit import Scores
 from uvlm.train.scores import classifier_scores
 from uvlm.train.volume_batches import VolumeInputs, abnormality_table
@@ -71,21 +69,14 @@ class ClsValidation:
     """F1, AUROC and thresholds over validation cases.
 
     `inputs` yields what the model takes, one or several cases at a time, in case order.
-    With `attributes` (N, A, V), see ClsBatch, also the share of them that is right.
     """
 
     inputs: Iterable[Tensor]
     examples: Sequence[Example]
     names: Sequence[str]
-    attributes: Floats | None = None
 
     def __call__(self, model: nn.Module) -> Scores:
         """Validate `model`."""
         logits = torch.cat([model(x).float().cpu() for x in self.inputs])
-        probabilities, count = torch.sigmoid(logits).double().numpy(), len(self.names)
-        truth = abnormality_table(self.examples)
-        scores = classifier_scores(probabilities[:, :count], truth, self.names)
-        if self.attributes is None:
-            return scores
-        right = attribute_shares(probabilities[:, count:], self.attributes)
-        return scores._replace(metrics=scores.metrics | right)
+        probabilities = torch.sigmoid(logits).double().numpy()
+        return classifier_scores(probabilities, abnormality_table(self.examples), self.names)

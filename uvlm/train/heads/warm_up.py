@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from uvlm.arrays import Floats
 from uvlm.config import TrainClsConfig
 from uvlm.data.examples import Example
 from uvlm.errors import DataError
@@ -22,6 +23,7 @@ from uvlm.model.classifier import Classifier
 from uvlm.seeding import generator
 from uvlm.tracking import Training
 from uvlm.train.batches import CaseSampler
+from uvlm.train.heads.attributes import attribute_shares
 from uvlm.train.heads.features import ClsValidation, FeatureInputs
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.optim import build_optimizer
@@ -46,6 +48,7 @@ class HeadTraining:
         batches: of the joint training; its inputs are features.
         validate: likewise.
         training: fingerprint and observers.
+        said: what reports say of the training cases, (N, A, V), for a second head.
     """
 
     fabric: Fabric
@@ -54,6 +57,7 @@ class HeadTraining:
     batches: ClsBatches
     validate: ClsValidation
     training: Training
+    said: Tensor | None = None
 
     def fit(self, head: Classifier, name: str, prefix: str, fingerprint: str) -> Best:
         """Train `head` and leave its best weights in it; `prefix` begins the names of numbers."""
@@ -68,19 +72,78 @@ class HeadTraining:
         best.put_into(head)
         return best
 
-    def without(self, left_out: Sequence[bool]) -> HeadTraining:
+    def fit_attributes(self, head: Classifier, left_out: Sequence[bool] = ()) -> None:
+        """Fit the second head of `head` on the training cases, without those left out."""
+        assert head.attributes is not None
+        assert self.said is not None
+        kept = [n for n in range(len(self.said)) if not left_out or not left_out[n]]
+        pooled = self._pooled(head, self.features[kept])
+        head.attributes.fit(pooled, self.said[kept].to(pooled.device))
+
+    def attribute_shares(self, head: Classifier, said: Floats) -> dict[str, float]:
+        """Say which share of the attributes of validation cases is right, (N, A, V) `said`."""
+        features = torch.cat([*self.validate.inputs])
+        values = self._evidence(head, features)[..., 1:]
+        return attribute_shares(torch.sigmoid(values).double().numpy(), said)
+
+    def unmet_evidence(self, build: Callable[[], Classifier]) -> dict[str, Tensor]:
+        """Evidence (A, 1 + V) of every training case, of a head that met none of its patient's CTs.
+
+        Args:
+            build: makes a new head, seeded by torch's global stream.
+
+        Raises:
+            DataError: there are fewer patients than folds.
+        """
+        examples, seed = self.batches.examples, self.batches.seed
+        fold_of = _folds(examples, self.config.evidence_folds, seed)
+        found: dict[str, Tensor] = {}
+        for fold in range(self.config.evidence_folds):
+            torch.manual_seed(int(generator(seed, "fold", fold).integers(2**63 - 1)))
+            head, own = build(), [fold_of[e.case.patient_id] == fold for e in examples]
+            name, fingerprint = f"cls_fold_{fold}", f"{self.training.fingerprint}-fold{fold}"
+            self._without(own).fit(head, name, f"fold_{fold}_", fingerprint)
+            if head.attributes is not None:
+                self.fit_attributes(head, own)
+            met_never = [number for number, is_own in enumerate(own) if is_own]
+            evidence = self._evidence(head, self.features[met_never])
+            ids = (examples[number].case_id for number in met_never)
+            found |= {case: row.clone() for case, row in zip(ids, evidence, strict=True)}
+        return found
+
+    @property
+    def features(self) -> Tensor:
+        """Features (N, C, D, H, W) of the training cases."""
+        assert isinstance(self.batches.inputs, FeatureInputs)
+        return self.batches.inputs.features
+
+    def _without(self, left_out: Sequence[bool]) -> HeadTraining:
         """Return the same training without some of its cases."""
         kept = [number for number, out in enumerate(left_out) if not out]
         batches, sampler = self.batches, self.batches.sampler
-        assert isinstance(batches.inputs, FeatureInputs)
         fewer = replace(
             batches,
             examples=[batches.examples[number] for number in kept],
-            inputs=FeatureInputs(batches.inputs.features[kept]),
+            inputs=FeatureInputs(self.features[kept]),
             sampler=CaseSampler(sampler.abnormalities[kept], sampler.balanced_fraction),
-            attributes=None if batches.attributes is None else batches.attributes[kept],
         )
         return replace(self, batches=fewer)
+
+    @torch.no_grad()
+    def _pooled(self, head: Classifier, features: Tensor) -> Tensor:
+        """Pool features of cases as the second head does, some at a time: (N, F)."""
+        own = head.attributes
+        assert own is not None
+        parts = [self.fabric.to_device(part.float()) for part in features.split(_AT_ONCE)]
+        return torch.cat([own.pooled(part.flatten(2).transpose(1, 2)) for part in parts])
+
+    @torch.no_grad()
+    def _evidence(self, head: Classifier, features: Tensor) -> Tensor:
+        """Read features of cases, some at a time: evidence (N, A, 1 + V) on the CPU."""
+        head.eval()
+        parts = [self.fabric.to_device(part.float()) for part in features.split(_AT_ONCE)]
+        with self.fabric.autocast():
+            return torch.cat([head.evidence(part).float().cpu() for part in parts])
 
 
 def warm_up_config(config: TrainClsConfig) -> TrainClsConfig:
@@ -91,44 +154,6 @@ def warm_up_config(config: TrainClsConfig) -> TrainClsConfig:
     optim = config.optim.model_copy(update=adamw)
     often = {"steps": steps, "val_every": max(1, steps // 3)}
     return config.model_copy(update=often | {"batch_size": size, "optim": optim})
-
-
-def unmet_evidence(
-    heads: HeadTraining, build: Callable[[], Classifier], folds: int
-) -> dict[str, Tensor]:
-    """Evidence (A, 1 + V) of every training case, of a head that met none of its patient's CTs.
-
-    Args:
-        heads: trains a head on all training cases.
-        build: makes a new head, seeded by torch's global stream.
-        folds: how many heads share the patients among them.
-
-    Raises:
-        DataError: there are fewer patients than folds.
-    """
-    examples, seed = heads.batches.examples, heads.batches.seed
-    fold_of = _folds(examples, folds, seed)
-    found: dict[str, Tensor] = {}
-    for fold in range(folds):
-        torch.manual_seed(int(generator(seed, "fold", fold).integers(2**63 - 1)))
-        head, own = build(), [fold_of[e.case.patient_id] == fold for e in examples]
-        name, fingerprint = f"cls_fold_{fold}", f"{heads.training.fingerprint}-fold{fold}"
-        heads.without(own).fit(head, name, f"fold_{fold}_", fingerprint)
-        assert isinstance(heads.batches.inputs, FeatureInputs)
-        met_never = [number for number, is_own in enumerate(own) if is_own]
-        evidence = evidence_of(head, heads.batches.inputs.features[met_never], heads.fabric)
-        ids = (examples[number].case_id for number in met_never)
-        found |= {case: row.clone() for case, row in zip(ids, evidence, strict=True)}
-    return found
-
-
-@torch.no_grad()
-def evidence_of(head: Classifier, features: Tensor, fabric: Fabric) -> Tensor:
-    """Read (N, ...) features of cases, some at a time: evidence (N, A, 1 + V) on the CPU."""
-    head.eval()
-    parts = [fabric.to_device(part.float()) for part in features.split(_AT_ONCE)]
-    with fabric.autocast():
-        return torch.cat([head.evidence(part).float().cpu() for part in parts])
 
 
 def _folds(examples: Sequence[Example], folds: int, seed: int) -> dict[str, int]:

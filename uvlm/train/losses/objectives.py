@@ -49,25 +49,16 @@ class SegObjective:
 
 @dataclass(frozen=True, eq=False)
 class ClsObjective:
-    """Stage 2 (eq. 2): binary cross-entropy of every abnormality; positives may weigh more.
-
-    Of sides, lobes and sizes too, over those that reports say.
-    """
+    """Stage 2 (eq. 2): binary cross-entropy of every abnormality; positives may weigh more."""
 
     name: str = "cls"
     pos_weight: Tensor | None = None  # (A,)
 
     def loss(self, model: nn.Module, batch: ClsBatch) -> dict[str, Tensor]:
-        logits, truth = model(batch.x), batch.abnormalities  # (B, A), or (B, A (1 + V))
+        logits = model(batch.x)  # (B, A)
         weight = None if self.pos_weight is None else self.pos_weight.to(logits.device)
-        presence, values = logits[:, : truth.shape[1]], logits[:, truth.shape[1] :]
-        bce = F.binary_cross_entropy_with_logits(presence, truth, pos_weight=weight)
-        if batch.attributes is None:
-            return {"bce": bce}
-        said = batch.attributes.flatten(1).to(logits.dtype)  # (B, A V)
-        each = F.binary_cross_entropy_with_logits(values, said.clamp(min=0), reduction="none")
-        known = said >= 0
-        return {"bce": bce, "attributes": (each * known).sum() / known.sum().clamp(min=1)}
+        bce = F.binary_cross_entropy_with_logits(logits, batch.abnormalities, pos_weight=weight)
+        return {"bce": bce}
 
 
 @dataclass(frozen=True)
