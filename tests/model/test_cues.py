@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ HEAD = ClassifierConfig(num_queries=4, heads=2, dropout=0.0)
 def configs(
     encoder_config: EncoderConfig, decoder_config: DecoderConfig, injection_config: InjectionConfig
 ) -> tuple[EncoderConfig, DecoderConfig, InjectionConfig]:
-    return encoder_config, decoder_config, injection_config.model_copy(update={"cues": True})
+    return encoder_config, decoder_config, injection_config.model_copy(update={"cues": "both"})
 
 
 @pytest.fixture
@@ -78,6 +79,18 @@ def test_what_is_unknown_leaves_the_name_alone(evidence: Tensor) -> None:
     assert torch.equal(tokens[1], whole[1])
     tokens.sum().backward()
     assert all(torch.isfinite(p.grad).all() for p in cues.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize(("kind", "read"), [("presence", slice(0, 1)), ("attributes", slice(1, 3))])
+def test_cues_of_one_kind_read_nothing_of_the_other(
+    kind: Literal["presence", "attributes"], read: slice, evidence: Tensor
+) -> None:
+    both, cues = CueTokens(*SIZES, width=8), CueTokens(*SIZES, 8, kind)
+    cues.load_state_dict(both.state_dict())
+    known = torch.full_like(evidence, math.nan)
+    known[..., read] = evidence[..., read]
+    assert torch.equal(cues(evidence), both(known))
+    assert not torch.equal(cues(evidence), both(evidence))
 
 
 def test_cues_come_behind_the_image_and_move_no_visual_token(

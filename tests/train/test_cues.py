@@ -42,7 +42,7 @@ def one_abnormality(index: Path) -> None:
 
 @pytest.fixture
 def cued(chain: Chain) -> Chain:
-    params = changed(chain.params, "injection", cues=True)
+    params = changed(chain.params, "injection", cues="both")
     params = changed(params, "classifier", attributes=True)
     params = changed(params, "train_cls", **CHANGES)
     chain.params = changed(params, "train_report", cue_dropout=0.2, cue_case_dropout=0.2)

@@ -288,7 +288,7 @@ def _visual(params: Params, count: int) -> list[Tensor]:
     reference, encoder = params.injection.reference_stage, params.encoder
     tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
     visual = [torch.rand(count, tokens, channels) for channels in encoder.channels]
-    if params.injection.cues:
+    if params.injection.cues != "none":
         num_classes, num_values = _cue_sizes(params)
         visual.append(torch.rand(count, num_classes, 1 + num_values))
     return visual

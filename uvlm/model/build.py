@@ -121,7 +121,7 @@ def build_uvlm(
     language: Decoder
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
-        num_cues = cue_sizes[0] if injection.cues and cue_sizes else 0
+        num_cues = cue_sizes[0] if injection.cues != "none" and cue_sizes else 0
         max_positions = num_tokens + num_cues + decoder.max_report_tokens + FRAMING_POSITIONS
         sizes = DecoderSizes(
             decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
@@ -130,8 +130,8 @@ def build_uvlm(
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     uvlm = UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
-    if injection.cues:
+    if injection.cues != "none":
         if cue_sizes is None:
             raise ConfigError("injection.cues", "cues need a classifier", "train stage 2 first")
-        uvlm.cues = CueTokens(*cue_sizes, decoder.width)
+        uvlm.cues = CueTokens(*cue_sizes, decoder.width, injection.cues)
     return uvlm

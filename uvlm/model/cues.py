@@ -6,14 +6,15 @@ p_a is the probability that the abnormality is present, q_av that it has value v
 small, ...) if it is. Cues enter at the input only, and text sees them as it sees visual tokens.
 What is unknown adds nothing, so a token of unknown evidence is the abnormality's name alone.
 
-Evidence is kept as logits, and NaN where it is unknown.
+Evidence is kept as logits, and NaN where it is unknown; cues of one kind alone know nothing of the
+other.
 
 B batch, A abnormalities, V values, E width.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,10 +28,18 @@ class CueTokens(nn.Module):
     """Evidence (B, A, 1 + V) as logits, presence first -> tokens (B, A, E)."""
 
     cuts: Tensor
+    ignored: Tensor
 
-    def __init__(self, num_classes: int, num_values: int, width: int) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        num_values: int,
+        width: int,
+        kind: Literal["presence", "attributes", "both"] = "both",
+    ) -> None:
         super().__init__()
-        self.num_values = num_values
+        ignored = [kind == "attributes", *[kind == "presence"] * num_values]
+        self.register_buffer("ignored", torch.tensor(ignored), persistent=False)
         self.names = nn.Embedding(num_classes, width)
         self.directions = nn.Linear(2 + num_values, width, bias=False)
         # Where the classifier claims an abnormality: a cue says how far beyond it the evidence is.
@@ -44,6 +53,7 @@ class CueTokens(nn.Module):
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Embed what is known."""
+        evidence = evidence.masked_fill(self.ignored, torch.nan)
         presence = evidence[..., :1] - self.cuts[:, None]
         scaled = (presence / _LOGIT_SCALE).clamp(-_LARGEST, _LARGEST)
         sure = 2 * torch.sigmoid(torch.cat([presence, evidence[..., 1:]], dim=-1)) - 1

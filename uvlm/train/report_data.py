@@ -93,7 +93,7 @@ def read_report_data(
     clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
-    if params.injection.cues:
+    if params.injection.cues != "none":
         assert classifier is not None
         evidence = stored_evidence(paths.cls, train)
         noisy = CuedInputs(noisy, evidence, config.cue_dropout, config.cue_case_dropout)

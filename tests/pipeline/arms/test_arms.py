@@ -68,7 +68,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "train_report.shuffle_reports": True, "train_report.encoder_lr_scale": 0.3,
     "train_report.frozen_stages": [2], "decoder.lora_rank": 8, "decoder.lora_alpha": 3.0,
     # Cues cannot be asked for together with an encoder that trains on.
-    "classifier.attributes": True, "injection.cues": False, "train_cls.evidence_folds": 0,
+    "classifier.attributes": True, "injection.cues": "none", "train_cls.evidence_folds": 0,
     "train_report.cue_dropout": 0.0, "train_report.cue_case_dropout": 0.0,
     "decoder.lora_dropout": 0.5, "injection.kind": "multi_layer", "injection.reference_stage": 4,
     "injection.layer_by_stage": {6: 2}, "injection.pooling": "max",
