@@ -217,3 +217,22 @@ def test_a_value_of_too_few_cases_stays_unknown() -> None:
     logits = head(torch.randn(3, 8, 2))
     assert (logits[:, 0, 0] == 0).all()
     assert (logits[:, 0, 1] != 0).all()
+
+
+def test_a_mirrored_volume_has_the_other_side_and_the_same_height() -> None:
+    """A bright voxel, right or left, above or below, in a channel among noise."""
+    generator = torch.Generator().manual_seed(0)
+    volumes = torch.randn(240, 4, 4, 6, 6, generator=generator)  # (N, C, D, H, W)
+    said = torch.zeros(240, 1, 4)
+    for number in range(240):
+        is_left, is_high = number % 2, number // 2 % 2
+        z, y, x = torch.randint(0, 2, (3,), generator=generator).tolist()
+        volumes[number, 1, z + 2 * is_high, y + 2, x + 4 * is_left] += 40
+        said[number, 0] = torch.tensor([1 - is_left, is_left, is_high, 1 - is_high])
+    head = AttributeHead(4, 1, 4, (4, 6, 6))
+    tokens = volumes.flatten(2).transpose(1, 2)
+    head.fit(head.pooled(tokens[:160]), said[:160])
+    mirrored = volumes.flip(-1).flatten(2).transpose(1, 2)
+    truth = said[160:, 0] > 0
+    assert torch.equal(head(tokens[160:])[:, 0] > 0, truth)
+    assert torch.equal(head(mirrored[160:])[:, 0] > 0, truth[:, [1, 0, 2, 3]])

@@ -91,6 +91,5 @@ class InjectionConfig(Section):
     gate: Literal["none", "scalar"]
     projection: Literal["linear", "mlp"]
     input_tokens: Literal["reference", "zeros"]
-    cues: Literal["none", "presence", "attributes", "both"] = (
-        "none"  # as an earlier release, which has no such key
-    )
+    # As an earlier release, which has no such key.
+    cues: Literal["none", "presence", "attributes", "both"] = "none"
