@@ -227,7 +227,7 @@ def test_a_mirrored_volume_has_the_other_side_and_the_same_height() -> None:
     for number in range(240):
         is_left, is_high = number % 2, number // 2 % 2
         z, y, x = torch.randint(0, 2, (3,), generator=generator).tolist()
-        volumes[number, 1, z + 2 * is_high, y + 2, x + 4 * is_left] += 40
+        volumes[number, 1, z + 2 * is_high, y + 2, x + 4 * is_left] += 80
         said[number, 0] = torch.tensor([1 - is_left, is_left, is_high, 1 - is_high])
     head = AttributeHead(4, 1, 4, (4, 6, 6))
     tokens = volumes.flatten(2).transpose(1, 2)

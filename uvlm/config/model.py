@@ -78,8 +78,8 @@ class InjectionConfig(Section):
     position: where a layer receives its features: before it (eq. 5), or between its attention and
         its feed-forward, as in the authors' release.
     gate: `scalar` multiplies each injection by a learned number that starts at 1.
-    cues: one more token for each abnormality, moved by what the classifier believes of its presence,
-        of its attributes (side, lobe, size), or of both.
+    cues: one more token for each abnormality, moved by what the classifier believes of its
+        presence, of its attributes (side, lobe, size), or of both.
     """
 
     kind: Literal["multi_layer", "input_only"]
