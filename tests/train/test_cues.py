@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,10 +17,14 @@ from uvlm.data.cases import Case, read_index, write_index
 from uvlm.data.examples import read_examples
 from uvlm.errors import DataError
 from uvlm.inference.encode import encode_volumes
+from uvlm.inference.generate import generate_reports
+from uvlm.inference.predictor import Predictor
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.model.load import load_classifier, load_report_model
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.attributes import VALUE_NAMES, Attributes
+from uvlm.text.predictions import load_predictions
+from uvlm.text.report import parse_report
 from uvlm.train.heads.attributes import attribute_shares, attribute_table
 from uvlm.train.report_batches import CuedInputs
 
@@ -134,6 +138,26 @@ def test_a_report_model_with_cues_writes_with_and_without_them(cued: Chain, para
     assert len(writer.probabilities(visual)[0]) == 18
     unknown = [*visual, torch.full_like(seen[-1], torch.nan)]
     assert all(len(writer.write(each)) == 1 for each in (seen, unknown))
+
+
+def test_generate_and_predict_give_the_decoder_the_same_cues(cued: Chain, tmp_path: Path) -> None:
+    stages(cued)
+    project, predictions = cued.project, tmp_path / "predictions.jsonl"
+    paths: dict[str, Path] = {
+        "index": project.index, "encodings": cued.encodings, "preprocess": project.preprocess,
+        "label_maps": project.label_maps, "model": cued.models / "report",
+        "seg": cued.models / "seg", "predictions": predictions, "masks": tmp_path / "m.jsonl",
+    }  # fmt: skip
+    generate_reports(cued.params, **cast(Any, paths))
+    written = {p.case_id: p for p in load_predictions(predictions)}
+    predictor = Predictor.load(cued.models / "report")
+    examples = read_examples(project.index, project.preprocess, cued.params.preprocess, "test")
+    assert sorted(written) == [example.case_id for example in examples]
+    for example in examples:
+        report, probabilities = predictor._describe(example.voxels(cued.params.preprocess))
+        generated = written[example.case_id]
+        assert probabilities == pytest.approx(generated.probabilities, abs=1e-3)
+        assert report == parse_report(generated.report)
 
 
 class Numbers:
