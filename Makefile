@@ -1,4 +1,5 @@
 # make run    the whole pipeline on phantoms: venv, training, metrics, summary page
+# make smoke  every stage on a dozen tiny phantoms in data/smoke; says nothing about quality
 # make test   every test; `make quick` only those that take seconds
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
 # make bench  speed and memory compared with the authors' release and other libraries:
@@ -32,7 +33,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test quick bench constant-reports check reader-faults format clean
+.PHONY: setup run smoke test quick bench constant-reports check reader-faults format clean
 
 setup: $(TEST_STAMP)
 
@@ -70,9 +71,13 @@ endif
 	@echo "Summary: reports/summary.md, and with figures reports/summary.html"
 	@echo "Every run: mlflow ui --backend-store-uri sqlite:///mlflow.db"
 
-# The quick tests, in two processes; then those that take all cores themselves.
+smoke: $(STAMP)
+	uvlm smoke
+
+# The quick tests, then the others, both in two processes. The slow ones differ in length, so a
+# process that has done its half takes over from the other.
 test: quick
-	pytest -q -m "slow or e2e"
+	pytest -q -n 2 --dist worksteal -m "slow or e2e"
 
 quick: setup
 	pytest -q -n 2 --dist loadfile -m "not slow and not e2e"

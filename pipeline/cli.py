@@ -12,6 +12,7 @@ import typer
 
 from pipeline.commands import Commands
 from pipeline.progress import ProgressBar
+from pipeline.runs.registry.cli import promote
 from pipeline.upkeep_cli import runs, store
 from uvlm.cli import Json
 from uvlm.cli import app as library
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
+app.command()(promote)
 
 
 def show_version(wanted: bool) -> None:
@@ -261,6 +263,20 @@ def rehearse(
 
     request = Request(profile, out, edge, train, test, annotated)
     for line in run(Path.cwd(), request, context.obj.cases):
+        typer.echo(line)
+
+
+@app.command()
+def smoke(
+    context: typer.Context,
+    profile: Annotated[str, typer.Option(help="A file of conf/profile/.")] = "smoke",
+    out: Annotated[Path, typer.Option(help="Folder for everything.")] = Path("data/smoke"),
+) -> None:
+    """Run every stage of a profile in its own folder, a dozen CTs, the smallest sizes."""
+    from pipeline.smoke.smoke import Request
+    from pipeline.smoke.smoke import smoke as run
+
+    for line in run(Path.cwd(), Request(profile, out), context.obj.cases):
         typer.echo(line)
 
 

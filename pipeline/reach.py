@@ -45,7 +45,10 @@ class Checkout:
         files = sorted(file for name in PACKAGES for file in (self.root / name).rglob("*.py"))
         self.paths = {_module_name(file.relative_to(self.root)): file for file in files}
         self._parts: dict[str, dict[str, Part]] = {}
+        # Scripts share most of what they reach, so each part is looked at once.
         self._uses: dict[Part, set[Node]] = {}
+        self._files: dict[Part, tuple[Path, ...]] = {}
+        self._digests: dict[Path, str] = {}
 
     def describe(self, script: str, declared: Iterable[str]) -> dict[str, Any]:
         """List what pipeline/<script>.py reaches if it declares these parameters."""
@@ -55,10 +58,8 @@ class Checkout:
             if part.statements:
                 by_module.setdefault(node.module, {})[node.name] = part.digest
         modules = {module: key_of(digests) for module, digests in by_module.items()}
-        opened = {
-            path for node, part in reached.items() for path in self._opened(node.module, part)
-        }
-        files = {p.relative_to(self.root).as_posix(): file_sha256(p) for p in sorted(opened)}
+        opened = {path for node, part in reached.items() for path in self._data(node.module, part)}
+        files = {p.relative_to(self.root).as_posix(): self._sha256(p) for p in sorted(opened)}
         return {"digest": key_of(modules, files), "modules": modules, "files": files}
 
     def reached(self, script: str, declared: Iterable[str]) -> dict[Node, Part]:
@@ -137,6 +138,16 @@ class Checkout:
 
     def _part(self, node: Node) -> Part:
         return self.parts(node.module)[node.name]
+
+    def _data(self, module: str, part: Part) -> tuple[Path, ...]:
+        if part not in self._files:
+            self._files[part] = tuple(self._opened(module, part))
+        return self._files[part]
+
+    def _sha256(self, path: Path) -> str:
+        if path not in self._digests:
+            self._digests[path] = file_sha256(path)
+        return self._digests[path]
 
     def _opened(self, module: str, part: Part) -> Iterator[Path]:
         """Find the data files of the folders that a part opens, or of all if it names none."""

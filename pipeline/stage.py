@@ -22,10 +22,13 @@ from typing import Any, NoReturn
 
 from pipeline import dvc_yaml
 from pipeline.launch import run_processes
+from pipeline.named import workspace_of
 from pipeline.paths import PARAMS, code, manifest, state_root
 from pipeline.progress import ProgressBar
 from pipeline.reach import Checkout
 from pipeline.runs.mlflow_tracker import MlflowTracker
+from pipeline.seen_code import recall
+from pipeline.stored_inputs import check_stored
 from uvlm import environment
 from uvlm.config import Params, load_params
 from uvlm.errors import Interrupted, SetupError, tell
@@ -131,11 +134,12 @@ def execute(
             _check_code(declaration.script)
         causes = dvc_yaml.read_causes(root, declaration)
         if not is_silent:
+            check_stored(root, declaration)
             check_memory(name, params, manifest("index"))
         tracking: AbstractContextManager[MlflowTracker | NullTracker] = nullcontext(NullTracker())
         if recorded and not is_silent:
             tracking = MlflowTracker(causes, root, live)
-        workspaces.register(store_root(), root)
+        workspaces.register(store_root(), workspace_of(root))
         with (
             workspaces.used(store_root()),
             tracking as tracker,
@@ -176,8 +180,10 @@ def _check_code(script: str) -> None:
     noted, root = dvc_yaml.code_digest(code(script)), Path.cwd()
     if not noted:
         return
-    declared = dvc_yaml.params_by_script(root)[script]
-    if noted != Checkout(root).describe(script, declared)["digest"]:
+    found = recall(root).get(script)
+    if found is None:
+        found = Checkout(root).describe(script, dvc_yaml.params_by_script(root)[script])
+    if noted != found["digest"]:
         remedy = "run `dvc repro -f -s code`, then this again"
         raise SetupError(code(script), "was written for other code", remedy)
 
@@ -195,10 +201,14 @@ def _write_timing(name: str, seconds: float) -> None:
     write_json_atomic(state_root() / "timings" / f"{name}.json", timing)
 
 
+def memory_tuning() -> dict[str, str]:
+    """Return the variables that tune malloc for tensors."""
+    return _KEEP_MEMORY if environment.KEEP_MEMORY.read() else _RETURN_MEMORY
+
+
 def _restart_with_memory_tuned() -> None:
     """Restart this process with malloc tuned for tensors, before anything heavy is imported."""
-    tuned = _KEEP_MEMORY if environment.KEEP_MEMORY.read() else _RETURN_MEMORY
-    wanted = environment.inherited() | tuned
+    wanted = environment.inherited() | memory_tuning()
     if wanted != environment.inherited():
         os.execve(sys.executable, sys.orig_argv, wanted)
 

@@ -13,6 +13,7 @@ from pipeline.runs.mlflow_tracker import MlflowTracker
 from pipeline.runs.publish_run import publish_run
 from pipeline.stage import Stage, run_stage
 from uvlm.evaluation.labeller import get_phrases
+from uvlm.pages.class_tables import write_tables
 from uvlm.pages.summary import StageCost, SummaryInputs, build_summary
 from uvlm.store import read_manifest
 from uvlm.text.abnormalities import abnormality_names
@@ -45,10 +46,14 @@ def summarize(stage: Stage) -> None:
         accounts=[REPORTS / "index.json", REPORTS / "audit.json"],
     )
     build_summary(stage.params, inputs, REPORTS)
+    write_tables(inputs.per_class, REPORTS)
     metrics = json.loads(inputs.metrics.read_text(encoding="utf-8"))
     pages = [REPORTS / "summary.md", REPORTS / "summary.html", REPORTS / "figures"]
-    publish_run(record, Path.cwd(), metrics, pages)
+    address = publish_run(record, Path.cwd(), metrics, [inputs.metrics, *pages])
     sys.stdout.write(f"summary: {REPORTS / 'summary.md'} and {REPORTS / 'summary.html'}\n")
+    if address is not None:
+        ui = "mlflow ui --backend-store-uri sqlite:///mlflow.db"
+        sys.stdout.write(f"summarize: the runs, after `{ui}`: {address}\n")
 
 
 def read_costs() -> list[StageCost]:

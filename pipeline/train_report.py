@@ -19,7 +19,7 @@ def report(stage: Stage) -> None:
         tokenizer=MODELS / "tokenizer",
         seg=MODELS / "seg",
         cls=MODELS / "cls",
-        preprocess=manifest("preprocess") if stage.params.train_report.encoder_lr_scale else None,
+        preprocess=manifest("preprocess"),
     )
     names = abnormality_names(stage.params)
     labeller = get_labeller(stage.params.evaluate.labeller, names)

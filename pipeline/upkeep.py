@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from pipeline.named import Named, named_by
+from pipeline.named import Lists, Named, lists_of, named_by
 from pipeline.paths import MANIFESTS, PARAMS, QUARANTINE
 from uvlm.config import load_params
 from uvlm.data.sets.raw import digest_of, is_fetchable
@@ -21,16 +21,59 @@ from uvlm.store.upkeep import Loose, Part, Verdict
 _GB = 1e9
 
 
+def move_store(way: str, *, name: str | None, others: bool, progress: CaseProgress) -> str:
+    """Push or pull what the manifests of this workspace name.
+
+    Args:
+        way: push or pull.
+        name: one of DVC's remotes; None takes the default one.
+        others: also what other branches, tags and experiments name.
+        progress: called as files are done.
+
+    Returns:
+        What was copied, in words.
+
+    Raises:
+        DataError: files that are named are on neither side; all others were copied.
+    """
+    from pipeline import remote as remotes
+
+    lists = lists_of(Path.cwd()) if others else _lists_here()
+    if not lists.manifests:
+        raise DataError(MANIFESTS, "holds no manifest", "run `dvc pull`, or `dvc repro`")
+    rows, root, move = remotes.named_rows(lists.manifests), store_root(), getattr(remotes, way)
+    workspaces.register(root, Path.cwd())
+    remote = remotes.open_remote(Path.cwd(), name)
+    moved = move(root, rows, remote, _files_in(lists.refused), progress)
+    size = f"{moved.num_bytes / _GB:.3f} GB"
+    done = f"{moved.files} files {way}ed, {size}; {moved.there} were there"
+    if moved.lost:
+        fact = f"has not {len(moved.lost)} files that the manifests name and {root} has not either"
+        some = f", such as {moved.lost[0].path} ({done})"
+        remedy = "push them where they were made, or make them here: `dvc repro -f label_maps`"
+        raise DataError(moved.url, fact + some, remedy)
+    return f"{moved.url}: {done}"
+
+
+def _lists_here() -> Lists:
+    """Find the manifests and lists of refused cases as they lie in this workspace."""
+    return Lists(sorted(MANIFESTS.glob("*.jsonl")), sorted(QUARANTINE.glob("*.jsonl")), 0)
+
+
+def _files_in(refused: Iterable[Path]) -> frozenset[str]:
+    """Name the files that a stage has refused, as it does those with planted defects."""
+    return frozenset(refusal.file for some in map(read_quarantine, refused) for refusal in some)
+
+
 def verify_store(share: float, progress: CaseProgress | None) -> Verdict:
     """Hash a share of what the manifests of this workspace name."""
-    lists = map(read_quarantine, sorted(QUARANTINE.glob("*.jsonl")))
-    refused = frozenset(refusal.file for some in lists for refusal in some)
+    lists = _lists_here()
     ct_rate = load_params(PARAMS).download.ct_rate if PARAMS.is_file() else None
     is_left_on_hub, root = ct_rate is not None and ct_rate.keep_raw != "all", store_root()
     return verify(
         root,
-        sorted(MANIFESTS.glob("*.jsonl")),
-        partial(digest_of, refused=refused),
+        lists.manifests,
+        partial(digest_of, refused=_files_in(lists.refused)),
         part=Part(share, datetime.now(UTC).toordinal()),
         may_be_absent=lambda row: is_left_on_hub and is_fetchable(row, root),
         progress=progress,
@@ -47,13 +90,19 @@ def in_words(verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def collect(*, raw: bool, delete: bool, ask: Callable[[str], bool] | None) -> None:
+def collect(
+    *, raw: bool, delete: bool, ask: Callable[[str], bool] | None, forget: bool = False
+) -> None:
     """List what nobody names, and remove it if asked to.
 
     Args:
         raw: raw data as well.
         delete: remove what is listed.
         ask: gets a person's consent; None needs none.
+        forget: also what manifests may name that nobody can read any more.
+
+    Raises:
+        DataError: a branch or experiment names a manifest that is not in DVC's cache.
     """
     root = store_root()
     workspaces.register(root, Path.cwd())
@@ -64,6 +113,10 @@ def collect(*, raw: bool, delete: bool, ask: Callable[[str], bool] | None) -> No
         _show(loose, named, users)
         if not delete or not loose:
             return
+        if named.unknown and not forget:
+            fact = f"{named.unknown} of their manifests are not in DVC's cache: nothing is removed"
+            remedy = "`dvc fetch --all-commits` may find them; --forget gives up what they name"
+            raise DataError("branches and experiments", fact, remedy)
         if not any((root / path).exists() for path in named.paths):
             fact = f"holds nothing that the {len(users)} workspaces known to it name"
             remedy = "run a stage in the workspace that filled it, or remove the folder by hand"
@@ -83,7 +136,7 @@ def _show(loose: Sequence[Loose], named: Named, users: Sequence[Path]) -> None:
     lines += [f"workspace {user}" for user in users]
     if named.unknown:
         fact = "manifests of commits are not in DVC's cache"
-        lines.append(f"{named.unknown} {fact}: what only they name counts as unnamed")
+        lines.append(f"{named.unknown} {fact}: what only they name is listed too")
     total = f", {_size(loose)}" if loose else ""
     lines.append(f"{len(loose)} files are not named by a manifest{total}")
     sys.stdout.write("\n".join(lines) + "\n")

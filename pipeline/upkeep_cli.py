@@ -47,11 +47,42 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Remove them, after asking.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="Raw data as well.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Give up what lost manifests may name.")
+    ] = False,
 ) -> None:
     """List the arrays that no manifest of any workspace, branch or experiment names."""
     from pipeline import upkeep
 
-    upkeep.collect(raw=raw, delete=delete, ask=None if yes else _confirm)
+    upkeep.collect(raw=raw, delete=delete, ask=None if yes else _confirm, forget=forget)
+
+
+Name = Annotated[
+    str | None, typer.Option("--remote", "-r", help="One of DVC's remotes; else its default.")
+]
+Others = Annotated[
+    bool, typer.Option("--all", help="Also what other branches, tags and experiments name.")
+]
+
+
+@store.command()
+def push(remote: Name = None, others: Others = False) -> None:
+    """Copy what the manifests name into DVC's remote, as `dvc push` copies the manifests."""
+    _move("push", remote, others)
+
+
+@store.command()
+def pull(remote: Name = None, others: Others = False) -> None:
+    """Copy what the manifests name from DVC's remote into the store, checked."""
+    _move("pull", remote, others)
+
+
+def _move(way: str, remote: str | None, others: bool) -> None:
+    from pipeline import upkeep
+
+    with ProgressBar(way) as progress:
+        said = upkeep.move_store(way, name=remote, others=others, progress=progress.cases)
+    typer.echo(said)
 
 
 def _confirm(question: str) -> bool:

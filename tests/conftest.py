@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 import tarfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "UVLM_DEVICE": "cpu",
     "UVLM_PRECISION": "32-true",
+    "UVLM_SALT": "tests",
     "UVLM_THREADS": "1",
     "UVLM_WORKERS": "1",
 }
@@ -98,12 +101,18 @@ TINY |= {
 TINY |= {"train_cls.head_warmup_steps": 2, "train_cls.head_warmup_batch_size": 2}
 
 
+@cache
+def composed(profile: str) -> dict[Any, Any]:
+    """A profile as conf/ has it, composed once; whoever changes it takes a copy."""
+    from pipeline.profiles import compose
+
+    return compose(ROOT, profile)
+
+
 @pytest.fixture
 def tiny_document() -> dict[Any, Any]:
     """The phantom parameters, made so small that every stage takes seconds."""
-    from pipeline.profiles import compose
-
-    document = compose(ROOT, "phantom")
+    document = copy.deepcopy(composed("phantom"))
     for key, value in TINY.items():
         *parents, name = key.split(".")
         section = document

@@ -23,7 +23,7 @@ from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmErr
 
 PROFILES = (
     "abdomen", "chest", "chest_rules", "chest_small", "folder", "longtail", "longtail_shifted",
-    "phantom", "phantom_abdomen",
+    "phantom", "phantom_abdomen", "smoke",
 )  # fmt: skip
 
 
@@ -163,7 +163,7 @@ def test_a_key_that_was_added_in_the_wrong_place_names_where_it_belongs(
 def test_every_missing_key_is_named_unless_it_has_a_default(
     profile: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    optional = {"preprocess.spacing_mm", "summarize.goals", "label_maps.cases"}
+    optional = {"preprocess.spacing_mm", "summarize.goals", "label_maps.cases", "summarize.note"}
     optional |= {"train_cls.shuffle_labels", "train_report.shuffle_reports"}
     optional |= {"classifier.attributes", "injection.cues", "train_cls.evidence_folds"}
     optional |= {"train_report.cue_dropout", "train_report.cue_case_dropout", "generate.cue_shift"}

@@ -122,7 +122,8 @@ def test_security_invents_no_address() -> None:
 def test_what_is_made_from_patients_is_out_of_gits_reach() -> None:
     outs = [out for stage in read_declarations(ROOT).values() for out in stage.outs]
     made = [out for out in outs if out.startswith("data/") and not out.startswith("data/code/")]
-    paths = [*made, "data/store/a", "data/draft/a", ".uvlm/runs/a", "mlflow.db", "mlruns/a"]
+    paths = [*made, *(f"data/{folder}/a" for folder in ("store", "draft", "smoke"))]
+    paths += [".uvlm/runs/a", "mlflow.db", "mlruns/a"]
     command = ["git", "check-ignore", "--no-index", *paths]
     ignored = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if ignored.returncode == 128:

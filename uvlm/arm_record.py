@@ -116,13 +116,18 @@ def record_path(records: Path, profile: str, arm: str, seed: int) -> Path:
 
 def write_record(records: Path, record: ArmRecord) -> Path:
     """Write a record whole; the same record gives the same bytes."""
+    path = record_path(records, record.profile, record.arm, record.seed)
+    write_text_atomic(path, record_text(record))
+    return path
+
+
+def record_text(record: ArmRecord) -> str:
+    """Say a record in JSON, with a line for each case."""
     document = record.model_dump(mode="json")
     cases = document.pop("cases")
     head = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False).removesuffix("\n}")
     lines = ",\n".join(f"  {json.dumps(case, ensure_ascii=False)}" for case in cases)
-    path = record_path(records, record.profile, record.arm, record.seed)
-    write_text_atomic(path, f'{head},\n "cases": [\n{lines}\n ]\n}}\n')
-    return path
+    return f'{head},\n "cases": [\n{lines}\n ]\n}}\n'
 
 
 def load_record(path: Path) -> ArmRecord:

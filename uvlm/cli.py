@@ -9,11 +9,13 @@ import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from uvlm.drafts.commands import predict
 from uvlm.errors import DataError
+from uvlm.node.commands import listen
 
 if TYPE_CHECKING:
     from uvlm.evaluation.score import ScoreRequest
@@ -87,26 +89,8 @@ def check_labels(
     typer.echo(json.dumps(request.to_json(), allow_nan=False) if as_json else request.to_text())
 
 
-@app.command()
-def predict(
-    context: typer.Context,
-    cts: Annotated[list[Path], Argument(metavar="CT...", help=_CT_HELP, readable=False)],
-    model: Model,
-    out: Out,
-    names: Names = False,
-) -> None:
-    """Draft a report, probabilities of abnormalities, and masks for each CT."""
-    from uvlm.evaluation.contradictions import finder_of
-    from uvlm.inference.predictor import predict as predict_cts
-
-    told: list[str] = []
-    options: Any = {"real_names": names, "progress": context.obj, "tell": told.append}
-    options["find"] = finder_of
-    try:
-        predict_cts(cts, model, out, **options)
-    finally:  # below the progress bar; also of those CTs that were read beside a refused one
-        typer.echo("".join(f"{line}\n" for line in told), nl=False)
-    typer.echo(f"Written to {out}. Unreviewed research drafts, not a diagnosis.")
+app.command()(predict)
+app.command()(listen)
 
 
 @app.command()

@@ -142,7 +142,7 @@ SALT: Final = optional(
     "Salt of the ids by which CTs and series are called instead of their real names. Set the same "
     "one on several machines to get the same ids there.",
     SECRET,
-    "a salt of this machine",
+    "a random one in ~/.config/uvlm/salt",
 )
 VESSEL_MASKS: Final = optional(
     "UVLM_VESSEL_MASKS", "Masks for `pseudo_label.vessel.backend=masks`.", FOLDER

@@ -66,23 +66,27 @@ class DataError(UvlmError):
 
 
 class ReadError(DataError):
-    """A file is refused; `reason` is a short slug for the quarantine list."""
+    """A file is refused; `reason` is a short slug for the quarantine list.
+
+    Where `fact` uses pseudonyms, `named` says the same with real names.
+    """
 
     def __init__(
-        self, subject: object, fact: str, remedy: str = "", *, reason: str = "unreadable"
+        self,
+        subject: object,
+        fact: str,
+        remedy: str = "",
+        *,
+        reason: str = "unreadable",
+        named: str = "",
     ) -> None:
         super().__init__(subject, fact, remedy)
         self.reason = reason
+        self.named = named or fact
 
 
 class AmbiguousCt(ReadError):
-    """A folder holds several CTs; `fact` calls them by pseudonyms, `named` by their real names."""
-
-    def __init__(
-        self, subject: object, fact: str, remedy: str = "", *, reason: str, named: str = ""
-    ) -> None:
-        super().__init__(subject, fact, remedy, reason=reason)
-        self.named = named or fact
+    """A folder holds several CTs."""
 
 
 class SetupError(UvlmError):

@@ -2,7 +2,8 @@
 
 The library knows only these protocols, so it runs without DVC, MLflow or a terminal.
 
-    history.jsonl    one line per `log`: {"metrics": {...}, "seconds": 12.3, "step": 20}
+    history.jsonl    one line per `log`: {"metrics": {...}, "seconds": 12.3, "step": 20,
+                     "time": 1767225600.5}, seconds since the start and since the epoch
     history.csv      one row per step, one column per metric, for DVC plots and the summary page
 """
 
@@ -96,7 +97,8 @@ class JsonlTracker:
         """Append the numbers of one step."""
         seconds = round(time.monotonic() - self._start, 3)
         numbers = {name: float(value) for name, value in metrics.items()}
-        self._append({"step": step, "metrics": numbers, "seconds": seconds})
+        now = round(time.time(), 3)
+        self._append({"step": step, "metrics": numbers, "seconds": seconds, "time": now})
 
     def params(self, values: Mapping[str, object]) -> None:
         """Append derived settings."""

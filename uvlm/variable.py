@@ -50,6 +50,11 @@ class Variable(Generic[T_co]):
             fact, remedy = f"is '{without_login(text)}'", f"use {self.kind.accepts}"
             raise ConfigError(self.name, fact, remedy) from None
 
+    def set(self, text: str) -> None:
+        """Set the variable for this process; raise ConfigError if the value is not accepted."""
+        os.environ[self.name] = text
+        self.read()
+
     def needed(self: Variable[Value | None], remedy: str, fact: str = "is not set") -> Value:
         """Return the value of a variable that the task requires, or raise SetupError."""
         value = self.read()

@@ -40,6 +40,7 @@ from uvlm.environment import (
     HF_ENDPOINT,
     HF_HUB_OFFLINE,
     HF_TOKEN,
+    KEEP_MEMORY,
     MEMORY,
     inherited,
 )
@@ -62,8 +63,11 @@ _LIGHTER: Final[tuple[dict[str, Any], ...]] = (
     {"batch_size": 1},
     {"batch_size": 1, "gradient_checkpointing": True},
 )
+# Kept memory falls into pieces: the peak of one training at the paper's size differed by 2 GB
+# from run to run, more than is left where a training had to be made lighter.
+_RETURNED: Final = f"memory given back at once ({KEEP_MEMORY.name}=no)"
 # Folders of the data set, by the repository that they stand for, by the profile's source.
-_REPOS: Final[Mapping[str, Mapping[str, str]]] = {
+REPOS: Final[Mapping[str, Mapping[str, str]]] = {
     "ct_rate": {chest.CT_RATE_REPO: chest.CT_RATE, chest.REX_REPO: chest.REX},
     "abdomen_atlas": {abdomen.REPO: abdomen.PREFIX},
 }
@@ -91,6 +95,17 @@ class Request:
         return {key: value for key, value in asdict(self).items() if key != "out"}
 
 
+@dataclass(frozen=True)
+class Scans:
+    """CTs to make: of which data set, how wide, and how many; `annotated` have drawn findings."""
+
+    source: str
+    edge: int
+    train: int
+    test: int
+    annotated: int
+
+
 def rehearse(root: Path, request: Request, progress: CaseProgress | None = None) -> Iterator[str]:
     """Make the CTs, serve them, run every stage; yields the lines to show.
 
@@ -102,7 +117,7 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
     """
     document = compose(root, request.profile)
     source = document["download"]["source"]
-    if source not in _REPOS:
+    if source not in REPOS:
         fact = f"reads {source}, which no hub serves"
         raise ConfigError(f"profile {request.profile}", fact, "rehearse chest or abdomen")
     begun = read_begun(request.out, request.asked)
@@ -112,7 +127,7 @@ def rehearse(root: Path, request: Request, progress: CaseProgress | None = None)
     yield from (f"smaller: {note}" for note in begun.notes)
     yield from (f"{cost.line()}, before" for cost in begun.costs)
     scans = (request.out / "scans").resolve()
-    repos = {repo: scans / folder for repo, folder in _REPOS[source].items()}
+    repos = {repo: scans / folder for repo, folder in REPOS[source].items()}
     with alone(request.out, *_ANOTHER), serve(repos) as endpoint:
         for cost in _run(root, request, begun, endpoint):
             begun.costs.append(cost)
@@ -129,8 +144,11 @@ def _begin(
     memory, scans = usable_memory(), (request.out / "scans").resolve()
     cts = Cts(request.train + request.test, (1, 1, 1))
     fitting, notes = _lighter(_rehearsed(document, request), memory, cts)
+    if notes and KEEP_MEMORY.name not in inherited():
+        notes.append(_RETURNED)
     source = document["download"]["source"]
-    texts = _make_scans(scans, source, document["seed"], request, progress)
+    made = Scans(source, request.edge, request.train, request.test, request.annotated)
+    texts = make_scans(scans, made, document["seed"], _VAL, progress)
     params = parse_params(document, f"conf/profile/{request.profile}.yaml")
     replaced = stand_ins(params, scans, texts, (request.out / "stand_ins").resolve())
     final = merged(fitting, *(each.changes for each in replaced))
@@ -140,16 +158,16 @@ def _begin(
     return begun
 
 
-def _make_scans(
-    scans: Path, source: str, seed: int, request: Request, progress: CaseProgress | None
+def make_scans(
+    folder: Path, scans: Scans, seed: int, val_fraction: float, progress: CaseProgress | None
 ) -> list[str]:
     """Write the data set; returns its reports."""
-    grid = (max(8, round(request.edge * _DEPTH)), request.edge, request.edge)
-    records = write_chests(scans, request.train, request.test, grid, 0, progress)
-    if source == "abdomen_atlas":
-        write_abdomens(scans, scans / abdomen.PREFIX, records)
+    grid = (max(8, round(scans.edge * _DEPTH)), scans.edge, scans.edge)
+    records = write_chests(folder, scans.train, scans.test, grid, 0, progress)
+    if scans.source == "abdomen_atlas":
+        write_abdomens(folder, folder / abdomen.PREFIX, records)
     else:
-        annotate_few(scans, records, request.annotated, seed, _VAL)
+        annotate_few(folder, records, scans.annotated, seed, val_fraction)
     return [" ".join(v["report"][2:]) for record in records for v in record["volumes"]]
 
 
@@ -218,6 +236,8 @@ def _environment(root: Path, request: Request, begun: Begun, endpoint: str) -> d
         "NO_PROXY": "127.0.0.1",
         "PYTHONPATH": str(root.resolve()),
     }
+    if _RETURNED in begun.notes:
+        result[KEEP_MEMORY.name] = "no"
     for each in begun.stand_ins:
         result |= each.environment
     return result

@@ -6,13 +6,19 @@ read from /proc, where a program begins with its own.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
+
+from uvlm.errors import Interrupted
 
 _EVERY_S: Final = 0.1
 _KIB: Final = re.compile(r"^(VmHWM|VmRSS):\s+(\d+) kB", re.MULTILINE)
@@ -29,7 +35,23 @@ class Watched:
 
 
 def watch(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Watched:
-    """Run a command to its end."""
+    """Run a command to its end; if this process is stopped, stop it and all that it has started.
+
+    Raises:
+        Interrupted: SIGTERM came.
+    """
+    previous = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _watched(command, cwd, environment)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(signal.Signals(number).name, "stopped by a signal", "run the command again")
+
+
+def _watched(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> Watched:
     start, peak, together = time.monotonic(), 0.0, 0.0
     process = subprocess.Popen(command, cwd=cwd, env=environment)
     try:
@@ -39,9 +61,10 @@ def watch(command: Sequence[str], cwd: Path, environment: Mapping[str, str]) -> 
             together = max(together, sum(now for _, now in found))
             time.sleep(_EVERY_S)
     finally:
-        if process.poll() is None:  # Ctrl-C: the stage saves and ends by itself
-            process.terminate()
-            process.wait()
+        for pid in list(_family(process.pid)) if process.poll() is None else []:
+            with suppress(ProcessLookupError):  # stages save and end by themselves
+                os.kill(pid, signal.SIGTERM)
+        process.wait()
     return Watched(process.returncode, time.monotonic() - start, peak, together)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -38,6 +38,21 @@ def keep_artifacts_in(root: Path) -> None:
         for old in sorted(_places(connection) - {here}):
             _rewrite(connection, old.as_uri(), here.as_uri())
             _rewrite(connection, str(old), str(here))
+
+
+def running_in(root: Path) -> set[str]:
+    """List the runs of this project that mlflow.db holds as RUNNING; none if it cannot be read."""
+    database, found = root / "mlflow.db", set[str]()
+    if not database.is_file():
+        return found
+    query = (
+        "SELECT run_uuid FROM runs JOIN experiments USING (experiment_id) "
+        "WHERE runs.status = 'RUNNING' AND runs.lifecycle_stage = 'active' "
+        "AND experiments.name LIKE 'uvlm-%'"
+    )
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database)) as connection:
+        found = {str(row[0]) for row in connection.execute(query)}
+    return found
 
 
 def _places(connection: sqlite3.Connection) -> set[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pipeline.dvc_yaml import Causes, digest
 from pipeline.paths import PARAMS
@@ -15,6 +15,9 @@ from uvlm import environment
 from uvlm.files import key_of
 
 _CODE = ("dvc.yaml", "pipeline", "uvlm")
+# What a result can depend on; outputs that git keeps, such as reports/, change with every run.
+JUDGED: Final = ("uvlm", "pipeline", "conf", "params.yaml", "dvc.yaml", ".dvcignore", ".dvc/config")
+_NAMED: Final = 10
 
 
 def new_record(root: Path, causes: Causes) -> RunRecord:
@@ -27,7 +30,7 @@ def new_record(root: Path, causes: Causes) -> RunRecord:
         profile=str(document.get("profile", "unknown")),
         params=_as_text(causes.params),
         parent_params=_as_text(document),
-        tags=git_tags(root) | _dvc_tags(root) | _cause_tags(causes),
+        tags=git_tags(root, *JUDGED) | _dvc_tags(root) | _cause_tags(causes),
     )
 
 
@@ -40,12 +43,14 @@ def pipeline_id(root: Path, document: Any, experiment: str | None = None) -> str
 
 
 def git_tags(root: Path, *paths: str) -> dict[str, str]:
-    """Name the commit, and whether tracked files differ from it: these, or any."""
+    """Name the commit, and which of these files and folders differ from it, new files included."""
     commit = _git(root, "rev-parse", "HEAD")
     if not commit:
         return {"git.commit": "none"}
-    changes = _git(root, "status", "--porcelain", "--untracked-files=no", "--", *paths)
-    return {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+    changes = _git(root, "status", "--porcelain", "--", *paths).splitlines()
+    tags = {"git.commit": commit, "git.dirty": str(bool(changes)).lower()}
+    names = [line.strip().partition(" ")[2].strip() for line in changes]
+    return tags | ({"git.dirty_paths": ", ".join(names[:_NAMED])} if names else {})
 
 
 def _dvc_tags(root: Path) -> dict[str, str]:

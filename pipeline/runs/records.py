@@ -22,6 +22,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from pipeline.paths import state_root
+from pipeline.runs.lineage import Lineage
 from uvlm.files import write_text_atomic
 
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
@@ -36,6 +37,11 @@ class Published(BaseModel):
     status: Status | None = None
     lines: int = 0
 
+    @property
+    def ids(self) -> set[str]:
+        """The runs in MLflow that this is about."""
+        return {found for found in (self.run_id, self.parent_id) if found is not None}
+
 
 class RunRecord(BaseModel):
     """One stage of one pipeline run."""
@@ -49,6 +55,7 @@ class RunRecord(BaseModel):
     pid: int = Field(default_factory=os.getpid)
     pid_started: float = 0.0
     started: float = Field(default_factory=time.time)
+    begun: float = 0.0  # when its first attempt started
     ended: float | None = None
     resumed: int = 0
     params: dict[str, str] = {}
@@ -56,6 +63,7 @@ class RunRecord(BaseModel):
     tags: dict[str, str] = {}
     artifacts: list[str] = []
     outputs: dict[str, str] = {}  # sha256 of each output, once the stage has finished
+    lineage: Lineage | None = None  # once the stage has finished
     published: Published = Published()
 
     @property
@@ -106,13 +114,14 @@ def _read(path: Path) -> RunRecord:
 
 def open_record(record: RunRecord) -> RunRecord:
     """Start a run: continue an unfinished one of the same fingerprint, else start anew."""
-    record.pid_started = process_start(record.pid)
+    record.pid_started, record.begun = process_start(record.pid), record.started
     earlier = find_record(record.stage, record.fingerprint)
     if earlier is not None and earlier.status != "FINISHED":
         record.resumed = earlier.resumed + 1
         record.tags["uvlm.resumed"] = str(record.resumed)
         if earlier.pipeline == record.pipeline:
-            record.published = earlier.published
+            record.published, record.begun = earlier.published, earlier.begun or earlier.started
+            record.published.status = None  # it runs again, and will end again
     elif earlier is not None:
         shutil.rmtree(earlier.folder)
     record.save()
@@ -121,13 +130,13 @@ def open_record(record: RunRecord) -> RunRecord:
 
 def reap_dead(records: Iterable[RunRecord]) -> list[RunRecord]:
     """Mark RUNNING records of this machine whose process is gone as KILLED, and return them."""
-    dead = [r for r in records if r.status == "RUNNING" and _is_dead(r)]
+    dead = [r for r in records if r.status == "RUNNING" and is_dead(r)]
     for record in dead:
         record.end("KILLED")
     return dead
 
 
-def _is_dead(record: RunRecord) -> bool:
+def is_dead(record: RunRecord) -> bool:
     """Whether the process is gone; one of another machine cannot be judged."""
     if record.host != socket.gethostname():
         return False

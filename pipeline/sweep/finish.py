@@ -6,44 +6,24 @@ The record comes last, because a trial with a record counts as done.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import zip_longest
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.dvc_yaml import code_digest, digest, read_causes, read_declarations
 from pipeline.info import versions
-from pipeline.paths import CLAIMS, CLASSIFIED, GENERATED, MODELS, REPORTS, code, manifest
+from pipeline.paths import REPORTS, code
+from pipeline.runs.case_results import BY_STAGE, cases_of, thresholds_of
 from pipeline.runs.provenance import git_tags
 from pipeline.runs.records import find_record
 from pipeline.sweep.graph import CODE_STAGE
 from pipeline.sweep.slots import CODE, Slot, Task, git
-from uvlm.arm_record import ArmRecord, CaseResult, digits, write_record
+from uvlm.arm_record import ArmRecord, write_record
 from uvlm.config import load_params
-from uvlm.data.cases import read_index, scored_cases
 from uvlm.errors import UvlmError
-from uvlm.evaluation.bleu import bleu_counts
 from uvlm.text.abnormalities import abnormality_names
-from uvlm.text.claims import CaseClaims, load_claims
-from uvlm.text.predictions import load_predictions
 
 RECORDS: Final = REPORTS / "tables" / "runs"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a last stage leaves: metrics, predictions and, where reports are scored, claims."""
-
-    metrics: Path
-    predictions: Path
-    claims: Path | None
-
-
-BY_STAGE: Final[Mapping[str, Scored]] = {
-    "evaluate": Scored(REPORTS / "metrics.json", GENERATED / "predictions.jsonl", CLAIMS),
-    "classify": Scored(REPORTS / "classify.json", CLASSIFIED / "predictions.jsonl", None),
-}
 
 
 def finish(slot: Slot, task: Task) -> None:
@@ -91,46 +71,12 @@ def make_record(root: Path, task: Task) -> ArmRecord:
         git=git_tags(root, *CODE),
         notes=trial.notes,
         abnormalities=tuple(names),
-        thresholds=_thresholds(root, names),
+        thresholds=thresholds_of(root, names),
         metrics=json.loads((root / scored.metrics).read_text(encoding="utf-8")),
         seconds=_seconds(task),
         versions=versions(),
-        cases=tuple(_cases(root, scored, names)),
+        cases=tuple(cases_of(root, scored, names)),
     )
-
-
-def _cases(root: Path, scored: Scored, names: Sequence[str]) -> Iterator[CaseResult]:
-    said = {case.case_id: case for case in load_predictions(root / scored.predictions)}
-    claims = load_claims(root / scored.claims)[1] if scored.claims else {}
-    cases = scored_cases(read_index(root / manifest("index")))
-    written = [said[case.case_id].report if case.case_id in said else "" for case in cases]
-    references = [case.report.text for case in cases]
-    counts = bleu_counts(references, written).tolist() if scored.claims else []
-    for case, ngrams in zip_longest(cases, counts):
-        claim, prediction = claims.get(case.case_id), said.get(case.case_id)
-        chances = prediction.probabilities if prediction else {}
-        yield CaseResult(
-            case_id=case.case_id,
-            patient_id=case.patient_id,
-            labels=digits(case.abnormalities),
-            read=_digits(claim, "read", names),
-            claimed=_digits(claim, "claimed", names),
-            probabilities=tuple(chances[name] for name in names) if chances else None,
-            ngrams=None if ngrams is None else tuple(map(int, ngrams)),
-        )
-
-
-def _digits(claim: CaseClaims | None, which: str, names: Sequence[str]) -> str | None:
-    said = None if claim is None else getattr(claim, which)
-    return None if said is None else digits([name in said for name in names])
-
-
-def _thresholds(root: Path, names: Sequence[str]) -> tuple[float, ...] | None:
-    path = root / MODELS / "cls" / "thresholds.json"
-    if not path.is_file():
-        return None
-    by_name = json.loads(path.read_text(encoding="utf-8"))
-    return tuple(float(by_name[name]) for name in names)
 
 
 def _code(root: Path, stages: Sequence[str]) -> dict[str, str]:

@@ -17,8 +17,8 @@ from pipeline.paths import state_root
 from pipeline.profiles import flatten
 from pipeline.runs.arm_runs import ARM, ArmRun
 from pipeline.runs.mlflow_tracker import publish_pending, with_store
+from pipeline.runs.numbers import numbers_of
 from pipeline.runs.provenance import git_tags, pipeline_id
-from pipeline.runs.publish_run import numbers_of
 from pipeline.runs.records import Status, process_start
 from pipeline.runs.views import TABLE
 from pipeline.sweep.board import Board
@@ -169,6 +169,7 @@ class Workers:
     def _add_numbers(self, record: ArmRun, trial: Trial) -> None:
         path = record_path(self.root / RECORDS, trial.profile, trial.arm, trial.seed)
         record.metrics = numbers_of(load_record(path).metrics)
+        record.artifacts = [str(path.relative_to(self.root))]  # all numbers, and every case
         for slot in self.slots:
             task = slot.task()
             if task is not None and task.fingerprints and _described(trial) == task.trial:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvlm.evaluation.bleu import PROTOCOLS, bleu_counts, bleu_scores, corpus_bleu
+from uvlm.evaluation.bleu import (
+    PROTOCOLS,
+    bleu_counts,
+    bleu_scores,
+    constant_bleu_counts,
+    corpus_bleu,
+)
 
 words = st.lists(st.sampled_from(["no", "nodule", "in", "the", "left", "lobe."]), max_size=12)
 sentences = words.map(" ".join)
@@ -73,6 +79,17 @@ def test_bleu_equals_pycocoevalcap_to_the_last_digit(corpus: list[tuple[str, str
     expected, _ = Bleu(4).compute_score(by_id, mine, verbose=0)
     scores = corpus_bleu(references, predictions, "plain")
     np.testing.assert_allclose([scores[f"bleu_{n}"] for n in range(1, 5)], expected, rtol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(pairs, st.sampled_from(sorted(PROTOCOLS)))
+def test_one_report_for_all_cases_counts_as_its_copies_do(
+    corpus: list[tuple[str, str]], protocol: str
+) -> None:
+    references, texts = [pair[0] for pair in corpus], ["", *(pair[1] for pair in corpus)]
+    found = constant_bleu_counts(references, texts, protocol)
+    copies = [bleu_counts(references, [text] * len(references), protocol) for text in texts]
+    np.testing.assert_array_equal(found, [counts.sum(axis=0) for counts in copies])
 
 
 def test_bleu_equals_sacrebleu_on_text_that_both_split_alike() -> None:

@@ -338,6 +338,7 @@ def test_metrics_say_why_meteor_is_not_computed(
     assert asking()["report"]["meteor"] == {"not_computed": "no Java"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_no_meteor()), reason=why_no_meteor() or "there is Java")
 def test_metrics_have_meteor_where_java_is(
     run: Callable[..., dict[str, Any]], root: Path, params: Params, tmp_path: Path

@@ -300,6 +300,7 @@ def test_the_command_fails_after_the_table_when_predictions_are_missing(
     assert run(*arguments, "--allow-missing").exit_code == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_no_meteor()), reason=why_no_meteor() or "there is Java")
 def test_meteor_of_the_corpus_is_given_only_when_no_report_is_missing(
     request_: ScoreRequest, tables: Path, tmp_path: Path

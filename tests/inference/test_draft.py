@@ -16,9 +16,11 @@ import pytest
 from benchmarks.good_files import WRITERS
 from tests.inference.conftest import body, forget, lps
 from uvlm.data.ct.io import write_volume
+from uvlm.drafts.batch import Options, predict
+from uvlm.drafts.folder import FILES, check_places
+from uvlm.drafts.inputs import inputs_of
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
-from uvlm.inference.draft_folder import FILES, claim_folders
-from uvlm.inference.predictor import Predictor, predict
+from uvlm.inference.predictor import Predictor
 from uvlm.text.abnormalities import ABNORMALITIES
 
 
@@ -45,7 +47,7 @@ def test_masks_of_an_untrained_decoder_are_neither_written_nor_left_from_before(
     assert {path.name for path in out.iterdir()} == set(FILES)
     forget(report_folder, "segmentation")
     predict([ct], report_folder, out, tell=told.append)
-    assert {path.name for path in out.iterdir()} == {"report.txt", "report.json"}
+    assert {path.name for path in out.iterdir()} == {"evidence.html", "report.txt", "report.json"}
     assert document(out)["not_trained"] == ["segmentation"]
     assert list(document(out)["probabilities"]) == list(ABNORMALITIES)
     assert document(out)["report"]
@@ -94,7 +96,7 @@ def test_a_draft_says_which_file_was_read_and_names_it_only_if_asked(
     WRITERS["nrrd, gzip"](ct.parent, lps(body())).rename(ct)
     (ct.parent / "notes of Dr Roe.txt").write_text("as dictated")
     predict([ct.parent], report_folder, out / "0", tell=told.append)
-    read = document(out / "0")["read"]
+    read = document(out / "0")["provenance"]["read"]
     assert (read["kind"], read["files"], read["slices"]) == ("file", 1, 10)
     assert read["spacing_mm"] == pytest.approx([5.0, 2.0, 1.5])
     assert [part["files"] for part in read["left_out"]] == [1]
@@ -103,8 +105,8 @@ def test_a_draft_says_which_file_was_read_and_names_it_only_if_asked(
         assert "Roe" not in said
     assert "10 slices" in text(out / "0")
     assert "10 slices" in told[-1]
-    predict([ct], report_folder, out / "1", real_names=True)
-    assert document(out / "1")["read"]["name"] == "ct.nrrd"
+    predict([ct], report_folder, out / "1", Options(names=True))
+    assert document(out / "1")["provenance"]["read"]["name"] == "ct.nrrd"
     assert "ct.nrrd" in text(out / "1")
 
 
@@ -115,7 +117,7 @@ def test_a_draft_of_a_dicom_folder_names_series_and_what_was_left_out(
     (folder / "key image.jpg").write_bytes(b"\xff\xd8\xff")
     out = tmp_path / "out"
     predict([folder], report_folder, out)
-    read = document(out)["read"]
+    read = document(out)["provenance"]["read"]
     assert (read["kind"], read["slices"], read["files"]) == ("series", 10, 10)
     (left,) = read["left_out"]
     assert (left["files"], ".jpg" in left["what"], ".jpg" in text(out)) == (1, True, True)
@@ -140,7 +142,7 @@ def test_what_cannot_be_written_is_known_before_the_model_is_read(ct: Path, tmp_
         (tmp_path / "file", ConfigError, "is a file, not a folder"),
         (tmp_path / "file" / "below", SetupError, r"cannot be written \(Not a directory\)"),
         (tmp_path / "loop", ConfigError, "is a file, not a folder"),
-        (tmp_path / "taken", ConfigError, r"report\.json: is a folder"),
+        (tmp_path / "taken", ConfigError, r"--out: report\.json: is a folder"),
         (tmp_path / ("a" * 300), SetupError, "File name too long"),
         (tmp_path / ("a" * 300) / "b", SetupError, "File name too long"),
         (Path("/proc/drafts"), SetupError, "cannot be written"),
@@ -158,16 +160,18 @@ _UNPRIVILEGED = """
 import os, sys
 from pathlib import Path
 from uvlm.errors import DataError, SetupError
-from uvlm.inference.draft_folder import claim_folders, filling
+from uvlm.drafts.folder import check_places
+from uvlm.drafts.inputs import inputs_of
+from uvlm.inference.draft_folder import filling
 from uvlm.model.folder import read_config, read_contract
 os.setuid(65534)
 ct, locked, shared = map(Path, sys.argv[1:])
 for out in (locked, locked / "new", locked / "new" / "deeper"):
     try:
-        claim_folders([ct], out)
+        check_places(inputs_of([ct], out, names=True, batch=False))
     except SetupError as error:
         print(error.fact)
-claim_folders([ct], shared)
+check_places(inputs_of([ct], shared, names=True, batch=False))
 with filling(shared) as folder:
     (folder / "report.txt").write_text("draft")
 print(sorted(path.name for path in shared.iterdir()))
@@ -211,7 +215,7 @@ def test_a_disk_that_fills_up_is_one_line_and_leaves_the_older_draft(
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (200, limit[1]))
     try:
-        with pytest.raises(SetupError, match=r"out: cannot be written \(File too large\)") as error:
+        with pytest.raises(SetupError, match=r"cannot be written \(File too large\)") as error:
             predict([ct], report_folder, out)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
@@ -224,9 +228,11 @@ def test_one_ct_under_two_names_or_two_cts_under_one_are_refused_before_any_work
 ) -> None:
     twin = ct.with_name("p01.mha")
     twin.write_bytes(b"another format of the same stem")
-    with pytest.raises(ConfigError, match=r"has the case id p01 of .*its own --out"):
-        claim_folders([ct, twin], tmp_path / "out")
+    out = tmp_path / "out"
+    with pytest.raises(ConfigError, match="CT 2: has the case id of CT 1"):
+        inputs_of([ct, twin], out, names=True, batch=False)
+    assert len({each.folder for each in inputs_of([ct, twin], out, names=False, batch=False)}) == 2
+    with pytest.raises(ConfigError, match="CT 2: is the same as CT 1"):
+        inputs_of([ct, ct.parent / ".." / "cts" / ct.name], out, names=False, batch=False)
     with pytest.raises(DataError, match=r"cannot be read \(File name too long\)"):
-        claim_folders([ct.with_name("a" * 300)], tmp_path / "out")
-    with pytest.raises(ConfigError, match="is named twice"):
-        claim_folders([ct, ct.parent / ".." / "cts" / ct.name], tmp_path / "out")
+        check_places(inputs_of([ct.with_name("a" * 300)], out, names=False, batch=False))

@@ -10,9 +10,10 @@ import pytest
 from benchmarks.good_files import WRITERS
 from tests.inference.conftest import body, lps
 from uvlm.data.ct.io import read_label_map
+from uvlm.drafts.batch import predict
+from uvlm.drafts.folder import check_places
+from uvlm.drafts.inputs import case_id_of, inputs_of
 from uvlm.errors import ConfigError
-from uvlm.inference.draft_folder import case_id_of, claim_folders
-from uvlm.inference.predictor import predict
 
 
 def test_every_format_gives_the_same_draft(report_folder: Path, tmp_path: Path) -> None:
@@ -22,7 +23,8 @@ def test_every_format_gives_the_same_draft(report_folder: Path, tmp_path: Path) 
     for number, name in enumerate(names):
         folder = tmp_path / str(number)
         folder.mkdir()
-        (out,) = predict([WRITERS[name](folder, volume)], report_folder, folder / "out")
+        out = folder / "out"
+        predict([WRITERS[name](folder, volume)], report_folder, out)
         report = (out / "report.txt").read_text(encoding="utf-8")
         texts.add(report.partition("Read: ")[2].partition("\n")[2])
         masks.append(read_label_map(out / "segmentation.nii.gz"))
@@ -36,8 +38,10 @@ def test_nothing_is_written_into_a_dicom_folder(tmp_path: Path) -> None:
     (tmp_path / "study").mkdir()
     for out in (tmp_path / "study", tmp_path / "study" / "draft"):
         with pytest.raises(ConfigError, match="inside an input"):
-            claim_folders([tmp_path / "study"], out)
-    assert set(claim_folders([tmp_path / "study"], tmp_path / "draft")) == {"study"}
+            check_places(inputs_of([tmp_path / "study"], out, names=False, batch=False))
+    (found,) = inputs_of([tmp_path / "study"], tmp_path / "draft", names=True, batch=False)
+    check_places([found])
+    assert found.case_id == "study"
 
 
 def test_a_folder_gives_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

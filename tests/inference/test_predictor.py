@@ -18,17 +18,24 @@ from tests.inference.conftest import NAMES, body, lps
 from uvlm.config import Params
 from uvlm.data.contract import contract_sha256
 from uvlm.data.ct.io import read_volume, write_volume
+from uvlm.data.ct.origin import salted_id
+from uvlm.drafts.batch import Options, predict
+from uvlm.drafts.folder import disclaimer_of
+from uvlm.drafts.inputs import case_id_of
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
 from uvlm.files import file_sha256
 from uvlm.inference import draft_folder
-from uvlm.inference.draft_folder import case_id_of, disclaimer_of
-from uvlm.inference.predictor import Predictor, predict
+from uvlm.inference.predictor import Predictor
 from uvlm.inference.report_writer import printable
 from uvlm.inference.segment import Segmenter
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.draft import Draft
 
 nib: Any = nibabel  # has no types for what is used here
-FILES = ["report.json", "report.txt", "segmentation.json", "segmentation.nii.gz"]
+FILES = [
+    *("evidence.html", "report.json", "report.txt"),
+    *("segmentation.json", "segmentation.nii.gz"),
+]
 
 
 @pytest.fixture
@@ -51,23 +58,25 @@ def test_one_ct_gives_a_report_its_numbers_and_a_segmentation(
 ) -> None:
     before = hashlib.sha256(ct.read_bytes()).hexdigest()
     out = tmp_path / "new" / "out"
-    assert predict([ct], report_folder, out) == [out]
+    (outcome,) = predict([ct], report_folder, out)
+    assert (outcome.ct.folder, outcome.status) == (out, "drafted")
     assert everything_below(out) == FILES
     assert hashlib.sha256(ct.read_bytes()).hexdigest() == before
     assert everything_below(ct.parent) == [ct.name]
     found = document(out)
-    assert set(found) == {
-        "case_id", "report", "findings", "impression", "probabilities", "model_sha256",
-        "contract_sha256", "versions", "seconds", "disclaimer", "not_trained",
-        "read", "contradictions",
-    }  # fmt: skip
-    assert found["case_id"] == "valid_1_a_1"
+    assert found == Draft.load(out / "report.json").model_dump(mode="json")
+    assert found["case_id"] == f"ct-{salted_id(str(ct.resolve()), digits=12)}"
     assert list(found["probabilities"]) == list(ABNORMALITIES)
     assert all(0 <= p <= 1 for p in found["probabilities"].values())
-    assert found["model_sha256"] == file_sha256(report_folder / "config.json")
-    assert found["contract_sha256"] == contract_sha256(params.preprocess)
+    assert found["provenance"]["model_sha256"] == file_sha256(report_folder / "config.json")
+    assert found["provenance"]["contract_sha256"] == contract_sha256(params.preprocess)
     assert found["findings"] in found["report"]
-    assert found["seconds"] > 0
+    steps = ["read", "prepare", "segment", "compare", "describe", "check"]
+    assert sorted(found["provenance"]["seconds"]) == sorted(steps)
+    assert (
+        " ".join(s["text"] for s in found["sentences"] if s["part"] == "findings")
+        == (found["findings"])
+    )
     names = json.loads((out / "segmentation.json").read_text(encoding="utf-8"))
     assert [names[str(i)] for i in range(len(NAMES))] == list(NAMES)
 
@@ -148,9 +157,10 @@ def test_several_cts_get_a_folder_each_and_a_bad_one_does_not_stop_the_others(
     write_volume(last, lps(body(3)))
     out = tmp_path / "out"
     with pytest.raises(DataError, match=r"1 of 3 CTs were refused: .*cut\.nii\.gz") as error:
-        predict([ct, cut, last], report_folder, out)
+        predict([ct, cut, last], report_folder, out, Options(names=True))
     assert "\n" not in str(error.value)
-    assert everything_below(out) == sorted(f"{c}/{f}" for c in ("valid_1_a_1", "z") for f in FILES)
+    written = [f"{c}/{f}" for c in ("valid_1_a_1", "z") for f in FILES]
+    assert everything_below(out) == sorted(["cases.csv", *written])
     assert document(out / "z")["case_id"] == "z"
 
 
@@ -246,13 +256,13 @@ def test_unusable_cts_and_places_are_refused_in_one_line(
         ([empty], tmp_path / "out", DataError, "is empty"),
         ([tmp_path], tmp_path / "out", ConfigError, "lies inside an input"),
         ([twin.parent], tmp_path / "out", DataError, "pass the one that is meant"),
-        ([ct, twin], tmp_path / "out", ConfigError, "case id valid_1_a_1"),
+        ([ct, twin], tmp_path / "out", ConfigError, "has the case id of CT 1"),
         ([taken], tmp_path, ConfigError, "is an input"),
         ([ct], empty, ConfigError, "is a file"),
     ]
     for cts, out, kind, words in wrong:
         with pytest.raises(kind, match=words) as error:
-            predict(cts, report_folder, out)
+            predict(cts, report_folder, out, Options(names=True))
         assert "\n" not in str(error.value)
     assert taken.read_bytes() == payload
     assert not (tmp_path / "out").exists()
@@ -281,6 +291,7 @@ def test_a_draft_for_a_model_that_windows_its_ct_covers_the_whole_ct(
         ("series", "series"),
         ("a.nrrd", "a"),
         ("a.2.MHA", "a.2"),
+        ("study.v2.zip", "study.v2"),
     ],
 )
 def test_case_ids_carry_no_ending(name: str, case_id: str) -> None:
@@ -300,7 +311,6 @@ def test_a_real_ct_gets_a_segmentation_on_its_own_grid(
     mask: Any = nib.load(tmp_path / "out" / "segmentation.nii.gz")
     assert mask.shape == image.shape == (122, 101, 112)
     np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
-    assert document(tmp_path / "out")["case_id"] == "chest_abdomen_3mm"
     with pytest.raises(DataError, match="not a CT in Hounsfield units"):
         predict([real_data / "bad" / "mr_not_ct.nii.gz"], report_folder, tmp_path / "mr")
     assert not (tmp_path / "mr").exists()

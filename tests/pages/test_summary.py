@@ -58,6 +58,17 @@ def test_both_pages_say_that_nobody_reviewed_them(page: Path) -> None:
         assert DISCLAIMER in (page / name).read_text(encoding="utf-8")
 
 
+def test_a_note_stands_on_both_pages_with_what_it_is_written_in_escaped(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    shown = params.summarize.model_copy(update={"note": "Of <two> steps & a *dozen* CTs."})
+    build_summary(params.model_copy(update={"summarize": shown}), run, tmp_path)
+    assert "Of &lt;two&gt; steps &amp; a *dozen* CTs." in (tmp_path / "summary.html").read_text()
+    markdown = (tmp_path / "summary.md").read_text()
+    assert "<two>" not in markdown
+    assert "steps" in markdown.partition("Test split")[0]
+
+
 def test_headline_numbers_stand_beside_oracle_and_every_baseline(
     page: Path, run: SummaryInputs
 ) -> None:

@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 import tomllib
 from pathlib import Path
 
@@ -58,11 +58,12 @@ def test_importing_the_command_imports_nothing_heavy(module: str, root: Path) ->
 
 @pytest.mark.slow
 def test_help_takes_less_than_300_milliseconds(tmp_path: Path, root: Path) -> None:
-    seconds = []
+    seconds = []  # of the processor, so that a busy machine adds little
     for _ in range(5):
-        start = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         result = uvlm_command("--help", cwd=tmp_path, root=root)
-        seconds.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
         assert result.returncode == 0
         assert "predict" in result.stdout
     assert min(seconds) < 0.3, seconds

@@ -11,6 +11,7 @@ import pytest
 
 from pipeline.dvc_yaml import params_by_script
 from pipeline.reach import Checkout
+from pipeline.seen_code import recall, remember
 from pipeline.syntax import read_parts
 from uvlm.errors import ConfigError
 
@@ -179,6 +180,7 @@ CHILD = """
 import json, sys
 from pathlib import Path
 from pipeline.reach import Checkout
+from pipeline.seen_code import recall, remember
 from pipeline.syntax import read_parts
 root, declared, tricky = json.load(sys.stdin)
 sources = Checkout(Path(root))
@@ -208,3 +210,27 @@ def test_digests_are_equal_under_every_version_of_python() -> None:
     found, *others = [json.loads(answer.stdout) for answer in answers]
     assert others == [found] * len(others)
     assert found[0].keys() == declared.keys()
+
+
+def test_what_was_found_is_kept_until_a_byte_of_the_sources_changes(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path / "project"))
+    write(LIBRARY | {"uvlm/tables/a.json": "1"})
+    (tmp_path / "dvc.yaml").write_text("stages: {}")
+    assert recall(tmp_path) == {}
+    remember(tmp_path, {"run": {"digest": "abc"}})
+    assert recall(tmp_path) == {"run": {"digest": "abc"}}
+    (tmp_path / "uvlm" / "__pycache__").mkdir()
+    (tmp_path / "uvlm" / "__pycache__" / "a.pyc").write_bytes(b"1")
+    assert recall(tmp_path) == {"run": {"digest": "abc"}}
+    for name in ("uvlm/a.py", "uvlm/tables/a.json", "dvc.yaml", "pipeline/new.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        before = path.read_text() if path.exists() else None
+        path.write_text(f"{before} ")
+        assert recall(tmp_path) == {}, name
+        path.unlink() if before is None else path.write_text(before)
+        assert recall(tmp_path) == {"run": {"digest": "abc"}}, name
+    (tmp_path / "project" / ".uvlm" / "code.json").write_text('{"sources": 1')
+    assert recall(tmp_path) == {}

@@ -12,7 +12,8 @@ from pipeline.dvc_yaml import read_causes, read_declarations
 from pipeline.profiles import read_document, write_params
 from pipeline.runs.mlflow_publish import MlflowStore
 from pipeline.runs.mlflow_tracker import MlflowTracker, publish_pending, reap
-from pipeline.runs.publish_run import numbers_of, publish_run
+from pipeline.runs.numbers import numbers_of
+from pipeline.runs.publish_run import publish_run
 from pipeline.runs.records import read_records
 from uvlm.errors import DataError
 

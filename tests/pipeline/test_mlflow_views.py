@@ -12,7 +12,7 @@ from mlflow.tracking import MlflowClient
 
 from pipeline.runs.arm_runs import ARM, ArmRun
 from pipeline.runs.mlflow_publish import MlflowStore
-from pipeline.runs.publish_run import numbers_of
+from pipeline.runs.numbers import numbers_of
 from pipeline.runs.views import columns_of, filter_of
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,9 @@ def test_a_view_that_a_person_has_changed_stays(workspace: Path) -> None:
     assert views(workspace) == {"uvlm-table4": {"name": "ours"}}
 
 
-@pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5", "choices", "mini"])
+@pytest.mark.parametrize(
+    "table", ["runs", "table2", "table3", "table4", "table5", "choices", "mini"]
+)
 def test_columns_are_numbers_that_a_record_has(table: str) -> None:
     metrics = json.loads((ROOT / "reports" / "metrics.json").read_text())
     logged = numbers_of(metrics)

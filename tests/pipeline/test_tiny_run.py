@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,41 +15,16 @@ import pytest
 from pipeline.dvc_yaml import params_by_script, read_declarations
 from pipeline.profiles import read_document, write_params
 from pipeline.reach import EXEMPT, Checkout
+from tests.pipeline.tiny_project import commit_copy, run
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
-
-
-def run(project: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("DVC_ROOT")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    result = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == code, result.stdout[-4000:] + result.stderr[-4000:]
-    return result
 
 
 @pytest.fixture
 def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
     """A committed copy of the working tree with tiny parameters."""
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
-        cwd=root,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    copy = tmp_path / "project"
-    for name in filter(None, listed.stdout.split("\0")):
-        if name != "dvc.lock" and (root / name).is_file():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(root / name, copy / name)
-    write_params(copy, tiny_document)
-    identity = ("-c", "user.name=test", "-c", "user.email=test@example.org")
-    run(copy, "git", "init", "--quiet")
-    run(copy, "git", "add", "--all")
-    run(copy, "git", *identity, "commit", "--quiet", "--message", "tiny")
-    return copy
+    commit_copy(root, tmp_path / "project", tiny_document)
+    return tmp_path / "project"
 
 
 def test_the_pipeline_runs_once_and_then_has_nothing_to_do(

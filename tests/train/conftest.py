@@ -16,6 +16,7 @@ from tests.train.chain import Chain
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, Split, write_index
 from uvlm.data.contract import contract_sha256, volume_statistics
+from uvlm.data.ct.grid import Geometry
 from uvlm.files import store_root
 from uvlm.store import Row, save_array, write_manifest
 from uvlm.text.tokenizer import train_tokenizer
@@ -129,9 +130,11 @@ def _volume_row(case: Case, hu: npt.NDArray[np.int16], params: Params) -> Row:
     path = f"preprocess/{case.case_id}.b2nd"
     digest = save_array(store_root() / path, hu)
     mean, std = volume_statistics(hu)
+    affine = np.diag([2.0, 1.0, 1.0, 1.0])[[2, 1, 0, 3]]
     extra = {
         "shape": list(GRID),
         "mean": mean,
+        "native": Geometry(GRID, affine, GRID, (1, 1, 1)).to_json(),
         "std": std,
         "contract_sha256": contract_sha256(params.preprocess),
     }

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score, roc_auc_score
 
 from uvlm.data.label_scheme import scheme
-from uvlm.train.scores import classifier_scores, dice_scores, sure_cuts, tune_thresholds
+from uvlm.train.scores import classifier_scores, dice_scores, tune_thresholds
 
 
 def test_classifier_scores_equal_scikit_learn() -> None:
@@ -39,32 +39,6 @@ def test_thresholds_by_hand() -> None:
     truth = np.array([[0, 0, 1], [0, 0, 0], [1, 0, 0]], dtype=bool)
     # midway between 0.2 and 0.4; no positive; 0.5 already separates
     assert tune_thresholds(truth, probabilities).tolist() == pytest.approx([0.3, 0.5, 0.5])
-
-
-def test_a_classifier_is_sure_where_one_case_in_twenty_is_wrong() -> None:
-    rng = np.random.default_rng(3)
-    truth = rng.random((400, 2)) < 0.3
-    probabilities = (0.5 * truth + 0.7 * rng.random((400, 2))).clip(0, 1)
-    for a, (low, high) in enumerate(sure_cuts(truth, probabilities)):
-        assert 0 < low <= high <= 1
-        for cut in np.linspace(0, 1, 101):
-            below = truth[probabilities[:, a] < cut, a]
-            above = truth[probabilities[:, a] >= cut, a]
-            if low < high:  # overlapping cuts meet in their middle
-                assert not (cut > low + 0.01 and len(below) >= 5 and below.mean() <= 0.05)
-                assert not (cut < high - 0.01 and len(above) >= 5 and above.mean() >= 0.95)
-        assert truth[probabilities[:, a] < low, a].mean() <= 0.05
-        assert truth[probabilities[:, a] >= high, a].mean() >= 0.95
-
-
-def test_cuts_by_hand() -> None:
-    p = np.arange(1, 13)[:, None] / 16
-    six = np.arange(12)[:, None] >= 6
-    assert sure_cuts(six, p).tolist() == [[6.5 / 16, 6.5 / 16]]
-    mixed = np.arange(12)[:, None] % 2 == 0
-    assert sure_cuts(mixed, p).tolist() == [[0.0, 2.0]]  # never sure
-    few = np.arange(12)[:, None] >= 8
-    assert sure_cuts(few, p).tolist() == [[8.5 / 16, 2.0]]  # four are too few to be sure of
 
 
 def test_dice_averages_lesions_and_anatomy_alike() -> None:

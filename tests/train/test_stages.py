@@ -20,6 +20,7 @@ from uvlm.config import Params, TokenizerConfig
 from uvlm.data.cases import read_index, write_index
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError
 from uvlm.inference.generate import generate_reports
+from uvlm.inference.population import read_population
 from uvlm.inference.predictor import Predictor
 from uvlm.model.build import build_unet
 from uvlm.model.load import load_classifier, load_report_model
@@ -71,6 +72,10 @@ def test_a_frozen_encoder_is_byte_identical_in_the_report_folder(chain: Chain) -
         assert chain.bytes_of(f"report/{part}") == chain.bytes_of(f"{origin}/{part}")
     model = load_report_model(chain.models / "report")
     assert model.contract["label_names"][0] == "background"
+    known = read_population(chain.models / "report")
+    assert known is not None
+    assert sum(known[0].cases.values()) > 0
+    assert "extent along z" in known[0].ranges
     thresholds = json.loads((chain.models / "report" / "thresholds.json").read_text())
     assert list(thresholds) == [*model.config.abnormalities, "temperature"]
 

@@ -71,7 +71,11 @@ class EvaluateConfig(Section):
 
 
 class SummarizeConfig(Section):
-    """What the summary page shows; `goals` are minima of headline numbers, by dotted name."""
+    """What the summary page shows; `goals` are minima of headline numbers, by dotted name.
+
+    `note` stands at the top of the page, below the warning; "" for none.
+    """
 
     num_examples: int = Field(ge=1)
     goals: tuple[tuple[str, float], ...] = ()  # files from before there were goals have none
+    note: str = ""  # nor did they have notes

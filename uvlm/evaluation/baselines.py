@@ -24,7 +24,7 @@ import numpy as np
 
 from uvlm.arrays import Flags, Floats
 from uvlm.errors import DataError
-from uvlm.evaluation.bleu import corpus_bleu
+from uvlm.evaluation.bleu import bleu_scores, constant_bleu_counts
 from uvlm.evaluation.sentence_bank import Label, SentenceBank, learn_sentences, split_sentences
 from uvlm.seeding import generator
 from uvlm.text.report import Report
@@ -110,10 +110,9 @@ def constant_normal_report(training: TrainingReports, bank: SentenceBank) -> str
     candidates += [most_frequent_report(normal)] if normal else []
     judges = training.validation or training.reports
     sample = [report.text for report in judges[:BLEU_SAMPLE]]
-    return max(
-        dict.fromkeys(candidates),
-        key=lambda text: corpus_bleu(sample, [text] * len(sample))["bleu_mean"],
-    )
+    distinct = list(dict.fromkeys(candidates))
+    scores = bleu_scores(constant_bleu_counts(sample, distinct))["bleu_mean"]
+    return distinct[int(scores.argmax())]
 
 
 def most_frequent_report(reports: Sequence[Report]) -> str:

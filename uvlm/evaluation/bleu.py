@@ -81,6 +81,30 @@ def bleu_counts(
     return np.asarray(rows, dtype=np.float64).reshape(len(rows), 2 * MAX_ORDER + 2)
 
 
+def constant_bleu_counts(
+    references: Sequence[str], texts: Sequence[str], protocol: str = HEADLINE
+) -> Floats:
+    """Sum the columns of `bleu_counts` for each text as the report of every case: (texts, 10).
+
+    The n-grams of every text and every reference are found once.
+    """
+    from pycocoevalcap.bleu.bleu_scorer import precook
+
+    clean = PROTOCOLS[protocol]
+    written = [precook(clean.prediction(text), MAX_ORDER) for text in texts]
+    totals = np.zeros((len(texts), 2 * MAX_ORDER + 2))
+    for reference in references:
+        length, wanted = precook(clean.reference(reference), MAX_ORDER)
+        totals[:, -1] += length
+        for row, (_, counts) in zip(totals, written, strict=True):
+            for ngram in wanted.keys() & counts.keys():
+                row[len(ngram) - 1] += min(wanted[ngram], counts[ngram])
+    lengths = np.array([length for length, _ in written], dtype=np.float64)
+    guessed = np.maximum(lengths[:, None] - np.arange(MAX_ORDER), 0)
+    totals[:, MAX_ORDER:-1] = len(references) * np.column_stack([guessed, lengths])
+    return totals
+
+
 def bleu_scores(counts: Floats) -> dict[str, Floats]:
     """BLEU-1..4 and their mean from summed counts: (..., 10) to five arrays (...,)."""
     matched, written = counts[..., :MAX_ORDER], counts[..., MAX_ORDER : 2 * MAX_ORDER]

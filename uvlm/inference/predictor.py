@@ -1,8 +1,11 @@
-"""From a CT to a draft: `Predictor` in Python, `predict` for files.
+"""From a CT to what a model says of it; uvlm/drafts/ makes files of that.
 
-    read strictly -> prepare as contract.json says -> encode -> align -> classify, write, segment
+    read strictly -> prepare as contract.json says -> segment -> compare with the training's CTs
+        -> encode -> align -> classify, write
 
-The model folder is all it needs: weights, vocabulary and the preprocessing contract.
+The model folder is all it needs: weights, vocabulary, the preprocessing contract, and what the CTs
+of its training have in common. A CT that is unlike them gets masks, and neither a report nor
+probabilities unless they are asked for.
 
 K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 """
@@ -10,25 +13,29 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import ValidationError
 
-from uvlm.arrays import Voxels
+from uvlm.arrays import Ids, Voxels
 from uvlm.config import PreprocessConfig
-from uvlm.data.contract import VERSION, contract, contract_sha256, normalise
+from uvlm.data.contract import VERSION, contract, normalise
 from uvlm.data.ct.check import grid_notes
-from uvlm.data.ct.grid import preprocess_volume
+from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.io import read_volume
-from uvlm.data.ct.volume import Volume
+from uvlm.data.ct.origin import CtOrigin
+from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.device import set_threads
 from uvlm.errors import DataError
-from uvlm.inference import draft_folder
 from uvlm.inference.encode import encode_volumes
+from uvlm.inference.measures import measure
+from uvlm.inference.population import Population, read_population
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.inference.segment import Segmenter
 from uvlm.model.fast_norm import ready
@@ -36,12 +43,61 @@ from uvlm.model.folder import first_problem, read_config, read_contract
 from uvlm.model.load import ReportModel, load_report_model
 from uvlm.model.model_config import ReportModelConfig
 from uvlm.model.trained import PARTS, Part, in_order
+from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.draft import Unlike, UnlikeTraining
 from uvlm.text.report import Report, parse_report
-from uvlm.tracking import Progress
 
-# From a report and the probabilities beside it, see uvlm/evaluation/contradictions.py.
-FindContradictions = Callable[[str, Mapping[str, float]], Sequence[Mapping[str, Any]]]
+MOST_NAMED: Final = 3
 _RETRAIN = "use the whole folder as train_report wrote it"
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What the model says about one CT; `label_map` is on the CT's own grid and axes.
+
+    Of a part that was not trained there is no label map, no probability or no report, and of a CT
+    that is unlike the training's neither report nor probabilities. `origin` says which file or
+    series was read, `grid_notes` what the network's grid left out or made up. `voxels` is what the
+    networks saw, (D, H, W) of `geometry.grid`, `grid_labels` the class ids there.
+    """
+
+    report: Report
+    probabilities: dict[str, float]
+    label_map: LabelMap | None
+    class_names: tuple[str, ...]
+    not_trained: tuple[Part, ...]
+    origin: CtOrigin | None
+    grid_notes: tuple[str, ...]
+    unlike: UnlikeTraining
+    geometry: Geometry
+    voxels: Voxels
+    grid_labels: Ids | None
+    seconds: dict[str, float]
+
+    @property
+    def withheld(self) -> str | None:
+        """Why there is no report, in a line; None if nothing was withheld."""
+        found = self.unlike.found
+        if not found or self.unlike.written_anyway:
+            return None
+        kinds = ", ".join(dict.fromkeys(each.kind for each in found))
+        facts = "; ".join(each.text for each in found[:MOST_NAMED])
+        more = f"; and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+        return f"unlike the CTs of the training ({kinds}): {facts}{more}"
+
+
+class Clock:
+    """Seconds by step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, step: str) -> None:
+        """Add the time since the last call to a step."""
+        now = time.perf_counter()
+        self.seconds[step] = round(self.seconds.get(step, 0.0) + now - self._last, 3)
+        self._last = now
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +113,8 @@ class Predictor:
     writer: ReportWriter
     segmenter: Segmenter
     trained: Collection[Part]
+    population: Population | None = None
+    population_sha256: str | None = None
 
     @classmethod
     def load(cls, directory: Path | str) -> Self:
@@ -71,27 +129,42 @@ class Predictor:
         # A folder without a record of stage 1's patch gets its volumes read whole.
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
         segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
-        return cls(model, config, writer, segmenter, model.trained)
+        known = read_population(directory) or (None, None)
+        return cls(model, config, writer, segmenter, model.trained, *known)
 
     @property
     def not_trained(self) -> tuple[Part, ...]:
         """The parts of the model that say nothing."""
         return in_order(set(PARTS).difference(self.trained))
 
-    def predict(self, ct: Path | str) -> draft_folder.Prediction:
-        """Read one file or DICOM folder strictly and predict from it."""
-        return self.predict_volume(read_volume(Path(ct)))
+    def predict(self, ct: Path | str, *, unlike_training: bool = False) -> Prediction:
+        """Read one file or DICOM folder strictly and predict from it; see `predict_volume`."""
+        return self.predict_volume(read_volume(Path(ct)), unlike_training=unlike_training)
 
-    def predict_volume(self, volume: Volume) -> draft_folder.Prediction:
-        """Predict from one CT, which is not changed."""
-        start = time.perf_counter()
+    def predict_volume(self, volume: Volume, *, unlike_training: bool = False) -> Prediction:
+        """Predict from one CT, which is not changed.
+
+        Args:
+            volume: the CT.
+            unlike_training: describe it even if it is unlike the CTs that the model knows.
+        """
+        clock = Clock()
         array, geometry = preprocess_volume(volume, self.preprocess)
         voxels = normalise(array, self.preprocess)
-        report, probabilities = self._describe(voxels)
-        label_map = None
+        clock.lap("prepare")
+        ids = None
         if "segmentation" in self.trained:
-            label_map = geometry.labels_to_native(self.segmenter.labels(voxels[None])[0])
-        return draft_folder.Prediction(
+            ids = self.segmenter.labels(voxels[None])[0]
+        label_map = None if ids is None else geometry.labels_to_native(ids)
+        clock.lap("segment")
+        unlike = self._compare(array, geometry, ids, volume.origin)
+        clock.lap("compare")
+        report, probabilities = Report("", ""), dict[str, float]()
+        if unlike_training or not unlike.found:
+            report, probabilities = self._describe(voxels)
+            unlike = unlike.model_copy(update={"written_anyway": bool(unlike.found)})
+        clock.lap("describe")
+        return Prediction(
             report,
             probabilities,
             label_map,
@@ -99,8 +172,30 @@ class Predictor:
             not_trained=self.not_trained,
             origin=volume.origin,
             grid_notes=tuple(grid_notes(geometry, self.preprocess)),
-            seconds=round(time.perf_counter() - start, 3),
+            unlike=unlike,
+            geometry=geometry,
+            voxels=voxels,
+            grid_labels=ids,
+            seconds=clock.seconds,
         )
+
+    def _compare(
+        self,
+        array: npt.NDArray[np.int16],
+        geometry: Geometry,
+        ids: Ids | None,
+        origin: CtOrigin | None,
+    ) -> UnlikeTraining:
+        """Find in what a CT is unlike those of the training."""
+        found: list[Unlike] = []
+        knows_chests = self.model.config.abnormalities == ABNORMALITIES
+        if knows_chests and origin is not None and origin.elsewhere:
+            tagged = {"kind": "body part", "what": "tags", "unit": "", "text": origin.elsewhere}
+            found.append(Unlike(**tagged, value=None, low=None, high=None))
+        if self.population is not None:
+            measures = measure(array, geometry, ids, self.model.config.class_names)
+            found += self.population.unlike(measures)
+        return UnlikeTraining(checked=self.population is not None, found=tuple(found))
 
     def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float]]:
         """Write the report and the probabilities; free the encoder's maps before segmentation."""
@@ -113,59 +208,6 @@ class Predictor:
         visual, own_visual = self.writer.visual(tokens), self.writer.visual(own)
         report = self.writer.write(self.writer.seen(visual, own_visual))[0]
         return parse_report(report.text), self.writer.probabilities(own_visual)[0]
-
-
-def predict(
-    cts: Sequence[Path],
-    model_dir: Path,
-    out: Path,
-    *,
-    real_names: bool = False,
-    progress: Progress | None = None,
-    tell: Callable[[str], object] = lambda line: None,
-    find: Callable[[ReportModel], FindContradictions] = lambda model: lambda text, said: [],
-) -> list[Path]:
-    """Write a draft for each CT: report.txt, report.json, segmentation.nii.gz and its class names.
-
-    A single CT goes to `out` itself, several go to `out`/<case_id>. A CT that is refused leaves
-    nothing behind and does not stop the others.
-
-    Args:
-        cts: NIfTI, NRRD or MetaImage files, or folders with one CT.
-        model_dir: report folder, data/models/report.
-        out: created if missing; other files in it are left alone.
-        real_names: write real names of files and series, not only their salted ids.
-        progress: shows the CTs done.
-        tell: gets a line for each part of the model that says nothing, and for each CT read.
-        find: makes for a model what finds where report and classifier contradict each other.
-
-    Returns:
-        The folders written, in the order of the CTs.
-
-    Raises:
-        DataError: the model, or at least one of the CTs, was refused.
-    """
-    folders = draft_folder.claim_folders(cts, out)
-    predictor = Predictor.load(model_dir)
-    contradictions = find(predictor.model)
-    refusals: list[DataError] = []
-    for line in draft_folder.said_of(predictor.not_trained):
-        tell(line)
-    for number, (case_id, (ct, folder)) in enumerate(folders.items(), start=1):
-        try:
-            draft = _draft(predictor, case_id, ct, real_names, contradictions)
-            draft_folder.write_draft(folder, draft)
-            tell(f"{case_id}: {draft.read}")
-        except DataError as error:
-            refusals.append(error)
-        if progress is not None:
-            progress.update(number, len(folders))
-    if len(folders) == 1 and refusals:
-        raise refusals[0]
-    if refusals:
-        facts = " | ".join(map(str, refusals))
-        raise DataError(out, f"{len(refusals)} of {len(folders)} CTs were refused: {facts}")
-    return [folder for _, folder in folders.values()]
 
 
 def contract_of(model: Path) -> PreprocessConfig:
@@ -197,23 +239,3 @@ def preprocess_config(
     if names is not None and tuple(names) != config.class_names:
         raise DataError(path, "label_names are not the classes of config.json", _RETRAIN)
     return section
-
-
-def _draft(
-    predictor: Predictor, case_id: str, ct: Path, real_names: bool, find: FindContradictions
-) -> draft_folder.Draft:
-    """Read one CT and predict from it."""
-    start = time.perf_counter()
-    predicted = predictor.predict(ct)
-    said, contradictions = (vars(predicted), find(predicted.report.text, predicted.probabilities))
-    seconds = round(time.perf_counter() - start, 3)
-    config = predictor.model.config
-    return draft_folder.Draft(
-        **said | {"seconds": seconds},  # reading included
-        case_id=case_id,
-        model_sha256=predictor.model.sha256,
-        contract_sha256=contract_sha256(predictor.preprocess),
-        disclaimer=draft_folder.disclaimer_of(config.params, config.trained is not None),
-        real_names=real_names,
-        contradictions=contradictions,
-    )

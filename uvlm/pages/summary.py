@@ -143,7 +143,7 @@ def _page(
     return {
         "profile": params.profile,
         "disclaimer": DISCLAIMER,
-        "note": PHANTOM_NOTE if params.download.source in SYNTHETIC else "",
+        "notes": _notes(params),
         "metrics": metrics,
         **_remarks(inputs, metrics),
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
@@ -164,6 +164,12 @@ def _page(
         "splits": tables.count_splits(cases),
         **_provenance(inputs),
     }
+
+
+def _notes(params: Params) -> list[str]:
+    """Say what kind of run this is, where that limits what its numbers mean."""
+    phantoms = PHANTOM_NOTE if params.download.source in SYNTHETIC else ""
+    return [note for note in (params.summarize.note, phantoms) if note]
 
 
 def _by_f1(row: dict[str, Any]) -> tuple[bool, float, str]:

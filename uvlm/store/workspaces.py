@@ -2,6 +2,9 @@
 
 <store>/workspaces/<key>.json    {"computer": ..., "folder": ...}
 <store>/workspaces/.in_use       locked: shared by stages that run, alone by whoever collects
+
+The folder of a workspace that has its store inside is written relative to the store: the two are
+moved, renamed, copied and mounted together.
 """
 
 from __future__ import annotations
@@ -23,10 +26,10 @@ _FOLDER: Final = "workspaces"
 
 @dataclass(frozen=True)
 class Workspace:
-    """A folder with a dvc.yaml, on one computer."""
+    """A folder with a dvc.yaml, on one computer, or on any if it has the store inside."""
 
     computer: str
-    folder: str
+    folder: str  # absolute, or relative to the store
 
 
 def register(root: Path, folder: Path) -> None:
@@ -36,13 +39,16 @@ def register(root: Path, folder: Path) -> None:
         return
     try:
         write_json_atomic(record, asdict(workspace))
+        if not workspace.computer:  # what an earlier release noted would not survive a move
+            _record(root, _absolute(folder)).unlink(missing_ok=True)
     except OSError:  # of somebody else, who alone can collect there
         return
 
 
 def forget(root: Path, folder: Path) -> None:
     """Note that a workspace is gone for good, so that nobody looks for what it needs."""
-    _own(root, folder)[1].unlink(missing_ok=True)
+    for workspace in (_own(root, folder)[0], _absolute(folder)):
+        _record(root, workspace).unlink(missing_ok=True)
 
 
 def registered(root: Path) -> list[Path]:
@@ -58,7 +64,7 @@ def registered(root: Path) -> list[Path]:
         except (ValueError, TypeError) as error:
             fact = f"is not the record of a workspace ({error!r})"
             raise DataError(record, fact, "correct it, or remove it") from None
-        folder = Path(workspace.folder)
+        folder = Path(os.path.normpath(root.resolve() / workspace.folder))
         if not folder.is_dir():
             fact = f"uses this store and is not there (registered on {workspace.computer})"
             remedy = f"make it readable here, or remove {record} if it is gone for good"
@@ -69,8 +75,18 @@ def registered(root: Path) -> list[Path]:
 
 def _own(root: Path, folder: Path) -> tuple[Workspace, Path]:
     """Describe a workspace of this computer, and name its record."""
-    workspace = Workspace(socket.gethostname(), str(folder.resolve()))
-    return workspace, root / _FOLDER / f"{key_of(asdict(workspace))}.json"
+    workspace = _absolute(folder)
+    if root.resolve().is_relative_to(folder.resolve()):
+        workspace = Workspace("", os.path.relpath(folder.resolve(), root.resolve()))
+    return workspace, _record(root, workspace)
+
+
+def _absolute(folder: Path) -> Workspace:
+    return Workspace(socket.gethostname(), str(folder.resolve()))
+
+
+def _record(root: Path, workspace: Workspace) -> Path:
+    return root / _FOLDER / f"{key_of(asdict(workspace))}.json"
 
 
 @contextmanager

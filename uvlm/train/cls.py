@@ -29,7 +29,6 @@ from uvlm.data.examples import Example, choose_cases, of_other_patients, read_ex
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
 from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.calibration import TEMPERATURE
-from uvlm.evaluation.contradictions import SURE
 from uvlm.model.build import build_classifier
 from uvlm.model.classifier import Classifier
 from uvlm.model.fast_norm import ready_to_train
@@ -55,7 +54,6 @@ from uvlm.train.loop.resume import Best, ResumeFolder
 from uvlm.train.loop.sharding import whole_weights
 from uvlm.train.losses.losses import positive_weights
 from uvlm.train.losses.objectives import ClsObjective
-from uvlm.train.scores import ABSENT_BELOW, PRESENT_FROM
 from uvlm.train.volume_batches import ClsBatches, VolumeInputs, abnormality_table, case_sampler
 
 THRESHOLDS = "thresholds.json"
@@ -267,11 +265,8 @@ def _save(
 ) -> None:
     """Write the model folder with tuned thresholds and temperature, and what all was fitted on."""
     names, metrics = abnormality_names(params), learned.metrics
-    thresholds: dict[str, Any] = {n: metrics.get(f"threshold.{n}", 0.5) for n in names}
+    thresholds = {n: metrics.get(f"threshold.{n}", 0.5) for n in names}
     thresholds[TEMPERATURE] = metrics.get(TEMPERATURE, 1.0)
-    if metrics:
-        cuts = {n: [metrics[f"{kind}{n}"] for kind in (ABSENT_BELOW, PRESENT_FROM)] for n in names}
-        thresholds[SURE] = cuts
     config = ClsModelConfig(
         encoder=params.encoder,
         grid=params.preprocess.grid,

@@ -20,6 +20,8 @@ from torch import Tensor
 
 from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
+from uvlm.inference import population
+from uvlm.inference.segment import Segmenter
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
 from uvlm.model.fast_norm import ready_to_train
@@ -74,7 +76,7 @@ def train_report(
         check_contract(folder, contract(params.preprocess))
     parts = _Parts.load(params, paths)
     if params.train_report.steps == 0:
-        parts.save(params, training.params, out)
+        parts.save(params, training.params, out, _population(params, paths, training))
         return {}
     fingerprint = training.fingerprint
     if parts.qwen is not None:  # its folder is not an input of the pipeline
@@ -82,7 +84,7 @@ def train_report(
     with ResumeFolder("train_report", fingerprint) as state:
         watch = Watch(training.tracker, training.progress, state)
         metrics = _fit(params, paths, parts, label, watch)
-        parts.save(params, training.params, out)
+        parts.save(params, training.params, out, _population(params, paths, training))
     return metrics
 
 
@@ -129,8 +131,10 @@ class _Parts:
                 parts.add("encoder")
         return parts
 
-    def save(self, params: Params, record: Mapping[str, Any], out: Path) -> None:
-        """Write the model folder."""
+    def save(
+        self, params: Params, record: Mapping[str, Any], out: Path, files: Mapping[str, bytes]
+    ) -> None:
+        """Write the model folder, `files` among it."""
         config = ReportModelConfig(
             encoder=params.encoder,
             grid=params.preprocess.grid,
@@ -157,7 +161,29 @@ class _Parts:
             modules["classifier_encoder"] = weights_of(self.classifier.encoder)
         names = {"label_names": list(self.segmenter.config.class_names)}
         if place().is_first:
-            save_model(out, modules, config, contract(params.preprocess) | names, self.files)
+            files = {**self.files, **files}
+            save_model(out, modules, config, contract(params.preprocess) | names, files)
+
+
+def _population(params: Params, paths: ReportPaths, training: Training) -> dict[str, bytes]:
+    """Measure what the CTs have in common, if their volumes are known; in the first process."""
+    if paths.preprocess is None or not place().is_first:
+        return {}
+    # Loaded again, as a network that is ready for inference has other layers.
+    loaded = load_segmenter(paths.seg)
+    segmenter = None
+    if "segmentation" in loaded.trained:
+        segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
+    known = population.population_of(
+        segmenter,
+        loaded.config.class_names,
+        paths.index,
+        paths.preprocess,
+        params.preprocess,
+        params.seed,
+        training.progress,
+    )
+    return {} if known is None else {population.FILE_NAME: known.to_json().encode("utf-8")}
 
 
 def _fit(

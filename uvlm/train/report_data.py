@@ -43,7 +43,8 @@ MAX_STATISTICS_CASES = 2000
 class ReportPaths:
     """Manifests of `index` and `encode`, the folders of the tokenizer and of stages 1 and 2.
 
-    The manifest of `preprocess` is needed only if the encoder trains too.
+    The manifest of `preprocess` is needed if the encoder trains too; without it the model folder
+    does not say what its CTs have in common (uvlm/inference/population.py).
     """
 
     index: Path

@@ -6,7 +6,6 @@ N cases, A abnormalities, C classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
 
 import numpy as np
 
@@ -16,12 +15,6 @@ from uvlm.evaluation.calibration import TEMPERATURE, fit_temperature
 from uvlm.evaluation.classification import per_class_f1, ranking
 from uvlm.evaluation.segmentation import mean_over_classes
 from uvlm.train.loop.fit import Scores
-
-SLACK: Final = 0.05
-LEAST_CASES: Final = 5
-NEVER_ABSENT, NEVER_PRESENT = 0.0, 2.0
-ABSENT_BELOW: Final = "threshold.absent_below."
-PRESENT_FROM: Final = "threshold.present_from."
 
 
 def dice_scores(dice: Floats, labels: LabelScheme) -> Scores:
@@ -48,8 +41,6 @@ def classifier_scores(probabilities: Floats, abnormalities: Counts, names: Seque
     }
     kept = {f"threshold.{name}": float(t) for name, t in zip(names, thresholds, strict=True)}
     kept[TEMPERATURE] = fit_temperature(truth, probabilities)
-    for name, (low, high) in zip(names, sure_cuts(truth, probabilities).tolist(), strict=True):
-        kept |= {f"{ABSENT_BELOW}{name}": low, f"{PRESENT_FROM}{name}": high}
     return Scores((metrics["val_macro_f1"] + metrics["val_macro_auroc"]) / 2, metrics, kept)
 
 
@@ -69,39 +60,6 @@ def tune_thresholds(truth: Flags, probabilities: Floats) -> Floats:
         # Equal F1s may differ in their last digit.
         best = candidates[f1 >= f1.max() - 1e-12]
         cuts[a] = best[np.argmin(np.abs(best - 0.5))]
-    return cuts
-
-
-def sure_cuts(truth: Flags, probabilities: Floats) -> Floats:
-    """Choose per class where the classifier is sure: absent below the first, present from the next.
-
-    Below the first cut at most SLACK of these cases have the abnormality, from the second on at
-    most SLACK lack it, over at least LEAST_CASES cases. Where it is never sure, the cuts are 0 and
-    2, which no probability passes; where they would overlap, both are the middle.
-
-    Args:
-        truth: (N, A).
-        probabilities: (N, A).
-
-    Returns:
-        (A, 2).
-    """
-    cuts = np.tile([NEVER_ABSENT, NEVER_PRESENT], (truth.shape[1], 1))
-    for a, row in enumerate(cuts):
-        values = np.unique(probabilities[:, a])
-        between = [*values[:1], *(values[1:] + values[:-1]) / 2, 1.0]  # no tie is parted
-        lacking = np.sort(probabilities[~truth[:, a], a])
-        having = np.sort(probabilities[truth[:, a], a])
-        for cut in between:
-            without, others = np.searchsorted(lacking, cut), np.searchsorted(having, cut)
-            if without + others >= LEAST_CASES and others <= SLACK * (without + others):
-                row[0] = cut
-            without, others = len(lacking) - without, len(having) - others
-            is_sure = without + others >= LEAST_CASES and without <= SLACK * (without + others)
-            if is_sure and row[1] == NEVER_PRESENT:
-                row[1] = cut
-        if row[0] > row[1]:
-            row[:] = row.mean()
     return cuts
 
 

@@ -14,7 +14,7 @@ from tests.data.ct.formats.conftest import refusal
 from uvlm.data.ct.check import check_ct
 from uvlm.data.ct.find import find_ct, without_suffix
 from uvlm.data.ct.io import read_volume, write_volume
-from uvlm.data.ct.origin import salted_id
+from uvlm.data.ct.origin import salt_file, salted_id
 from uvlm.data.ct.volume import Volume
 
 
@@ -163,8 +163,23 @@ def test_an_id_is_the_same_for_one_salt_and_tells_nothing_without_it(
         ids.append(salted_id("1.2.3"))
     assert ids[0] == ids[2] != ids[1]
     assert salted_id("1.2.4") != ids[0]
+    assert salted_id("1.2.3", digits=12).startswith(salted_id("1.2.3"))
+
+
+def test_without_a_salt_each_user_gets_a_random_one_that_nobody_else_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("UVLM_SALT")
-    assert salted_id("1.2.3") == salted_id("1.2.3")
+    ids = []
+    for home in ("one", "two", "one"):
+        monkeypatch.setenv("HOME", str(tmp_path / home))
+        ids.append(salted_id("1.2.3"))
+    assert ids[0] == ids[2] != ids[1]
+    assert salt_file().stat().st_mode & 0o777 == 0o600
+    assert len(salt_file().read_text().strip()) == 64
+    assert [path.name for path in salt_file().parent.iterdir()] == ["salt"]
+    monkeypatch.setenv("HOME", "/proc/nobody")  # cannot be written
+    assert salted_id("1.2.3") == salted_id("1.2.3") not in ids
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".NRRD", ".nhdr", ".mha", ".mhd"])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from huggingface_hub import close_session, constants
 
 from pipeline.profiles import compose
 from pipeline.rehearse.abdomens import write_abdomens
 from pipeline.rehearse.local_hub import serve
-from pipeline.rehearse.rehearse import Request, rehearse
+from pipeline.rehearse.rehearse import Request, _begin, _environment, rehearse
 from pipeline.rehearse.scans import annotate_few, enlarge, write_chests
 from pipeline.rehearse.stand_ins import as_large_as_qwen3, random_airway_weights, stand_ins
 from pipeline.rehearse.watch import watch
@@ -174,6 +178,32 @@ def test_the_peak_is_that_of_the_command_and_its_children_not_of_who_starts_it(
     )
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_watched_command_ends_with_who_watches_it_and_so_do_its_children(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    child = "import os, time; open(str(os.getpid()), 'w').close(); time.sleep(60)"
+    two = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    script = (
+        "import os, signal, sys; from pathlib import Path\n"
+        "from pipeline.rehearse.watch import watch\n"
+        # Also where a shell began the tests in the background, and Ctrl-C is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"watch([sys.executable, '-c', {two!r}], Path({str(tmp_path)!r}), dict(os.environ))"
+    )
+    watching = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    while not (found := list(tmp_path.iterdir())):
+        assert watching.poll() is None
+        time.sleep(0.05)
+    watching.send_signal(number)
+    _, said = watching.communicate(timeout=60)
+    assert ("SIGTERM" if number == signal.SIGTERM else "KeyboardInterrupt") in said
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(int(found[0].name)):
+        assert time.monotonic() < deadline, "the grandchild goes on"
+        time.sleep(0.05)
+
+
 def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
     root: Path, tmp_path: Path
 ) -> None:
@@ -193,6 +223,29 @@ def test_too_little_memory_for_the_lightest_training_is_said_before_anything_is_
     with pytest.raises(SetupError, match=said):
         list(rehearse(root, Request("chest", tmp_path / "out", edge=32, train=4, test=2)))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("memory", "said_by_user", "kept"),
+    [("1300MB", None, "no"), ("1300MB", "yes", "yes"), ("8GB", None, None)],
+)
+def test_what_was_made_lighter_for_its_memory_gives_freed_memory_back(
+    memory: str,
+    said_by_user: str | None,
+    kept: str | None,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("UVLM_MEMORY", memory)
+    monkeypatch.delenv("UVLM_KEEP_MEMORY", raising=False)
+    if said_by_user:
+        monkeypatch.setenv("UVLM_KEEP_MEMORY", said_by_user)
+    request = Request("chest", tmp_path / "out", edge=32, train=4, test=2)
+    begun = _begin(root, request, compose(root, "chest"), None)
+    assert (begun.notes != []) == (memory == "1300MB")
+    assert _environment(root, request, begun, "").get("UVLM_KEEP_MEMORY") == kept
+    assert any("UVLM_KEEP_MEMORY=no" in note for note in begun.notes) == (kept == "no")
 
 
 @pytest.mark.e2e

@@ -10,7 +10,7 @@ import pytest
 from pycocoevalcap.bleu.bleu import Bleu
 from sklearn.metrics import f1_score
 
-from pipeline.sweep.finish import BY_STAGE, Scored, _cases
+from pipeline.runs.case_results import BY_STAGE, Scored, cases_of
 from pipeline.tables import results
 from pipeline.tables.results import Result, case_samples, difference, text_loss
 from tests.pipeline.tables.records import flags, mistaken, record
@@ -149,11 +149,11 @@ def test_a_finished_arm_leaves_counts_of_its_reports_and_no_text(tmp_path: Path)
     write_predictions(tmp_path / "said.jsonl", [written])
     claims = [CaseClaims("a_1", names[:1], (), ()), CaseClaims("b_1", names[:1], (), None)]
     write_claims(tmp_path / "claims.json", "rules", claims)
-    first, second = _cases(tmp_path, scored, names)  # references begin with "Findings:"
+    first, second = cases_of(tmp_path, scored, names)  # references begin with "Findings:"
     assert first.ngrams == (3, 2, 1, 0, 3, 2, 1, 0, 3, 6)
     assert second.ngrams == (0, 0, 0, 0, 0, 0, 0, 0, 0, 3)
     assert second.claimed is None
     assert "nodule" not in first.model_dump_json()
     classify = Scored(Path("metrics.json"), Path("said.jsonl"), None)
     assert BY_STAGE["classify"].claims is classify.claims
-    assert [case.ngrams for case in _cases(tmp_path, classify, names)] == [None, None]
+    assert [case.ngrams for case in cases_of(tmp_path, classify, names)] == [None, None]

@@ -18,7 +18,7 @@ from uvlm.data.ct.grid import Geometry, preprocess_volume
 from uvlm.data.ct.hounsfield import sample
 from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.origin import CtOrigin
-from uvlm.data.ct.volume import AmbiguousCt, ReadError, Spacing, Volume, spacing_of
+from uvlm.data.ct.volume import ReadError, Spacing, Volume, spacing_of
 
 _NO_CONTRACT: Final = "unknown: no params.yaml here and no --model"
 _FACTS: Final = ("shape", "spacing_mm", "orientation", "hu_percentiles", "preprocessing")
@@ -104,7 +104,7 @@ def check_ct(path: Path, config: PreprocessConfig | None) -> CtCheck:
 
 
 def _fact(error: ReadError, names: bool) -> str:
-    return error.named if names and isinstance(error, AmbiguousCt) else error.fact
+    return error.named if names else error.fact
 
 
 def _steps(

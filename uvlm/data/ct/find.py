@@ -195,6 +195,7 @@ def _series(folder: Path, below: _Below, others: Sequence[LeftOut]) -> FoundCt:
         series_number=first.number,
         slices=chosen.num_slices,
         contrast=contrast_of(first),
+        elsewhere=chosen.elsewhere(),
         left_out=(*left, *others),
         real_name=chosen.real_name,
     )

@@ -7,8 +7,12 @@ otherwise a series goes by a salted id, its number and how many slices it has.
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
+import secrets
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -51,7 +55,8 @@ class LeftOut:
 class CtOrigin:
     """The file or series that a volume was read from.
 
-    `contrast` states phase and agent in words that name nobody, as far as they are tagged;
+    `contrast` states phase and agent in words that name nobody, as far as they are tagged, and
+    `elsewhere` that it is tagged as another part of the body than the chest;
     `slices` and `spacing_mm` (z, y, x) are those of the voxels as they were read.
     """
 
@@ -62,6 +67,7 @@ class CtOrigin:
     slices: int = 0
     spacing_mm: tuple[float, ...] = ()
     contrast: tuple[str, ...] = ()
+    elsewhere: str = ""
     left_out: tuple[LeftOut, ...] = ()
     real_name: str = ""  # the name of the file, or the series' SeriesInstanceUID and description
 
@@ -93,11 +99,39 @@ class CtOrigin:
         return f"{line}; not read: {left}" if left else line
 
 
-def salted_id(*parts: str) -> str:
-    """Give something a pseudonym, the same one whenever it is read on this machine."""
-    salt = SALT.read() or _of_this_machine()
+def salted_id(*parts: str, digits: int = 8) -> str:
+    """Give something a pseudonym, the same one whenever this user reads it."""
+    salt = SALT.read() or _of_this_user()
     digest = hashlib.sha256("\0".join(["uvlm", salt, *parts]).encode())
-    return digest.hexdigest()[:8]
+    return digest.hexdigest()[:digits]
+
+
+def salt_file() -> Path:
+    """Return where the salt of this user is kept."""
+    return Path.home() / ".config" / "uvlm" / "salt"
+
+
+def _of_this_user() -> str:
+    """Read the user's own salt, which is drawn when it is first needed."""
+    try:
+        path = salt_file()
+        if not path.is_file():
+            _draw(path)
+        if salt := path.read_text(encoding="ascii").strip():
+            return salt
+    except (OSError, ValueError, RuntimeError):  # no home, or one that cannot be written
+        pass
+    return _of_this_machine()
+
+
+def _draw(path: Path) -> None:
+    """Write a random salt that only its user can read; whoever comes second keeps the first."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, encoding="ascii") as file:  # mode 0600
+        file.write(secrets.token_hex(32) + "\n")
+        file.flush()
+        with suppress(FileExistsError):
+            os.link(file.name, path)
 
 
 def _of_this_machine() -> str:

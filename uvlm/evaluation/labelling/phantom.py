@@ -62,6 +62,16 @@ def highlight_spans(text: str) -> list[tuple[int, int, str]]:
     return [(start, end, meaning.abnormality) for start, end, meaning in _claims(text)]
 
 
+def statement_spans(text: str) -> list[tuple[int, int, str, bool]]:
+    """(start, end, abnormality, whether it is there) of each sentence of the grammar."""
+    found = []
+    for match in SENTENCE.finditer(text):
+        meaning = _meanings().get(" ".join(match[0].lower().split()))
+        if meaning is not None:
+            found.append((match.start(), match.end(), meaning.abnormality, meaning.is_present))
+    return found
+
+
 def _claims(text: str) -> Iterator[tuple[int, int, _Meaning]]:
     """Find the sentences of the findings that say an abnormality is present, and their spans."""
     findings, _, _ = text.partition(IMPRESSION_HEADING)

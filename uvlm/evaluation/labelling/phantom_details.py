@@ -41,6 +41,21 @@ def label_impressions(texts: Sequence[str]) -> Counts:
     return np.array(rows, dtype=np.int64).reshape(len(rows), len(ABNORMALITIES))
 
 
+def impression_spans(text: str) -> list[tuple[int, int, str, bool]]:
+    """(start, end, abnormality, True) of each item that an impression lists."""
+    beginning, abnormality_of = _impressions()
+    found = []
+    for match in re.finditer(r"[^.:;!?]+", text):
+        start = match.start() + len(match[0]) - len(match[0].lstrip())
+        if not text[start : match.end()].lower().startswith(beginning):
+            continue
+        for item in re.finditer(r"[^,]+", text[: match.end()][start + len(beginning) :]):
+            if name := abnormality_of.get(" ".join(item[0].lower().split())):
+                place = start + len(beginning) + item.start()
+                found.append((place, place + len(item[0]), name, True))
+    return found
+
+
 def _attributes(side: Side | None, lobe: Lobe | None, size: Size | None) -> Attributes:
     sides = ("right", "left") if side == "bilateral" else (side,)
     values = (sides, (lobe,), (size,))

@@ -1,0 +1,1 @@
+"""`uvlm promote`: which registered model is the champion; our metrics as MLflow's scorers."""

@@ -1,0 +1,1 @@
+"""A draft as DICOM objects in the study of its CT."""

@@ -1,0 +1,1 @@
+"""From CTs to drafts: what `uvlm predict` reads, checks and writes."""

@@ -1,0 +1,1 @@
+"""Where in a CT a probability comes from, and which training cases look alike."""
