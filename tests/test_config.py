@@ -166,6 +166,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
     optional = {"preprocess.spacing_mm", "summarize.goals", "label_maps.cases", "summarize.note"}
     optional |= {"train_cls.shuffle_labels", "train_report.shuffle_reports"}
     optional |= {"classifier.attributes", "injection.cues", "train_cls.evidence_folds"}
+    optional |= {"train_report.deciding_weight"}
     optional |= {"train_report.cue_dropout", "train_report.cue_case_dropout", "generate.cue_shift"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)

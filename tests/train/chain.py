@@ -18,6 +18,7 @@ from uvlm.text.attributes import AttributeReader
 from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
+from uvlm.train.report_batches import FindPlaces
 from uvlm.train.report_data import ReportPaths
 from uvlm.train.seg import train_seg
 
@@ -44,6 +45,7 @@ class Chain:
     def __init__(self, params: Params, project: Any) -> None:
         self.params, self.project = params, project
         self.read: AttributeReader | None = None
+        self.decide: FindPlaces | None = None
         self.models: Path = project.root / "data" / "models"
         self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
         self.inputs = {"index": project.index, "preprocess": project.preprocess}
@@ -77,7 +79,8 @@ class Chain:
             self.project.preprocess if volumes else None,
         )
         out, training = self.models / "report", as_started(params, progress)
-        return train_report(params, paths=paths, out=out, label=label, training=training)
+        asked: dict[str, Any] = {"label": label, "training": training, "decide": self.decide}
+        return train_report(params, paths=paths, out=out, **asked)
 
     def bytes_of(self, file: str) -> bytes:
         return (self.models / f"{file}.safetensors").read_bytes()

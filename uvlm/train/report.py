@@ -51,12 +51,19 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
 from uvlm.train.losses.objectives import ReportObjective
+from uvlm.train.report_batches import FindPlaces
 from uvlm.train.report_data import ReportData, ReportPaths, read_report_data
 from uvlm.train.report_net import Label, ReportNet, ReportValidation
 
 
 def train_report(
-    params: Params, *, paths: ReportPaths, out: Path, label: Label, training: Training
+    params: Params,
+    *,
+    paths: ReportPaths,
+    out: Path,
+    label: Label,
+    training: Training,
+    decide: FindPlaces | None = None,
 ) -> dict[str, float]:
     """Train the language decoder and write the model folder `out`, which stands alone.
 
@@ -68,6 +75,7 @@ def train_report(
         label: reads flags out of texts, (N, A); the macro-F1 of the validation reports written
             picks the best step.
         training: its fingerprint and observers.
+        decide: finds the words that `deciding_weight` weighs (uvlm/text/deciding.py).
 
     Returns:
         Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`.
@@ -83,7 +91,7 @@ def train_report(
         fingerprint = f"{fingerprint}-{parts.qwen.pretrained.sha256[:16]}"
     with ResumeFolder("train_report", fingerprint) as state:
         watch = Watch(training.tracker, training.progress, state)
-        metrics = _fit(params, paths, parts, label, watch)
+        metrics = _fit(params, paths, parts, label, watch, decide)
         parts.save(params, training.params, out, _population(params, paths, training))
     return metrics
 
@@ -187,16 +195,26 @@ def _population(params: Params, paths: ReportPaths, training: Training) -> dict[
 
 
 def _fit(
-    params: Params, paths: ReportPaths, parts: _Parts, label: Label, watch: Watch
+    params: Params,
+    paths: ReportPaths,
+    parts: _Parts,
+    label: Label,
+    watch: Watch,
+    decide: FindPlaces | None,
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
     on_device = fabric.device.type == "cuda"
-    classifier = parts.classifier.classifier
     data = read_report_data(
-        params, paths, parts.tokenizer, sha256, on_device=on_device, classifier=classifier
+        params,
+        paths,
+        parts.tokenizer,
+        sha256,
+        on_device=on_device,
+        classifier=parts.classifier.classifier,
+        decide=decide,
     )
     if parts.uvlm.cues is not None:
         parts.uvlm.cues.set_thresholds(_thresholds(parts))

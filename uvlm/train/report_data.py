@@ -29,10 +29,12 @@ from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
 from uvlm.train.report_batches import (
     CuedInputs,
+    FindPlaces,
     ReportBatches,
     TokenInputs,
     report_ids,
     token_statistics,
+    token_weights,
 )
 from uvlm.train.volume_batches import VolumeInputs
 
@@ -73,11 +75,12 @@ def read_report_data(
     *,
     on_device: bool = False,
     classifier: Classifier | None = None,
+    decide: FindPlaces | None = None,
 ) -> ReportData:
     """Join cases, reports and encodings; refuse those of another encoder.
 
     For cues, `classifier` says what it believes of validation cases; of training cases that is
-    stored beside it, as others say that have not met them.
+    stored beside it, as others say that have not met them. `decide` finds words to be weighed.
     """
     config = params.train_report
     rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
@@ -100,7 +103,19 @@ def read_report_data(
         noisy = CuedInputs(noisy, evidence, config.cue_dropout, config.cue_case_dropout)
         clean = CuedInputs(clean, _evidence(params, classifier, _token_inputs(params, val, rows)))
     batches = _batches(params, train, noisy, tokenizer)
+    if config.deciding_weight > 1:
+        batches = replace(batches, weights=_weights(params, train, tokenizer, decide))
     return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
+
+
+def _weights(
+    params: Params, cases: Sequence[Case], tokenizer: Tokenizer, decide: FindPlaces | None
+) -> list[list[float]]:
+    """Weigh the tokens of every report."""
+    if decide is None:
+        raise ConfigError("train_report.deciding_weight", "nothing finds words to be weighed")
+    limit, weight = params.decoder.max_report_tokens, params.train_report.deciding_weight
+    return [token_weights(case, tokenizer, limit, decide, weight) for case in cases]
 
 
 def stored_evidence(folder: Path, cases: Sequence[Case]) -> Tensor:
