@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Literal
 
@@ -16,10 +17,12 @@ from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Injectio
 from uvlm.errors import ConfigError
 from uvlm.model.attribute_head import AttributeHead, region_averages
 from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.cues import CueTokens, shifted
+from uvlm.model.cues import CueForm, CueSizes, CueTokens, likeliest, shifted
 from uvlm.model.uvlm import UVLM
+from uvlm.text.attributes import VALUE_NAMES, VALUES
 
-SIZES = 3, 2  # abnormalities, values
+SIZES = CueSizes(3, (2,))
+ONE, BY_KIND = CueForm(), CueForm(tokens="by_kind")
 HEAD = ClassifierConfig(num_queries=4, heads=2, dropout=0.0)
 
 
@@ -46,7 +49,7 @@ def sigmoid(logit: float) -> float:
 
 
 def test_a_token_is_the_name_moved_by_how_sure_the_classifier_is() -> None:
-    cues = CueTokens(*SIZES, width=8)
+    cues = CueTokens(SIZES, 8, ONE)
     thresholds = [0.5, 0.2, 0.9]
     cues.set_thresholds(torch.tensor(thresholds))
     evidence = torch.tensor([[[1.0, -2.0, 0.5], [-30.0, 4.0, 0.0], [7.0, 1.0, -1.0]]])
@@ -62,7 +65,7 @@ def test_a_token_is_the_name_moved_by_how_sure_the_classifier_is() -> None:
 
 
 def test_at_the_threshold_a_claim_is_neither_made_nor_denied() -> None:
-    cues = CueTokens(*SIZES, width=8)
+    cues = CueTokens(SIZES, 8, ONE)
     cues.set_thresholds(torch.tensor([0.3, 0.5, 0.8]))
     at = torch.tensor([[[math.log(p / (1 - p)), math.nan, math.nan] for p in (0.3, 0.5, 0.8)]])
     torch.testing.assert_close(cues(at)[0], cues.names.weight)
@@ -71,7 +74,7 @@ def test_at_the_threshold_a_claim_is_neither_made_nor_denied() -> None:
 
 
 def test_what_is_unknown_leaves_the_name_alone(evidence: Tensor) -> None:
-    cues = CueTokens(*SIZES, width=8)
+    cues = CueTokens(SIZES, 8, ONE)
     some = evidence.clone()
     some[0, 1] = math.nan
     tokens, whole = cues(some), cues(evidence)
@@ -85,12 +88,62 @@ def test_what_is_unknown_leaves_the_name_alone(evidence: Tensor) -> None:
 def test_cues_of_one_kind_read_nothing_of_the_other(
     kind: Literal["presence", "attributes"], read: slice, evidence: Tensor
 ) -> None:
-    both, cues = CueTokens(*SIZES, width=8), CueTokens(*SIZES, 8, kind)
+    both, cues = CueTokens(SIZES, 8, ONE), CueTokens(SIZES, 8, CueForm(kind))
     cues.load_state_dict(both.state_dict())
     known = torch.full_like(evidence, math.nan)
     known[..., read] = evidence[..., read]
     assert torch.equal(cues(evidence), both(known))
     assert not torch.equal(cues(evidence), both(evidence))
+
+
+def test_one_token_by_kind_holds_its_kind_alone() -> None:
+    """By hand: presence and both kinds of values, each added to the names of the two."""
+    sizes = CueSizes(2, (2, 3))
+    cues = CueTokens(sizes, 8, BY_KIND)
+    evidence = 2 * torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(1))
+    tokens = cues(evidence).unflatten(1, (2, 3))
+    columns = {0: [0, 1], 1: [2, 3], 2: [4, 5, 6]}  # of the features
+    assert cues.of_kind is not None
+    for b, a, part in itertools.product(range(3), range(2), range(3)):
+        logits = evidence[b, a].tolist()
+        features = [2 * sigmoid(logits[0]) - 1, min(max(logits[0] / 4, -1.5), 1.5)]
+        features += [2 * sigmoid(value) - 1 for value in logits[1:]]
+        expected = cues.names.weight[a] + cues.of_kind.weight[part]
+        for column in columns[part]:
+            expected = expected + features[column] * cues.directions.weight[:, column]
+        torch.testing.assert_close(tokens[b, a, part], expected)
+
+
+@pytest.mark.parametrize(("known", "count"), [("presence", 1), ("attributes", 2), ("both", 3)])
+def test_by_kind_there_is_a_token_of_what_is_known(
+    known: Literal["presence", "attributes", "both"], count: int
+) -> None:
+    sizes = CueSizes(4, (2, 3))
+    assert (
+        CueTokens(sizes, 8, CueForm(known, "by_kind"))(torch.randn(1, 4, 6)).shape[1] == 4 * count
+    )
+    assert CueTokens(sizes, 8, CueForm(known))(torch.randn(1, 4, 6)).shape[1] == 4
+
+
+def test_the_likeliest_value_is_said_and_nothing_of_what_is_unknown() -> None:
+    rows = [
+        ([0.2, -0.1], [-0.5, -0.9, -0.1], [1, -1, -1, -1, 1]),  # the least unlikely lobe
+        ([0.3, 0.1], [-0.5, 0.4, 0.2], [1, 1, -1, 1, 1]),  # both, as both are likely
+        ([0.0, 0.0], [0.1, -0.1, 0.0], [0, 0, 1, -1, -1]),  # never fitted: no side
+        ([math.nan] * 2, [math.nan] * 3, [0] * 5),
+    ]
+    for side, lobe, expected in rows:
+        assert likeliest(torch.tensor([*side, *lobe]), (2, 3)).tolist() == expected
+    cues = CueTokens(SIZES, 8, CueForm(values="likeliest"))
+    evidence = torch.tensor([[[0.4, 0.1, -0.2], [0.4, 5.0, -5.0], [0.4, 0.3, 0.2]]])
+    moved = cues(evidence)[0] - cues.names.weight
+    torch.testing.assert_close(moved[0], moved[1])  # how sure the classifier is says nothing
+    assert not torch.allclose(moved[0], moved[2])
+
+
+def test_values_are_counted_by_their_kinds() -> None:
+    assert CueSizes.of("abc", VALUE_NAMES) == (3, tuple(map(len, VALUES.values())))
+    assert CueSizes.of("abc", ()) == (3, ())
 
 
 def test_cues_come_behind_the_image_and_move_no_visual_token(

@@ -80,6 +80,8 @@ class InjectionConfig(Section):
     gate: `scalar` multiplies each injection by a learned number that starts at 1.
     cues: one more token for each abnormality, moved by what the classifier believes of its
         presence, of its attributes (side, lobe, size), or of both.
+    cue_tokens: `by_kind` splits it into one of presence and one of each attribute.
+    cue_values: attributes as sure as the classifier is (`graded`), or as its first choice.
     """
 
     kind: Literal["multi_layer", "input_only"]
@@ -93,3 +95,5 @@ class InjectionConfig(Section):
     input_tokens: Literal["reference", "zeros"]
     # As an earlier release, which has no such key.
     cues: Literal["none", "presence", "attributes", "both"] = "none"
+    cue_tokens: Literal["one", "by_kind"] = "one"
+    cue_values: Literal["graded", "likeliest"] = "graded"

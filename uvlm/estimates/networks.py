@@ -23,6 +23,7 @@ from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
+from uvlm.model.cues import CueSizes
 from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.model.fast_norm import use_group_norms
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
@@ -248,14 +249,17 @@ def _ready(network: nn.Module) -> nn.Module:
 
 def _classifier(params: Params) -> Classifier:
     return build_classifier(
-        params.encoder, params.classifier, params.preprocess.grid, *_cue_sizes(params)
+        params.encoder, params.classifier, params.preprocess.grid, *_num_outputs(params)
     )
 
 
-def _cue_sizes(params: Params) -> tuple[int, int]:
+def _num_outputs(params: Params) -> tuple[int, int]:
     """Count the abnormalities, and the values of their attributes."""
-    num_values = len(VALUE_NAMES) if params.classifier.attributes else 0
-    return len(abnormality_names(params)), num_values
+    return len(abnormality_names(params)), len(_values(params))
+
+
+def _values(params: Params) -> tuple[str, ...]:
+    return VALUE_NAMES if params.classifier.attributes else ()
 
 
 def _language(params: Params) -> UVLM:
@@ -269,7 +273,7 @@ def _language(params: Params) -> UVLM:
         vocabulary = qwen.pretrained.architecture["vocab_size"]
     with _not_moved():
         words = vocabulary, SpecialIds(0, 1, 2, 3, 4), qwen
-        return build_uvlm(*parts, *words, _cue_sizes(params))
+        return build_uvlm(*parts, *words, CueSizes.of(abnormality_names(params), _values(params)))
 
 
 @contextmanager
@@ -289,7 +293,7 @@ def _visual(params: Params, count: int) -> list[Tensor]:
     tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
     visual = [torch.rand(count, tokens, channels) for channels in encoder.channels]
     if params.injection.cues != "none":
-        num_classes, num_values = _cue_sizes(params)
+        num_classes, num_values = _num_outputs(params)
         visual.append(torch.rand(count, num_classes, 1 + num_values))
     return visual
 

@@ -15,7 +15,7 @@ from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.attribute_head import AttributeHead
 from uvlm.model.classifier import Classifier
-from uvlm.model.cues import CueTokens
+from uvlm.model.cues import CueForm, CueSizes, CueTokens
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
@@ -97,12 +97,12 @@ def build_uvlm(
     vocabulary_size: int,
     specials: SpecialIds,
     qwen: QwenOrigin | None = None,
-    cue_sizes: tuple[int, int] | None = None,
+    cue_sizes: CueSizes | None = None,
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 
     A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3. With `injection.cues`,
-    `cue_sizes` are the abnormalities and the values of the classifier; cues are seeded last.
+    `cue_sizes` count what the classifier knows; cues are seeded last.
     """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -118,10 +118,11 @@ def build_uvlm(
         )
         for stage in sorted(stages)
     }
+    cues = _cues(injection, cue_sizes)
     language: Decoder
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
-        num_cues = cue_sizes[0] if injection.cues != "none" and cue_sizes else 0
+        num_cues = cues[0].num_classes * len(cues[1].parts(cues[0].kinds)) if cues else 0
         max_positions = num_tokens + num_cues + decoder.max_report_tokens + FRAMING_POSITIONS
         sizes = DecoderSizes(
             decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
@@ -130,8 +131,15 @@ def build_uvlm(
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     uvlm = UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
-    if injection.cues != "none":
-        if cue_sizes is None:
-            raise ConfigError("injection.cues", "cues need a classifier", "train stage 2 first")
-        uvlm.cues = CueTokens(*cue_sizes, decoder.width, injection.cues)
+    if cues:
+        uvlm.cues = CueTokens(cues[0], decoder.width, cues[1])
     return uvlm
+
+
+def _cues(injection: InjectionConfig, sizes: CueSizes | None) -> tuple[CueSizes, CueForm] | None:
+    """Say how many cues there are and what they say; None without cues."""
+    if injection.cues == "none":
+        return None
+    if sizes is None:
+        raise ConfigError("injection.cues", "cues need a classifier", "train stage 2 first")
+    return sizes, CueForm(injection.cues, injection.cue_tokens, injection.cue_values)

@@ -14,6 +14,7 @@ from torch import nn
 from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.build import build_classifier, build_unet, build_uvlm
+from uvlm.model.cues import CueSizes
 from uvlm.model.inject import injection_plan
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import SpecialIds
@@ -51,7 +52,8 @@ def describe(
         qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
         words = vocabulary_size, specials, qwen
-        uvlm = build_uvlm(encoder, params.decoder, injection, grid, *words, sizes)
+        cues = CueSizes(num_abnormalities, (sizes[1],) if sizes[1] else ())
+        uvlm = build_uvlm(encoder, params.decoder, injection, grid, *words, cues)
     decoder = count_parameters(uvlm.decoder)
     wider = (QWEN3_VOCABULARY_SIZE - vocabulary_size) * params.decoder.width
     return [

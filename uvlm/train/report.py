@@ -24,6 +24,7 @@ from uvlm.inference import population
 from uvlm.inference.segment import Segmenter
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
+from uvlm.model.cues import CueSizes
 from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import (
@@ -119,7 +120,7 @@ class _Parts:
         plan, grid, size = params.injection, params.preprocess.grid, tokenizer.vocabulary_size
         segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         words = size, _special_ids(tokenizer), qwen
-        cues = len(classifier.config.abnormalities), len(classifier.config.attributes)
+        cues = CueSizes.of(classifier.config.abnormalities, classifier.config.attributes)
         seed_everything(params.seed)
         uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, *words, cues)
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
