@@ -119,10 +119,9 @@ def test_by_kind_there_is_a_token_of_what_is_known(
     known: Literal["presence", "attributes", "both"], count: int
 ) -> None:
     sizes = CueSizes(4, (2, 3))
-    assert (
-        CueTokens(sizes, 8, CueForm(known, "by_kind"))(torch.randn(1, 4, 6)).shape[1] == 4 * count
-    )
-    assert CueTokens(sizes, 8, CueForm(known))(torch.randn(1, 4, 6)).shape[1] == 4
+    evidence = torch.randn(1, 4, 6)
+    assert CueTokens(sizes, 8, CueForm(known, "by_kind"))(evidence).shape[1] == 4 * count
+    assert CueTokens(sizes, 8, CueForm(known))(evidence).shape[1] == 4
 
 
 def test_the_likeliest_value_is_said_and_nothing_of_what_is_unknown() -> None:

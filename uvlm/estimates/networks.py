@@ -248,18 +248,14 @@ def _ready(network: nn.Module) -> nn.Module:
 
 
 def _classifier(params: Params) -> Classifier:
-    return build_classifier(
-        params.encoder, params.classifier, params.preprocess.grid, *_num_outputs(params)
-    )
+    sizes = _cue_sizes(params)
+    outputs = sizes.num_classes, sum(sizes.kinds)
+    return build_classifier(params.encoder, params.classifier, params.preprocess.grid, *outputs)
 
 
-def _num_outputs(params: Params) -> tuple[int, int]:
-    """Count the abnormalities, and the values of their attributes."""
-    return len(abnormality_names(params)), len(_values(params))
-
-
-def _values(params: Params) -> tuple[str, ...]:
-    return VALUE_NAMES if params.classifier.attributes else ()
+def _cue_sizes(params: Params) -> CueSizes:
+    values = VALUE_NAMES if params.classifier.attributes else ()
+    return CueSizes.of(abnormality_names(params), values)
 
 
 def _language(params: Params) -> UVLM:
@@ -273,7 +269,7 @@ def _language(params: Params) -> UVLM:
         vocabulary = qwen.pretrained.architecture["vocab_size"]
     with _not_moved():
         words = vocabulary, SpecialIds(0, 1, 2, 3, 4), qwen
-        return build_uvlm(*parts, *words, CueSizes.of(abnormality_names(params), _values(params)))
+        return build_uvlm(*parts, *words, _cue_sizes(params))
 
 
 @contextmanager
@@ -293,8 +289,8 @@ def _visual(params: Params, count: int) -> list[Tensor]:
     tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
     visual = [torch.rand(count, tokens, channels) for channels in encoder.channels]
     if params.injection.cues != "none":
-        num_classes, num_values = _num_outputs(params)
-        visual.append(torch.rand(count, num_classes, 1 + num_values))
+        sizes = _cue_sizes(params)
+        visual.append(torch.rand(count, sizes.num_classes, 1 + sum(sizes.kinds)))
     return visual
 
 

@@ -55,15 +55,14 @@ class CueForm:
     values: Literal["graded", "likeliest"] = "graded"
 
     def parts(self, kinds: Sequence[int]) -> list[list[bool]]:
-        """Say for each token of an abnormality which of the 2 + V features it holds, (P, 2 + V)."""
-        columns = [
-            column for column, count in enumerate([_OF_PRESENCE, *kinds]) for _ in range(count)
-        ]
+        """Say for each token of an abnormality which features it holds, (P, 2 + V)."""
+        counts = [_OF_PRESENCE, *kinds]
+        columns = [kind for kind, count in enumerate(counts) for _ in range(count)]
         first, last = int(self.known == "attributes"), 0 if self.known == "presence" else len(kinds)
         own = [kind for kind in range(len(kinds) + 1) if first <= kind <= last]
         if self.tokens == "one":
-            return [[column in own for column in columns]]
-        return [[column == kind for column in columns] for kind in own]
+            return [[kind in own for kind in columns]]
+        return [[kind == part for kind in columns] for part in own]
 
 
 class CueTokens(nn.Module):
