@@ -167,6 +167,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
     optional |= {"train_cls.shuffle_labels", "train_report.shuffle_reports"}
     optional |= {"classifier.attributes", "injection.cues", "train_cls.evidence_folds"}
     optional |= {"train_report.deciding_weight", "injection.cue_tokens", "injection.cue_values"}
+    optional |= {"injection.pooled"}
     optional |= {"train_report.cue_dropout", "train_report.cue_case_dropout", "generate.cue_shift"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)

@@ -141,8 +141,8 @@ def test_the_likeliest_value_is_said_and_nothing_of_what_is_unknown() -> None:
 
 
 def test_values_are_counted_by_their_kinds() -> None:
-    assert CueSizes.of("abc", VALUE_NAMES) == (3, tuple(map(len, VALUES.values())))
-    assert CueSizes.of("abc", ()) == (3, ())
+    assert CueSizes.of("abc", VALUE_NAMES) == CueSizes(3, tuple(map(len, VALUES.values())))
+    assert CueSizes.of("abc", ()) == CueSizes(3, ())
 
 
 def test_cues_come_behind_the_image_and_move_no_visual_token(

@@ -140,7 +140,11 @@ def test_a_report_model_with_cues_writes_with_and_without_them(cued: Chain, para
     assert all(len(writer.write(each)) == 1 for each in (seen, unknown))
 
 
-def test_generate_and_predict_give_the_decoder_the_same_cues(cued: Chain, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooled", ["none", "both"])
+def test_generate_and_predict_give_the_decoder_the_same_cues(
+    pooled: str, cued: Chain, tmp_path: Path
+) -> None:
+    cued.params = changed(cued.params, "injection", pooled=pooled, cue_tokens="by_kind")
     stages(cued)
     project, predictions = cued.project, tmp_path / "predictions.jsonl"
     paths: dict[str, Path] = {

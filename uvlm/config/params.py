@@ -66,6 +66,8 @@ class Params(Section):
              "injection.cues need a frozen encoder; set train_report.encoder_lr_scale 0"),
             (not has_cues and (report.cue_dropout > 0 or report.cue_case_dropout > 0),
              f"train_report.cue_dropout {no_cues}"),
+            (injection.pooled != "none" and report.encoder_lr_scale > 0,
+             "injection.pooled needs a frozen encoder; set train_report.encoder_lr_scale 0"),
             (not has_cues and injection.cue_tokens != "one", f"injection.cue_tokens {no_cues}"),
             (injection.cues in ("none", "presence") and injection.cue_values != "graded",
              "injection.cue_values does nothing without cues of attributes"),

@@ -26,6 +26,7 @@ from uvlm.model.classifier import Classifier
 from uvlm.model.cues import CueSizes
 from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.model.fast_norm import use_group_norms
+from uvlm.model.pooled import num_pooled
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.text.abnormalities import abnormality_names
@@ -248,14 +249,14 @@ def _ready(network: nn.Module) -> nn.Module:
 
 
 def _classifier(params: Params) -> Classifier:
-    sizes = _cue_sizes(params)
-    outputs = sizes.num_classes, sum(sizes.kinds)
-    return build_classifier(params.encoder, params.classifier, params.preprocess.grid, *outputs)
+    grid, known = params.preprocess.grid, _cue_sizes(params)
+    outputs = known.num_classes, sum(known.kinds)
+    return build_classifier(params.encoder, params.classifier, grid, *outputs)
 
 
 def _cue_sizes(params: Params) -> CueSizes:
     values = VALUE_NAMES if params.classifier.attributes else ()
-    return CueSizes.of(abnormality_names(params), values)
+    return CueSizes.of(abnormality_names(params), values, params.classifier.num_queries)
 
 
 def _language(params: Params) -> UVLM:
@@ -284,12 +285,13 @@ def _not_moved() -> Iterator[None]:
 
 
 def _visual(params: Params, count: int) -> list[Tensor]:
-    """Make aligned tokens (B, K, C_i) of every stage, and evidence behind them for cues."""
-    reference, encoder = params.injection.reference_stage, params.encoder
-    tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
+    """Make aligned tokens (B, K, C_i) of every stage, and what the options put behind them."""
+    plan, encoder, sizes = params.injection, params.encoder, _cue_sizes(params)
+    tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, plan.reference_stage)
     visual = [torch.rand(count, tokens, channels) for channels in encoder.channels]
-    if params.injection.cues != "none":
-        sizes = _cue_sizes(params)
+    if further := num_pooled(plan.pooled, sizes.num_queries):
+        visual.append(torch.rand(count, further, encoder.channels[-1]))
+    if plan.cues != "none":
         visual.append(torch.rand(count, sizes.num_classes, 1 + sum(sizes.kinds)))
     return visual
 

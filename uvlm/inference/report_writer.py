@@ -22,6 +22,7 @@ from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.cues import shifted
 from uvlm.model.load import ReportModel
+from uvlm.model.pooled import Pooler, Pooling
 from uvlm.model.trained import Part
 from uvlm.text.tokenizer import Tokenizer
 
@@ -66,16 +67,19 @@ class ReportWriter:
     def seen(
         self, visual: Sequence[Tensor], own: Sequence[Tensor], shift: float = 0.0
     ) -> list[Tensor]:
-        """Return all that the decoder sees: its tokens, and behind them evidence for cues.
+        """Return all that the decoder sees: its tokens, and behind them what the options add.
 
         Args:
             visual: aligned tokens of every stage, (B, K, C_i).
             own: the same of the encoder that the classifier reads.
             shift: added to the logit of every presence; above 0, reports claim more.
         """
-        if self.model.uvlm.cues is None:
-            return list(visual)
-        return [*visual, shifted(self.evidence(own), shift)]
+        seen, pooling = list(visual), self.model.config.injection.pooled
+        if pooling != "none":
+            seen.append(self._pooler(pooling)(own))
+        if self.model.uvlm.cues is not None:
+            seen.append(shifted(self.evidence(own), shift))
+        return seen
 
     @torch.no_grad()
     def evidence(self, visual: Sequence[Tensor]) -> Tensor:
@@ -101,6 +105,11 @@ class ReportWriter:
         with autocast(self.device):
             embedded: Tensor = self.model.classifier.embed(self._deepest(visual))
         return embedded.float()
+
+    def _pooler(self, pooling: Pooling) -> Pooler:
+        config, plan = self.model.config, self.model.config.injection
+        grids = feature_grids(config.grid, config.encoder.strides)
+        return Pooler(pooling, self.model.classifier, grids, plan.reference_stage, plan.deeper)
 
     def _deepest(self, visual: Sequence[Tensor]) -> Tensor:
         """Recover f_N from the aligned tokens, where it is whatever the reference stage."""

@@ -19,6 +19,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+NUM_REGIONS: Final = 8
 STRENGTH: Final = 1.0  # of the ridge, per case, of standardised features
 FEWEST: Final = 4  # cases from which a value is learned
 _SUREST: Final = 0.98

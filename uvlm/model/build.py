@@ -18,6 +18,7 @@ from uvlm.model.classifier import Classifier
 from uvlm.model.cues import CueForm, CueSizes, CueTokens
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
+from uvlm.model.pooled import PooledTokens, num_pooled
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder, adapted, qwen3
@@ -101,8 +102,8 @@ def build_uvlm(
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 
-    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3. With `injection.cues`,
-    `cue_sizes` count what the classifier knows; cues are seeded last.
+    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3. With `injection.cues`
+    or `injection.pooled`, `cue_sizes` count what the classifier knows; these are seeded last.
     """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -118,12 +119,13 @@ def build_uvlm(
         )
         for stage in sorted(stages)
     }
-    cues = _cues(injection, cue_sizes)
+    cues, num_further = _cues(injection, cue_sizes), _num_pooled(injection, cue_sizes)
     language: Decoder
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
         num_cues = cues[0].num_classes * len(cues[1].parts(cues[0].kinds)) if cues else 0
-        max_positions = num_tokens + num_cues + decoder.max_report_tokens + FRAMING_POSITIONS
+        num_tokens += num_cues + num_further
+        max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
         sizes = DecoderSizes(
             decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
         )
@@ -131,9 +133,17 @@ def build_uvlm(
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
     uvlm = UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
+    if num_further:
+        uvlm.pooled = PooledTokens(num_further, encoder.channels[-1], decoder.width)
     if cues:
         uvlm.cues = CueTokens(cues[0], decoder.width, cues[1])
     return uvlm
+
+
+def _num_pooled(injection: InjectionConfig, sizes: CueSizes | None) -> int:
+    if injection.pooled != "none" and sizes is None:
+        raise ConfigError("injection.pooled", "it needs a classifier", "train stage 2 first")
+    return num_pooled(injection.pooled, sizes.num_queries if sizes else 0)
 
 
 def _cues(injection: InjectionConfig, sizes: CueSizes | None) -> tuple[CueSizes, CueForm] | None:

@@ -34,16 +34,20 @@ _OF_PRESENCE: Final = 2  # features
 
 
 class CueSizes(NamedTuple):
-    """How many abnormalities a classifier knows, and how many values of each kind."""
+    """How many abnormalities a classifier knows, how many values of each kind, and its queries."""
 
     num_classes: int
     kinds: tuple[int, ...]  # (K,), V together
+    num_queries: int = 0
 
     @classmethod
-    def of(cls, abnormalities: Sequence[str], values: Sequence[str]) -> CueSizes:
+    def of(
+        cls, abnormalities: Sequence[str], values: Sequence[str], num_queries: int = 0
+    ) -> CueSizes:
         """Count, given values as "side right": the kind, and behind the blank its value."""
         kinds = groupby(values, key=lambda value: value.partition(" ")[0])
-        return cls(len(abnormalities), tuple(len(list(group)) for _, group in kinds))
+        counts = tuple(len(list(group)) for _, group in kinds)
+        return cls(len(abnormalities), counts, num_queries)
 
 
 @dataclass(frozen=True)

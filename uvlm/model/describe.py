@@ -51,8 +51,8 @@ def describe(
         vocabulary_size = _vocabulary_size(params, architecture)
         qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
-        words = vocabulary_size, specials, qwen
-        cues = CueSizes(num_abnormalities, (sizes[1],) if sizes[1] else ())
+        words, queries = (vocabulary_size, specials, qwen), params.classifier.num_queries
+        cues = CueSizes(num_abnormalities, (sizes[1],) if sizes[1] else (), queries)
         uvlm = build_uvlm(encoder, params.decoder, injection, grid, *words, cues)
     decoder = count_parameters(uvlm.decoder)
     wider = (QWEN3_VOCABULARY_SIZE - vocabulary_size) * params.decoder.width

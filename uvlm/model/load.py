@@ -133,7 +133,7 @@ def load_report_model(directory: Path) -> ReportModel:
         raise DataError(tokenizer, "no such file", _REMEDY)
     parts = config.encoder, config.decoder, config.injection, config.grid
     words = config.vocabulary_size, config.specials
-    cue_sizes = CueSizes.of(config.abnormalities, config.attributes)
+    cue_sizes = CueSizes.of(config.abnormalities, config.attributes, config.classifier.num_queries)
     uvlm = build_uvlm(*parts, *words, _qwen(directory, config), cue_sizes)
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):

@@ -5,8 +5,9 @@
     attention  |-- sees itself --|     |-- causal, sees all visual --|
 
 The input at visual positions is the projected reference stage (or zeros); the plan adds projected
-stages at language layers, each times its gate where gates are learned. As an option, cue tokens
-(cues.py) stand between the visual tokens and the end; then the last entry of `visual` is evidence.
+stages at language layers, each times its gate where gates are learned. As options, pooled tokens
+(pooled.py) and cue tokens (cues.py) stand between the visual tokens and the end; then `visual` has
+pooled features, and evidence, behind the tokens of the stages.
 
 B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
 """
@@ -23,6 +24,7 @@ from uvlm.model.cache import Cache
 from uvlm.model.cues import CueTokens
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
+from uvlm.model.pooled import PooledTokens
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder
 
@@ -70,6 +72,7 @@ class UVLM(nn.Module):
         self.plan = plan
         self.input_stage = input_stage
         self.specials = specials
+        self.pooled: PooledTokens | None = None
         self.cues: CueTokens | None = None
 
     def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
@@ -129,7 +132,8 @@ class UVLM(nn.Module):
         framing = [self.specials.start_of_image, self.specials.end_of_image]
         start, end = self.decoder.embed(torch.tensor(framing, device=tokens.device))
         batch = len(tokens)
-        parts = [start.expand(batch, 1, -1), tokens, end.expand(batch, 1, -1)]
-        if self.cues is not None:
-            parts.insert(2, self.cues(visual[-1]))  # behind the visual tokens: nothing moves
+        further = [module for module in (self.pooled, self.cues) if module is not None]
+        # Behind the visual tokens, so that nothing moves.
+        more = [m(x) for m, x in zip(further, visual[len(visual) - len(further) :], strict=True)]
+        parts = [start.expand(batch, 1, -1), tokens, *more, end.expand(batch, 1, -1)]
         return torch.cat(parts, dim=1), injections

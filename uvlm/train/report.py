@@ -120,7 +120,8 @@ class _Parts:
         plan, grid, size = params.injection, params.preprocess.grid, tokenizer.vocabulary_size
         segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         words = size, _special_ids(tokenizer), qwen
-        cues = CueSizes.of(classifier.config.abnormalities, classifier.config.attributes)
+        known = classifier.config
+        cues = CueSizes.of(known.abnormalities, known.attributes, known.classifier.num_queries)
         seed_everything(params.seed)
         uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, *words, cues)
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
@@ -219,6 +220,8 @@ def _fit(
     )
     if parts.uvlm.cues is not None:
         parts.uvlm.cues.set_thresholds(_thresholds(parts))
+    if parts.uvlm.pooled is not None:
+        parts.uvlm.pooled.standardise(data.pooled())
     if config.standardise_features:
         _standardise(parts.uvlm, data, params.encoder.channels)
     encoder = parts.encoder if trains_encoder else None

@@ -84,6 +84,23 @@ class TokenInputs:
         return tokens
 
 
+@dataclass(frozen=True, eq=False)
+class PooledInputs:
+    """Cached tokens with what `pool` makes of them behind, (B, P, C)."""
+
+    inputs: Inputs
+    pool: Callable[[Sequence[Tensor]], Tensor]
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Any:
+        """Read the tokens of these cases."""
+        return self.inputs(chosen, rng)
+
+    def finish(self, x: Any) -> list[Tensor]:
+        """Return one (B, K, C_i) per stage, then the pooled features."""
+        stages = self.inputs.finish(x)
+        return [*stages, self.pool(stages)]
+
+
 class Cued(NamedTuple):
     """What other inputs read, and evidence (B, A, 1 + V) for cues."""
 

@@ -6,6 +6,7 @@ N cases, K visual tokens, C_i channels of encoder stage i, A abnormalities, V va
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -24,12 +25,14 @@ from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, t
 from uvlm.model.classifier import Classifier
 from uvlm.model.folder import read_config, read_weights
 from uvlm.model.model_config import EVIDENCE
+from uvlm.model.pooled import Pooler
 from uvlm.store import Row, resolve
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
 from uvlm.train.report_batches import (
     CuedInputs,
     FindPlaces,
+    PooledInputs,
     ReportBatches,
     TokenInputs,
     report_ids,
@@ -66,6 +69,17 @@ class ReportData:
     mean: Floats  # (sum C_i,)
     std: Floats
 
+    def pooled(self) -> Tensor:
+        """Pool the first training cases, without noise: (N, P, C)."""
+        inputs = self.train.inputs
+        inputs = inputs.inputs if isinstance(inputs, CuedInputs) else inputs
+        assert isinstance(inputs, PooledInputs)
+        tokens = inputs.inputs
+        assert isinstance(tokens, TokenInputs)
+        count = min(len(self.train.cases), MAX_STATISTICS_CASES)
+        quiet = replace(tokens, noise=np.zeros_like(tokens.noise), on_device=False)
+        return torch.cat([inputs.pool(quiet.finish(quiet([n], None))) for n in range(count)])
+
 
 def read_report_data(
     params: Params,
@@ -97,6 +111,9 @@ def read_report_data(
     clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
+    if params.injection.pooled != "none":
+        assert classifier is not None
+        noisy, clean = (PooledInputs(part, _pooler(params, classifier)) for part in (noisy, clean))
     if params.injection.cues != "none":
         assert classifier is not None
         evidence = stored_evidence(paths.cls, train)
@@ -134,14 +151,22 @@ def stored_evidence(folder: Path, cases: Sequence[Case]) -> Tensor:
 @torch.no_grad()
 def _evidence(params: Params, classifier: Classifier, tokens: TokenInputs) -> Tensor:
     """Ask the classifier about cases with cached tokens: (N, A, 1 + V)."""
+    each = (tokens.finish(tokens([number], None)) for number in range(len(tokens.paths)))
+    return torch.cat([classifier.evidence(_deepest(params, stages)) for stages in each])
+
+
+def _pooler(params: Params, classifier: Classifier) -> Pooler:
+    plan = params.injection
+    grids = feature_grids(params.preprocess.grid, params.encoder.strides)
+    own = deepcopy(classifier).eval()  # it moves to the device of the tokens
+    return Pooler(plan.pooled, own, grids, plan.reference_stage, plan.deeper)
+
+
+def _deepest(params: Params, stages: Sequence[Tensor]) -> Tensor:
+    """Recover f_N from the aligned tokens."""
     plan, grid = params.injection, params.preprocess.grid
     grids = feature_grids(grid, params.encoder.strides)
-    found = []
-    for number in range(len(tokens.paths)):
-        deepest = tokens.finish(tokens([number], None))[-1]
-        own = deepest_tokens(deepest, grids, plan.reference_stage, plan.deeper)
-        found.append(classifier.evidence(own))
-    return torch.cat(found)
+    return deepest_tokens(stages[-1], grids, plan.reference_stage, plan.deeper)
 
 
 def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:
