@@ -218,12 +218,7 @@ def _fit(
         classifier=parts.classifier.classifier,
         decide=decide,
     )
-    if parts.uvlm.cues is not None:
-        parts.uvlm.cues.set_thresholds(_thresholds(parts))
-    if parts.uvlm.pooled is not None:
-        parts.uvlm.pooled.standardise(data.pooled())
-    if config.standardise_features:
-        _standardise(parts.uvlm, data, params.encoder.channels)
+    _scale_inputs(params, parts, data)
     encoder = parts.encoder if trains_encoder else None
     if encoder is not None:
         ready_to_train(encoder)
@@ -257,6 +252,16 @@ def _fit(
         fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
+
+
+def _scale_inputs(params: Params, parts: _Parts, data: ReportData) -> None:
+    """Give the decoder's inputs the scales of training cases, and cues the tuned thresholds."""
+    if parts.uvlm.cues is not None:
+        parts.uvlm.cues.set_thresholds(_thresholds(parts))
+    if parts.uvlm.pooled is not None:
+        parts.uvlm.pooled.standardise(data.pooled())
+    if params.train_report.standardise_features:
+        _standardise(parts.uvlm, data, params.encoder.channels)
 
 
 def _thresholds(parts: _Parts) -> Tensor:

@@ -79,6 +79,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "generate.min_tokens": 3, "generate.temperature": 0.0, "generate.top_p": 1.0,
     "generate.repetition_penalty": 1.5, "generate.no_repeat_ngram": 4, "generate.num_beams": 3,
     "generate.length_penalty": 0.5, "generate.stop_after_repeats": 2, "generate.cue_shift": 0.0,
+    "generate.cue_guidance": 0.0,
 }  # fmt: skip
 
 Everything = dict[str, dict[str, ComposedArm | ImpossibleArm]]
