@@ -8,8 +8,14 @@ from pipeline.stage import Stage, run_stage
 
 def classify(stage: Stage) -> None:
     """Train from the encoder of `train_seg`; write model folder, numbers, history."""
+    from uvlm.evaluation.labeller import get_attribute_reader
+    from uvlm.text.abnormalities import abnormality_names
     from uvlm.train.cls import train_cls
 
+    read = None
+    if stage.params.classifier.attributes:
+        names = abnormality_names(stage.params)
+        read = get_attribute_reader(stage.params.evaluate.labeller, names)[1]
     metrics = train_cls(
         stage.params,
         index=manifest("index"),
@@ -17,6 +23,7 @@ def classify(stage: Stage) -> None:
         init=MODELS / "seg",
         out=MODELS / "cls",
         training=stage.training,
+        read=read,
     )
     numbers = {name: v for name, v in metrics.items() if not name.startswith("threshold.")}
     stage.write_training(REPORTS / "train_cls", numbers)

@@ -8,8 +8,9 @@ from pipeline.stage import Stage, run_stage
 
 def report(stage: Stage) -> None:
     """Train on encoded tokens; write a model folder that stands alone, numbers, history."""
-    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.evaluation.labeller import get_attribute_reader, get_labeller
     from uvlm.text.abnormalities import abnormality_names
+    from uvlm.text.deciding import DecidingWords
     from uvlm.train.report import train_report
     from uvlm.train.report_data import ReportPaths
 
@@ -23,8 +24,18 @@ def report(stage: Stage) -> None:
     )
     names = abnormality_names(stage.params)
     labeller = get_labeller(stage.params.evaluate.labeller, names)
-    out, label = MODELS / "report", labeller.label
-    metrics = train_report(stage.params, paths=paths, out=out, label=label, training=stage.training)
+    decide = None
+    if stage.params.train_report.deciding_weight > 1:
+        kinds = ("rules", stage.params.evaluate.labeller)
+        decide = DecidingWords(*(get_attribute_reader(kind, names)[1] for kind in kinds))
+    metrics = train_report(
+        stage.params,
+        paths=paths,
+        out=MODELS / "report",
+        label=labeller.label,
+        training=stage.training,
+        decide=decide,
+    )
     stage.write_training(REPORTS / "train_report", metrics)
 
 

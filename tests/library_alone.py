@@ -95,7 +95,7 @@ def _trainings(params: Any, paths: dict[str, Path]) -> None:
     from uvlm.train.report_data import ReportPaths
     from uvlm.train.seg import train_seg
 
-    data = {name: paths[name] for name in ("index", "preprocess")}
+    data: dict[str, Any] = {name: paths[name] for name in ("index", "preprocess")}
     training = Training("alone", {}, NullTracker(), None)
     maps, encodings = paths["label_maps"], paths["encode"]
     train_seg(params, **data, label_maps=maps, out=paths["seg"], training=training)

@@ -42,6 +42,7 @@ ONLY_IN = {
     "labeller": (
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
         *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
+        "pipeline/train_cls.py",
         *("pipeline/summarize.py", "pipeline/elsewhere.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py", "pipeline/tables/"),

@@ -14,9 +14,11 @@ from safetensors.torch import load_file
 from uvlm.config import Params
 from uvlm.files import key_of
 from uvlm.inference.encode import encode_cases
+from uvlm.text.attributes import AttributeReader
 from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
+from uvlm.train.report_batches import FindPlaces
 from uvlm.train.report_data import ReportPaths
 from uvlm.train.seg import train_seg
 
@@ -42,6 +44,8 @@ class Chain:
 
     def __init__(self, params: Params, project: Any) -> None:
         self.params, self.project = params, project
+        self.read: AttributeReader | None = None
+        self.decide: FindPlaces | None = None
         self.models: Path = project.root / "data" / "models"
         self.encodings: Path = project.root / "data" / "manifests" / "encode.jsonl"
         self.inputs = {"index": project.index, "preprocess": project.preprocess}
@@ -56,7 +60,8 @@ class Chain:
         params = changed(self.params, "train_cls", **changes)
         init, out = self.models / "seg", self.models / "cls"
         training = as_started(params, progress)
-        return train_cls(params, **self.inputs, init=init, out=out, training=training)
+        inputs = {**self.inputs, "init": init}
+        return train_cls(params, **inputs, out=out, training=training, read=self.read)
 
     def encode(self) -> None:
         encode_cases(self.params, **self.inputs, model=self.models / "cls", out=self.encodings)
@@ -74,7 +79,8 @@ class Chain:
             self.project.preprocess if volumes else None,
         )
         out, training = self.models / "report", as_started(params, progress)
-        return train_report(params, paths=paths, out=out, label=label, training=training)
+        asked: dict[str, Any] = {"label": label, "training": training, "decide": self.decide}
+        return train_report(params, paths=paths, out=out, **asked)
 
     def bytes_of(self, file: str) -> bytes:
         return (self.models / f"{file}.safetensors").read_bytes()

@@ -23,6 +23,8 @@ class GenerateConfig(Section):
     """Decoding of test reports; `uvlm.inference.decoding.Decoding` explains each number.
 
     `max_tokens: null` allows as many as the training reports have (decoder.max_report_tokens).
+    `cue_guidance` is how far beyond cues reports go: see docs/training_options.md.
+    `cue_shift` is added to the logit of every cue: above 0, reports claim more; below, less.
     """
 
     batch_size: int = Field(ge=1)
@@ -35,6 +37,8 @@ class GenerateConfig(Section):
     num_beams: int = Field(ge=1)
     length_penalty: float = Field(ge=0)
     stop_after_repeats: int = Field(ge=0)
+    cue_guidance: float = Field(ge=0, le=10, default=0.0)
+    cue_shift: float = 0.0  # as an earlier release, which has no such key
 
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:
@@ -46,6 +50,8 @@ class GenerateConfig(Section):
              f"{self.num_beams} beams do not sample; set temperature 0 or num_beams 1"),
             (self.num_beams == 1 and self.length_penalty != 1,
              f"length_penalty {self.length_penalty} compares beams; raise num_beams"),
+            (self.num_beams > 1 and self.cue_guidance > 0,
+             "cue_guidance does not guide beams; use num_beams 1"),
             (self.no_repeat_ngram == 1,
              "no_repeat_ngram 1 allows every word only once; use 0, or 2 and more"),
             (self.stop_after_repeats == 1,

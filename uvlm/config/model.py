@@ -33,11 +33,15 @@ class EncoderConfig(Section):
 
 
 class ClassifierConfig(Section):
-    """Query pooling over the deepest stage (paper eq. 2)."""
+    """Query pooling over the deepest stage (paper eq. 2).
+
+    `attributes` adds a head for side, lobe and size, taught by what the training reports say.
+    """
 
     num_queries: int = Field(ge=1)
     heads: int = Field(ge=1)
     dropout: Fraction = Field(ge=0, lt=1)
+    attributes: bool = False  # as an earlier release, which has no such key
 
 
 class DecoderConfig(Section):
@@ -74,6 +78,12 @@ class InjectionConfig(Section):
     position: where a layer receives its features: before it (eq. 5), or between its attention and
         its feed-forward, as in the authors' release.
     gate: `scalar` multiplies each injection by a learned number that starts at 1.
+    cues: one more token for each abnormality, moved by what the classifier believes of its
+        presence, of its attributes (side, lobe, size), or of both.
+    cue_tokens: `by_kind` splits it into one of presence and one of each attribute.
+    pooled: further visual tokens: what the classifier's queries pool of the deepest stage, its
+        averages over eight regions of the body, or both.
+    cue_values: attributes as sure as the classifier is (`graded`), or as its first choice.
     """
 
     kind: Literal["multi_layer", "input_only"]
@@ -85,3 +95,8 @@ class InjectionConfig(Section):
     gate: Literal["none", "scalar"]
     projection: Literal["linear", "mlp"]
     input_tokens: Literal["reference", "zeros"]
+    # As an earlier release, which has no such key.
+    cues: Literal["none", "presence", "attributes", "both"] = "none"
+    cue_tokens: Literal["one", "by_kind"] = "one"
+    pooled: Literal["none", "queries", "regions", "both"] = "none"
+    cue_values: Literal["graded", "likeliest"] = "graded"

@@ -48,6 +48,8 @@ class Params(Section):
         cls, report, injection = self.train_cls, self.train_report, self.injection
         frozen = "does nothing while encoder_lr_scale is 0"
         input_only = "does nothing while injection.kind is input_only"
+        has_cues = injection.cues != "none"
+        no_cues = "does nothing without injection.cues"
         forbid(
             (report.frozen_stages and not report.encoder_lr_scale,
              f"train_report.frozen_stages {frozen}"),
@@ -56,6 +58,26 @@ class Params(Section):
              f"injection.gate {input_only}"),
             (injection.kind == "input_only" and injection.position != "before_layer",
              f"injection.position {input_only}"),
+            (has_cues and not self.train_cls.evidence_folds,
+             "injection.cues need evidence of training cases; raise train_cls.evidence_folds"),
+            (self.train_cls.evidence_folds and not has_cues,
+             "train_cls.evidence_folds are for cues; set injection.cues"),
+            (has_cues and report.encoder_lr_scale > 0,
+             "injection.cues need a frozen encoder; set train_report.encoder_lr_scale 0"),
+            (not has_cues and (report.cue_dropout > 0 or report.cue_case_dropout > 0),
+             f"train_report.cue_dropout {no_cues}"),
+            (self.generate.cue_guidance > 0 and not report.cue_case_dropout,
+             "generate.cue_guidance compares with reports without cues, which are learned with "
+             "train_report.cue_case_dropout above 0"),
+            (injection.pooled != "none" and report.encoder_lr_scale > 0,
+             "injection.pooled needs a frozen encoder; set train_report.encoder_lr_scale 0"),
+            (not has_cues and injection.cue_tokens != "one", f"injection.cue_tokens {no_cues}"),
+            (injection.cues in ("none", "presence") and injection.cue_values != "graded",
+             "injection.cue_values does nothing without cues of attributes"),
+            (injection.cues in ("none", "attributes") and self.generate.cue_shift != 0,
+             "generate.cue_shift does nothing without cues of presence"),
+            (injection.cues in ("attributes", "both") and not self.classifier.attributes,
+             f"injection.cues {injection.cues} need classifier.attributes"),
             (self.encode.views > 1 and report.augment.is_identity(),
              f"encode.views is {self.encode.views} but train_report.augment changes nothing"),
         )  # fmt: skip

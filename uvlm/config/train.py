@@ -139,6 +139,8 @@ class TrainClsConfig(TrainConfig):
     `pos_weight: balanced` weighs a positive by the number of negatives per positive in training, at
     most `pos_weight_cap`. `frozen_stages` of the encoder, counted from 1, keep their weights.
     `shuffle_labels` is a negative control: every case gets the labels of another patient.
+    `evidence_folds` further heads, each trained without a share of the patients, say of that share
+    what a classifier says of a CT that it has never met; 0 trains none.
     """
 
     head_warmup_steps: int = Field(ge=0)
@@ -149,6 +151,19 @@ class TrainClsConfig(TrainConfig):
     pos_weight: Literal["none", "balanced"]
     pos_weight_cap: float = Field(ge=1)
     shuffle_labels: bool = False  # as an earlier release, which has no such key
+    evidence_folds: int = Field(ge=0, default=0)
+
+    @model_validator(mode="after")
+    def _folds_can_be_trained(self) -> Self:
+        few = (
+            f"evidence_folds {self.evidence_folds} leaves nobody to train on; use 0, or 2 and more"
+        )
+        forbid(
+            (self.evidence_folds == 1, few),
+            (self.evidence_folds > 0 and not self.head_warmup_steps,
+             "evidence_folds train as the warm-up of the head does; raise head_warmup_steps"),
+        )  # fmt: skip
+        return self
 
 
 class TrainReportConfig(TrainConfig):
@@ -157,6 +172,9 @@ class TrainReportConfig(TrainConfig):
     `augment` changes the volumes that the encoder reads: at every step if it is trained too, else
     in the cached views after the first. `frozen_stages` of the encoder keep their weights.
     `shuffle_reports` is a negative control: every case gets the report of another patient.
+    `cue_dropout` hides single cues from a training step, `cue_case_dropout` all cues of a case.
+    `deciding_weight` is what a word counts in the loss without which its sentence says something
+    else; other words count 1.
     """
 
     encoder_lr_scale: float = Field(ge=0)
@@ -164,4 +182,7 @@ class TrainReportConfig(TrainConfig):
     feature_noise_std: float = Field(ge=0)
     standardise_features: bool
     shuffle_reports: bool = False
+    cue_dropout: Fraction = Field(ge=0, le=1, default=0.0)
+    cue_case_dropout: Fraction = Field(ge=0, le=1, default=0.0)
+    deciding_weight: float = Field(ge=1, le=100, default=1.0)
     adam_beta2: float = Field(gt=0, lt=1)

@@ -22,11 +22,15 @@ from uvlm.inference.encode import BATCH_VOXELS, encode_volumes
 from uvlm.inference.sliding_window import predict_labels
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
+from uvlm.model.classifier import Classifier
+from uvlm.model.cues import CueSizes
 from uvlm.model.describe import QWEN3_VOCABULARY_SIZE
 from uvlm.model.fast_norm import use_group_norms
+from uvlm.model.pooled import num_pooled
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import UVLM, SpecialIds
 from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.attributes import VALUE_NAMES
 from uvlm.train.cls import ClassifierNet
 from uvlm.train.loop.memory import recompute_blocks, recompute_layers
 from uvlm.train.loop.optim import build_optimizer
@@ -244,9 +248,15 @@ def _ready(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def _classifier(params: Params) -> nn.Module:
-    grid, num_classes = params.preprocess.grid, len(abnormality_names(params))
-    return build_classifier(params.encoder, params.classifier, grid, num_classes)
+def _classifier(params: Params) -> Classifier:
+    grid, known = params.preprocess.grid, _cue_sizes(params)
+    outputs = known.num_classes, sum(known.kinds)
+    return build_classifier(params.encoder, params.classifier, grid, *outputs)
+
+
+def _cue_sizes(params: Params) -> CueSizes:
+    values = VALUE_NAMES if params.classifier.attributes else ()
+    return CueSizes.of(abnormality_names(params), values, params.classifier.num_queries)
 
 
 def _language(params: Params) -> UVLM:
@@ -259,7 +269,8 @@ def _language(params: Params) -> UVLM:
         qwen = QwenOrigin(Pretrained(read_architecture(), sha256=""))
         vocabulary = qwen.pretrained.architecture["vocab_size"]
     with _not_moved():
-        return build_uvlm(*parts, vocabulary, SpecialIds(0, 1, 2, 3, 4), qwen)
+        words = vocabulary, SpecialIds(0, 1, 2, 3, 4), qwen
+        return build_uvlm(*parts, *words, _cue_sizes(params))
 
 
 @contextmanager
@@ -274,10 +285,15 @@ def _not_moved() -> Iterator[None]:
 
 
 def _visual(params: Params, count: int) -> list[Tensor]:
-    """Make aligned tokens (B, K, C_i) of every stage."""
-    reference, encoder = params.injection.reference_stage, params.encoder
-    tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, reference)
-    return [torch.rand(count, tokens, channels) for channels in encoder.channels]
+    """Make aligned tokens (B, K, C_i) of every stage, and what the options put behind them."""
+    plan, encoder, sizes = params.injection, params.encoder, _cue_sizes(params)
+    tokens = num_visual_tokens(params.preprocess.grid, encoder.strides, plan.reference_stage)
+    visual = [torch.rand(count, tokens, channels) for channels in encoder.channels]
+    if further := num_pooled(plan.pooled, sizes.num_queries):
+        visual.append(torch.rand(count, further, encoder.channels[-1]))
+    if plan.cues != "none":
+        visual.append(torch.rand(count, sizes.num_classes, 1 + sum(sizes.kinds)))
+    return visual
 
 
 def _num_classes(params: Params) -> int:

@@ -34,6 +34,7 @@ class Decoding:
         length_penalty: beams compete by log probability / tokens ** length_penalty.
         stop_after_repeats: a report that ends in this many copies of the same tokens stops there
             and keeps the first copy; 0 lets it run.
+        cue_guidance: how much further than with cues alone, counted from the logits without cues.
     """
 
     max_tokens: int
@@ -45,11 +46,12 @@ class Decoding:
     num_beams: int = 1
     length_penalty: float = 1.0
     stop_after_repeats: int = 0
+    cue_guidance: float = 0.0
 
     @classmethod
     def of(cls, config: GenerateConfig, limit: int) -> Self:
         """Decode as the section `generate` says, at most as long as the training reports."""
-        values = config.model_dump(exclude={"batch_size"})
+        values = config.model_dump(exclude={"batch_size", "cue_shift"})
         return cls(**values | {"max_tokens": min(config.max_tokens or limit, limit)})
 
 

@@ -58,7 +58,8 @@ def describe(
             x = x.flip(-1) if mirrored else x
             tokens.append(encode_volumes(model.encoder, x, model.config.injection))
         visual = writer.visual(torch.cat(tokens))
-        reports = writer.write(visual, decoding, _randomness(decoding, writer, seed, batch[0]))
+        seen = writer.seen(visual, visual, config.cue_shift)
+        reports = writer.write(seen, decoding, _randomness(decoding, writer, seed, batch[0]))
         found += [
             CasePrediction(e.case_id, e.case.patient_id, report.text, row, model=model.sha256[:12])
             for e, report, row in zip(batch, reports, writer.probabilities(visual), strict=True)

@@ -198,14 +198,15 @@ def _predict(
 ) -> Written:
     """Classify and describe one batch; the seconds are divided equally among its cases."""
     start = time.perf_counter()
-    visual = writer.visual(tokens.decoder)
+    own = writer.visual(tokens.classifier)
+    visual = writer.seen(writer.visual(tokens.decoder), own, params.generate.cue_shift)
     decoding = Decoding.of(params.generate, writer.model.config.decoder.max_report_tokens)
     randomness = None
     if decoding.temperature > 0:
         seed = torch_generator(params.seed, "generate", batch[0].case_id).initial_seed()
         randomness = torch.Generator(writer.device).manual_seed(seed)
     reports = writer.write(visual, decoding, randomness)
-    probabilities = writer.probabilities(writer.visual(tokens.classifier))
+    probabilities = writer.probabilities(own)
     seconds = round((time.perf_counter() - start) / len(batch), 4)
     model = writer.model.sha256[:12]
     predictions = [

@@ -225,8 +225,8 @@ class Predictor:
         own = tokens  # of the classifier
         if model.classifier_encoder is not model.encoder:
             own = encode_volumes(model.classifier_encoder, x, injection)
-        report = self.writer.write(self.writer.visual(tokens))[0]
-        seen = self.writer.visual(own)
+        visual, seen = self.writer.visual(tokens), self.writer.visual(own)
+        report = self.writer.write(self.writer.seen(visual, seen))[0]
         grids = feature_grids(model.config.grid, model.config.encoder.strides)
         deepest = deepest_tokens(seen[-1], grids, injection.reference_stage, injection.deeper)
         return parse_report(report.text), self.writer.probabilities(seen)[0], deepest

@@ -20,7 +20,9 @@ from uvlm.inference.decoding import Decoding, Ended
 from uvlm.inference.encode import split_stages
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
+from uvlm.model.cues import shifted
 from uvlm.model.load import ReportModel
+from uvlm.model.pooled import Pooler, Pooling
 from uvlm.model.trained import Part
 from uvlm.text.tokenizer import Tokenizer
 
@@ -62,6 +64,30 @@ class ReportWriter:
         channels = self.model.config.encoder.channels
         return split_stages(tokens.to(self.device, torch.float32), channels)
 
+    def seen(
+        self, visual: Sequence[Tensor], own: Sequence[Tensor], shift: float = 0.0
+    ) -> list[Tensor]:
+        """Return all that the decoder sees: its tokens, and behind them what the options add.
+
+        Args:
+            visual: aligned tokens of every stage, (B, K, C_i).
+            own: the same of the encoder that the classifier reads.
+            shift: added to the logit of every presence; above 0, reports claim more.
+        """
+        seen, pooling = list(visual), self.model.config.injection.pooled
+        if pooling != "none":
+            seen.append(self._pooler(pooling)(own))
+        if self.model.uvlm.cues is not None:
+            seen.append(shifted(self.evidence(own), shift))
+        return seen
+
+    @torch.no_grad()
+    def evidence(self, visual: Sequence[Tensor]) -> Tensor:
+        """Return the classifier's logits (B, A, 1 + V); NaN if it was never trained."""
+        with autocast(self.device):
+            evidence = self.model.classifier.evidence(self._deepest(visual)).float()
+        return evidence if "classifier" in self.trained else evidence * torch.nan
+
     @torch.no_grad()
     def probabilities(self, visual: Sequence[Tensor]) -> list[dict[str, float]]:
         """Classify; one row per case, empty if the classifier was never trained."""
@@ -80,6 +106,11 @@ class ReportWriter:
             embedded: Tensor = self.model.classifier.embed(self._deepest(visual))
         return embedded.float()
 
+    def _pooler(self, pooling: Pooling) -> Pooler:
+        config, plan = self.model.config, self.model.config.injection
+        grids = feature_grids(config.grid, config.encoder.strides)
+        return Pooler(pooling, self.model.classifier, grids, plan.reference_stage, plan.deeper)
+
     def _deepest(self, visual: Sequence[Tensor]) -> Tensor:
         """Recover f_N from the aligned tokens, where it is whatever the reference stage."""
         config, injection = self.model.config, self.model.config.injection
@@ -94,7 +125,7 @@ class ReportWriter:
     ) -> list[WrittenReport]:
         """Write one report per row, by default greedily and at most as long as in training.
 
-        A decoder that was never trained writes nothing.
+        `visual` is what the decoder has `seen`. A decoder that was never trained writes nothing.
         """
         if "language" not in self.trained:
             return [WrittenReport("", "eos") for _ in visual[0]]

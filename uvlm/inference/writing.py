@@ -3,6 +3,9 @@
 All rows of a batch have a visual block of the same size and the same number of tokens at any
 moment, so neither padding nor a mask is needed; a row that has ended idles until the last one has.
 
+With guidance, each row is read twice, with its cues and without, and what cues change in the logits
+is enlarged: that is most where a word decides.
+
 B batch, K visual tokens, C_i channels of stage i, V vocabulary.
 """
 
@@ -49,13 +52,19 @@ def _one_by_one(
 ) -> list[Written]:
     """Take or draw one token per row and step."""
     bos, eos = model.specials.bos, model.specials.eos
-    cache = model.prefill(visual, capacity=decoding.max_tokens)
+    strength = decoding.cue_guidance if model.cues is not None else 0.0
+    seen = with_and_without_cues(visual) if strength else visual
+    cache = model.prefill(seen, capacity=decoding.max_tokens)
     tokens = torch.full((len(visual[0]),), bos, device=visual[0].device)
     written = tokens.new_empty(len(tokens), decoding.max_tokens)
     rows = [_Row(eos, decoding.stop_after_repeats) for _ in range(len(tokens))]
     for step in range(decoding.max_tokens):
         # Rows that have ended go on in the batch; what they write is ignored.
-        logits = adjust(model.next_logits(tokens, cache), written[:, :step], decoding, eos)
+        if strength:
+            logits = guided(model.next_logits(tokens.repeat(2), cache), strength)
+        else:
+            logits = model.next_logits(tokens, cache)
+        logits = adjust(logits, written[:, :step], decoding, eos)
         tokens = pick(logits, decoding.temperature, generator, decoding.top_p)
         written[:, step] = tokens
         for row, token in zip(rows, tokens.tolist(), strict=True):
@@ -63,6 +72,19 @@ def _one_by_one(
         if all(row.ended for row in rows):
             break
     return [Written(row.ids, row.ended or "limit") for row in rows]
+
+
+def with_and_without_cues(visual: Sequence[Tensor]) -> list[Tensor]:
+    """Repeat a batch (B, ...) with unknown evidence: (2 B, ...)."""
+    *tokens, evidence = visual
+    unknown = torch.full_like(evidence, torch.nan)
+    return [*(torch.cat([x, x]) for x in tokens), torch.cat([evidence, unknown])]
+
+
+def guided(logits: Tensor, strength: float) -> Tensor:
+    """Go beyond the logits with cues (B, V), away from those without, given both, (2 B, V)."""
+    cued, plain = logits.chunk(2)
+    return cued + strength * (cued - plain)
 
 
 class _Row:

@@ -13,9 +13,12 @@ from dynamic_network_architectures.building_blocks.residual_encoders import Resi
 from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Grid, InjectionConfig
 from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
+from uvlm.model.attribute_head import AttributeHead
 from uvlm.model.classifier import Classifier
+from uvlm.model.cues import CueForm, CueSizes, CueTokens
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
+from uvlm.model.pooled import PooledTokens, num_pooled
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder, adapted, qwen3
@@ -52,16 +55,27 @@ def build_encoder(config: EncoderConfig) -> ResidualEncoder:
 
 
 def build_classifier(
-    encoder: EncoderConfig, classifier: ClassifierConfig, grid: Grid, num_classes: int
+    encoder: EncoderConfig,
+    classifier: ClassifierConfig,
+    grid: Grid,
+    num_classes: int,
+    num_values: int = 0,
 ) -> Classifier:
-    """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels."""
+    """Build the query classifier over the deepest stage of an encoder that reads `grid` voxels.
+
+    With `num_values` of attributes it has a second head, which draws no random number.
+    """
     channels = encoder.channels[-1]
     if channels % classifier.heads:
         fact = f"{classifier.heads} heads do not divide the {channels} channels of the last stage"
         raise ConfigError("classifier.heads", fact, "choose a divisor")
     grid_tokens = prod(feature_grids(grid, encoder.strides)[-1])
     queries, heads, dropout = classifier.num_queries, classifier.heads, classifier.dropout
-    return Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
+    built = Classifier(channels, num_classes, queries, heads, grid_tokens, dropout)
+    if num_values:
+        deepest = feature_grids(grid, encoder.strides)[-1]
+        built.attributes = AttributeHead(channels, num_classes, num_values, deepest)
+    return built
 
 
 def build_qwen(
@@ -84,10 +98,12 @@ def build_uvlm(
     vocabulary_size: int,
     specials: SpecialIds,
     qwen: QwenOrigin | None = None,
+    cue_sizes: CueSizes | None = None,
 ) -> UVLM:
     """Build decoder, projections and plan for an encoder that reads `grid` voxels.
 
-    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3.
+    A Qwen3 decoder starts from `qwen`, or from the folder of UVLM_QWEN3. With `injection.cues`
+    or `injection.pooled`, `cue_sizes` count what the classifier knows; these are seeded last.
     """
     reference = injection.reference_stage
     plan = injection_plan(injection.kind, injection.layer_by_stage)
@@ -103,9 +119,12 @@ def build_uvlm(
         )
         for stage in sorted(stages)
     }
+    cues, num_further = _cues(injection, cue_sizes), _num_pooled(injection, cue_sizes)
     language: Decoder
     if decoder.kind == "scratch":
         num_tokens = num_visual_tokens(grid, encoder.strides, reference)
+        num_cues = cues[0].num_classes * len(cues[1].parts(cues[0].kinds)) if cues else 0
+        num_tokens += num_cues + num_further
         max_positions = num_tokens + decoder.max_report_tokens + FRAMING_POSITIONS
         sizes = DecoderSizes(
             decoder.layers, decoder.width, decoder.heads, decoder.ffn, decoder.dropout
@@ -113,4 +132,24 @@ def build_uvlm(
         language = LanguageDecoder(vocabulary_size, sizes, max_positions, injection.position)
     else:
         language = build_qwen(decoder, qwen or find_qwen(), vocabulary_size, injection.position)
-    return UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
+    uvlm = UVLM(language, projections, plan, input_stage, specials, injection.gate == "scalar")
+    if num_further:
+        uvlm.pooled = PooledTokens(num_further, encoder.channels[-1], decoder.width)
+    if cues:
+        uvlm.cues = CueTokens(cues[0], decoder.width, cues[1])
+    return uvlm
+
+
+def _num_pooled(injection: InjectionConfig, sizes: CueSizes | None) -> int:
+    if injection.pooled != "none" and sizes is None:
+        raise ConfigError("injection.pooled", "it needs a classifier", "train stage 2 first")
+    return num_pooled(injection.pooled, sizes.num_queries if sizes else 0)
+
+
+def _cues(injection: InjectionConfig, sizes: CueSizes | None) -> tuple[CueSizes, CueForm] | None:
+    """Say how many cues there are and what they say; None without cues."""
+    if injection.cues == "none":
+        return None
+    if sizes is None:
+        raise ConfigError("injection.cues", "cues need a classifier", "train stage 2 first")
+    return sizes, CueForm(injection.cues, injection.cue_tokens, injection.cue_values)

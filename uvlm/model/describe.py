@@ -14,6 +14,7 @@ from torch import nn
 from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.build import build_classifier, build_unet, build_uvlm
+from uvlm.model.cues import CueSizes
 from uvlm.model.inject import injection_plan
 from uvlm.model.pretrained import Pretrained, QwenOrigin, read_architecture
 from uvlm.model.uvlm import SpecialIds
@@ -27,10 +28,13 @@ def count_parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18) -> list[Row]:
+def describe(
+    params: Params, num_classes: int = 49, num_abnormalities: int = 18, num_values: int = 8
+) -> list[Row]:
     """List visual tokens K, stage grids, injection plan and parameter counts as (name, value).
 
-    `num_classes` of the label scheme and `num_abnormalities` only size the two output layers.
+    `num_classes` of the label scheme, `num_abnormalities` and the `num_values` of their attributes
+    only size output layers and cues.
     """
     encoder, injection, grid = params.encoder, params.injection, params.preprocess.grid
     reference = injection.reference_stage
@@ -40,13 +44,16 @@ def describe(params: Params, num_classes: int = 49, num_abnormalities: int = 18)
     plan_text = " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items())
     with torch.device("meta"):
         unet = build_unet(encoder, num_classes)
-        classifier = build_classifier(encoder, params.classifier, grid, num_abnormalities)
+        sizes = num_abnormalities, num_values if params.classifier.attributes else 0
+        classifier = build_classifier(encoder, params.classifier, grid, *sizes)
         # Behind encoder and classifier, so that what these cannot do is said without a Qwen3 too.
         architecture = None if params.decoder.kind == "scratch" else read_architecture()
         vocabulary_size = _vocabulary_size(params, architecture)
         qwen = QwenOrigin(Pretrained(architecture, sha256="")) if architecture else None
         specials = SpecialIds(0, 1, 2, 3, 4)
-        uvlm = build_uvlm(encoder, params.decoder, injection, grid, vocabulary_size, specials, qwen)
+        words, queries = (vocabulary_size, specials, qwen), params.classifier.num_queries
+        cues = CueSizes(num_abnormalities, (sizes[1],) if sizes[1] else (), queries)
+        uvlm = build_uvlm(encoder, params.decoder, injection, grid, *words, cues)
     decoder = count_parameters(uvlm.decoder)
     wider = (QWEN3_VOCABULARY_SIZE - vocabulary_size) * params.decoder.width
     return [

@@ -15,6 +15,7 @@ from uvlm.errors import DataError
 from uvlm.files import file_sha256
 from uvlm.model.build import build_classifier, build_encoder, build_unet, build_uvlm
 from uvlm.model.classifier import Classifier
+from uvlm.model.cues import CueSizes
 from uvlm.model.folder import read_config, read_contract, read_weights
 from uvlm.model.model_config import ClsModelConfig, ModelConfig, ReportModelConfig, SegModelConfig
 from uvlm.model.pretrained import QwenOrigin, qwen_trained_on
@@ -132,7 +133,8 @@ def load_report_model(directory: Path) -> ReportModel:
         raise DataError(tokenizer, "no such file", _REMEDY)
     parts = config.encoder, config.decoder, config.injection, config.grid
     words = config.vocabulary_size, config.specials
-    uvlm = build_uvlm(*parts, *words, _qwen(directory, config))
+    cue_sizes = CueSizes.of(config.abnormalities, config.attributes, config.classifier.num_queries)
+    uvlm = build_uvlm(*parts, *words, _qwen(directory, config), cue_sizes)
     _fill(uvlm, directory, "decoder", config)
     if isinstance(uvlm.decoder, QwenDecoder):
         uvlm.decoder.merge_adapter()
@@ -149,8 +151,8 @@ def _encoder(directory: Path, config: ModelConfig, name: str = "encoder") -> Res
 
 
 def _classifier(directory: Path, config: ClsModelConfig | ReportModelConfig) -> Classifier:
-    num_classes = len(config.abnormalities)
-    classifier = build_classifier(config.encoder, config.classifier, config.grid, num_classes)
+    sizes = len(config.abnormalities), len(config.attributes)
+    classifier = build_classifier(config.encoder, config.classifier, config.grid, *sizes)
     return _fill(classifier, directory, "classifier", config)
 
 

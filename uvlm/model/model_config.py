@@ -7,7 +7,7 @@ that have learned; None in a folder of an earlier release, which did not say.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -16,6 +16,7 @@ from uvlm.model.pretrained import Pretrained
 from uvlm.model.trained import Part
 from uvlm.model.uvlm import SpecialIds
 
+EVIDENCE: Final = "evidence"
 METADATA = {
     "axes": "arrays and grids are (z, y, x); z to superior, y to posterior, x to left",
     "units": "input Hounsfield units, prepared as contract.json says",
@@ -48,13 +49,19 @@ class SegModelConfig(ModelConfig):
 
 
 class ClsModelConfig(ModelConfig):
-    """Objective 2: an encoder and a classifier of `abnormalities`."""
+    """Objective 2: an encoder and a classifier of `abnormalities`, and of their `attributes`.
+
+    `evidence` is no module: logits (A, 1 + V) of every training case, by its id, of classifiers
+    that had not met the case. Stage 3 learns from it how far its cues may be trusted.
+    """
 
     module_names = ("encoder", "classifier")
+    optional_names = (EVIDENCE,)
 
     kind: Literal["cls"] = "cls"
     classifier: config.ClassifierConfig
     abnormalities: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
 
 
 class ReportModelConfig(ModelConfig):
@@ -73,6 +80,7 @@ class ReportModelConfig(ModelConfig):
     class_names: tuple[str, ...]
     classifier: config.ClassifierConfig
     abnormalities: tuple[str, ...]
+    attributes: tuple[str, ...] = ()
     decoder: config.DecoderConfig
     injection: config.InjectionConfig
     vocabulary_size: int

@@ -5,7 +5,9 @@
     attention  |-- sees itself --|     |-- causal, sees all visual --|
 
 The input at visual positions is the projected reference stage (or zeros); the plan adds projected
-stages at language layers, each times its gate where gates are learned.
+stages at language layers, each times its gate where gates are learned. As options, pooled tokens
+(pooled.py) and cue tokens (cues.py) stand between the visual tokens and the end; then `visual` has
+pooled features, and evidence, behind the tokens of the stages.
 
 B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
 """
@@ -19,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.model.cache import Cache
+from uvlm.model.cues import CueTokens
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
+from uvlm.model.pooled import PooledTokens
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder
 
@@ -68,6 +72,8 @@ class UVLM(nn.Module):
         self.plan = plan
         self.input_stage = input_stage
         self.specials = specials
+        self.pooled: PooledTokens | None = None
+        self.cues: CueTokens | None = None
 
     def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
         """Compute logits (B, T, V); position t predicts token t + 1.
@@ -126,5 +132,8 @@ class UVLM(nn.Module):
         framing = [self.specials.start_of_image, self.specials.end_of_image]
         start, end = self.decoder.embed(torch.tensor(framing, device=tokens.device))
         batch = len(tokens)
-        block = torch.cat([start.expand(batch, 1, -1), tokens, end.expand(batch, 1, -1)], dim=1)
-        return block, injections
+        further = [module for module in (self.pooled, self.cues) if module is not None]
+        # Behind the visual tokens, so that nothing moves.
+        more = [m(x) for m, x in zip(further, visual[len(visual) - len(further) :], strict=True)]
+        parts = [start.expand(batch, 1, -1), tokens, *more, end.expand(batch, 1, -1)]
+        return torch.cat(parts, dim=1), injections

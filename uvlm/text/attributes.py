@@ -18,6 +18,7 @@ VALUES: Final[dict[str, tuple[str, ...]]] = {
     "lobe": ("upper", "middle", "lower"),
     "size": ("small", "moderate", "large"),
 }
+VALUE_NAMES: Final = tuple(f"{kind} {value}" for kind in VALUES for value in VALUES[kind])
 
 
 class Attributes(NamedTuple):

@@ -51,6 +51,10 @@ class Tokenizer:
         """Ids of the text alone, without special tokens."""
         return list(self._bpe.encode(text, add_special_tokens=False).ids)
 
+    def places(self, text: str) -> list[tuple[int, int]]:
+        """Say of each of these ids where it stands in the text: start and end in characters."""
+        return list(self._bpe.encode(text, add_special_tokens=False).offsets)
+
     def decode(self, ids: Sequence[int]) -> str:
         """Spell out the ids; special tokens spell nothing."""
         return self._bpe.decode(list(ids), skip_special_tokens=True)

@@ -62,6 +62,7 @@ class ReportBatch(NamedTuple):
     case_ids: list[str]
     x: Any  # volumes may be unfinished
     token_ids: Tensor  # (B, T), <bos> report <eos>, padded to the right
+    weights: Tensor | None = None  # (B, T) of each token in the loss; None for equal ones
 
 
 @dataclass(frozen=True, eq=False)

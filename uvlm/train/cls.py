@@ -1,9 +1,11 @@
 """Stage 2: the encoder learns what abnormalities look like, with a query classifier on top.
 
 First the classifier alone warms up on cached features f_N of stage 1's encoder; then both train
-together on whole volumes, the encoder at a fraction of the learning rate.
+together on whole volumes, the encoder at a fraction of the learning rate. For stage 3's cues,
+further classifiers then say what they believe of training cases that they have not met.
 
-B batch, N cases, C channels of f_N, (D, H, W) = (z, y, x), A abnormalities.
+B batch, N cases, C channels of f_N, (D, H, W) = (z, y, x), A abnormalities, V values of their
+attributes.
 """
 
 from __future__ import annotations
@@ -11,32 +13,39 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from uvlm.arrays import Floats
 from uvlm.config import Params, TrainClsConfig
 from uvlm.data.contract import contract
 from uvlm.data.examples import Example, choose_cases, of_other_patients, read_examples
 from uvlm.data.leaks.fitted_on import FITTED_ON, Fits, fits_text
-from uvlm.errors import DataError
+from uvlm.errors import ConfigError, DataError
 from uvlm.evaluation.calibration import TEMPERATURE
 from uvlm.model.build import build_classifier
+from uvlm.model.classifier import Classifier
 from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import load_encoder
-from uvlm.model.model_config import ClsModelConfig
+from uvlm.model.model_config import EVIDENCE, ClsModelConfig
 from uvlm.model.trained import Part, in_order
 from uvlm.model.weights import weights_of
 from uvlm.processes import place
 from uvlm.seeding import seed_everything
 from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.attributes import VALUE_NAMES, AttributeReader
 from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
-from uvlm.train.cls_features import ClsValidation, FeatureInputs, Volumes
+from uvlm.train.heads.attributes import attribute_table
+from uvlm.train.heads.features import ClsValidation, FeatureInputs, Volumes
+from uvlm.train.heads.warm_up import HeadTraining, warm_up_config
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.memory import recompute_blocks
@@ -50,10 +59,17 @@ from uvlm.train.volume_batches import ClsBatches, VolumeInputs, abnormality_tabl
 THRESHOLDS = "thresholds.json"
 
 
+class Learned(NamedTuple):
+    """Numbers of the saved weights, and evidence (A, 1 + V) of training cases for cues."""
+
+    metrics: dict[str, float]
+    evidence: Mapping[str, Tensor] = MappingProxyType({})
+
+
 class ClassifierNet(nn.Module):
     """Encoder and classifier: volumes (B, 1, D, H, W) -> logits (B, A)."""
 
-    def __init__(self, encoder: nn.Module, classifier: nn.Module) -> None:
+    def __init__(self, encoder: nn.Module, classifier: Classifier) -> None:
         super().__init__()
         self.encoder = encoder
         self.classifier = classifier
@@ -65,7 +81,14 @@ class ClassifierNet(nn.Module):
 
 
 def train_cls(
-    params: Params, *, index: Path, preprocess: Path, init: Path, out: Path, training: Training
+    params: Params,
+    *,
+    index: Path,
+    preprocess: Path,
+    init: Path,
+    out: Path,
+    training: Training,
+    read: AttributeReader | None = None,
 ) -> dict[str, float]:
     """Train encoder and classifier and write the model folder `out`.
 
@@ -79,6 +102,7 @@ def train_cls(
         init: model folder whose encoder training starts from, data/models/seg.
         out: model folder, data/models/cls.
         training: its fingerprint and observers; names of the warm-up's numbers begin with `head_`.
+        read: reads side, lobe and size out of reports, for `classifier.attributes`.
 
     Returns:
         Validation numbers of the saved weights: `val_macro_f1` (at 0.5), `val_macro_f1_tuned`,
@@ -90,25 +114,33 @@ def train_cls(
         raise DataError(init, "its encoder differs from params.yaml", "run `dvc repro train_seg`")
     before = start.trained
     seed_everything(params.seed)
-    names, grid = abnormality_names(params), params.preprocess.grid
-    classifier = build_classifier(params.encoder, params.classifier, grid, len(names))
     ready_to_train(start.encoder)
-    net = ClassifierNet(start.encoder, classifier)
+    net = ClassifierNet(start.encoder, _classifier(params))
     if params.train_cls.gradient_checkpointing:
         recompute_blocks(start.encoder)
     if params.train_cls.steps == 0:
-        _save(params, training.params, net, {}, {}, before, out)
+        _save(params, training.params, net, Learned({}), {}, before, out)
         return {}
     with ResumeFolder("train_cls", training.fingerprint) as state:
         data = [read_examples(index, preprocess, params.preprocess, s) for s in ("train", "val")]
         if params.train_cls.shuffle_labels:
             data = [_with_labels_of_others(examples, params.seed) for examples in data]
-        metrics = _fit(params, net, data, state, training)
+        learned = _fit(params, net, data, state, training, read)
         used = [[example.case_id for example in examples] for examples in data]
-        fits: Fits = {"classification": {"train": used[0]}, "thresholds": {"val": used[1]}}
-        trained = before | _learned(params.train_cls, metrics)
-        _save(params, training.params, net, metrics, fits, trained, out)
-    return metrics
+        fits: Fits = {
+            "classification": {"train": used[0]},
+            "thresholds": {"val": used[1]},
+            **({"evidence": {"train": [*learned.evidence]}} if learned.evidence else {}),
+        }
+        trained = before | _learned(params.train_cls, learned.metrics)
+        _save(params, training.params, net, learned, fits, trained, out)
+    return learned.metrics
+
+
+def _classifier(params: Params) -> Classifier:
+    num_values = len(VALUE_NAMES) if params.classifier.attributes else 0
+    sizes = len(abnormality_names(params)), num_values
+    return build_classifier(params.encoder, params.classifier, params.preprocess.grid, *sizes)
 
 
 def _with_labels_of_others(examples: Sequence[Example], seed: int) -> list[Example]:
@@ -132,7 +164,8 @@ def _fit(
     data: Sequence[list[Example]],
     state: ResumeFolder,
     training: Training,
-) -> dict[str, float]:
+    read: AttributeReader | None,
+) -> Learned:
     """Leave the best weights in `net`; `data` holds the training and the validation cases."""
     config = params.train_cls
     fabric = launch()
@@ -152,11 +185,12 @@ def _fit(
     sampler = case_sampler(train, config.balanced_fraction)
     batches = ClsBatches("cls", train, inputs[0], sampler, config.batch_size, params.seed)
     validate = ClsValidation(volumes[1], val, names)
-    initial = None
+    joint, initial = (objective, batches, validate), None
     # Once joint training has left a state, the warmed-up classifier is in it.
     if config.head_warmup_steps and not state.exists():
-        joint = (objective, batches, validate)
-        initial = _warm_up(_warm_up_config(config), net, volumes, joint, training)
+        heads = _heads(config, net, volumes, joint, training)
+        best = heads.fit(net.classifier, "cls_head", "head_", training.fingerprint)
+        initial = Best(0, best.score, best.metrics, whole_weights(net))
     task = Task(objective, batches.read, validate, params.seed, batches.finish)
     watch = Watch(training.tracker, training.progress, state)
     optimizer = build_optimizer(
@@ -166,7 +200,47 @@ def _fit(
         frozen_stages=config.frozen_stages,
         fused=fabric.device.type == "cuda",
     )
-    return fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
+    metrics = fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
+    if not config.evidence_folds and not params.classifier.attributes:
+        return Learned(metrics)
+    heads = _heads(config, net, volumes, joint, training)
+    if params.classifier.attributes:
+        said = [_attributes(params, examples, read) for examples in (train, val)]
+        heads = replace(heads, said=torch.from_numpy(said[0]))
+        heads.fit_attributes(net.classifier)
+        metrics |= heads.attribute_shares(net.classifier, said[1])
+    if not config.evidence_folds:
+        return Learned(metrics)
+    return Learned(metrics, heads.unmet_evidence(partial(_classifier, params)))
+
+
+def _attributes(
+    params: Params, examples: Sequence[Example], read: AttributeReader | None
+) -> Floats:
+    """Label sides, lobes and sizes (N, A, V)."""
+    if read is None:
+        raise ConfigError("classifier.attributes", "nothing reads them out of reports")
+    return attribute_table([e.case for e in examples], read, abnormality_names(params))
+
+
+def _heads(
+    config: TrainClsConfig,
+    net: ClassifierNet,
+    volumes: Sequence[Volumes],
+    joint: tuple[ClsObjective, ClsBatches, ClsValidation],
+    training: Training,
+) -> HeadTraining:
+    """Encode all cases, for classifiers to be trained on as they are."""
+    fabric, (objective, batches, validate) = volumes[0].fabric, joint
+    features, val_features = (FeatureInputs.of(net.encoder, v) for v in volumes)
+    return HeadTraining(
+        fabric,
+        warm_up_config(config),
+        objective,
+        replace(batches, inputs=features),
+        replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
+        training,
+    )
 
 
 def _objective(
@@ -180,53 +254,18 @@ def _objective(
     return ClsObjective(pos_weight=weights.to(device))  # once: copying makes the host wait
 
 
-def _warm_up(
-    config: TrainClsConfig,
-    net: ClassifierNet,
-    volumes: Sequence[Volumes],
-    joint: tuple[ClsObjective, ClsBatches, ClsValidation],
-    training: Training,
-) -> Best:
-    """Train the classifier alone on cached features; return what joint training has to beat."""
-    fabric, (objective, batches, validate) = volumes[0].fabric, joint
-    with ResumeFolder("train_cls_head", training.fingerprint) as state:
-        features, val_features = (FeatureInputs.of(net.encoder, v) for v in volumes)
-        task = Task(
-            replace(objective, name="cls_head"),
-            replace(batches, name="cls_head", inputs=features, batch_size=config.batch_size),
-            replace(validate, inputs=[fabric.to_device(val_features.features.float())]),
-            batches.seed,
-        )
-        fused = fabric.device.type == "cuda"
-        optimizer = build_optimizer(net.classifier, config.optim, fused=fused)
-        watch = Watch(training.tracker, training.progress, state, prefix="head_")
-        best = fit(fabric, net.classifier, optimizer, task, config, watch)
-    best.put_into(net.classifier)
-    return Best(0, best.score, best.metrics, whole_weights(net))
-
-
-def _warm_up_config(config: TrainClsConfig) -> TrainClsConfig:
-    """Replace the numbers of joint training by those of the warm-up."""
-    steps, size = config.head_warmup_steps, config.head_warmup_batch_size
-    warmup_steps = min(config.optim.warmup_steps, steps // 10)
-    adamw = {"optimizer": "adamw", "lr": config.head_warmup_lr, "warmup_steps": warmup_steps}
-    optim = config.optim.model_copy(update=adamw)
-    often = {"steps": steps, "val_every": max(1, steps // 3)}
-    return config.model_copy(update=often | {"batch_size": size, "optim": optim})
-
-
 def _save(
     params: Params,
     record: Mapping[str, Any],
     net: ClassifierNet,
-    metrics: Mapping[str, float],
+    learned: Learned,
     fits: Fits,
     trained: Collection[Part],
     out: Path,
 ) -> None:
     """Write the model folder with tuned thresholds and temperature, and what all was fitted on."""
-    names = abnormality_names(params)
-    thresholds = {name: metrics.get(f"threshold.{name}", 0.5) for name in names}
+    names, metrics = abnormality_names(params), learned.metrics
+    thresholds = {n: metrics.get(f"threshold.{n}", 0.5) for n in names}
     thresholds[TEMPERATURE] = metrics.get(TEMPERATURE, 1.0)
     config = ClsModelConfig(
         encoder=params.encoder,
@@ -235,8 +274,11 @@ def _save(
         trained=in_order(trained),
         classifier=params.classifier,
         abnormalities=names,
+        attributes=VALUE_NAMES if params.classifier.attributes else (),
     )
     modules = {"encoder": weights_of(net.encoder), "classifier": weights_of(net.classifier)}
+    if learned.evidence:
+        modules[EVIDENCE] = dict(learned.evidence)
     texts = {THRESHOLDS: json.dumps(thresholds, indent=2) + "\n", FITTED_ON: fits_text(fits)}
     files = {name: text.encode("utf-8") for name, text in texts.items()}
     if place().is_first:

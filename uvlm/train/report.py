@@ -8,6 +8,7 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abno
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 import torch
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from torch import Tensor
 
 from uvlm.config import Params, TrainReportConfig
 from uvlm.data.contract import contract
@@ -22,6 +24,7 @@ from uvlm.inference import population
 from uvlm.inference.segment import Segmenter
 from uvlm.model.align import num_visual_tokens
 from uvlm.model.build import build_uvlm
+from uvlm.model.cues import CueSizes
 from uvlm.model.fast_norm import ready_to_train
 from uvlm.model.folder import check_contract, save_model
 from uvlm.model.load import (
@@ -49,12 +52,19 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
 from uvlm.train.losses.objectives import ReportObjective
+from uvlm.train.report_batches import FindPlaces
 from uvlm.train.report_data import ReportData, ReportPaths, read_report_data
 from uvlm.train.report_net import Label, ReportNet, ReportValidation
 
 
 def train_report(
-    params: Params, *, paths: ReportPaths, out: Path, label: Label, training: Training
+    params: Params,
+    *,
+    paths: ReportPaths,
+    out: Path,
+    label: Label,
+    training: Training,
+    decide: FindPlaces | None = None,
 ) -> dict[str, float]:
     """Train the language decoder and write the model folder `out`, which stands alone.
 
@@ -66,6 +76,7 @@ def train_report(
         label: reads flags out of texts, (N, A); the macro-F1 of the validation reports written
             picks the best step.
         training: its fingerprint and observers.
+        decide: finds the words that `deciding_weight` weighs (uvlm/text/deciding.py).
 
     Returns:
         Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`.
@@ -81,7 +92,7 @@ def train_report(
         fingerprint = f"{fingerprint}-{parts.qwen.pretrained.sha256[:16]}"
     with ResumeFolder("train_report", fingerprint) as state:
         watch = Watch(training.tracker, training.progress, state)
-        metrics = _fit(params, paths, parts, label, watch)
+        metrics = _fit(params, paths, parts, label, watch, decide)
         parts.save(params, training.params, out, _population(params, paths, training))
     return metrics
 
@@ -106,14 +117,16 @@ class _Parts:
         """Read the folders and build a seeded decoder."""
         tokenizer = Tokenizer.load(paths.tokenizer)
         qwen = find_qwen() if params.decoder.kind != "scratch" else None
-        seed_everything(params.seed)
         plan, grid, size = params.injection, params.preprocess.grid, tokenizer.vocabulary_size
-        specials = _special_ids(tokenizer)
-        uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, size, specials, qwen)
+        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
+        words = size, _special_ids(tokenizer), qwen
+        known = classifier.config
+        cues = CueSizes.of(known.abnormalities, known.attributes, known.classifier.num_queries)
+        seed_everything(params.seed)
+        uvlm = build_uvlm(params.encoder, params.decoder, plan, grid, *words, cues)
         files = {FILE_NAME: (paths.tokenizer / FILE_NAME).read_bytes()}
         if (paths.cls / THRESHOLDS).is_file():
             files[THRESHOLDS] = (paths.cls / THRESHOLDS).read_bytes()
-        segmenter, classifier = load_segmenter(paths.seg), load_classifier(paths.cls)
         encoder = classifier.encoder
         if params.train_report.encoder_lr_scale > 0:
             encoder = load_encoder(paths.cls).encoder
@@ -140,6 +153,7 @@ class _Parts:
             class_names=self.segmenter.config.class_names,
             classifier=self.classifier.config.classifier,
             abnormalities=self.classifier.config.abnormalities,
+            attributes=self.classifier.config.attributes,
             decoder=params.decoder,
             injection=params.injection,
             vocabulary_size=self.tokenizer.vocabulary_size,
@@ -183,16 +197,28 @@ def _population(params: Params, paths: ReportPaths, training: Training) -> dict[
 
 
 def _fit(
-    params: Params, paths: ReportPaths, parts: _Parts, label: Label, watch: Watch
+    params: Params,
+    paths: ReportPaths,
+    parts: _Parts,
+    label: Label,
+    watch: Watch,
+    decide: FindPlaces | None,
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
     on_device = fabric.device.type == "cuda"
-    data = read_report_data(params, paths, parts.tokenizer, sha256, on_device=on_device)
-    if config.standardise_features:
-        _standardise(parts.uvlm, data, params.encoder.channels)
+    data = read_report_data(
+        params,
+        paths,
+        parts.tokenizer,
+        sha256,
+        on_device=on_device,
+        classifier=parts.classifier.classifier,
+        decide=decide,
+    )
+    _scale_inputs(params, parts, data)
     encoder = parts.encoder if trains_encoder else None
     if encoder is not None:
         ready_to_train(encoder)
@@ -226,6 +252,23 @@ def _fit(
         fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
+
+
+def _scale_inputs(params: Params, parts: _Parts, data: ReportData) -> None:
+    """Give the decoder's inputs the scales of training cases, and cues the tuned thresholds."""
+    if parts.uvlm.cues is not None:
+        parts.uvlm.cues.set_thresholds(_thresholds(parts))
+    if parts.uvlm.pooled is not None:
+        parts.uvlm.pooled.standardise(data.pooled())
+    if params.train_report.standardise_features:
+        _standardise(parts.uvlm, data, params.encoder.channels)
+
+
+def _thresholds(parts: _Parts) -> Tensor:
+    """Return the probabilities (A,) from which the classifier claims an abnormality."""
+    stored = json.loads(parts.files.get(THRESHOLDS, b"{}"))
+    names = parts.classifier.config.abnormalities
+    return torch.tensor([float(stored.get(name, 0.5)) for name in names])
 
 
 def _standardise(uvlm: UVLM, data: ReportData, channels: Sequence[int]) -> None:

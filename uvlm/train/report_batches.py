@@ -5,10 +5,10 @@ B batch, N cases, K visual tokens, C_i channels of encoder stage i, T text token
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ from uvlm.seeding import generator
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.augmentation.intensity import normal_like
 from uvlm.train.batches import Arrays, CaseSampler, Inputs, ReportBatch
+
+FindPlaces = Callable[[str], Sequence[tuple[int, int]]]  # starts and ends of words in a text
 
 
 class StoredTokens(NamedTuple):
@@ -83,6 +85,61 @@ class TokenInputs:
 
 
 @dataclass(frozen=True, eq=False)
+class PooledInputs:
+    """Cached tokens with what `pool` makes of them behind, (B, P, C)."""
+
+    inputs: Inputs
+    pool: Callable[[Sequence[Tensor]], Tensor]
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Any:
+        """Read the tokens of these cases."""
+        return self.inputs(chosen, rng)
+
+    def finish(self, x: Any) -> list[Tensor]:
+        """Return one (B, K, C_i) per stage, then the pooled features."""
+        stages = self.inputs.finish(x)
+        return [*stages, self.pool(stages)]
+
+
+class Cued(NamedTuple):
+    """What other inputs read, and evidence (B, A, 1 + V) for cues."""
+
+    x: Any
+    evidence: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class CuedInputs:
+    """Cached tokens with the classifier's evidence behind them; training hides some of it.
+
+    Args:
+        inputs: reads tokens.
+        evidence: (N, A, 1 + V) logits of these cases.
+        dropout: chance of each cue to be unknown, while training.
+        case_dropout: chance of a case to have no cue at all, while training.
+    """
+
+    inputs: Inputs
+    evidence: Tensor
+    dropout: float = 0.0
+    case_dropout: float = 0.0
+
+    def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Cued:
+        """Read tokens and evidence of these cases."""
+        x, evidence = self.inputs(chosen, rng), self.evidence[list(chosen)]
+        if rng is not None:
+            count, num_classes, _ = evidence.shape
+            hidden = rng.random((count, num_classes, 1)) < self.dropout
+            hidden |= rng.random((count, 1, 1)) < self.case_dropout
+            evidence = evidence.masked_fill(torch.from_numpy(hidden), torch.nan)
+        return Cued(x, evidence)
+
+    def finish(self, x: Cued) -> list[Tensor]:
+        """Return one (B, K, C_i) per stage, then the evidence."""
+        return [*self.inputs.finish(x.x), x.evidence]
+
+
+@dataclass(frozen=True, eq=False)
 class ReportBatches:
     """Batches of images and reports, a share of the cases balanced by abnormality."""
 
@@ -93,6 +150,7 @@ class ReportBatches:
     sampler: CaseSampler
     seed: int
     pad_id: int
+    weights: Sequence[list[float]] | None = None  # of each report's tokens in the loss
 
     def __call__(self, index: int) -> ReportBatch:
         return self.finish(self.read(index))
@@ -106,11 +164,12 @@ class ReportBatches:
     def batch(self, chosen: Sequence[int], rng: np.random.Generator | None) -> ReportBatch:
         """Put chosen cases together."""
         case_ids = [self.cases[i].case_id for i in chosen]
-        return ReportBatch(case_ids, self.inputs(chosen, rng), self.token_ids(chosen))
+        weights = None if self.weights is None else pad([self.weights[i] for i in chosen], 0.0)
+        return ReportBatch(case_ids, self.inputs(chosen, rng), self.token_ids(chosen), weights)
 
     def token_ids(self, chosen: Sequence[int]) -> Tensor:
         """Pad the reports of chosen cases, (B, T)."""
-        return pad_reports([self.reports[i] for i in chosen], self.pad_id)
+        return pad([self.reports[i] for i in chosen], self.pad_id)
 
     def finish(self, batch: ReportBatch) -> ReportBatch:
         """Augment on the device of the batch what the loader left for it."""
@@ -124,10 +183,24 @@ def report_ids(case: Case, tokenizer: Tokenizer, max_tokens: int) -> list[int]:
     return [tokenizer.bos_id, *ids[:max_tokens], *end]
 
 
-def pad_reports(reports: Sequence[list[int]], pad_id: int) -> Tensor:
-    """Pad on the right: (B, T)."""
-    tokens = [torch.tensor(ids, dtype=torch.long) for ids in reports]
-    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=pad_id)
+def token_weights(
+    case: Case, tokenizer: Tokenizer, max_tokens: int, decide: FindPlaces, weight: float
+) -> list[float]:
+    """Weigh the tokens of `report_ids`: `weight` where they are of a deciding word, else 1."""
+    text = case.report.text
+    letters = np.zeros(len(text) + 1, dtype=bool)
+    for start, end in decide(text):
+        letters[start:end] = True
+    decides = [bool(letters[start:end].any()) for start, end in tokenizer.places(text)]
+    count = len(decides)
+    end_weight = [1.0] if count <= max_tokens else []
+    return [1.0, *(weight if d else 1.0 for d in decides[:max_tokens]), *end_weight]
+
+
+def pad(rows: Sequence[list[int]] | Sequence[list[float]], value: float) -> Tensor:
+    """Pad numbers of tokens on the right: (B, T)."""
+    tokens = [torch.tensor(row) for row in rows]
+    return nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=value)
 
 
 def token_statistics(

@@ -1,16 +1,19 @@
 """What stage 3 reads: cases with reports, their cached tokens or volumes, token statistics.
 
-K visual tokens, C_i channels of encoder stage i.
+N cases, K visual tokens, C_i channels of encoder stage i, A abnormalities, V values of attributes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from uvlm.arrays import Floats
 from uvlm.config import Params
@@ -18,11 +21,24 @@ from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.examples import choose_cases, of_other_patients, read_examples
 from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import read_encodings
-from uvlm.model.align import num_visual_tokens, token_counts
+from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, token_counts
+from uvlm.model.classifier import Classifier
+from uvlm.model.folder import read_config, read_weights
+from uvlm.model.model_config import EVIDENCE
+from uvlm.model.pooled import Pooler
 from uvlm.store import Row, resolve
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
-from uvlm.train.report_batches import ReportBatches, TokenInputs, report_ids, token_statistics
+from uvlm.train.report_batches import (
+    CuedInputs,
+    FindPlaces,
+    PooledInputs,
+    ReportBatches,
+    TokenInputs,
+    report_ids,
+    token_statistics,
+    token_weights,
+)
 from uvlm.train.volume_batches import VolumeInputs
 
 MAX_STATISTICS_CASES = 2000
@@ -53,6 +69,17 @@ class ReportData:
     mean: Floats  # (sum C_i,)
     std: Floats
 
+    def pooled(self) -> Tensor:
+        """Pool the first training cases, without noise: (N, P, C)."""
+        inputs = self.train.inputs
+        inputs = inputs.inputs if isinstance(inputs, CuedInputs) else inputs
+        assert isinstance(inputs, PooledInputs)
+        tokens = inputs.inputs
+        assert isinstance(tokens, TokenInputs)
+        count = min(len(self.train.cases), MAX_STATISTICS_CASES)
+        quiet = replace(tokens, noise=np.zeros_like(tokens.noise), on_device=False)
+        return torch.cat([inputs.pool(quiet.finish(quiet([n], None))) for n in range(count)])
+
 
 def read_report_data(
     params: Params,
@@ -61,8 +88,14 @@ def read_report_data(
     encoder_sha256: str,
     *,
     on_device: bool = False,
+    classifier: Classifier | None = None,
+    decide: FindPlaces | None = None,
 ) -> ReportData:
-    """Join cases, reports and encodings; refuse those of another encoder."""
+    """Join cases, reports and encodings; refuse those of another encoder.
+
+    For cues, `classifier` says what it believes of validation cases; of training cases that is
+    stored beside it, as others say that have not met them. `decide` finds words to be weighed.
+    """
     config = params.train_report
     rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
     train, val = (_cases(paths, rows, split) for split in ("train", "val"))
@@ -78,8 +111,62 @@ def read_report_data(
     clean: Inputs = replace(_token_inputs(params, val, rows), on_device=on_device)
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
+    if params.injection.pooled != "none":
+        assert classifier is not None
+        noisy, clean = (PooledInputs(part, _pooler(params, classifier)) for part in (noisy, clean))
+    if params.injection.cues != "none":
+        assert classifier is not None
+        evidence = stored_evidence(paths.cls, train)
+        noisy = CuedInputs(noisy, evidence, config.cue_dropout, config.cue_case_dropout)
+        clean = CuedInputs(clean, _evidence(params, classifier, _token_inputs(params, val, rows)))
     batches = _batches(params, train, noisy, tokenizer)
+    if config.deciding_weight > 1:
+        batches = replace(batches, weights=_weights(params, train, tokenizer, decide))
     return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
+
+
+def _weights(
+    params: Params, cases: Sequence[Case], tokenizer: Tokenizer, decide: FindPlaces | None
+) -> list[list[float]]:
+    """Weigh the tokens of every report."""
+    if decide is None:
+        raise ConfigError("train_report.deciding_weight", "nothing finds words to be weighed")
+    limit, weight = params.decoder.max_report_tokens, params.train_report.deciding_weight
+    return [token_weights(case, tokenizer, limit, decide, weight) for case in cases]
+
+
+def stored_evidence(folder: Path, cases: Sequence[Case]) -> Tensor:
+    """Read evidence (N, A, 1 + V) of training cases out of a classifier's folder."""
+    config = read_config(folder, ("cls",))
+    remedy = "run `dvc repro train_cls`"
+    if EVIDENCE not in config.weights:
+        raise DataError(folder, "holds no evidence of training cases", remedy)
+    rows = read_weights(folder, EVIDENCE, config)
+    if missing := [case.case_id for case in cases if case.case_id not in rows]:
+        fact = f"says nothing of {len(missing)} training cases, {missing[0]} the first"
+        raise DataError(folder / f"{EVIDENCE}.safetensors", fact, remedy)
+    return torch.stack([rows[case.case_id] for case in cases])
+
+
+@torch.no_grad()
+def _evidence(params: Params, classifier: Classifier, tokens: TokenInputs) -> Tensor:
+    """Ask the classifier about cases with cached tokens: (N, A, 1 + V)."""
+    each = (tokens.finish(tokens([number], None)) for number in range(len(tokens.paths)))
+    return torch.cat([classifier.evidence(_deepest(params, stages)) for stages in each])
+
+
+def _pooler(params: Params, classifier: Classifier) -> Pooler:
+    plan = params.injection
+    grids = feature_grids(params.preprocess.grid, params.encoder.strides)
+    own = deepcopy(classifier).eval()  # it moves to the device of the tokens
+    return Pooler(plan.pooled, own, grids, plan.reference_stage, plan.deeper)
+
+
+def _deepest(params: Params, stages: Sequence[Tensor]) -> Tensor:
+    """Recover f_N from the aligned tokens."""
+    plan, grid = params.injection, params.preprocess.grid
+    grids = feature_grids(grid, params.encoder.strides)
+    return deepest_tokens(stages[-1], grids, plan.reference_stage, plan.deeper)
 
 
 def _cases(paths: ReportPaths, rows: Mapping[str, Row], split: Split) -> list[Case]:

@@ -45,14 +45,20 @@ class ReportNet(nn.Module):
         self.injection = injection
         self.encoder = encoder
 
-    def forward(self, x: Sequence[Tensor] | Tensor, token_ids: Tensor) -> Tensor:
+    def forward(
+        self, x: Sequence[Tensor] | Tensor, token_ids: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
         """Compute the cross-entropy of the report tokens and <eos>s (eq. 3)."""
-        return self.loss(self.visual(x), token_ids)
+        return self.loss(self.visual(x), token_ids, weights)
 
-    def loss(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
-        """Compute the cross-entropy, given aligned tokens."""
+    def loss(
+        self, visual: Sequence[Tensor], token_ids: Tensor, weights: Tensor | None = None
+    ) -> Tensor:
+        """Compute the cross-entropy, given aligned tokens; `weights` (B, T) are of `token_ids`."""
         hidden, target_ids = self.uvlm.target_hidden(visual, token_ids)
-        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids)
+        if weights is not None:
+            weights = weights[:, 1:][token_ids[:, 1:] != self.uvlm.specials.pad]
+        return token_cross_entropy(hidden, self.uvlm.decoder.output_weight, target_ids, weights)
 
     def visual(self, x: Sequence[Tensor] | Tensor) -> Sequence[Tensor]:
         """Encode and align volumes; cached tokens pass unchanged."""

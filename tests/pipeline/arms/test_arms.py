@@ -39,8 +39,9 @@ DECODERS = {"0.1B": "scratch", "Q4B-L": "qwen3_lora", "Q4B-F": "qwen3_full"}
 OF_THE_PROFILE = (
     "profile", "download.", "index.", "preprocess.", "pseudo_label.", "label_maps.dataset",
     "label_maps.priority", "label_maps.ignore_margin_mm", "label_maps.cases",
-    "tokenizer.vocabulary_size", "audit.", "encoder.", "classifier.", "decoder.max_report_tokens",
-    "encode.", "generate.batch_size", "generate.max_tokens", "evaluate.", "summarize.",
+    "tokenizer.vocabulary_size", "audit.", "encoder.", "decoder.max_report_tokens", "encode.",
+    "classifier.num_queries", "classifier.heads", "classifier.dropout",
+    "generate.batch_size", "generate.max_tokens", "evaluate.", "summarize.",
     *(f"train_{stage}.{key}" for stage in ("seg", "cls", "report") for key in (
         "batch_size", "accumulate", "ema_decay", "optim.", "augment.", "balanced_fraction",
         "log_every", "val_every", "val_cases", "checkpoint_minutes")),
@@ -66,13 +67,19 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "train_cls.pos_weight": "balanced", "train_cls.shuffle_labels": True,
     "train_report.shuffle_reports": True, "train_report.encoder_lr_scale": 0.3,
     "train_report.frozen_stages": [2], "decoder.lora_rank": 8, "decoder.lora_alpha": 3.0,
+    # Cues cannot be asked for together with an encoder that trains on.
+    "classifier.attributes": True, "injection.cues": "none", "train_cls.evidence_folds": 0,
+    "train_report.cue_dropout": 0.0, "train_report.cue_case_dropout": 0.0,
+    "injection.pooled": "none", "injection.cue_tokens": "one", "injection.cue_values": "graded",
+    "train_report.deciding_weight": 2.0,
     "decoder.lora_dropout": 0.5, "injection.kind": "multi_layer", "injection.reference_stage": 4,
     "injection.layer_by_stage": {6: 2}, "injection.pooling": "max",
     "injection.deeper": "interpolated", "injection.position": "after_attention",
     "injection.gate": "scalar", "injection.projection": "mlp", "injection.input_tokens": "zeros",
     "generate.min_tokens": 3, "generate.temperature": 0.0, "generate.top_p": 1.0,
     "generate.repetition_penalty": 1.5, "generate.no_repeat_ngram": 4, "generate.num_beams": 3,
-    "generate.length_penalty": 0.5, "generate.stop_after_repeats": 2,
+    "generate.length_penalty": 0.5, "generate.stop_after_repeats": 2, "generate.cue_shift": 0.0,
+    "generate.cue_guidance": 0.0,
 }  # fmt: skip
 
 Everything = dict[str, dict[str, ComposedArm | ImpossibleArm]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,7 +28,7 @@ from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjective, SegObjective
-from uvlm.train.report_batches import pad_reports, report_ids
+from uvlm.train.report_batches import pad, report_ids, token_weights
 from uvlm.train.report_net import ReportNet
 
 
@@ -119,7 +120,7 @@ def test_report_generation_overfits_one_batch_and_writes_it_back(
         np.random.default_rng(0).normal(size=(2, 32, sum(channels))).astype(np.float32)
     )
     visual = split_stages(tokens, channels)
-    batch = ReportBatch(["a", "b"], visual, pad_reports(ids, 0))
+    batch = ReportBatch(["a", "b"], visual, pad(ids, 0))
     net = ReportNet(uvlm, params.injection, encoder=None)
     terms = overfit(net, ReportObjective(), batch, params.train_report, 100)
     assert terms["ce"] < 0.05
@@ -143,7 +144,7 @@ def test_the_loss_of_reports_is_the_mean_over_their_tokens_and_ends(params: Para
         weight.data.add_(0.1 * torch.randn_like(weight))
     visual = [torch.randn(2, 32, channels) for channels in params.encoder.channels]
     ids = [[3, 9, 17, 30, 12, 8, 4], [3, 25, 11, 4]]
-    batch = ReportBatch(["a", "b"], visual, pad_reports(ids, 0))
+    batch = ReportBatch(["a", "b"], visual, pad(ids, 0))
     net = ReportNet(uvlm, params.injection, encoder=None)
     terms = []
     for case, report in enumerate(ids):
@@ -155,6 +156,11 @@ def test_the_loss_of_reports_is_the_mean_over_their_tokens_and_ends(params: Para
     loss = ReportObjective().loss(net, batch)
     assert list(loss) == ["ce"]
     assert loss["ce"].item() == pytest.approx(sum(terms) / 9, rel=1e-5)
+    weights = [[1.0, 1.0, 3.0, 1.0, 3.0, 1.0, 1.0], [1.0, 3.0, 1.0, 1.0]]
+    own = [*weights[0][1:], *weights[1][1:]]
+    weighted = ReportObjective().loss(net, batch._replace(weights=pad(weights, 0.0)))
+    expected = sum(w * term for w, term in zip(own, terms, strict=True)) / sum(own)
+    assert weighted["ce"].item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_report_that_is_cut_has_no_end_to_learn(project: Any) -> None:
@@ -165,5 +171,26 @@ def test_a_report_that_is_cut_has_no_end_to_learn(project: Any) -> None:
     assert report_ids(case, tokenizer, len(whole) - 1) == [3, *whole[:-1]]
 
 
+def test_tokens_of_a_word_weigh_what_the_word_weighs(project: Any) -> None:
+    tokenizer = Tokenizer.load(project.tokenizer)
+    case = read_index(project.index)[0]
+    text = case.report.text
+    words = [(m.start(), m.end()) for m in re.finditer(r"\w+", text)]
+    chosen = [words[0], words[3], words[-1]]
+    limit = len(tokenizer.encode(text))
+    weights = token_weights(case, tokenizer, limit, lambda text: chosen, 3.0)
+    ids = report_ids(case, tokenizer, limit)
+    assert len(weights) == len(ids)
+    assert (weights[0], weights[-1]) == (1.0, 1.0)
+    heavy, letters = "", ""
+    for token, weight in zip(ids[1:-1], weights[1:-1], strict=True):
+        heavy += tokenizer.decode([token]) if weight == 3.0 else ""
+        letters += tokenizer.decode([token])
+    assert letters == text
+    assert heavy.replace(" ", "") == "".join(text[a:b] for a, b in chosen)
+    cut = token_weights(case, tokenizer, limit - 2, lambda text: chosen, 3.0)
+    assert cut == weights[: limit - 1]
+
+
 def test_reports_are_padded_to_the_longest() -> None:
-    assert pad_reports([[3, 9, 4], [3, 4]], 0).tolist() == [[3, 9, 4], [3, 4, 0]]
+    assert pad([[3, 9, 4], [3, 4]], 0).tolist() == [[3, 9, 4], [3, 4, 0]]

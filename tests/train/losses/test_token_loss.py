@@ -44,6 +44,28 @@ def test_chunks_give_the_loss_and_the_gradients_of_the_whole_table(
         assert (one.grad - other.grad).abs().max() < 1e-6 * other.grad.abs().max()
 
 
+@pytest.mark.parametrize("elements", [VOCABULARY, 5 * VOCABULARY, 10**6])
+def test_weighted_tokens_are_averaged_one_by_one(
+    elements: int, tensors: tuple[Tensor, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_loss, "CHUNK_ELEMENTS", elements)
+    counts = torch.tensor([1.0, 3.0, 1.0, 2.5] * 6)[:NUM_TOKENS]
+    hidden, weight = leaves(*tensors[:2], torch.float32)
+    loss = token_cross_entropy(hidden, weight, tensors[2], counts)
+    (0.3 * loss).backward()
+    exact = leaves(*tensors[:2], torch.float64)
+    total = torch.zeros((), dtype=torch.float64)
+    for state, target, count in zip(exact[0], tensors[2], counts, strict=True):
+        total = total - count * (exact[1] @ state).log_softmax(dim=0)[target]
+    expected = total / float(counts.sum())
+    (0.3 * expected).backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
+    for one, other in zip((hidden, weight), exact, strict=True):
+        assert one.grad is not None
+        assert other.grad is not None
+        assert (one.grad - other.grad).abs().max() < 1e-6 * other.grad.abs().max()
+
+
 def test_a_small_vocabulary_gives_torchs_loss_to_the_last_bit(
     tensors: tuple[Tensor, Tensor, Tensor],
 ) -> None:

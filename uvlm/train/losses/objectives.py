@@ -68,4 +68,6 @@ class ReportObjective:
     name: str = "report"
 
     def loss(self, model: nn.Module, batch: ReportBatch) -> dict[str, Tensor]:
-        return {"ce": model(batch.x, batch.token_ids)}
+        if batch.weights is None:
+            return {"ce": model(batch.x, batch.token_ids)}
+        return {"ce": model(batch.x, batch.token_ids, batch.weights)}

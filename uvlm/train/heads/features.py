@@ -1,4 +1,4 @@
-"""Stage 2's cached features: the deepest stage of the encoder, once per case.
+"""Cached features of stage 2: the deepest stage of the encoder, once per case.
 
 N cases, B batch, C channels, (D, H, W) = (z, y, x), A abnormalities.
 """
