@@ -249,7 +249,6 @@ def _fit(
         config.encoder_lr_scale,
         config.adam_beta2,
         config.frozen_stages,
-        fused=fabric.device.type == "cuda",
     )
     return fit(fabric, net, optimizer, task, config, watch).put_into(net)
 
