@@ -17,7 +17,7 @@ from uvlm.config import ClassifierConfig, DecoderConfig, EncoderConfig, Injectio
 from uvlm.errors import ConfigError
 from uvlm.model.attribute_head import AttributeHead, region_averages
 from uvlm.model.build import build_classifier, build_uvlm
-from uvlm.model.cues import CueForm, CueSizes, CueTokens, likeliest, shifted
+from uvlm.model.cues import CueForm, CueReadout, CueSizes, CueTokens, likeliest, shifted
 from uvlm.model.uvlm import UVLM
 from uvlm.text.attributes import VALUE_NAMES, VALUES
 
@@ -33,10 +33,19 @@ def configs(
     return encoder_config, decoder_config, injection_config.model_copy(update={"cues": "both"})
 
 
+@pytest.fixture(params=[False, True], ids=["input", "readout"])
+def is_read_again(request: pytest.FixtureRequest) -> bool:
+    assert isinstance(request.param, bool)
+    return request.param
+
+
 @pytest.fixture
-def cued(configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig]) -> UVLM:
+def cued(
+    configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig], is_read_again: bool
+) -> UVLM:
     torch.manual_seed(0)
-    return build_uvlm(*configs, GRID, 40, SPECIALS, None, SIZES).eval()
+    injection = configs[2].model_copy(update={"cue_readout": is_read_again})
+    return build_uvlm(*configs[:2], injection, GRID, 40, SPECIALS, None, SIZES).eval()
 
 
 @pytest.fixture
@@ -180,6 +189,51 @@ def test_words_written_from_the_cache_see_the_same_cues(
         torch.testing.assert_close(cued.next_logits(token_ids[:, t], cache), whole[:, t])
 
 
+def test_beams_read_the_cues_of_their_row(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor, token_ids: Tensor
+) -> None:
+    seen, twice = [*visual, evidence], token_ids[:, :1].repeat_interleave(2, dim=0)
+    alone, beams = cued.prefill(seen, 2), cued.prefill(seen, 2)
+    beams.repeat(2)
+    expected = cued.next_logits(token_ids[:, 0], alone).repeat_interleave(2, dim=0)
+    torch.testing.assert_close(cued.next_logits(twice[:, 0], beams), expected)
+
+
+@torch.no_grad()
+def test_text_reads_cues_by_the_equation_of_the_module() -> None:
+    """A naive loop over texts, positions and heads."""
+    torch.manual_seed(3)
+    readout = CueReadout(8, 2)
+    hidden, tokens = torch.randn(2, 3, 8), torch.randn(2, 5, 8)
+    found = readout(hidden, tokens)
+    cues = readout.norm(tokens)
+    for b, t in itertools.product(range(2), range(3)):
+        read = []
+        for head in (slice(0, 4), slice(4, 8)):
+            query = readout.query(hidden[b, t])[head]
+            scores = [float(query @ readout.key(cue)[head]) / 2 for cue in cues[b]]
+            total = sum(math.exp(score) for score in scores)
+            shares = [math.exp(score) / total for score in scores]
+            values = [readout.value(cue)[head] for cue in cues[b]]
+            read.append(sum(s * value for s, value in zip(shares, values, strict=True)))
+        expected = hidden[b, t] + readout.out(torch.cat(read))
+        torch.testing.assert_close(found[b, t], expected)
+
+
+def test_a_readout_alone_carries_cues_past_a_decoder_that_ignores_them(
+    cued: UVLM, visual: list[Tensor], evidence: Tensor, token_ids: Tensor, is_read_again: bool
+) -> None:
+    """What layers make of the cue tokens is cut off; only the readout can still tell."""
+    block = cued._visual_block
+
+    def blind(seen: list[Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
+        return block([*seen[:-1], torch.full_like(seen[-1], torch.nan)])
+
+    cued._visual_block = blind  # type: ignore[method-assign,assignment]
+    one, other = (cued([*visual, e], token_ids) for e in (evidence, -evidence))
+    assert torch.equal(one, other) != is_read_again
+
+
 def test_the_longest_report_still_fits_behind_the_cues(
     cued: UVLM, visual: list[Tensor], evidence: Tensor, decoder_config: DecoderConfig
 ) -> None:
@@ -197,7 +251,7 @@ def test_without_cues_a_model_is_the_same_to_the_bit(
     parts = encoder_config, decoder_config, injection_config
     plain = build_uvlm(*parts, GRID, 40, SPECIALS, None, SIZES).eval()
     state = cued.state_dict()
-    added = {name for name in state if name.startswith("cues.")}
+    added = {name for name in state if name.startswith(("cues.", "readout."))}
     assert plain.cues is None
     assert state.keys() - added == plain.state_dict().keys()
     assert all(torch.equal(state[name], tensor) for name, tensor in plain.state_dict().items())

@@ -81,6 +81,7 @@ class InjectionConfig(Section):
     cues: one more token for each abnormality, moved by what the classifier believes of its
         presence, of its attributes (side, lobe, size), or of both.
     cue_tokens: `by_kind` splits it into one of presence and one of each attribute.
+    cue_readout: text reads the cues once more, by an attention of its own behind the last layer.
     pooled: further visual tokens: what the classifier's queries pool of the deepest stage, its
         averages over eight regions of the body, or both.
     cue_values: attributes as sure as the classifier is (`graded`), or as its first choice.
@@ -98,5 +99,6 @@ class InjectionConfig(Section):
     # As an earlier release, which has no such key.
     cues: Literal["none", "presence", "attributes", "both"] = "none"
     cue_tokens: Literal["one", "by_kind"] = "one"
+    cue_readout: bool = False
     pooled: Literal["none", "queries", "regions", "both"] = "none"
     cue_values: Literal["graded", "likeliest"] = "graded"

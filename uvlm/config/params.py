@@ -72,6 +72,7 @@ class Params(Section):
             (injection.pooled != "none" and report.encoder_lr_scale > 0,
              "injection.pooled needs a frozen encoder; set train_report.encoder_lr_scale 0"),
             (not has_cues and injection.cue_tokens != "one", f"injection.cue_tokens {no_cues}"),
+            (not has_cues and injection.cue_readout, f"injection.cue_readout {no_cues}"),
             (injection.cues in ("none", "presence") and injection.cue_values != "graded",
              "injection.cue_values does nothing without cues of attributes"),
             (injection.cues in ("none", "attributes") and self.generate.cue_shift != 0,

@@ -23,8 +23,7 @@ def beam_search(model: UVLM, visual: Sequence[Tensor], decoding: Decoding) -> li
     width, limit = decoding.num_beams, decoding.max_tokens
     cache = model.prefill(visual, capacity=limit)
     num_visual = cache[0].length
-    for layer in cache:
-        layer.repeat(width)
+    cache.repeat(width)
     rows = [_Row(decoding) for _ in range(len(visual[0]))]
     tokens = torch.full((len(rows) * width,), bos, device=visual[0].device)
     written = tokens.new_empty(len(tokens), 0)

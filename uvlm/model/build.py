@@ -15,7 +15,7 @@ from uvlm.errors import ConfigError
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
 from uvlm.model.attribute_head import AttributeHead
 from uvlm.model.classifier import Classifier
-from uvlm.model.cues import CueForm, CueSizes, CueTokens
+from uvlm.model.cues import CueForm, CueReadout, CueSizes, CueTokens
 from uvlm.model.decoder import DecoderSizes, LanguageDecoder
 from uvlm.model.inject import Position, injection_plan
 from uvlm.model.pooled import PooledTokens, num_pooled
@@ -137,6 +137,8 @@ def build_uvlm(
         uvlm.pooled = PooledTokens(num_further, encoder.channels[-1], decoder.width)
     if cues:
         uvlm.cues = CueTokens(cues[0], decoder.width, cues[1])
+    if cues and injection.cue_readout:
+        uvlm.readout = CueReadout(decoder.width, decoder.heads)
     return uvlm
 
 

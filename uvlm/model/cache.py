@@ -36,7 +36,7 @@ class LayerCache:
         return all_keys, all_values
 
     def repeat(self, times: int) -> None:
-        """Turn every row into `times` adjacent copies, one per beam."""
+        """Turn every row into `times` adjacent copies."""
         self._stored = [stored.repeat_interleave(times, dim=0) for stored in self._stored]
 
     def reorder(self, rows: Tensor, start: int) -> None:
@@ -47,7 +47,19 @@ class LayerCache:
 
 
 class Cache(list[LayerCache]):
-    """One cache per layer, also behind the interface that transformers' attention expects."""
+    """One cache per layer, also behind the interface that transformers' attention expects.
+
+    `cues` are the cue tokens (B, A * P, E) that text reads behind the last layer, if it does.
+    """
+
+    cues: Tensor | None = None
+
+    def repeat(self, times: int) -> None:
+        """Turn every row into `times` adjacent copies, one per beam."""
+        for layer in self:
+            layer.repeat(times)
+        if self.cues is not None:
+            self.cues = self.cues.repeat_interleave(times, dim=0)
 
     def update(
         self, keys: Tensor, values: Tensor, layer_index: int, **_: Any

@@ -14,7 +14,13 @@ that is likelier than not, else 0.
 Evidence is kept as logits, and NaN where it is unknown; cues of one kind alone know nothing of the
 other.
 
-B batch, A abnormalities, V values, K kinds of values, P tokens of one abnormality, E width.
+Among many visual tokens a decoder is slow to learn where to look for a cue. `CueReadout` gives text
+an attention of its own over the cues, behind the last layer:
+
+    h_t + O softmax(Q h_t (K norm(tokens))^T / sqrt(d)) V norm(tokens),   d = E / heads
+
+B batch, T text tokens, A abnormalities, V values, K kinds of values, P tokens of one abnormality,
+E width.
 """
 
 from __future__ import annotations
@@ -25,9 +31,11 @@ from itertools import groupby
 from typing import Final, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 _FIRST_STD: Final = 0.5  # about as large as projected visual tokens
+_FIRST_READ_STD: Final = 0.02  # almost nothing is read at first
 _LOGIT_SCALE: Final = 4.0
 _LARGEST: Final = 1.5  # of a scaled logit; beyond it the classifier is sure anyway
 _OF_PRESENCE: Final = 2  # features
@@ -108,6 +116,27 @@ class CueTokens(nn.Module):
         if self.of_kind is not None:
             tokens = tokens + self.of_kind.weight
         return tokens.flatten(1, 2)
+
+
+class CueReadout(nn.Module):
+    """Text (B, T, E) behind the last layer, with what it reads from cue tokens (B, A * P, E)."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        nn.init.normal_(self.out.weight, std=_FIRST_READ_STD)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, hidden: Tensor, tokens: Tensor) -> Tensor:
+        """Add what each position reads; none depends on another."""
+        cues = self.norm(tokens)
+        parts = [self.query(hidden), self.key(cues), self.value(cues)]
+        split = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts]
+        read = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
+        added: Tensor = self.out(read)
+        return hidden + added
 
 
 def likeliest(logits: Tensor, kinds: Sequence[int]) -> Tensor:

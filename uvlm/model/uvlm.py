@@ -7,7 +7,8 @@
 The input at visual positions is the projected reference stage (or zeros); the plan adds projected
 stages at language layers, each times its gate where gates are learned. As options, pooled tokens
 (pooled.py) and cue tokens (cues.py) stand between the visual tokens and the end; then `visual` has
-pooled features, and evidence, behind the tokens of the stages.
+pooled features, and evidence, behind the tokens of the stages. Text may read cues once more behind
+the last layer.
 
 B batch, K visual tokens, C_i channels of stage i, E width, T text tokens, V vocabulary.
 """
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from uvlm.model.cache import Cache
-from uvlm.model.cues import CueTokens
+from uvlm.model.cues import CueReadout, CueTokens
 from uvlm.model.decoder import LanguageDecoder
 from uvlm.model.inject import Plan
 from uvlm.model.pooled import PooledTokens
@@ -74,6 +75,7 @@ class UVLM(nn.Module):
         self.specials = specials
         self.pooled: PooledTokens | None = None
         self.cues: CueTokens | None = None
+        self.readout: CueReadout | None = None  # of cues, at text positions
 
     def forward(self, visual: Sequence[Tensor], token_ids: Tensor) -> Tensor:
         """Compute logits (B, T, V); position t predicts token t + 1.
@@ -100,20 +102,35 @@ class UVLM(nn.Module):
         block, injections = self._visual_block(visual)
         sequence = torch.cat([block, self.decoder.embed(token_ids)], dim=1)
         hidden: Tensor = self.decoder(sequence, injections, num_visual=block.shape[1])
-        return hidden[:, block.shape[1] :]
+        return self._with_cues(hidden[:, block.shape[1] :], self._read_cues(visual))
 
     def prefill(self, visual: Sequence[Tensor], capacity: int) -> Cache:
         """Read the visual block into a new cache with room for `capacity` text tokens."""
         block, injections = self._visual_block(visual)
         cache = self.decoder.new_cache(block.shape[1] + capacity)
         self.decoder(block, injections, cache=cache)  # without a mask: the block sees itself
+        cache.cues = self._read_cues(visual)
         return cache
 
     def next_logits(self, token_ids: Tensor, cache: Cache) -> Tensor:
         """Read `token_ids` (B,) into the cache; return logits (B, V) of the token after."""
         # A single new row may see all that is cached, so no mask is needed here either.
         hidden = self.decoder(self.decoder.embed(token_ids[:, None]), {}, cache=cache)
-        return self.decoder.logits(hidden[:, -1])
+        return self.decoder.logits(self._with_cues(hidden, cache.cues)[:, -1])
+
+    def _read_cues(self, visual: Sequence[Tensor]) -> Tensor | None:
+        """Embed the cues that text reads behind the last layer; None if it reads none."""
+        if self.readout is None or self.cues is None:
+            return None
+        tokens: Tensor = self.cues(visual[-1])
+        return tokens
+
+    def _with_cues(self, hidden: Tensor, tokens: Tensor | None) -> Tensor:
+        """Add what text positions (B, T, E) read from cue tokens, if they do."""
+        if self.readout is None or tokens is None:
+            return hidden
+        read: Tensor = self.readout(hidden, tokens)
+        return read
 
     def _visual_block(self, visual: Sequence[Tensor]) -> tuple[Tensor, dict[int, Tensor]]:
         """Embed the visual block (B, K + 2, E) and collect what each layer is given."""

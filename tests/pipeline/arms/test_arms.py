@@ -71,6 +71,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "classifier.attributes": True, "injection.cues": "none", "train_cls.evidence_folds": 0,
     "train_report.cue_dropout": 0.0, "train_report.cue_case_dropout": 0.0,
     "injection.pooled": "none", "injection.cue_tokens": "one", "injection.cue_values": "graded",
+    "injection.cue_readout": False,
     "train_report.deciding_weight": 2.0,
     "decoder.lora_dropout": 0.5, "injection.kind": "multi_layer", "injection.reference_stage": 4,
     "injection.layer_by_stage": {6: 2}, "injection.pooling": "max",
