@@ -158,7 +158,7 @@ def test_generate_and_predict_give_the_decoder_the_same_cues(
     examples = read_examples(project.index, project.preprocess, cued.params.preprocess, "test")
     assert sorted(written) == [example.case_id for example in examples]
     for example in examples:
-        report, probabilities = predictor._describe(example.voxels(cued.params.preprocess))
+        report, probabilities, _ = predictor._describe(example.voxels(cued.params.preprocess))
         generated = written[example.case_id]
         assert probabilities == pytest.approx(generated.probabilities, abs=1e-3)
         assert report == parse_report(generated.report)

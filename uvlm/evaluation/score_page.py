@@ -51,6 +51,8 @@ def score_page(document: Mapping[str, Any]) -> str:
     }
     blocks = [_size, _reports, _averages, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
+    if "cues" in document:
+        blocks.insert(0, lambda found: str(found["cues"]["note"]))
     return "\n\n".join(block(document) for block in blocks)
 
 
