@@ -20,9 +20,9 @@ from uvlm.device import choose_precision
 from uvlm.drafts.case_result import CaseResult
 from uvlm.drafts.checks import Evidence
 from uvlm.drafts.folder import disclaimer_of, said_of
-from uvlm.drafts.said import SentenceReader
 from uvlm.drafts.shown import Masks
 from uvlm.errors import DataError
+from uvlm.evaluation.said import SentenceReader
 from uvlm.inference.predictor import Clock, Prediction, Predictor
 from uvlm.text.draft import Draft, Provenance, Read
 

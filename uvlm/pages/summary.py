@@ -195,7 +195,7 @@ def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Arrange what is said of side, lobe and size, and whether the parts of a report agree."""
+    """Arrange what is said of side, lobe and size, and what of a report disagrees with what."""
     report = metrics["report"]
     return {
         "attributes": beyond_presence.attribute_rows(report),
@@ -203,6 +203,7 @@ def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
         "attribute_columns": [label for _, label in beyond_presence.COLUMNS],
         "presence_remark": beyond_presence.presence_remark(report, metrics["protocol"]["labeller"]),
         "consistency_remark": beyond_presence.consistency_remark(report),
+        "contradictions_remark": beyond_presence.contradictions_remark(report),
     }
 
 
