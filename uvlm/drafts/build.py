@@ -31,6 +31,10 @@ _UNLIKE = (
     "UNLIKE THE TRAINING: this CT differs from those that the model was trained on, and the report "
     "was written only because it was asked for"
 )
+_SHIFTED = (
+    "CLAIMS {} THAN BY ITSELF: the report was written as if the classifier believed in every "
+    "abnormality by {:+g} in its logit (--claim-more); its probabilities are as they are."
+)
 _UNCHECKED = (
     "This model does not say what the CTs of its training had in common, so nobody looked whether "
     "this one is like them."
@@ -118,7 +122,10 @@ class DraftMaker:
         unlike, notes = prediction.unlike, said_of(prediction.not_trained)
         if unlike.written_anyway:
             notes.insert(0, f"{_UNLIKE} {prediction.outside}.")
-        return notes if unlike.checked else [_UNCHECKED, *notes]
+        notes = notes if unlike.checked else [_UNCHECKED, *notes]
+        if shift := self.predictor.claim_more:
+            notes.insert(0, _SHIFTED.format("MORE" if shift > 0 else "LESS", shift))
+        return notes
 
     def _provenance(
         self,
