@@ -75,6 +75,7 @@ def test_what_is_no_number_is_refused(shift: float, cued: Path) -> None:
 
 
 def test_a_model_without_cues_refuses_a_shift(report_folder: Path, tmp_path: Path) -> None:
+    write_volume(tmp_path / "ct.nii", lps(body()))
     with pytest.raises(ConfigError, match="no cue of presence"):
         predict([tmp_path / "ct.nii"], report_folder, tmp_path / "out", Options(claim_more=1.0))
     assert Predictor.load(report_folder, 0.0).claim_more == 0

@@ -51,9 +51,8 @@ def score_page(document: Mapping[str, Any]) -> str:
     }
     blocks = [_size, _reports, _averages, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
-    if "cues" in document:
-        blocks.insert(0, lambda found: str(found["cues"]["note"]))
-    return "\n\n".join(block(document) for block in blocks)
+    first = [str(document["cues"]["note"])] if "cues" in document else []
+    return "\n\n".join([*first, *(block(document) for block in blocks)])
 
 
 def _mirrored(document: Mapping[str, Any]) -> str:

@@ -104,10 +104,9 @@ def generate_reports(
             progress.update(before + count, total)
 
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
-    unet_sha256 = loaded.config.weights["unet"]
+    sha256, shown = loaded.config.weights["unet"], partial(done, 0)
     # Masks come first: changed code is refused there before reports take hours.
-    shown = partial(done, 0)
-    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code, shard)
+    rows = segment_cases(segmenter, masked, params.preprocess, sha256, shown, code, shard)
     writer = ReportWriter.of(load_report_model(paths["model"]))
     cached = cached_tokens(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
@@ -123,8 +122,7 @@ def generate_reports(
     write_predictions(paths["predictions"], predictions)
     write_trained(paths["predictions"], in_order(writer.trained))
     write_manifest(paths["masks"], rows)
-    if params.generate.cue_shifts:
-        write_shifted(paths["predictions"], _shifted(params, writer, cached, validation))
+    _write_shifted(params, writer, cached, validation, paths["predictions"])
     return _numbers(predictions, ended)
 
 
@@ -143,9 +141,13 @@ def _nearest(
     return [replace(p, nearest=name) for p, name in zip(predictions, names, strict=True)]
 
 
-def _shifted(
-    params: Params, writer: ReportWriter, cached: Cached, validation: Sequence[Example]
-) -> dict[float, dict[str, str]]:
+def _write_shifted(
+    params: Params,
+    writer: ReportWriter,
+    cached: Cached,
+    validation: Sequence[Example],
+    predictions: Path,
+) -> None:
     """Write the reports of validation at every shift of the cues; shares leave that to the end."""
     batches = in_batches(validation, params.generate.batch_size)
     found: dict[float, dict[str, str]] = {}
@@ -155,7 +157,8 @@ def _shifted(
         read = read_batches(reading(params, writer, cached), batches, writer.device)
         written = [p for batch, tokens in read for p in _predict(*how, batch, tokens)[0]]
         found[shift] = {prediction.case_id: prediction.report for prediction in written}
-    return found
+    if found:
+        write_shifted(predictions, found)
 
 
 def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> dict[str, float]:
