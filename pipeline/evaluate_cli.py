@@ -33,8 +33,8 @@ def evaluate(
     from uvlm.evaluation.score_page import score_page
 
     folder, control = out or Path("data/elsewhere") / data, parse_control(cues)
-    how = {"mirrored": mirrored, "cues": control}
-    request = Elsewhere.of(Path.cwd(), model, data, folder, context.obj, **how)
+    where = Path.cwd(), model, data, folder, context.obj
+    request = Elsewhere.of(*where, mirrored=mirrored, cues=control)
     scores = evaluate_elsewhere(request)
     typer.echo(json.dumps(scores) if as_json else score_page(scores))
     if not as_json:

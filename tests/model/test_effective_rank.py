@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from uvlm.arrays import Floats
 from uvlm.model.effective_rank import effective_rank
 
 
-def by_numpy(x: np.ndarray) -> float:
+def by_numpy(x: Floats) -> float:
     values = np.linalg.svd(x - x.mean(axis=0), compute_uv=False)
     p = values[values > 0] / values.sum()
     return float(np.exp(-(p * np.log(p)).sum()))

@@ -19,6 +19,7 @@ from tests.inference.conftest import CHANGES, forget, make_report_folder
 from uvlm.config import parse_params
 from uvlm.data.examples import read_examples
 from uvlm.errors import ConfigError
+from uvlm.inference.cue_controls import Control
 from uvlm.inference.describe import describe, read_evidence
 from uvlm.model.load import load_report_model
 from uvlm.text.predictions import load_predictions
@@ -97,7 +98,8 @@ def test_evidence_of_each_control(project: Path, tmp_path: Path) -> None:
     own = read_evidence(model, examples, params.preprocess, params.generate.batch_size)
     how = model, examples, params, names
     assert control_evidence("own", *how) is None
-    given = {c: control_evidence(c, *how) for c in ("oracle", "shuffled", "unknown")}
+    kinds: tuple[Control, ...] = ("oracle", "shuffled", "unknown")
+    given = {control: control_evidence(control, *how) for control in kinds}
     oracle, shuffled, unknown = (each for each in given.values() if each is not None)
     assert unknown.isnan().all()
     flags = torch.tensor([example.case.abnormalities for example in examples]).bool()

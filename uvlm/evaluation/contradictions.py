@@ -107,6 +107,6 @@ def _against(claimed: Flags, denied: Flags, seen: Seen) -> Flags:
 
 def _share(reference: Reference, part: Flags, whole: Flags) -> Floats:
     """Share of the whole in every sample, (1 + R,); NaN where a sample has none of it."""
-    counts = [reference.resamples.sums(flags.sum(axis=1)) for flags in (part & whole, whole)]
-    shares: Floats = np.full(counts[1].shape, np.nan)
-    return np.divide(*counts, out=shares, where=counts[1] > 0)
+    found, total = (reference.resamples.sums(flags.sum(axis=1)) for flags in (part & whole, whole))
+    shares: Floats = np.full(total.shape, np.nan)
+    return np.divide(found, total, out=shares, where=total > 0)
