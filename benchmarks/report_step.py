@@ -73,7 +73,14 @@ class ReportLoss:
 def step_seconds(
     model: nn.Module, loss: Callable[[], Tensor], repeats: int, *, bf16: bool
 ) -> float:
-    """Median CPU seconds of a step, after one that creates the optimiser's state."""
+    """Median CPU seconds of a step."""
+    return cpu_seconds(training_step(model, loss, bf16=bf16), repeats)
+
+
+def training_step(
+    model: nn.Module, loss: Callable[[], Tensor], *, bf16: bool
+) -> Callable[[], None]:
+    """Return what makes a step, after one that creates the optimiser's state."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
 
     def step() -> None:
@@ -84,4 +91,4 @@ def step_seconds(
         optimizer.step()
 
     step()
-    return cpu_seconds(step, repeats)
+    return step

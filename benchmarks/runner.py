@@ -27,6 +27,7 @@ from benchmarks.ratios import Ratio, has_amx, ratio_table
 FAMILIES = (
     "decoding",
     "report_step",
+    "cues",
     "attention",
     "token_loss",
     "dice",

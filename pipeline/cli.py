@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from pipeline.commands import Commands
+from pipeline.evaluate_cli import evaluate
 from pipeline.nearest_cli import index_nearest
 from pipeline.progress import ProgressBar
 from pipeline.runs.registry.cli import promote
@@ -33,6 +34,7 @@ app.add_typer(library)
 app.add_typer(store, name="store")
 app.add_typer(runs, name="runs")
 app.command()(promote)
+app.command()(evaluate)
 app.command("index-nearest")(index_nearest)
 
 
@@ -106,29 +108,6 @@ def own(  # noqa: PLR0913 - one argument per option
     }
     for line in make_own(Path.cwd(), Request(folder, name, columns, memory, minutes, force)):
         typer.echo(line)
-
-
-@app.command()
-def evaluate(
-    context: typer.Context,
-    model: Annotated[Path, typer.Option(help="Model folder, such as data/models/report.")],
-    data: Annotated[str, typer.Option(metavar="PROFILE", help="A file of conf/profile/.")],
-    out: Annotated[Path | None, typer.Option(help="Default: data/elsewhere/PROFILE.")] = None,
-    mirrored: Annotated[
-        bool, typer.Option("--mirrored", help="Also exchange left and right: do sides follow?")
-    ] = False,
-    as_json: Json = False,
-) -> None:
-    """Score a finished model on the test split of another data set, without training."""
-    from pipeline.elsewhere import Elsewhere, evaluate_elsewhere
-    from uvlm.evaluation.score_page import score_page
-
-    folder = out or Path("data/elsewhere") / data
-    request = Elsewhere.of(Path.cwd(), model, data, folder, context.obj, mirrored=mirrored)
-    scores = evaluate_elsewhere(request)
-    typer.echo(json.dumps(scores) if as_json else score_page(scores))
-    if not as_json:
-        typer.echo(f"\nWritten to {folder}. Unreviewed research drafts, not a diagnosis.")
 
 
 @app.command()

@@ -6,7 +6,7 @@
     references.csv       its reports and patients
     labels.csv           what is true of it
     training.csv         reports and labels of its training split, if any, for the baselines
-    scores.json          all numbers, as `uvlm score` names them
+    scores.json          all numbers, as `uvlm score` names them; with --cues see cue_control.py
 
 Stages, params.yaml and data/ of the workspace stay as they are; arrays go to the common store, so
 the same command is short when it is repeated. Thresholds and temperature come with the model, from
@@ -19,22 +19,25 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
+from pipeline.cue_control import NOTES, check_control, control_evidence, named
 from pipeline.profiles import compose
 from uvlm.config import Params, parse_params
 from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.errors import ConfigError, DataError
 from uvlm.files import write_json_atomic, write_text_atomic
+from uvlm.inference.cue_controls import Control
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.tracking import Progress
 
 THRESHOLDS: Final = "thresholds.json"
 PREDICTIONS: Final = "predictions.jsonl"
 MIRRORED: Final = "mirrored.jsonl"
+SCORES: Final = "scores.json"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Elsewhere:
     out: Path
     progress: Any = None
     mirrored: bool = False
+    cues: Control = "own"
 
     @classmethod
     def of(
@@ -61,12 +65,14 @@ class Elsewhere:
         progress: Any = None,
         *,
         mirrored: bool = False,
+        cues: Control = "own",
     ) -> Self:
-        """Compose the profile, and refuse a model of other abnormalities before any download."""
+        """Compose the profile; refuse what cannot be scored before any download."""
         from uvlm.inference.predictor import contract_of
         from uvlm.model.folder import read_config
 
         config = read_config(model, ("report",))
+        check_control(cues, config, mirrored=mirrored)
         params = parse_params(compose(root, profile), f"conf/profile/{profile}.yaml")
         names = abnormality_names(params)
         known = tuple(getattr(config, "abnormalities", ()))
@@ -75,7 +81,12 @@ class Elsewhere:
             fact += f", the model {len(known)} from {known[0]} on"
             raise ConfigError(f"profile {profile}", fact, "choose data of the same abnormalities")
         prepared = params.model_copy(update={"preprocess": contract_of(model)})
-        return cls(model, prepared, names, out, progress, mirrored)
+        return cls(model, prepared, names, out, progress, mirrored, cues)
+
+    @property
+    def predictions(self) -> Path:
+        """Name the file of reports by the cues that they were given."""
+        return self.out / named(PREDICTIONS, self.cues)
 
     def manifest(self, name: str) -> Path:
         """Name the manifest that a step writes."""
@@ -100,7 +111,9 @@ def evaluate_elsewhere(request: Elsewhere) -> dict[str, Any]:
     }
     if request.mirrored:
         document["mirrored"] = _compare_mirrored(request)
-    write_json_atomic(request.out / "scores.json", document)
+    if request.cues != "own":
+        document["cues"] = {"given": request.cues, "note": NOTES[request.cues]}
+    write_json_atomic(request.out / named(SCORES, request.cues), document)
     return document
 
 
@@ -160,10 +173,13 @@ def _describe(request: Elsewhere) -> None:
 
     model = load_report_model(request.model)
     how = examples, params.preprocess, params.generate, params.seed, done
-    names = {PREDICTIONS: False} | ({MIRRORED: True} if request.mirrored else {})
-    for name, mirrored in names.items():
-        found = describe(model, *how, mirrored=mirrored)
-        write_predictions(request.out / name, found)
+    evidence = control_evidence(request.cues, model, examples, params, request.names)
+    found = describe(model, *how, evidence=evidence)
+    if evidence is not None:
+        found = [replace(p, model=f"{p.model}, cues {request.cues}") for p in found]
+    write_predictions(request.predictions, found)
+    if request.mirrored:
+        write_predictions(request.out / MIRRORED, describe(model, *how, mirrored=True))
 
 
 def _compare_mirrored(request: Elsewhere) -> dict[str, Any]:
@@ -203,7 +219,7 @@ def _score(request: Elsewhere, test: Sequence[Case], training: Sequence[Case]) -
     return score(
         ScoreRequest(
             references,
-            out / PREDICTIONS,
+            request.predictions,
             labels=labels,
             labeller=request.params.evaluate.labeller,
             thresholds=thresholds if thresholds.is_file() else None,

@@ -43,7 +43,7 @@ ONLY_IN = {
         *("uvlm/evaluation/", "uvlm/config/evaluate.py", "uvlm/cli.py"),
         *("pipeline/check_params.py", "pipeline/download.py", "pipeline/train_report.py"),
         "pipeline/train_cls.py",
-        *("pipeline/summarize.py", "pipeline/elsewhere.py"),
+        *("pipeline/summarize.py", "pipeline/elsewhere.py", "pipeline/cue_control.py"),
         *("uvlm/text/claims.py", "uvlm/pages/", "benchmarks/constant_reports.py"),
         *("pipeline/own/look.py", "pipeline/rehearse/stand_ins.py", "pipeline/tables/"),
         "pipeline/runs/registry/scorers.py",

@@ -46,7 +46,7 @@ def size() -> Size:
 
 ROWS_BY_FAMILY = {
     "decoding": 5, "report_step": 2, "attention": 2, "token_loss": 2, "dice": 2,
-    "augmentation": 1, "encoder": 1, "windows": 2,
+    "augmentation": 1, "encoder": 1, "windows": 2, "cues": 2,
 }  # fmt: skip
 
 

@@ -9,8 +9,8 @@ from uvlm.data.ct.grid import Geometry
 from uvlm.data.ct.volume import LabelMap
 from uvlm.data.label_scheme import scheme
 from uvlm.drafts.checks import Evidence
-from uvlm.drafts.said import Said, SaidSentence
 from uvlm.drafts.shown import STRUCTURES, Masks
+from uvlm.evaluation.said import Said, SaidSentence
 from uvlm.text.attributes import Attributes
 
 NAMES = scheme("chest", "fine_lesion").names

@@ -21,12 +21,14 @@ from uvlm.data.contract import contract
 from uvlm.data.ct.volume import Volume
 from uvlm.data.label_scheme import scheme
 from uvlm.model.build import build_classifier, build_unet, build_uvlm
+from uvlm.model.cues import CueSizes
 from uvlm.model.folder import save_model
 from uvlm.model.model_config import ReportModelConfig, SegModelConfig
 from uvlm.model.trained import PARTS
 from uvlm.model.uvlm import SpecialIds
 from uvlm.model.weights import weights_of
 from uvlm.text.abnormalities import ABNORMALITIES
+from uvlm.text.attributes import VALUE_NAMES
 from uvlm.text.tokenizer import train_tokenizer
 
 GRID = (8, 16, 16)
@@ -115,7 +117,9 @@ def make_report_folder(params: Params, folder: Path) -> None:
     )
     torch.manual_seed(3)
     unet = build_unet(params.encoder, len(NAMES), deep_supervision=False)
-    classifier = build_classifier(params.encoder, params.classifier, GRID, len(ABNORMALITIES))
+    values = VALUE_NAMES if params.classifier.attributes else ()
+    sizes = params.encoder, params.classifier, GRID, len(ABNORMALITIES), len(values)
+    classifier = build_classifier(*sizes)
     uvlm = build_uvlm(
         params.encoder,
         params.decoder,
@@ -123,7 +127,10 @@ def make_report_folder(params: Params, folder: Path) -> None:
         GRID,
         tokenizer.vocabulary_size,
         specials,
+        cue_sizes=CueSizes.of(ABNORMALITIES, values, params.classifier.num_queries),
     )
+    if classifier.attributes is not None:
+        classifier.attributes.weight.normal_()
     for name, weight in [*classifier.named_parameters(), *uvlm.named_parameters()]:
         if "embedding" not in name:  # else every token would follow itself
             strength = 3.0 if "projections" in name else 0.3  # reports depend on the image
@@ -136,6 +143,7 @@ def make_report_folder(params: Params, folder: Path) -> None:
         class_names=NAMES,
         classifier=params.classifier,
         abnormalities=ABNORMALITIES,
+        attributes=values,
         decoder=params.decoder,
         injection=params.injection,
         vocabulary_size=tokenizer.vocabulary_size,

@@ -44,6 +44,36 @@ def test_sides_lobes_and_sizes_stand_beside_chance_and_the_commonest(
         assert f"Of {consistency['n']:,} abnormalities that impressions name" in text
 
 
+def test_operating_points_are_a_table_on_both_pages_and_a_picture(
+    run: SummaryInputs, params: Params, tmp_path: Path
+) -> None:
+    metrics = json.loads(run.metrics.read_text(encoding="utf-8"))
+    scores = {"macro_precision": 0.4321, "macro_recall": 0.6543, "macro_f1": 0.5219}
+    points = [{"shift": shift, **scores, "macro_f1_ci": [0.5, 0.6]} for shift in (-1.5, 0.0)]
+    metrics["operating_points"] = {"n": 7, "points": points}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics), encoding="utf-8")
+    build_summary(params, replace(run, metrics=tmp_path / "metrics.json"), tmp_path)
+    for name in ("summary.html", "summary.md"):
+        text = (tmp_path / name).read_text(encoding="utf-8")
+        part = text.partition("Operating points")[2]
+        assert part.count("0.654") == part.count("0.432") == 2
+        assert "n = 7 scans" in part
+        assert "-1.5" in part
+    html = (tmp_path / "summary.html").read_text(encoding="utf-8")
+    assert html.count('src="data:image/png;base64,') == 5
+
+
+def test_what_reports_say_against_the_classifier_stands_on_both_pages(
+    page: Path, run: SummaryInputs
+) -> None:
+    found = json.loads(run.metrics.read_text(encoding="utf-8"))["report"]["contradictions"]
+    for name in ("summary.html", "summary.md"):
+        text = (page / name).read_text(encoding="utf-8")
+        assert f"Of {found['n']:,} pairs of scan and abnormality" in text
+        assert f"{found['share']:.3f}" in text
+        assert "Operating points" not in text
+
+
 def test_page_needs_no_network_and_no_other_file(page: Path) -> None:
     html = (page / "summary.html").read_text(encoding="utf-8")
     sources = re.findall(r'(?:src|href)="([^"]{0,40})', html)

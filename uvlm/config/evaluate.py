@@ -25,6 +25,7 @@ class GenerateConfig(Section):
     `max_tokens: null` allows as many as the training reports have (decoder.max_report_tokens).
     `cue_guidance` is how far beyond cues reports go: see docs/training_options.md.
     `cue_shift` is added to the logit of every cue: above 0, reports claim more; below, less.
+    `cue_shifts` are those of the precision-recall curve over the validation split.
     """
 
     batch_size: int = Field(ge=1)
@@ -39,6 +40,7 @@ class GenerateConfig(Section):
     stop_after_repeats: int = Field(ge=0)
     cue_guidance: float = Field(ge=0, le=10, default=0.0)
     cue_shift: float = 0.0  # as an earlier release, which has no such key
+    cue_shifts: tuple[float, ...] = ()
 
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:
@@ -52,6 +54,8 @@ class GenerateConfig(Section):
              f"length_penalty {self.length_penalty} compares beams; raise num_beams"),
             (self.num_beams > 1 and self.cue_guidance > 0,
              "cue_guidance does not guide beams; use num_beams 1"),
+            (len(set(self.cue_shifts)) < len(self.cue_shifts),
+             "cue_shifts names a shift twice"),
             (self.no_repeat_ngram == 1,
              "no_repeat_ngram 1 allows every word only once; use 0, or 2 and more"),
             (self.stop_after_repeats == 1,

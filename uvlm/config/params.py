@@ -77,6 +77,8 @@ class Params(Section):
              "injection.cue_values does nothing without cues of attributes"),
             (injection.cues in ("none", "attributes") and self.generate.cue_shift != 0,
              "generate.cue_shift does nothing without cues of presence"),
+            (injection.cues in ("none", "attributes") and self.generate.cue_shifts,
+             "generate.cue_shifts do nothing without cues of presence"),
             (injection.cues in ("attributes", "both") and not self.classifier.attributes,
              f"injection.cues {injection.cues} need classifier.attributes"),
             (self.encode.views > 1 and report.augment.is_identity(),

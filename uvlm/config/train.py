@@ -174,7 +174,8 @@ class TrainReportConfig(TrainConfig):
     `shuffle_reports` is a negative control: every case gets the report of another patient.
     `cue_dropout` hides single cues from a training step, `cue_case_dropout` all cues of a case.
     `deciding_weight` is what a word counts in the loss without which its sentence says something
-    else; other words count 1.
+    else; other words count 1. Visual tokens of an effective rank below `least_visual_rank` are
+    warned of.
     """
 
     encoder_lr_scale: float = Field(ge=0)
@@ -185,4 +186,5 @@ class TrainReportConfig(TrainConfig):
     cue_dropout: Fraction = Field(ge=0, le=1, default=0.0)
     cue_case_dropout: Fraction = Field(ge=0, le=1, default=0.0)
     deciding_weight: float = Field(ge=1, le=100, default=1.0)
+    least_visual_rank: float = Field(ge=0, default=0.0)
     adam_beta2: float = Field(gt=0, lt=1)

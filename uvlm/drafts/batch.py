@@ -68,12 +68,14 @@ class Options:
         unlike_training: write a report of a CT that is unlike the training's, and mark it.
         batch: a folder for each CT even if there is one, and drafts of an earlier run are kept.
         dicom: write DICOM objects too (uvlm/dicom/objects.py).
+        claim_more: added to what the classifier believes, before reports are written.
     """
 
     names: bool = False
     unlike_training: bool = False
     batch: bool = False
     dicom: bool = False
+    claim_more: float = 0.0
 
 
 def predict(
@@ -106,7 +108,7 @@ def predict(
         check_installed()
     inputs = inputs_of(cts, out, names=options.names, batch=options.batch)
     check_places(inputs)
-    maker = DraftMaker(Predictor.load(model_dir), model_dir, options.names)
+    maker = DraftMaker(Predictor.load(model_dir, options.claim_more), model_dir, options.names)
     for line in said_of(maker.predictor.not_trained):
         tell(line)
     in_folders = options.batch or len(inputs) > 1
@@ -209,6 +211,7 @@ class _Run:
             file_sha256(thresholds) if thresholds.is_file() else None,
             digests_of(self.maker.directory),
             [options.names, options.unlike_training, options.dicom],
+            *([predictor.claim_more] if predictor.claim_more else []),
         ]
         return salted_id(json.dumps(parts), digits=_REQUEST_DIGITS)
 

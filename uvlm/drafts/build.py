@@ -20,9 +20,9 @@ from uvlm.device import choose_precision
 from uvlm.drafts.case_result import CaseResult
 from uvlm.drafts.checks import Evidence
 from uvlm.drafts.folder import disclaimer_of, said_of
-from uvlm.drafts.said import SentenceReader
 from uvlm.drafts.shown import Masks
 from uvlm.errors import DataError
+from uvlm.evaluation.said import SentenceReader
 from uvlm.inference.predictor import Clock, Prediction, Predictor
 from uvlm.text.draft import Draft, Provenance, Read
 
@@ -30,6 +30,10 @@ _THRESHOLDS = "thresholds.json"  # as stage 2 names it
 _UNLIKE = (
     "UNLIKE THE TRAINING: this CT differs from those that the model was trained on, and the report "
     "was written only because it was asked for"
+)
+_SHIFTED = (
+    "CLAIMS {} THAN BY ITSELF: the report was written as if the classifier believed in every "
+    "abnormality by {:+g} in its logit (--claim-more); its probabilities are as they are."
 )
 _UNCHECKED = (
     "This model does not say what the CTs of its training had in common, so nobody looked whether "
@@ -118,7 +122,10 @@ class DraftMaker:
         unlike, notes = prediction.unlike, said_of(prediction.not_trained)
         if unlike.written_anyway:
             notes.insert(0, f"{_UNLIKE} {prediction.outside}.")
-        return notes if unlike.checked else [_UNCHECKED, *notes]
+        notes = notes if unlike.checked else [_UNCHECKED, *notes]
+        if shift := self.predictor.claim_more:
+            notes.insert(0, _SHIFTED.format("MORE" if shift > 0 else "LESS", shift))
+        return notes
 
     def _provenance(
         self,

@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from uvlm.drafts.one_ct import unsupported_by_one_ct
-from uvlm.drafts.said import Said, SaidSentence
 from uvlm.drafts.shown import STRUCTURES, Masks
+from uvlm.evaluation.contradictions import contradicts
+from uvlm.evaluation.said import Said, SaidSentence
 from uvlm.text.attributes import VALUES, Values
 from uvlm.text.draft import Claim, Sentence
 
@@ -74,7 +75,7 @@ class Evidence:
         threshold = self.thresholds.get(said.abnormality)
         if probability is None or threshold is None:
             return
-        if (probability >= threshold) != said.present:
+        if contradicts(said.present, probability, threshold):
             answer, where = ("no", "below") if said.present else ("yes", "above")
             numbers = f"{probability:.2f}, {where} its threshold {threshold:.2f}"
             yield f"the classifier says {answer} ({numbers})"

@@ -17,7 +17,7 @@ _CTS_HELP = (
 )
 
 
-def predict(
+def predict(  # noqa: PLR0913 - one argument per option
     cts: Annotated[
         # What cannot be read is refused by the reader, without stopping other CTs.
         list[Path], typer.Argument(metavar="CT...", help=_CTS_HELP, readable=False)
@@ -43,6 +43,10 @@ def predict(
     dicom: Annotated[
         bool, typer.Option("--dicom", help="Also write SEG, structured report, pictures and PDF.")
     ] = False,
+    claim_more: Annotated[
+        float,
+        typer.Option(metavar="X", help="Reports claim more (X > 0) or less; needs cues."),
+    ] = 0.0,
 ) -> None:
     """Draft a report, probabilities of abnormalities, and masks for each CT."""
     from uvlm import environment
@@ -51,7 +55,7 @@ def predict(
 
     if device is not None:
         environment.DEVICE.set(device)
-    options = Options(names=names, unlike_training=unlike_training, batch=batch, dicom=dicom)
+    options = Options(names, unlike_training, batch, dicom, claim_more)
     outcomes = predict_cts(cts, model, out, options, typer.echo)
     withheld = sum(outcome.status == "withheld" for outcome in outcomes)
     if withheld:

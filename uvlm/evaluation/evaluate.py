@@ -12,6 +12,7 @@ reports/metrics.json
     cls.*, calibration.*, report.*, averages.*, oracle.*, length_limits.*, baselines.*, collapse.*,
     classes.*                     see report_document.py
     not_learned                   abnormalities that the model does not find
+    operating_points              of validation, if generate.cue_shifts has any: operating_points.py
 
 A score has its 95 % patient-bootstrap interval under `<name>_ci`; counts of texts have none.
 
@@ -41,6 +42,7 @@ from uvlm.evaluation.masks import mask_scores
 from uvlm.evaluation.missing import RULE as MISSING_RULE
 from uvlm.evaluation.missing import is_missing
 from uvlm.evaluation.native_masks import MaskManifests
+from uvlm.evaluation.operating_points import operating_points
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.evaluation.reference import Reference, TextLabels, read_thresholds
 from uvlm.evaluation.report_document import report_document
@@ -52,6 +54,7 @@ from uvlm.store import CaseProgress
 from uvlm.text.abnormalities import abnormality_names
 from uvlm.text.claims import CaseClaims, write_claims
 from uvlm.text.predictions import has_learned
+from uvlm.text.shifted_reports import read_shifted
 
 _NO_MASKS: Final = "segmentation was not trained, so no masks were predicted"
 
@@ -119,11 +122,24 @@ def evaluate(
         "seg": seg | unmeasured,
         **found,
         "not_learned": [row["name"] for row in rows if row["not_learned"]],
+        **_operating_points(params, paths["predictions"], validation, label),
     }
     write_json_atomic(paths["out"], metrics)
     write_json_atomic(paths["per_class"], {"abnormalities": rows, "structures": structures})
     write_claims(paths["claims"], params.evaluate.labeller, _claims(reference, texts, label))
     return metrics
+
+
+def _operating_points(
+    params: Params, predictions: Path, validation: Sequence[Case], label: TextLabels
+) -> dict[str, Any]:
+    """Score the validation reports of every shift, if there are any."""
+    if not (found := read_shifted(predictions)):
+        return {}
+    samples, seed = params.evaluate.bootstrap_samples, params.seed
+    names = abnormality_names(params)
+    how = validation, names, label, samples, seed, predictions
+    return {"operating_points": operating_points(found, *how)}
 
 
 def _claims(reference: Reference, texts: Sequence[str], label: TextLabels) -> list[CaseClaims]:

@@ -3,7 +3,8 @@
 cls            the classifier, at 0.5 and at tuned thresholds; empty without probabilities
 calibration    what its probabilities are worth as probabilities; see calibration.py
 report         the reports; above_trivial is macro-F1 minus that of the best baseline that
-never looks at the image; beyond presence, see beyond_presence.py
+never looks at the image; what they say beyond presence, see beyond_presence.py, and against the
+classifier, see contradictions.py
 averages       F1 in three averages beside the best constant of each; see averages.py
 oracle         the reference reports through the labeller: the ceiling
 length_limits  the references cut after so many words, through the labeller
@@ -26,6 +27,7 @@ from uvlm.evaluation.beyond_presence import beyond_presence, either_part
 from uvlm.evaluation.bootstrap import with_intervals
 from uvlm.evaluation.calibration import calibration_scores
 from uvlm.evaluation.collapse import collapse_audit
+from uvlm.evaluation.contradictions import contradictions
 from uvlm.evaluation.per_class import abnormality_rows
 from uvlm.evaluation.reference import Reference, TextLabels
 
@@ -70,6 +72,7 @@ def report_document(
             "meteor": meteor,
             **above,
             **beyond,
+            "contradictions": contradictions(reference, texts, seen, label.name),
         },
         "averages": beside_constants(reference, claimed),
         "length_limits": length_limits(reference, label),

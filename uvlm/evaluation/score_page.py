@@ -51,7 +51,8 @@ def score_page(document: Mapping[str, Any]) -> str:
     }
     blocks = [_size, _reports, _averages, _beyond_presence, _protocols, _classes]
     blocks += [block for section, block in optional.items() if section in document]
-    return "\n\n".join(block(document) for block in blocks)
+    first = [str(document["cues"]["note"])] if "cues" in document else []
+    return "\n\n".join([*first, *(block(document) for block in blocks)])
 
 
 def _mirrored(document: Mapping[str, Any]) -> str:
@@ -173,7 +174,8 @@ def _beyond_presence(document: Mapping[str, Any]) -> str:
     either = number(report["either_part"], "macro_f1")
     lines = [aligned(rows), f"side, lobe and size read by: {report['attributes_read_by']}"]
     lines.append(f"macro-F1 if findings or impression name an abnormality: {either}")
-    return "\n".join([*lines, _consistency(report["consistency"])])
+    lines += [_consistency(report["consistency"]), _contradictions(report["contradictions"])]
+    return "\n".join(lines)
 
 
 def _consistency(found: Mapping[str, Any]) -> str:
@@ -184,6 +186,15 @@ def _consistency(found: Mapping[str, Any]) -> str:
         return f"{title}: no impression names an abnormality"
     own, theirs = number(found, "absent_share"), number(found, "reference_absent_share")
     return f"{title}: {found['absent']:,} of {found['n']:,}, {own}; references {theirs}"
+
+
+def _contradictions(found: Mapping[str, Any]) -> str:
+    title = "said against the classifier"
+    if reason := found.get("not_computed"):
+        return f"{title}: not computed ({reason})"
+    own, theirs = number(found, "share"), number(found, "reference_share")
+    counts = f"{found['contradicted']:,} of {found['n']:,} pairs of scan and abnormality"
+    return f"{title}: {counts}, {own}; references {theirs}"
 
 
 def _protocols(document: Mapping[str, Any]) -> str:

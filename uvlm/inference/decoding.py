@@ -51,7 +51,7 @@ class Decoding:
     @classmethod
     def of(cls, config: GenerateConfig, limit: int) -> Self:
         """Decode as the section `generate` says, at most as long as the training reports."""
-        values = config.model_dump(exclude={"batch_size", "cue_shift"})
+        values = config.model_dump(exclude={"batch_size", "cue_shift", "cue_shifts"})
         return cls(**values | {"max_tokens": min(config.max_tokens or limit, limit)})
 
 

@@ -8,9 +8,10 @@ B batch, K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
+from torch import Tensor
 
 from uvlm.config import GenerateConfig, PreprocessConfig
 from uvlm.data.examples import Example
@@ -33,6 +34,7 @@ def describe(
     done: Callable[[int], object] = lambda count: None,
     *,
     mirrored: bool = False,
+    evidence: Tensor | None = None,
 ) -> list[CasePrediction]:
     """Describe cases; parts of the model that never learned leave their place empty.
 
@@ -44,21 +46,15 @@ def describe(
         seed: of reports that are drawn.
         done: told how many cases are described.
         mirrored: exchanges left and right of every CT.
+        evidence: of all cases, in place of the classifier's, (N, A, 1 + V); see cue_controls.py.
     """
-    set_threads()
-    writer = ReportWriter.of(model)
-    ready(model.encoder, writer.device)
+    writer = _writer(model)
     decoding = Decoding.of(config, model.config.decoder.max_report_tokens)
     found: list[CasePrediction] = []
-    for start in range(0, len(examples), config.batch_size):
-        batch = examples[start : start + config.batch_size]
-        tokens = []
-        for example in batch:  # (1, 1, D, H, W) -> (1, K, sum C_i)
-            x = torch.from_numpy(example.voxels(preprocess))[None, None].to(writer.device)
-            x = x.flip(-1) if mirrored else x
-            tokens.append(encode_volumes(model.encoder, x, model.config.injection))
-        visual = writer.visual(torch.cat(tokens))
-        seen = writer.seen(visual, visual, config.cue_shift)
+    encoded = _encoded(writer, examples, preprocess, config.batch_size, mirrored=mirrored)
+    for batch, visual in encoded:
+        given = None if evidence is None else evidence[len(found) : len(found) + len(batch)]
+        seen = writer.seen(visual, visual, config.cue_shift, given)
         reports = writer.write(seen, decoding, _randomness(decoding, writer, seed, batch[0]))
         found += [
             CasePrediction(e.case_id, e.case.patient_id, report.text, row, model=model.sha256[:12])
@@ -66,6 +62,42 @@ def describe(
         ]
         done(len(found))
     return found
+
+
+def read_evidence(
+    model: ReportModel, examples: Sequence[Example], preprocess: PreprocessConfig, batch_size: int
+) -> Tensor:
+    """Ask the classifier about all cases: logits (N, A, 1 + V), for cue_controls.py."""
+    writer = _writer(model)
+    encoded = _encoded(writer, examples, preprocess, batch_size)
+    return torch.cat([writer.evidence(visual).cpu() for _, visual in encoded])
+
+
+def _writer(model: ReportModel) -> ReportWriter:
+    """Make a model ready to read CTs."""
+    set_threads()
+    writer = ReportWriter.of(model)
+    ready(model.encoder, writer.device)
+    return writer
+
+
+def _encoded(
+    writer: ReportWriter,
+    examples: Sequence[Example],
+    preprocess: PreprocessConfig,
+    batch_size: int,
+    *,
+    mirrored: bool = False,
+) -> Iterator[tuple[Sequence[Example], list[Tensor]]]:
+    """Yield batches of cases with their tokens of every stage, (B, K, C_i)."""
+    model = writer.model
+    for start in range(0, len(examples), batch_size):
+        batch, tokens = examples[start : start + batch_size], []
+        for example in batch:  # (1, 1, D, H, W) -> (1, K, sum C_i)
+            x = torch.from_numpy(example.voxels(preprocess))[None, None].to(writer.device)
+            x = x.flip(-1) if mirrored else x
+            tokens.append(encode_volumes(model.encoder, x, model.config.injection))
+        yield batch, writer.visual(torch.cat(tokens))
 
 
 def _randomness(

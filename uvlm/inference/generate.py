@@ -2,6 +2,7 @@
 
 data/generated/predictions.jsonl    one line per scan; see text/predictions.py for its keys
 data/generated/trained.json         the parts of the model that have learned
+data/generated/shifted_reports.json reports of validation at `generate.cue_shifts`, if there are any
 data/manifests/generate.jsonl       label maps on the network's grid, in the store
 
 What a part has to say that was never trained is left out: masks, probabilities, reports.
@@ -43,6 +44,7 @@ from uvlm.seeding import torch_generator
 from uvlm.store import Shard, read_manifest, write_manifest
 from uvlm.store.fanout import in_batches
 from uvlm.text.predictions import CasePrediction, write_predictions, write_trained
+from uvlm.text.shifted_reports import write_shifted
 from uvlm.tracking import Progress
 
 _CODE_FIRST: Final = "run `dvc repro -s code` once, then every share"
@@ -89,7 +91,7 @@ def generate_reports(
     set_threads()
     for folder in (paths["model"], paths["seg"]):
         check_contract(folder, contract(params.preprocess))
-    test, training, masked = _chosen(params, paths)
+    test, training, masked, validation = _chosen(params, paths)
     loaded = load_segmenter(paths["seg"])
     masked = masked if "segmentation" in loaded.trained else []
     batches = in_batches(test, params.generate.batch_size)
@@ -102,10 +104,9 @@ def generate_reports(
             progress.update(before + count, total)
 
     segmenter = Segmenter.of(loaded.unet, params.train_seg.patch)
-    unet_sha256 = loaded.config.weights["unet"]
+    sha256, shown = loaded.config.weights["unet"], partial(done, 0)
     # Masks come first: changed code is refused there before reports take hours.
-    shown = partial(done, 0)
-    rows = segment_cases(segmenter, masked, params.preprocess, unet_sha256, shown, code, shard)
+    rows = segment_cases(segmenter, masked, params.preprocess, sha256, shown, code, shard)
     writer = ReportWriter.of(load_report_model(paths["model"]))
     cached = cached_tokens(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
@@ -121,6 +122,7 @@ def generate_reports(
     write_predictions(paths["predictions"], predictions)
     write_trained(paths["predictions"], in_order(writer.trained))
     write_manifest(paths["masks"], rows)
+    _write_shifted(params, writer, cached, validation, paths["predictions"])
     return _numbers(predictions, ended)
 
 
@@ -139,6 +141,26 @@ def _nearest(
     return [replace(p, nearest=name) for p, name in zip(predictions, names, strict=True)]
 
 
+def _write_shifted(
+    params: Params,
+    writer: ReportWriter,
+    cached: Cached,
+    validation: Sequence[Example],
+    predictions: Path,
+) -> None:
+    """Write the reports of validation at every shift of the cues; shares leave that to the end."""
+    batches = in_batches(validation, params.generate.batch_size)
+    found: dict[float, dict[str, str]] = {}
+    for shift in params.generate.cue_shifts:
+        section = params.generate.model_copy(update={"cue_shift": shift})
+        how = params.model_copy(update={"generate": section}), writer
+        read = read_batches(reading(params, writer, cached), batches, writer.device)
+        written = [p for batch, tokens in read for p in _predict(*how, batch, tokens)[0]]
+        found[shift] = {prediction.case_id: prediction.report for prediction in written}
+    if found:
+        write_shifted(predictions, found)
+
+
 def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> dict[str, float]:
     return {
         "cases": float(len(predictions)),
@@ -151,8 +173,8 @@ def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> di
 
 def _chosen(
     params: Params, paths: GeneratePaths
-) -> tuple[list[Example], list[Example], list[Example]]:
-    """Read the first case of every scan: to describe, to compare with, and to segment.
+) -> tuple[list[Example], list[Example], list[Example], list[Example]]:
+    """Read the first case of every scan: to describe, to compare with, to segment; validation.
 
     A case that was refused later is left out, and no other replaces it.
 
@@ -170,7 +192,8 @@ def _chosen(
         fact = "has no first reconstruction of a test scan"
         raise DataError(paths["preprocess"], fact, "see quarantine")
     known = {row.case for row in read_manifest(paths["label_maps"])}
-    return test, training, [*test, *(e for e in validation if e.case_id in known)]
+    masked = [*test, *(e for e in validation if e.case_id in known)]
+    return test, training, masked, validation
 
 
 def _described(

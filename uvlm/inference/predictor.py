@@ -12,6 +12,7 @@ K visual tokens, C_i channels of encoder stage i, (D, H, W) = (z, y, x).
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ from uvlm.data.ct.io import read_volume
 from uvlm.data.ct.origin import CtOrigin
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.device import set_threads
-from uvlm.errors import DataError
+from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.measures import measure
 from uvlm.inference.population import Population, read_population
@@ -127,11 +128,19 @@ class Predictor:
     trained: Collection[Part]
     population: Population | None = None
     population_sha256: str | None = None
+    claim_more: float = 0.0
 
     @classmethod
-    def load(cls, directory: Path | str) -> Self:
-        """Read a report folder; refuse another kind, damage or a contract that does not fit."""
+    def load(cls, directory: Path | str, claim_more: float = 0.0) -> Self:
+        """Read a report folder; refuse another kind, damage or a contract that does not fit.
+
+        Args:
+            directory: the folder.
+            claim_more: added to the logit of every cue of presence; reports claim more above 0,
+                less below. The probabilities stay as they are.
+        """
         directory = Path(directory)
+        check_claim_more(directory, claim_more)
         model = load_report_model(directory)
         config = preprocess_config(directory, model.contract, model.config)
         set_threads()
@@ -142,7 +151,7 @@ class Predictor:
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
         segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
         known = read_population(directory) or (None, None)
-        return cls(model, config, writer, segmenter, model.trained, *known)
+        return cls(model, config, writer, segmenter, model.trained, *known, claim_more)
 
     @property
     def not_trained(self) -> tuple[Part, ...]:
@@ -226,10 +235,25 @@ class Predictor:
         if model.classifier_encoder is not model.encoder:
             own = encode_volumes(model.classifier_encoder, x, injection)
         visual, seen = self.writer.visual(tokens), self.writer.visual(own)
-        report = self.writer.write(self.writer.seen(visual, seen))[0]
+        report = self.writer.write(self.writer.seen(visual, seen, self.claim_more))[0]
         grids = feature_grids(model.config.grid, model.config.encoder.strides)
         deepest = deepest_tokens(seen[-1], grids, injection.reference_stage, injection.deeper)
         return parse_report(report.text), self.writer.probabilities(seen)[0], deepest
+
+
+def check_claim_more(model: Path, claim_more: float) -> None:
+    """Refuse a shift that is no number, or that would change nothing in the reports of a model."""
+    if claim_more == 0:
+        return
+    if not math.isfinite(claim_more):
+        raise ConfigError("--claim-more", f"is {claim_more}", "give a number, such as 1 or -0.5")
+    config = read_config(model, ("report",))
+    assert isinstance(config, ReportModelConfig)
+    if config.injection.cues not in ("presence", "both"):
+        remedy = "leave it out, or train with injection.cues presence or both"
+        raise ConfigError(
+            "--claim-more", "the reports of this model see no cue of presence", remedy
+        )
 
 
 def contract_of(model: Path) -> PreprocessConfig:

@@ -65,7 +65,11 @@ class ReportWriter:
         return split_stages(tokens.to(self.device, torch.float32), channels)
 
     def seen(
-        self, visual: Sequence[Tensor], own: Sequence[Tensor], shift: float = 0.0
+        self,
+        visual: Sequence[Tensor],
+        own: Sequence[Tensor],
+        shift: float = 0.0,
+        evidence: Tensor | None = None,
     ) -> list[Tensor]:
         """Return all that the decoder sees: its tokens, and behind them what the options add.
 
@@ -73,12 +77,14 @@ class ReportWriter:
             visual: aligned tokens of every stage, (B, K, C_i).
             own: the same of the encoder that the classifier reads.
             shift: added to the logit of every presence; above 0, reports claim more.
+            evidence: in place of the classifier's, (B, A, 1 + V); see cue_controls.py.
         """
         seen, pooling = list(visual), self.model.config.injection.pooled
         if pooling != "none":
             seen.append(self._pooler(pooling)(own))
         if self.model.uvlm.cues is not None:
-            seen.append(shifted(self.evidence(own), shift))
+            evidence = self.evidence(own) if evidence is None else evidence.to(self.device)
+            seen.append(shifted(evidence, shift))
         return seen
 
     @torch.no_grad()

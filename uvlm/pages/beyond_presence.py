@@ -74,5 +74,23 @@ def consistency_remark(report: Mapping[str, Any]) -> str:
     )
 
 
+def contradictions_remark(report: Mapping[str, Any]) -> str:
+    """Say how often reports and the classifier contradict each other."""
+    found = report["contradictions"]
+    if reason := found.get("not_computed"):
+        return f"Reports were not compared with the classifier: {reason}."
+    if not found["n"]:
+        return "No scan has both a report and probabilities."
+    share = _with_range(number_at(found, "share"))
+    reference = _with_range(number_at(found, "reference_share"))
+    return (
+        f"Of {found['n']:,} pairs of scan and abnormality, some sentence says in "
+        f"{found['contradicted']:,} otherwise than the classifier at its tuned threshold: {share} "
+        f"({found['claimed_against']:,} claimed, {found['denied_against']:,} denied). The "
+        f"reference reports contradict it in {reference}, where it is wrong. In "
+        f"{found['silent']:,} pairs it says yes and the report nothing."
+    )
+
+
 def _with_range(number: Number) -> str:
     return f"{number.text} ({number.range})" if number.range else number.text

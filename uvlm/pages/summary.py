@@ -21,7 +21,7 @@ from uvlm.data.cases import Case, read_index, scored_cases
 from uvlm.data.label_scheme import LabelScheme, scheme
 from uvlm.errors import DataError
 from uvlm.files import write_bytes_atomic, write_text_atomic
-from uvlm.pages import beyond_presence, mask_tables, remarks, scales, tables
+from uvlm.pages import beyond_presence, mask_tables, operating_points, remarks, scales, tables
 from uvlm.pages.examples import Example, choose_examples
 from uvlm.pages.figures import draw_figures, read_history
 from uvlm.pages.highlight import Piece, colour_of, highlight
@@ -105,11 +105,19 @@ def build_summary(params: Params, inputs: SummaryInputs, out: Path) -> None:
         write_bytes_atomic(out / "figures" / f"{name}.png", picture)
     urls = {name: png_url(picture) for name, picture in figures.items()}
     page = _page(params, inputs, cases, metrics, per_class)
-    page |= {"examples": examples, "slice": masked, "figures": urls}
+    page |= {"examples": examples, "slice": masked, "figures": urls | _curve(metrics)}
     html = render("summary.html.j2", page, colour=colour_of, highlight=highlight)
     text = render("summary.md.j2", page, md=markdown, md_pieces=_markdown_pieces)
     write_text_atomic(out / "summary.html", html)
     write_text_atomic(out / "summary.md", text)
+
+
+def _curve(metrics: dict[str, Any]) -> dict[str, str]:
+    """Draw the operating points, if there are any; only the HTML page shows them as a picture."""
+    found = metrics.get("operating_points")
+    if found is None:
+        return {}
+    return {"operating_points": png_url(operating_points.draw_points(found["points"]))}
 
 
 def _masked_slice(
@@ -149,6 +157,7 @@ def _page(
         "headlines": tables.headlines(metrics, dict(params.summarize.goals)),
         "score_tables": [*tables.score_tables(metrics), scales.averages_table(metrics)],
         **_beyond_presence(metrics),
+        **_operating_points(metrics),
         "bleu": tables.bleu_table(metrics),
         "meteor": tables.meteor_line(metrics["report"]),
         "classifier": tables.classifier_numbers(metrics),
@@ -195,7 +204,7 @@ def _remarks(inputs: SummaryInputs, metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
-    """Arrange what is said of side, lobe and size, and whether the parts of a report agree."""
+    """Arrange what is said of side, lobe and size, and what of a report disagrees with what."""
     report = metrics["report"]
     return {
         "attributes": beyond_presence.attribute_rows(report),
@@ -203,6 +212,16 @@ def _beyond_presence(metrics: dict[str, Any]) -> dict[str, Any]:
         "attribute_columns": [label for _, label in beyond_presence.COLUMNS],
         "presence_remark": beyond_presence.presence_remark(report, metrics["protocol"]["labeller"]),
         "consistency_remark": beyond_presence.consistency_remark(report),
+        "contradictions_remark": beyond_presence.contradictions_remark(report),
+    }
+
+
+def _operating_points(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Arrange what the reports of validation are at each shift of the cues."""
+    found = metrics.get("operating_points", {"points": []})
+    return {
+        "points": operating_points.point_rows(found),
+        "point_columns": [label for _, label in operating_points.COLUMNS],
     }
 
 

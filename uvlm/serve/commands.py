@@ -27,6 +27,10 @@ def serve(
     keep: Annotated[
         float, typer.Option(min=0.1, metavar="MINUTES", help="How long a draft is kept.")
     ] = 60.0,
+    claim_more: Annotated[
+        float,
+        typer.Option(metavar="X", help="Reports claim more (X > 0) or less; needs cues."),
+    ] = 0.0,
 ) -> None:
     """Show a page on this computer where CTs are uploaded and drafts looked at, until Ctrl-C."""
     for package in ("fastapi", "python_multipart", "uvicorn"):
@@ -37,5 +41,5 @@ def serve(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to remove what was uploaded
     with suppress(KeyboardInterrupt):
-        run(model, port, Limits(limit_mb << 20, keep * 60), typer.echo)
+        run(model, port, Limits(limit_mb << 20, keep * 60), typer.echo, claim_more)
     typer.echo("stopped; nothing that was uploaded is left")

@@ -66,6 +66,7 @@ class Jobs:
         keep_s: how long a draft is kept after it was made.
         tell: gets a line for each CT, which names nobody.
         clock: counts seconds.
+        claim_more: of the reports.
     """
 
     def __init__(
@@ -75,9 +76,10 @@ class Jobs:
         keep_s: float,
         tell: Callable[[str], object] = lambda line: None,
         clock: Callable[[], float] = time.monotonic,
+        claim_more: float = 0.0,
     ) -> None:
         self._root, self._model, self._keep_s = root, model.absolute(), keep_s
-        self._tell, self._clock = tell, clock
+        self._tell, self._clock, self._claim_more = tell, clock, claim_more
         self._jobs: dict[str, Job] = {}
         self._changed = Condition()
         self._count = 0
@@ -197,7 +199,7 @@ class Jobs:
         """Run the process of one CT; return what it said last."""
         temporary = job.folder / "tmp"
         temporary.mkdir(mode=0o700)
-        extra = [UNLIKE] if job.unlike_training else []
+        extra = [str(self._claim_more), *([UNLIKE] if job.unlike_training else [])]
         with self._changed:
             if job.key not in self._jobs or self._stops:
                 return None

@@ -1,6 +1,6 @@
 """One CT in a process of its own: whatever a file does to its reader, the page goes on.
 
-    python -m uvlm.serve.work CT MODEL OUT [--unlike-training]
+    python -m uvlm.serve.work CT MODEL OUT CLAIM_MORE [--unlike-training]
 
 Lines on stdout are JSON: {"step": ...} for each step that has ended, at last {"status", "line"}.
 """
@@ -16,14 +16,13 @@ from uvlm.drafts.privacy import line_of
 from uvlm.serve.jobs import UNLIKE
 
 
-def work(ct: Path, model: Path, out: Path, *, unlike_training: bool) -> None:
+def work(ct: Path, model: Path, out: Path, options: Options) -> None:
     """Draft one CT and tell of it."""
 
     def tell(**told: str) -> None:
         sys.stdout.write(f"{json.dumps(told)}\n")
         sys.stdout.flush()
 
-    options = Options(unlike_training=unlike_training)
     try:
         (found,) = predict([ct], model, out, options, tell_step=lambda step: tell(step=step))
         tell(status=found.status, line=found.line)
@@ -33,4 +32,5 @@ def work(ct: Path, model: Path, out: Path, *, unlike_training: bool) -> None:
 
 if __name__ == "__main__":
     ct, model, out = map(Path, sys.argv[1:4])
-    work(ct, model, out, unlike_training=UNLIKE in sys.argv[4:])
+    shift, *extra = sys.argv[4:]
+    work(ct, model, out, Options(unlike_training=UNLIKE in extra, claim_more=float(shift)))

@@ -9,6 +9,7 @@ B batch, K visual tokens, C_i channels of encoder stage i, T text tokens, A abno
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
 from uvlm.train.losses.objectives import ReportObjective
 from uvlm.train.report_batches import FindPlaces
-from uvlm.train.report_data import ReportData, ReportPaths, read_report_data
+from uvlm.train.report_data import ReportData, ReportPaths, read_report_data, visual_rank
 from uvlm.train.report_net import Label, ReportNet, ReportValidation
 
 
@@ -79,7 +80,8 @@ def train_report(
         decide: finds the words that `deciding_weight` weighs (uvlm/text/deciding.py).
 
     Returns:
-        Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`.
+        Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`; and
+        `visual_rank`, the effective rank of cached validation tokens.
     """
     for folder in (paths.seg, paths.cls):
         check_contract(folder, contract(params.preprocess))
@@ -250,7 +252,20 @@ def _fit(
         config.adam_beta2,
         config.frozen_stages,
     )
-    return fit(fabric, net, optimizer, task, config, watch).put_into(net)
+    metrics = fit(fabric, net, optimizer, task, config, watch).put_into(net)
+    return metrics | _rank_of_tokens(params, data)
+
+
+def _rank_of_tokens(params: Params, data: ReportData) -> dict[str, float]:
+    """Measure how many directions visual tokens use, and warn if they are few."""
+    rank = visual_rank(data, params.injection.reference_stage, params.seed)
+    if rank is None:
+        return {}
+    channels = params.encoder.channels[params.injection.reference_stage - 1]
+    if rank < params.train_report.least_visual_rank and place().is_first:
+        few = f"visual tokens use {rank:.1f} of {channels} directions (effective rank)"
+        sys.stderr.write(f"train_report: WARNING: {few}: every CT may look the same to the text\n")
+    return {"visual_rank": rank}
 
 
 def _scale_inputs(params: Params, parts: _Parts, data: ReportData) -> None:

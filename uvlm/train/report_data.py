@@ -23,6 +23,7 @@ from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import read_encodings
 from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
+from uvlm.model.effective_rank import effective_rank
 from uvlm.model.folder import read_config, read_weights
 from uvlm.model.model_config import EVIDENCE
 from uvlm.model.pooled import Pooler
@@ -42,6 +43,7 @@ from uvlm.train.report_batches import (
 from uvlm.train.volume_batches import VolumeInputs
 
 MAX_STATISTICS_CASES = 2000
+RANK_CASES = 32
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,28 @@ class ReportData:
         count = min(len(self.train.cases), MAX_STATISTICS_CASES)
         quiet = replace(tokens, noise=np.zeros_like(tokens.noise), on_device=False)
         return torch.cat([inputs.pool(quiet.finish(quiet([n], None))) for n in range(count)])
+
+
+def visual_rank(data: ReportData, stage: int, seed: int) -> float | None:
+    """Compute the effective rank of the cached tokens of some validation cases.
+
+    Args:
+        data: its validation cases are drawn from.
+        stage: the reference stage, from 1, whose tokens are not padded.
+        seed: of the draw.
+
+    Returns:
+        None if the encoder trains too, as nothing is cached then.
+    """
+    inputs = data.val.inputs
+    while isinstance(inputs, CuedInputs | PooledInputs):
+        inputs = inputs.inputs
+    if not isinstance(inputs, TokenInputs):
+        return None
+    quiet = replace(inputs, on_device=False)
+    chosen = choose_cases(range(len(data.val.cases)), RANK_CASES, seed)
+    tokens = [quiet.finish(quiet([number], None))[stage - 1][0] for number in chosen]
+    return effective_rank(torch.cat(tokens))
 
 
 def read_report_data(

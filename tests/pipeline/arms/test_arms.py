@@ -72,7 +72,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "train_report.cue_dropout": 0.0, "train_report.cue_case_dropout": 0.0,
     "injection.pooled": "none", "injection.cue_tokens": "one", "injection.cue_values": "graded",
     "injection.cue_readout": False,
-    "train_report.deciding_weight": 2.0,
+    "train_report.deciding_weight": 2.0, "train_report.least_visual_rank": 1.0,
     "decoder.lora_dropout": 0.5, "injection.kind": "multi_layer", "injection.reference_stage": 4,
     "injection.layer_by_stage": {6: 2}, "injection.pooling": "max",
     "injection.deeper": "interpolated", "injection.position": "after_attention",
@@ -81,6 +81,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "generate.repetition_penalty": 1.5, "generate.no_repeat_ngram": 4, "generate.num_beams": 3,
     "generate.length_penalty": 0.5, "generate.stop_after_repeats": 2, "generate.cue_shift": 0.0,
     "generate.cue_guidance": 0.0,
+    "generate.cue_shifts": [],
 }  # fmt: skip
 
 Everything = dict[str, dict[str, ComposedArm | ImpossibleArm]]

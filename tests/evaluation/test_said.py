@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from uvlm.drafts.one_ct import unsupported_by_one_ct
-from uvlm.drafts.said import SentenceReader, split
+from uvlm.evaluation.said import SentenceReader, split
 from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.report import Report
 

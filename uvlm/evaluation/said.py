@@ -59,7 +59,11 @@ class SentenceReader:
     @classmethod
     def of(cls, params: dict[str, Any], abnormalities: Sequence[str]) -> SentenceReader:
         """Choose by the labeller that config.json of a model records."""
-        name = params.get("evaluate", {}).get("labeller", "rules")
+        return cls.named(params.get("evaluate", {}).get("labeller", "rules"), abnormalities)
+
+    @classmethod
+    def named(cls, name: str, abnormalities: Sequence[str]) -> SentenceReader:
+        """Choose by the name of a labeller."""
         if name not in READS_FOR_NOTHING:
             name = "rules"
         _, attributes = get_attribute_reader(name, abnormalities)
