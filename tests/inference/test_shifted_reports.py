@@ -21,7 +21,7 @@ from uvlm.text.shifted_reports import read_shifted, write_shifted
 CUED: dict[str, dict[str, Any]] = {
     "injection": {"cues": "presence"},
     "train_cls": {"evidence_folds": 2},
-    "generate": CHANGES["generate"] | {"cue_shifts": [6.0, -6.0]},
+    "generate": {"batch_size": 2, "cue_shifts": [6.0, -6.0]},
 }
 
 

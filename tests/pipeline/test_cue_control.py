@@ -27,7 +27,7 @@ from uvlm.text.predictions import load_predictions
 FAR = {"train_patients": 5, "test_patients": 4, "prevalence": 0.4, "defects": False}
 CUED: dict[str, dict[str, Any]] = {
     "injection": {"cues": "both"},
-    "classifier": CHANGES["classifier"] | {"attributes": True},
+    "classifier": {"num_queries": 4, "heads": 2, "attributes": True},
     "train_cls": {"evidence_folds": 2},
 }
 

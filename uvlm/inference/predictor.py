@@ -151,7 +151,8 @@ class Predictor:
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
         segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
         known = read_population(directory) or (None, None)
-        return cls(model, config, writer, segmenter, model.trained, *known, claim_more)
+        parts = model, config, writer, segmenter, model.trained
+        return cls(*parts, *known, claim_more=claim_more)
 
     @property
     def not_trained(self) -> tuple[Part, ...]:
