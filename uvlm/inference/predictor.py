@@ -150,9 +150,9 @@ class Predictor:
         # A folder without a record of stage 1's patch gets its volumes read whole.
         z, y, x = model.config.params.get("train_seg", {}).get("patch", model.config.grid)
         segmenter = Segmenter.of(model.unet, (int(z), int(y), int(x)))
-        known = read_population(directory) or (None, None)
-        parts = model, config, writer, segmenter, model.trained
-        return cls(*parts, *known, claim_more=claim_more)
+        population, sha256 = read_population(directory) or (None, None)
+        parts = model, config, writer, segmenter, model.trained, population, sha256
+        return cls(*parts, claim_more)
 
     @property
     def not_trained(self) -> tuple[Part, ...]:
