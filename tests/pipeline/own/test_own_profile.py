@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Hashable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -13,17 +14,34 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline import sizes
 from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
 from pipeline.profiles import compose, use_profile
 from pipeline.sizes import LADDER, merged
 from tests.pipeline.conftest import write_own
-from uvlm.config import parse_params
+from uvlm.config import Params, parse_params
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.estimates import stages as stages_module
+from uvlm.estimates.stages import Cts, Estimate
 
+_ESTIMATES: dict[Hashable, list[Estimate]] = {}
 COLUMNS: dict[str, str | None] = {"findings_column": None, "patient_column": None}
+
+
+@pytest.fixture(autouse=True)
+def _estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The six sizes have the same estimates in every test, and these take seconds each."""
+
+    def estimates(params: Params, cts: Cts, stages: Sequence[str]) -> list[Estimate]:
+        key = (params.model_dump_json(exclude={"download", "profile"}), cts, tuple(stages))
+        if key not in _ESTIMATES:
+            _ESTIMATES[key] = stages_module.estimates(params, cts, stages)
+        return _ESTIMATES[key]
+
+    monkeypatch.setattr(sizes, "estimates", estimates)
 
 
 @pytest.fixture
