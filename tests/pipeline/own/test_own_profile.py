@@ -63,6 +63,7 @@ def request(folder: Path, memory: str | None = "8GB", force: bool = False) -> Re
     return Request(folder, "mine", columns, memory, minutes=30.0, force=force)
 
 
+@pytest.mark.slow
 def test_the_profile_composes_and_its_columns_and_sizes_arrive(mine: Path, project: Path) -> None:
     before = {path: path.read_bytes() for path in mine.iterdir()}
     shown = "\n".join(make_own(project, request(mine)))
@@ -83,6 +84,7 @@ def test_every_size_of_the_ladder_is_a_valid_run(root: Path) -> None:
         parse_params(merged(compose(root, "folder"), size), "ladder")
 
 
+@pytest.mark.slow
 def test_an_existing_profile_stays_unless_force_and_one_by_hand_stays_even_then(
     mine: Path, project: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_reports_in_another_language_are_named_and_nothing_is_written(
     assert not (project / "conf/profile/mine.yaml").exists()
 
 
+@pytest.mark.slow
 def test_many_cts_are_read_until_the_time_is_up_and_at_least_one(
     mine: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
