@@ -2,6 +2,7 @@
 # make smoke  every stage on a dozen tiny phantoms in data/smoke; says nothing about quality
 # make test   every test; `make quick` only those that take seconds
 #             (with UVLM_REAL_DATA set, also a draft report of the real CT found there)
+# make campaigns   kills and interruptions by the hundred, of which `make test` tries a few; hours
 # make bench  speed and memory compared with the authors' release and other libraries:
 #             reports/benchmarks.md, within half an hour on two cores
 # make check  lint, types, import direction, Dockerfile
@@ -26,6 +27,9 @@ STAMP := $(VENV)/.installed-run-$(SUM)
 TEST_STAMP := $(VENV)/.installed-test-$(SUM)
 PIP := $(BIN)/python -m pip
 
+# Hundreds of processes import the same files; where Python is told to keep nothing of them, each
+# would compile them again.
+export PYTHONDONTWRITEBYTECODE :=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DO_NOT_TRACK := 1
 export DVC_NO_ANALYTICS := 1
@@ -33,7 +37,7 @@ export HF_HUB_DISABLE_TELEMETRY := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run smoke test quick bench constant-reports check reader-faults format clean
+.PHONY: setup run smoke test quick campaigns bench constant-reports check reader-faults format clean
 
 setup: $(TEST_STAMP)
 
@@ -74,13 +78,23 @@ endif
 smoke: $(STAMP)
 	uvlm smoke
 
-# The quick tests, then the others, both in two processes. The slow ones differ in length, so a
-# process that has done its half takes over from the other.
+# The quick tests, then the others, both in two processes that take one file after another; of the
+# slow ones the longest come first (tests/conftest.py).
 test: quick
-	pytest -q -n 2 --dist worksteal -m "slow or e2e"
+	pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "slow or e2e"
 
 quick: setup
 	pytest -q -n 2 --dist loadfile -m "not slow and not e2e"
+
+campaigns: setup
+	UVLM_KILLS=200 pytest -s tests/data/test_killed_writers.py
+	UVLM_LABELLED_PHANTOMS=1000 UVLM_LABEL_KILLS=10 \
+		pytest -s tests/data/labels/pseudo/test_killed_labelling.py
+	UVLM_RAW_KILLS=20 UVLM_RAW_PATIENTS=200 \
+		pytest -s -m slow tests/data/sets/ct_rate/test_keep_raw.py
+	UVLM_KILLS=30 pytest -s tests/train/loop/test_killed_trainings.py
+	UVLM_SWEEP_KILLS=20 pytest -s tests/pipeline/sweep/test_sweep.py
+	UVLM_PUBLISH_KILLS=30 pytest -s tests/pipeline/registry/test_killed_publishing.py
 
 constant-reports: setup
 	python -m benchmarks.constant_reports

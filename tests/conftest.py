@@ -32,6 +32,32 @@ for _name, _value in _ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)
 
 
+# Files with minutes of slow tests, the longest first: begun last, one of them would keep a single
+# process busy while the other has nothing left.
+LONGEST_FIRST = (
+    "pipeline/test_team.py",
+    "pipeline/rehearse/test_rehearse.py",
+    "train/loop/test_processes.py",
+    "pipeline/sweep/test_sweep.py",
+    "pipeline/smoke/test_smoke.py",
+    "train/loop/test_killed_trainings.py",
+    "pipeline/test_tiny_run.py",
+    "train/loop/test_sharding.py",
+    "train/test_eight_cases.py",
+    "pipeline/test_own_data_run.py",
+    "data/labels/pseudo/test_totalsegmentator.py",
+    "train/test_arms_train.py",
+    "data/sets/test_real_tables.py",
+    "pipeline/test_own_data_airways.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the longest files first; all others stay in their order."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def _away_from_the_project(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test writes below the repository: store, records and states go to its own folder."""

@@ -1,4 +1,4 @@
-"""`make setup` names an interpreter that cannot be used, and installs nothing with it."""
+"""`make setup` names an interpreter that cannot be used; `make test` begins with the longest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.conftest import LONGEST_FIRST
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,8 @@ def test_an_interpreter_that_cannot_be_used_is_named(
     assert made.returncode == 2
     assert made.stderr.splitlines()[0].startswith(f"{python} {fact}: set PYTHON to ")
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize("name", LONGEST_FIRST)
+def test_a_file_that_is_to_begin_early_has_slow_tests(name: str, root: Path) -> None:
+    assert "pytest.mark.slow" in (root / "tests" / name).read_text()

@@ -61,6 +61,7 @@ def said(project: Path, work: str) -> list[str]:
     ).stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_commands_open_no_connection(project: Path) -> None:
     lines = said(project, COMMANDS)
     assert [line for line in lines if line.startswith("opened")] == []
@@ -68,6 +69,7 @@ def test_commands_open_no_connection(project: Path) -> None:
     assert (project / "draft" / "report.txt").exists()
 
 
+@pytest.mark.slow
 def test_stages_and_their_tracking_open_no_connection(project: Path) -> None:
     lines = said(project, STAGES)
     assert [line for line in lines if line.startswith("opened")] == []

@@ -97,6 +97,7 @@ def _alike(labels: npt.NDArray[np.uint8], voxels_by_class: list[int]) -> None:
     assert np.abs(counts - voxels_by_class).sum() <= labels.size / 1000
 
 
+@pytest.mark.slow
 def test_every_stage_finds_its_cases_in_the_store_and_names_them_as_before(old: Path) -> None:
     """With today's code described, each also makes some cases again and finds them equal."""
     for folder in ("uvlm", "pipeline"):
@@ -133,6 +134,7 @@ def test_records_are_read_and_none_is_taken_for_a_run_that_died_today(old: Path)
 
 
 @mlflow_warnings
+@pytest.mark.slow
 def test_a_further_run_is_published_beside_those_of_then(old: Path) -> None:
     before = {run_id: status for _, run_id, status in _runs()}
     assert sorted(before.values()) == ["FINISHED"] * 17 + ["KILLED"] * 2

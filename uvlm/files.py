@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all; digests and keys of content.
+"""Files and folders that are written whole or not at all, and read or refused; digests and keys.
 
     .name.<host>.<pid>.<random>    being filled: hidden, in the same folder, so on the same disk
     name                           always a whole file or folder
@@ -19,9 +19,10 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePath
-from typing import IO, Final
+from typing import IO, Any, Final
 
 from uvlm import environment
+from uvlm.errors import DataError
 
 _CHUNK: Final = 1 << 20
 
@@ -116,6 +117,31 @@ def copy_stream(source: IO[bytes], target: IO[bytes]) -> str:
         digest.update(chunk)
         target.write(chunk)
     return digest.hexdigest()
+
+
+def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
+    """Read a JSON object, or raise one DataError that says what is wrong with the file."""
+    with reading(path):
+        if not path.is_file():
+            raise DataError(path, "no such file", remedy)
+        payload = path.read_bytes()
+    try:
+        document = json.loads(payload.decode("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(path, f"not readable as JSON ({error})", remedy) from None
+    if not isinstance(document, dict):
+        raise DataError(path, "not a JSON object", remedy)
+    return document
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn an error of the operating system into one line about `path`."""
+    try:
+        yield
+    except OSError as error:
+        fact = f"cannot be read ({error.strerror})"
+        raise DataError(path, fact, "check the path and its permissions") from None
 
 
 def file_sha256(path: Path) -> str:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pipeline.profiles import write_params
+from pipeline.rehearse import rehearse
+from pipeline.rehearse.watch import Watched, watch
+from pipeline.smoke import smoke
 from uvlm.config import PhantomConfig
 from uvlm.data.sets.phantom.dataset import Phantoms
 from uvlm.files import store_root
@@ -44,6 +48,30 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, capture_output=True)
     return path
+
+
+@pytest.fixture(scope="session")
+def mlflow_away(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that, on PYTHONPATH, keeps processes from importing MLflow.
+
+    To a stage that is an outage, which it survives; and it is done four seconds earlier. For whole
+    pipelines that are not asked what MLflow has of them: of others, test_tiny_run asks.
+    """
+    folder = tmp_path_factory.mktemp("away")
+    (folder / "sitecustomize.py").write_text("import sys\nsys.modules['mlflow'] = None\n")
+    return folder
+
+
+@pytest.fixture
+def watched_without_mlflow(mlflow_away: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same for the pipelines of `uvlm rehearse` and `uvlm smoke`, which set PYTHONPATH."""
+
+    def watch_without(command: Sequence[str], cwd: Path, environment: dict[str, str]) -> Watched:
+        path = f"{mlflow_away}{os.pathsep}{environment['PYTHONPATH']}"
+        return watch(command, cwd, environment | {"PYTHONPATH": path})
+
+    for module in (rehearse, smoke):
+        monkeypatch.setattr(module, "watch", watch_without)
 
 
 @pytest.fixture

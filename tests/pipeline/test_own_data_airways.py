@@ -60,12 +60,11 @@ def project(root: Path, tmp_path: Path) -> Path:
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_airways_of_a_real_ct_reach_its_label_map(
-    root: Path, real_data: Path, own: Path, project: Path
+    root: Path, real_data: Path, own: Path, project: Path, mlflow_away: Path
 ) -> None:
     environment = os.environ | {
         "DVC_ROOT": str(project),
-        "MLFLOW_TRACKING_URI": "sqlite:////proc/nowhere/mlflow.db",
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": f"{mlflow_away}{os.pathsep}{root}",
         "UVLM_ATM22_WEIGHTS": str(real_data / "weights/atm22_airway_unet.pth"),
         "UVLM_OWN_DATA": str(own),
     }

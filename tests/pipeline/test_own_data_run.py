@@ -43,12 +43,13 @@ def project(root: Path, tmp_path: Path, tiny_document: dict[Any, Any]) -> Path:
     return folder
 
 
-def test_a_folder_and_a_table_become_a_trained_model(root: Path, project: Path, own: Path) -> None:
+def test_a_folder_and_a_table_become_a_trained_model(
+    root: Path, project: Path, own: Path, mlflow_away: Path
+) -> None:
     before = {path: path.read_bytes() for path in own.iterdir()}
     environment = os.environ | {
         "DVC_ROOT": str(project),
-        "MLFLOW_TRACKING_URI": "sqlite:////proc/nowhere/mlflow.db",
-        "PYTHONPATH": str(root),
+        "PYTHONPATH": f"{mlflow_away}{os.pathsep}{root}",
         "UVLM_OWN_DATA": str(own),
     }
     for stage in read_declarations(root).values():

@@ -6,6 +6,7 @@ made once for all tests; each test clones it anew, into paths with blanks and um
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -62,8 +63,16 @@ def tiny() -> dict[Any, Any]:
     return document
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _mlflow_is_away(mlflow_away: Path) -> Iterator[None]:
+    """In every clone: what a team shares is in git and DVC."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(mlflow_away), prepend=os.pathsep)
+        yield
+
+
 @pytest.fixture(scope="module")
-def team(tmp_path_factory: pytest.TempPathFactory) -> Team:
+def team(tmp_path_factory: pytest.TempPathFactory, _mlflow_is_away: None) -> Team:
     """One has run everything and pushed it."""
     folder = tmp_path_factory.mktemp("team")
     made = Team(folder, folder / "die erste, für alle", folder / "origin.git")
@@ -125,16 +134,23 @@ def test_the_other_remedy_makes_the_same_arrays(team: Team) -> None:
 
 
 def until_done(project: Path, names: set[str]) -> None:
-    """Wait for the queue."""
+    """Wait for the queue. Git says at once which experiments are there; DVC takes a core for it."""
     ends = time.monotonic() + 300
+    while not names <= stored(project):
+        assert time.monotonic() < ends, run(project, "dvc", "queue", "status").stdout
+        time.sleep(0.5)
     while True:
         status = run(project, "dvc", "queue", "status").stdout
-        done = {n for n in names if re.search(rf"\b{n}\b.*\bSuccess", status)}
-        assert "Failed" not in status, status
-        if done == names:
+        if all(re.search(rf"\b{name}\b.*\bSuccess", status) for name in names):
             return
+        assert "Failed" not in status, status
         assert time.monotonic() < ends, status
         time.sleep(2)
+
+
+def stored(project: Path) -> set[str]:
+    refs = run(project, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps").stdout
+    return set(refs.split())
 
 
 def test_experiments_run_in_the_queue_and_beside_and_are_shared(team: Team) -> None:

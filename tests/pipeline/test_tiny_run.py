@@ -35,6 +35,7 @@ def test_the_pipeline_runs_once_and_then_has_nothing_to_do(
         (tmp_path / "calls").mkdir()
         patch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{project}")
         patch.setenv("CALLS", str(tmp_path / "calls"))
+        patch.setenv("PYTHONDONTWRITEBYTECODE", "yes")  # or a stage reads code without its notes
         first = run(project, "dvc", "repro")
     assert "is empty" not in first.stderr
     assert calls_not_reached(project, tmp_path / "calls") == {}
@@ -97,11 +98,14 @@ def calls_not_reached(project: Path, folder: Path) -> dict[str, list[str]]:
 
 
 # Functions and classes of ours that are called, but not by importing a module, recording a run,
-# checking the parameters or the store, or estimating memory.
+# checking the parameters or the store, or estimating memory. Each function says so itself, by a
+# call that is put before its first statement when its module is read: a trace function would be
+# told of every call of every library, and a stage that imports torch makes millions.
 _WRITE_DOWN_WHAT_RUNS = """
-import atexit, os, sys, threading
+import ast, atexit, builtins, os, sys
+from importlib.machinery import SourceFileLoader
 
-seen, root = set(), os.getcwd() + os.sep
+ran, root = {}, os.getcwd() + os.sep  # by id, as the hash of code is made anew each time
 outside = ("<frozen importlib._bootstrap>", *(
     root + name for name in (
         "pipeline/runs", "pipeline/check_params.py", "pipeline/stored_inputs.py", "uvlm/estimates"
@@ -109,30 +113,46 @@ outside = ("<frozen importlib._bootstrap>", *(
 ))
 
 
-def note(frame, event, argument):
+def note():
+    frame = sys._getframe(1)
     code = frame.f_code
-    if code in seen or not code.co_filename.startswith((f"{root}uvlm", f"{root}pipeline")):
+    if id(code) in ran:
         return
     while frame and not frame.f_code.co_filename.startswith(outside):
         frame = frame.f_back
     if frame is None:
-        seen.add(code)
+        ran[id(code)] = code
+
+
+def with_notes(self, data, path, *, _optimize=-1):
+    if not str(path).startswith((f"{root}uvlm", f"{root}pipeline")):
+        return plain(self, data, path, _optimize=_optimize)
+    tree = ast.parse(data)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Lambda):
+            node.body = ast.BoolOp(ast.Or(), [call(), node.body])
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body.insert(ast.get_docstring(node, clean=False) is not None, ast.Expr(call()))
+    return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+
+def call():
+    return ast.Call(ast.Name("__note__", ast.Load()), [], [])
 
 
 def leave(folder, script):
-    sys.settrace(None)
     with open(os.path.join(folder, f"{script}.{os.getpid()}"), "w") as file:
-        for code in seen:
+        for code in list(ran.values()):
             module = code.co_filename[len(root):-3].replace(os.sep, ".").removesuffix(".__init__")
             name = code.co_qualname.partition(".")[0]
-            if code.co_filename.endswith(".py") and not name.startswith("<"):
+            if not name.startswith("<"):
                 file.write(f"{module} {name}\\n")
 
 
+builtins.__note__ = note  # also where a function is sent to
 if sys.orig_argv[1:2] == ["-m"] and sys.orig_argv[2].startswith("pipeline."):
+    plain, SourceFileLoader.source_to_code = SourceFileLoader.source_to_code, with_notes
     atexit.register(leave, os.environ["CALLS"], sys.orig_argv[2])
-    threading.settrace(note)
-    sys.settrace(note)
 """
 
 

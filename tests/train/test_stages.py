@@ -143,6 +143,7 @@ def test_frozen_stages_are_byte_identical_and_the_others_train(chain: Chain, sta
 
 
 @pytest.mark.parametrize("option", [{"ema_decay": 0.9}, {"gradient_checkpointing": True}])
+@pytest.mark.slow
 def test_options_of_every_training_change_what_they_should(
     chain: Chain, option: dict[str, Any]
 ) -> None:

@@ -23,7 +23,7 @@ from uvlm.evaluation.labeller import (
     get_impression_reader,
 )
 from uvlm.evaluation.missing import is_missing, wrong_claims
-from uvlm.model.folder import read_json
+from uvlm.files import read_json
 from uvlm.text.sections import split_sections
 
 DEFAULT_THRESHOLD: Final = 0.5

@@ -24,9 +24,10 @@ import torch
 from uvlm.config import PreprocessConfig, params_here
 from uvlm.data.contract import contract
 from uvlm.errors import ConfigError, DataError
+from uvlm.files import read_json
 from uvlm.inference.nnunet_plans import class_names, encoder_config, settings
 from uvlm.model.build import build_unet
-from uvlm.model.folder import read_json, save_model
+from uvlm.model.folder import save_model
 from uvlm.model.model_config import SegModelConfig
 from uvlm.model.weights import load_weights, weights_of
 

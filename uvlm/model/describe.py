@@ -5,11 +5,12 @@ Modules are built on PyTorch's meta device, so the paper's sizes cost nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from uvlm.config import Params
 from uvlm.model.align import feature_grids, num_visual_tokens, token_counts
@@ -21,6 +22,23 @@ from uvlm.model.uvlm import SpecialIds
 
 QWEN3_VOCABULARY_SIZE = 151_669
 Row = tuple[str, str | int]
+
+
+class _WithoutCompiler(TorchFunctionMode):
+    """Keeps from the meta device what torch does in Python there: it would import its compiler.
+
+    That takes more than a second. Random numbers have no place in a tensor without memory anyway,
+    and the few positions of `arange` may be real.
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run one function of torch."""
+        kwargs = kwargs or {}
+        if func.__name__ == "normal_":  # of torch.nn.init, or of the tensor
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs | {"device": "cpu"} if func is torch.arange else kwargs))
 
 
 def count_parameters(module: nn.Module) -> int:
@@ -42,7 +60,7 @@ def describe(
     own = token_counts(grid, encoder.strides, reference, injection.deeper)
     plan = injection_plan(injection.kind, injection.layer_by_stage)
     plan_text = " ".join(f"f{stage}->L{layer}" for layer, stage in plan.items())
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutCompiler():
         unet = build_unet(encoder, num_classes)
         sizes = num_abnormalities, num_values if params.classifier.attributes else 0
         classifier = build_classifier(encoder, params.classifier, grid, *sizes)

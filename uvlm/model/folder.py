@@ -13,8 +13,7 @@ a volume must be prepared. `decoder` includes the projections. Nothing is ever u
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uvlm.errors import DataError
-from uvlm.files import file_sha256, filling_folder, write_json_atomic
+from uvlm.files import file_sha256, filling_folder, read_json, reading, write_json_atomic
 from uvlm.model.model_config import MODEL_CONFIG, AnyModelConfig, ModelConfig
 from uvlm.model.weights import State, without_aliases
 
@@ -34,7 +33,7 @@ STAGE_BY_KIND = {"seg": "train_seg", "cls": "train_cls", "report": "train_report
 
 def read_config(directory: Path, kinds: Sequence[str]) -> AnyModelConfig:
     """Read config.json; refuse a folder whose model is of none of `kinds`."""
-    with _reading(directory):
+    with reading(directory):
         _check_folder(directory, kinds)
     path = directory / "config.json"
     document = read_json(path, _remedy(kinds))
@@ -93,7 +92,7 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
     expected = config.weights.get(name)
     if expected is None:
         raise DataError(directory / "config.json", f"weights: no sha256 for {name}", remedy)
-    with _reading(path):
+    with reading(path):
         if not path.is_file():
             raise DataError(path, "no such file", remedy)
         found = file_sha256(path)
@@ -104,31 +103,6 @@ def read_weights(directory: Path, name: str, config: ModelConfig) -> State:
         return load_file(path)
     except SafetensorError as error:
         raise DataError(path, f"not readable as safetensors ({error})", remedy) from None
-
-
-def read_json(path: Path, remedy: str = "") -> dict[str, Any]:
-    """Read a JSON object, or raise one DataError that says what is wrong with the file."""
-    with _reading(path):
-        if not path.is_file():
-            raise DataError(path, "no such file", remedy)
-        payload = path.read_bytes()
-    try:
-        document = json.loads(payload.decode("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(path, f"not readable as JSON ({error})", remedy) from None
-    if not isinstance(document, dict):
-        raise DataError(path, "not a JSON object", remedy)
-    return document
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn an error of the operating system into one line about `path`."""
-    try:
-        yield
-    except OSError as error:
-        fact = f"cannot be read ({error.strerror})"
-        raise DataError(path, fact, "check the path and its permissions") from None
 
 
 def first_problem(error: ValidationError, whole: str) -> str:

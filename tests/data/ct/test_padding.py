@@ -137,6 +137,7 @@ def test_values_that_float32_or_no_scanner_has_are_refused(value: float) -> None
 
 
 @pytest.mark.parametrize("name", ["chest_abdomen_3mm.nii.gz", "thorax_ct-64.nrrd", "dicom_series"])
+@pytest.mark.slow
 def test_real_cts_may_be_padded_and_resampled_but_not_rescaled_twice(
     name: str, real_data: Path
 ) -> None:

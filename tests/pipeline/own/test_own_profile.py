@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Hashable, Sequence
 from math import prod
 from pathlib import Path
 
@@ -13,17 +14,34 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from pipeline import sizes
 from pipeline.own import look as look_module
 from pipeline.own.profile import Request, make_own
 from pipeline.profiles import compose, use_profile
 from pipeline.sizes import LADDER, merged
 from tests.pipeline.conftest import write_own
-from uvlm.config import parse_params
+from uvlm.config import Params, parse_params
 from uvlm.data.ct.io import write_volume
 from uvlm.data.ct.volume import Volume
 from uvlm.errors import ConfigError, DataError, SetupError
+from uvlm.estimates import stages as stages_module
+from uvlm.estimates.stages import Cts, Estimate
 
+_ESTIMATES: dict[Hashable, list[Estimate]] = {}
 COLUMNS: dict[str, str | None] = {"findings_column": None, "patient_column": None}
+
+
+@pytest.fixture(autouse=True)
+def _estimated_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The six sizes have the same estimates in every test, and these take seconds each."""
+
+    def estimates(params: Params, cts: Cts, stages: Sequence[str]) -> list[Estimate]:
+        key = (params.model_dump_json(exclude={"download", "profile"}), cts, tuple(stages))
+        if key not in _ESTIMATES:
+            _ESTIMATES[key] = stages_module.estimates(params, cts, stages)
+        return _ESTIMATES[key]
+
+    monkeypatch.setattr(sizes, "estimates", estimates)
 
 
 @pytest.fixture
@@ -45,6 +63,7 @@ def request(folder: Path, memory: str | None = "8GB", force: bool = False) -> Re
     return Request(folder, "mine", columns, memory, minutes=30.0, force=force)
 
 
+@pytest.mark.slow
 def test_the_profile_composes_and_its_columns_and_sizes_arrive(mine: Path, project: Path) -> None:
     before = {path: path.read_bytes() for path in mine.iterdir()}
     shown = "\n".join(make_own(project, request(mine)))
@@ -65,6 +84,7 @@ def test_every_size_of_the_ladder_is_a_valid_run(root: Path) -> None:
         parse_params(merged(compose(root, "folder"), size), "ladder")
 
 
+@pytest.mark.slow
 def test_an_existing_profile_stays_unless_force_and_one_by_hand_stays_even_then(
     mine: Path, project: Path
 ) -> None:
@@ -128,6 +148,7 @@ def test_reports_in_another_language_are_named_and_nothing_is_written(
     assert not (project / "conf/profile/mine.yaml").exists()
 
 
+@pytest.mark.slow
 def test_many_cts_are_read_until_the_time_is_up_and_at_least_one(
     mine: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,6 +142,7 @@ def test_features_take_the_bytes_of_their_tokens(root: Path) -> None:
     assert made["label_maps"] == made["pseudo_label"] == 0
 
 
+@pytest.mark.slow
 def test_a_profile_without_its_parts_gets_a_line_for_each(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,6 +229,7 @@ def test_too_little_memory_for_the_lightest_training_is_said_before_anything_is_
     ("memory", "said_by_user", "kept"),
     [("1300MB", None, "no"), ("1300MB", "yes", "yes"), ("8GB", None, None)],
 )
+@pytest.mark.slow
 def test_what_was_made_lighter_for_its_memory_gives_freed_memory_back(
     memory: str,
     said_by_user: str | None,
@@ -251,6 +252,7 @@ def test_what_was_made_lighter_for_its_memory_gives_freed_memory_back(
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("watched_without_mlflow")
 @pytest.mark.parametrize("profile", ["chest", "abdomen"])
 def test_a_profile_runs_through_at_a_small_size_and_leaves_a_table(
     profile: str, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -272,6 +274,7 @@ def test_a_profile_runs_through_at_a_small_size_and_leaves_a_table(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("watched_without_mlflow")
 def test_a_stage_that_fails_ends_the_rehearsal_with_its_name_and_the_same_command_goes_on(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,6 @@
 """`uvlm sweep` on a small project: real DVC, git, records and MLflow, and kills at any moment.
 
-`UVLM_SWEEP_KILLS=20` kills a sweep of sixteen arms so often; by default one of four arms, twice.
+`UVLM_SWEEP_KILLS=20` kills a sweep of sixteen arms so often; by default one of four arms, once.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SIXTEEN = "arms:\n" + "".join(
     for cls in (1, 2)
     for report in (1, 2, 3, 4)
 )
-NUM_KILLS = int(os.environ.get("UVLM_SWEEP_KILLS") or 2)
+NUM_KILLS = int(os.environ.get("UVLM_SWEEP_KILLS") or 1)
 ASK_MLFLOW = """
 import json
 from mlflow.tracking import MlflowClient

@@ -144,6 +144,7 @@ def test_a_missing_report_is_wrong_in_every_class(params: dict[str, Any]) -> Non
     assert case_samples(less)["f1"].shape == (1 + NUM_RESAMPLES,)
 
 
+@pytest.mark.slow
 def test_the_pages_hold_the_numbers_the_protocol_the_hashes_and_the_marks(project: Path) -> None:
     lines = list(make_table(project, "5", "phantom", [], as_json=False))
     out = project / "reports" / "tables"

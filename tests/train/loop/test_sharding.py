@@ -14,7 +14,6 @@ from safetensors import safe_open
 from tests.tiny_qwen import SIZES, write_qwen
 from tests.train.chain import Chain, changed
 from tests.train.loop.test_processes import (
-    LONG,
     TORCHRUN,
     Workspace,
     assert_close,
@@ -28,6 +27,8 @@ from uvlm.text.tokenizer import run as run_tokenizer
 from uvlm.tracking import read_history
 
 pytestmark = pytest.mark.slow
+# Few: two processes that wait for each other's parts are slow, so a signal finds the third step.
+STEPS = 40
 
 
 @pytest.fixture
@@ -77,7 +78,9 @@ def test_a_sharded_training_is_stopped_and_continues_to_the_same_bits(
     workspace: Workspace,
 ) -> None:
     chain = workspace.chain
-    chain.params = plain(chain.params, "train_report", steps=LONG, val_every=LONG)
+    chain.params = plain(
+        chain.params, "train_report", steps=STEPS, val_every=STEPS, checkpoint_minutes=0.05
+    )
     workspace.write(chain.params)
     command = [sys.executable, "-m", "pipeline.train_report"]
     variables = {"UVLM_DEVICES": "2", "UVLM_STRATEGY": "fsdp2"}

@@ -21,8 +21,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from uvlm.errors import DataError
-from uvlm.files import filling_folder, write_json_atomic
-from uvlm.model.folder import read_json
+from uvlm.files import filling_folder, read_json, write_json_atomic
 
 VECTORS: Final = "nearest.safetensors"
 CASES: Final = "nearest.json"

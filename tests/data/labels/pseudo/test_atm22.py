@@ -113,6 +113,7 @@ def test_the_network_is_the_published_one(published: Path, tmp_path: Path) -> No
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_small_volume_is_continued_by_its_edge_to_one_window(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

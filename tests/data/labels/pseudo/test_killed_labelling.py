@@ -24,8 +24,8 @@ from uvlm.data.sets.phantom.dataset import write_dataset
 from uvlm.files import store_root
 from uvlm.store import load_array, read_manifest, resolve
 
-PHANTOMS = int(os.environ.get("UVLM_LABELLED_PHANTOMS", "60"))
-KILLS = int(os.environ.get("UVLM_LABEL_KILLS", "3"))
+PHANTOMS = int(os.environ.get("UVLM_LABELLED_PHANTOMS", "30"))
+KILLS = int(os.environ.get("UVLM_LABEL_KILLS", "2"))
 WORKERS = 2
 
 # Every process of a run, workers too, writes down each array that it has made.

@@ -118,6 +118,7 @@ def test_without_weights_one_line_names_the_command_and_nothing_is_written(
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_the_stage_ends_with_exit_code_4(
     root: Path, stages: Stages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,8 +28,8 @@ from uvlm.files import file_sha256
 
 ROOT = Path(__file__).parents[4]
 WORKERS = 2
-KILLS = int(os.environ.get("UVLM_RAW_KILLS", "3"))
-PATIENTS = int(os.environ.get("UVLM_RAW_PATIENTS", "24"))
+KILLS = int(os.environ.get("UVLM_RAW_KILLS", "2"))
+PATIENTS = int(os.environ.get("UVLM_RAW_PATIENTS", "16"))
 STAGES = """
 import sys
 from pathlib import Path

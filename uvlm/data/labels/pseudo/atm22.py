@@ -27,7 +27,6 @@ from uvlm.data.ct.volume import LabelMap, Volume, axis_order, spacing_of
 from uvlm.data.labels.pseudo.atm22_import import weights_file
 from uvlm.data.labels.pseudo.backend import Backend, Provenance
 from uvlm.data.sets.raw import at_hand
-from uvlm.device import choose_device_of_published
 from uvlm.errors import SetupError, first_line
 from uvlm.files import file_sha256
 
@@ -102,6 +101,7 @@ def load_network(path: Path) -> Probability:
     from safetensors.torch import load_file
 
     from uvlm.data.labels.pseudo.atm22_network import AirwayUNet
+    from uvlm.device import choose_device_of_published
 
     network = AirwayUNet()
     try:
