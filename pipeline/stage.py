@@ -161,6 +161,9 @@ def _guarded(name: str, body: Callable[[], None]) -> int:
             who = f"{name} (process {place().rank})"
         body()
     except Interrupted as error:
+        if place().world_size > 1:
+            # All stop with the first that is told; the signal may reach the others after that.
+            previous = dict.fromkeys(previous, signal.SIG_IGN)
         if who == name:  # every process stops, one reports it
             sys.stderr.write(f"{who}: {error}\n")
         return error.exit_code

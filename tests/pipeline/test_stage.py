@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from pipeline.runs.records import read_records
 from pipeline.shares import run_cases
 from pipeline.stage import Stage, execute
 from uvlm.data.preprocess import Volumes
-from uvlm.errors import DataError, SetupError
+from uvlm.errors import DataError, Interrupted, SetupError
 
 pytestmark = pytest.mark.filterwarnings(
     # MLflow and its SQLAlchemy models warn about their own and each other's interfaces.
@@ -64,6 +67,28 @@ def test_a_known_error_is_one_line_and_its_exit_code(
     assert capsys.readouterr().err == "first: train_1_a_1.nii.gz: is cut short; copy it again\n"
     assert [record.status for record in read_records()] == ["FAILED"]
     assert not (workspace / ".uvlm" / "timings" / "first.json").exists()
+
+
+@pytest.mark.parametrize(("size", "code"), [(1, -signal.SIGTERM), (2, Interrupted.exit_code)])
+def test_a_signal_that_comes_late_to_one_of_several_processes_is_honoured_already(
+    size: int, code: int
+) -> None:
+    """The process has stopped because another was told, and is told itself while it ends."""
+    script = """
+import os, signal, sys
+from pipeline import stage
+from uvlm.errors import Interrupted
+
+def stopped() -> None:
+    raise Interrupted("train_seg", "stopped by a signal to another process", "continue")
+
+code = stage._guarded("train_seg", stopped)
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(code)
+"""
+    ranks = {"WORLD_SIZE": str(size), "RANK": "0", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": str(size)}
+    found = subprocess.run([sys.executable, "-c", script], env=os.environ | ranks, check=False)
+    assert found.returncode == code
 
 
 @pytest.mark.parametrize(
