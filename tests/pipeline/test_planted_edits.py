@@ -18,8 +18,9 @@ SCRIPTS = params_by_script(ROOT)
 EVERY = set(SCRIPTS)
 TRAININGS = {"train_seg", "train_cls", "train_report"}
 READING_CTS = {"preprocess", "pseudo_label"}
-# Where the table has no labels, where written reports are judged, where they are scored.
-LABELLING = {"download", "train_report", "evaluate", "summarize"}
+# Where the table has no labels, where sides and lobes are read from training reports, where written
+# reports are judged, where they are scored.
+LABELLING = {"download", "train_cls", "train_report", "evaluate", "summarize"}
 PAGES = {"audit", "summarize"}
 
 
@@ -244,7 +245,7 @@ EDITS = [
         "uvlm/config/train.py",
         "roll_voxels:",
         "shift_voxels:",
-        TRAININGS | {"encode", "generate"},
+        TRAININGS | {"encode", "generate", "summarize"},
     ),
     Edit(
         "parameter of a data set",

@@ -214,9 +214,14 @@ def _available(device: torch.device) -> tuple[int, str]:
 
 
 def _first_case(batch: Any) -> Any:
-    """Cut every field of a batch to its first case; a list of tensors has one per stage."""
+    """Cut every field of a batch to its first case; a list of tensors has one per stage.
+
+    What an option leaves out is None.
+    """
 
     def cut(value: Any) -> Any:
+        if value is None:
+            return None
         by_stage = isinstance(value, list) and isinstance(value[0], Tensor)
         return [tensor[:1] for tensor in value] if by_stage else value[:1]
 
