@@ -87,7 +87,7 @@ def old_project(tmp_path: Path) -> Path:
     archive_path = ROOT / "tests" / "golden" / "before_the_moves" / "project.tar.xz"
     with tarfile.open(archive_path) as archive:
         # Python 3.11 has filters of archives since its fourth release.
-        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # type: ignore[assignment]
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
         archive.extractall(tmp_path)
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path
