@@ -8,7 +8,7 @@ becomes possible by the last, the worker goes on with it, without going back to 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -123,9 +123,10 @@ class Sweep:
         self._ways = dict(self._longest_ways())
         self._asked: dict[str, int] = {}  # how many nodes were done when DVC was asked for one
 
-    def run(self) -> None:
-        """Work until nothing is left that can run."""
+    def run(self, check: Callable[[], None] = lambda: None) -> None:
+        """Work until nothing is left that can run; `check` is called often and may end it."""
         while self._fill() or self.running:
+            check()
             self.floor.look(self)
             time.sleep(_LOOK_EVERY_S)
             for job, worker in list(self.running.items()):

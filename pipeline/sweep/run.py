@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -106,9 +106,9 @@ def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
     sweep = Sweep(
         plan.graph, list(plan.open), done, plan.num_workers, workers, plan.runs, plan.known
     )
-    with _stopped_by_signals():
+    with _stopped_by_signals() as check:
         try:
-            sweep.run()
+            sweep.run(check)
         except BaseException:
             workers.stop()
             with suppress(OSError):  # of a full disk, the error itself tells
@@ -133,18 +133,28 @@ def failure(title: str, failed: Mapping[str, Outcome], num_all: int) -> UvlmErro
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM end a sweep as Ctrl-C does."""
+def _stopped_by_signals() -> Iterator[Callable[[], None]]:
+    """Let Ctrl-C and SIGTERM end a sweep at once, or else when what is yielded is called next.
+
+    Python drops what a handler raises while an object is being deleted.
+    """
+    heard: list[str] = []
+
+    def check() -> None:
+        if heard:
+            raise Interrupted(heard[0], "stopped by a signal", "run the same command to continue")
 
     def stop(number: int, frame: FrameType | None) -> None:
-        name = signal.Signals(number).name
-        raise Interrupted(name, "stopped by a signal", "run the same command to continue")
+        heard.append(signal.Signals(number).name)
+        check()
 
-    # `nohup` ignores SIGHUP, and that stays so.
-    heard = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, stop) for number in heard}
+    # `nohup` ignores SIGHUP, and a shell SIGINT of what it starts behind itself; that stays so.
+    known = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.getsignal(n) for n in known if signal.getsignal(n) != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, stop)
     try:
-        yield
+        yield check
     finally:
-        for number, handler in previous.items():
+        for number, handler in before.items():
             signal.signal(number, handler)

@@ -11,6 +11,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from typing import Any
 import psutil
 import pytest
 
+from pipeline.sweep.run import _stopped_by_signals
 from tests.pipeline.sweep.small_project import (
     NAMES,
     calls,
@@ -31,6 +33,7 @@ from tests.pipeline.sweep.small_project import (
     sweep_command,
 )
 from uvlm.arm_record import ArmRecord
+from uvlm.errors import Interrupted
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -264,3 +267,23 @@ def kill_somewhere(project: Path, sweep: subprocess.Popen[str], chance: random.R
             chance.choice(victims).kill()
         except psutil.Error:
             return
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_whose_exception_python_drops_ends_the_sweep_at_its_next_look(
+    number: signal.Signals, interruptible: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: dropped.append(found.exc_type))
+
+    class Deleted:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+            sum(range(1000))
+
+    with _stopped_by_signals() as check:
+        check()
+        Deleted()
+        with pytest.raises(Interrupted, match=number.name):
+            check()
+    assert dropped == [Interrupted]
