@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from typer.testing import CliRunner
 from pipeline.cli import app
 from pipeline.cue_control import control_evidence, named
 from pipeline.elsewhere import Elsewhere, evaluate_elsewhere
-from pipeline.profiles import yaml_text
 from tests.inference.conftest import CHANGES, forget, make_report_folder
+from tests.pipeline.far import write_far_project
 from uvlm.config import parse_params
 from uvlm.data.examples import read_examples
 from uvlm.errors import ConfigError
@@ -24,7 +23,6 @@ from uvlm.inference.describe import describe, read_evidence
 from uvlm.model.load import load_report_model
 from uvlm.text.predictions import load_predictions
 
-FAR = {"train_patients": 5, "test_patients": 4, "prevalence": 0.4, "defects": False}
 CUED: dict[str, dict[str, Any]] = {
     "injection": {"cues": "both"},
     "classifier": {"num_queries": 4, "heads": 2, "attributes": True},
@@ -38,13 +36,7 @@ def project(
 ) -> Path:
     """A project with a profile `far`, and beside it a model with cues and one without."""
     folder = tmp_path / "project"
-    shutil.copytree(root / "conf", folder / "conf")
-    far = tiny_document | {"profile": "far"}
-    far["download"]["phantom"] |= FAR
-    far["generate"] |= {"batch_size": 3}
-    del far["seed"]  # of conf/config.yaml
-    text = "# @package _global_\n" + yaml_text(far)
-    (folder / "conf" / "profile" / "far.yaml").write_text(text, encoding="utf-8")
+    write_far_project(folder, root, tiny_document)
     for name, changes in (("plain", CHANGES), ("cued", CHANGES | CUED)):
         for section, values in changes.items():
             tiny_document[section] |= values

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.elsewhere import Elsewhere, evaluate_elsewhere
-from pipeline.profiles import yaml_text
 from tests.inference.conftest import CHANGES, forget, make_report_folder
+from tests.pipeline.far import write_far_project
 from uvlm.config import parse_params
 from uvlm.data.cases import read_index, scored_cases
 from uvlm.errors import ConfigError, DataError
@@ -24,8 +23,6 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.predictions import load_predictions
 from uvlm.text.report import parse_report
 
-FAR = {"train_patients": 5, "test_patients": 4, "prevalence": 0.4, "defects": False}
-
 
 @pytest.fixture
 def project(
@@ -33,13 +30,7 @@ def project(
 ) -> Path:
     """A project with a profile `far`, and beside it the folder of a model trained elsewhere."""
     folder = tmp_path / "project"
-    shutil.copytree(root / "conf", folder / "conf")
-    far = tiny_document | {"profile": "far", "seed": 7}
-    far["download"]["phantom"] |= FAR
-    far["generate"] |= {"batch_size": 3}
-    del far["seed"]  # of conf/config.yaml
-    text = "# @package _global_\n" + yaml_text(far)
-    (folder / "conf" / "profile" / "far.yaml").write_text(text, encoding="utf-8")
+    write_far_project(folder, root, tiny_document)
     for section, values in CHANGES.items():
         tiny_document[section] |= values
     make_report_folder(parse_params(tiny_document, "tests"), tmp_path / "models" / "report")
