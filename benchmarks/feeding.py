@@ -10,11 +10,11 @@ it is all that the network is given.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import process_time
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import torch
@@ -40,6 +40,7 @@ BARS_MS: Final = {"stage 1": 120.0, "stage 2": 300.0, "stage 3": 6.0}
 _CASES: Final = 4
 _UNUSED: Final = (0.0, 1.0)  # mean and deviation: `chest` normalises by a window
 _ABNORMALITIES: Final = 18
+_WORDS: Final = 300  # of a report
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +72,11 @@ class Feed:
     whole: float
 
 
-Reader = Callable[[int], Any]
+Batches = SegBatches | ClsBatches | ReportBatches
 
 
-def readers(size: Size, store: Path, *, on_device: bool) -> dict[str, tuple[Reader, TimedArrays]]:
-    """Build what reads the batches of every stage, from cases made in `store`."""
+def readers(size: Size, store: Path, *, on_device: bool) -> dict[str, tuple[Batches, TimedArrays]]:
+    """Build the batches of every stage, from cases made in `store`."""
     params = size.params
     examples = [_example(size, store, number) for number in range(_CASES)]
     timed = {name: TimedArrays(keep=False) for name in BARS_MS}
@@ -98,21 +99,20 @@ def readers(size: Size, store: Path, *, on_device: bool) -> dict[str, tuple[Read
     tokens = [_tokens(size, store, number) for number in range(_CASES)]
     silence = np.zeros(sum(channels), np.float32)
     inputs = TokenInputs(tokens, [1] * _CASES, timed["stage 3"], channels, silence, on_device)
-    cases, reports = [example.case for example in examples], [[5] * 300] * _CASES
+    length = min(_WORDS, params.decoder.max_report_tokens - 2)
+    cases, reports = [example.case for example in examples], [[5] * length] * _CASES
     report = ReportBatches(cases, reports, inputs, params.train_report, sampler, 0, pad_id=0)
-    return {
-        name: (read, timed[name])
-        for name, read in zip(BARS_MS, (seg.read, cls.read, report.read), strict=True)
-    }
+    batches: list[Batches] = [seg, cls, report]
+    return {name: (each, timed[name]) for name, each in zip(BARS_MS, batches, strict=True)}
 
 
-def measure(read: Reader, arrays: TimedArrays, repeats: int, *, hand_over: bool) -> Feed:
+def measure(batches: Batches, arrays: TimedArrays, repeats: int, *, hand_over: bool) -> Feed:
     """Average the CPU time of some batches; what is augmented differs from batch to batch."""
-    read(0)  # imports, and pages of the store
+    batches.read(0)  # imports, and pages of the store
     arrays.seconds.clear()
     start = process_time()
     for number in range(1, repeats + 1):
-        batch = read(number)
+        batch = batches.read(number)
         if hand_over:
             for tensor in tensors_of(batch, "batch").values():
                 tensor.share_memory_()

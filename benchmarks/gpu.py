@@ -1,72 +1,106 @@
-"""Steps of the three trainings and of writing, at the paper's size, on the GPU at hand.
+"""Steps of the three trainings, encoding and writing, at the paper's size, on the GPU at hand.
 
-    python -m benchmarks.gpu        prints the table and keeps it in reports/benchmarks.md
+    python -m benchmarks.gpu        prints the tables and keeps them in reports/benchmarks.md
 
-Milliseconds are medians; FLOPs are counted by torch over one step; the share is of the chip's
-published dense bf16 peak. Inputs are random and already on the device, so nothing here waits for a
-disk. Nothing is compiled: this is what `dvc repro` runs.
+A time is the median of repeated steps. The floor is the FLOPs of one step, counted by torch, at the
+chip's published dense bf16 rate; the share of the peak is the floor over the time. `busy` is the
+time in which kernels ran, summed by torch's profiler over one step, over the time of a step without
+it. Inputs are random and already on the device: these steps wait for no data. Trainings as `fit`
+runs them, fed from a store by its own loaders, follow (`benchmarks.gpu_training`). What UVLM_TUNING
+does is `python -m benchmarks.gpu_tuning`; what stage 3 holds, `python -m benchmarks.gpu_memory`.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import torch
-from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks import gpu_steps, gpu_training
+from benchmarks.gpu_steps import BATCH, Work
 from benchmarks.measure import hardware, table, write_section
-from benchmarks.sizes import SPECIALS, Size, paper
-from uvlm.config import OptimConfig
-from uvlm.device import autocast
+from benchmarks.sizes import Size, paper
 from uvlm.errors import SetupError
-from uvlm.inference.decoding import Decoding
-from uvlm.inference.writing import write_reports
-from uvlm.model.build import build_classifier, build_encoder, build_unet
-from uvlm.train.batches import ClsBatch, ReportBatch, SegBatch
-from uvlm.train.cls import ClassifierNet
-from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjective, SegObjective
-from uvlm.train.report_net import ReportNet
 
-BATCH: Final = 2
 # TFLOP/s, dense bf16, from the data sheets.
 PEAK_BY_CHIP: Final = {"A100": 312.0, "H100": 989.0, "H200": 989.0, "L40S": 362.0}
 TITLE: Final = "The paper's steps on a GPU"
+_PROBED_TOKENS: Final = 32
+_REPEATS: Final = 15
+_LONGEST: Final = 3
+_NAME: Final = 90  # letters of a kernel's name that are shown
 
 
 @dataclass(frozen=True)
 class Step:
-    """One measured piece of work."""
+    """One measured piece of work; what only a GPU tells is None on a CPU."""
 
     what: str
     milliseconds: float
-    tflop: float
-    peak_mb: float | None  # memory of the device; None on a CPU
+    tflop: float | None  # None: not counted
+    busy: float | None = None  # share of the time in which kernels ran
+    kernels: int | None = None
+    peak_mb: float | None = None  # memory of the device
+    longest: tuple[tuple[str, float], ...] = ()  # kernels, with their shares of the busy time
 
     def cells(self, peak: float | None) -> list[str]:
         """One row of the table; `peak` in TFLOP/s."""
-        rate = self.tflop / self.milliseconds * 1e3
-        memory = "" if self.peak_mb is None else f"{self.peak_mb / 1024:.1f} GB"
-        share = "" if peak is None else f"{100 * rate / peak:.0f} %"
+        floor = None if peak is None or self.tflop is None else 1e3 * self.tflop / peak
         return [
-            self.what, f"{self.milliseconds:.1f} ms", memory, f"{self.tflop:.2f}", f"{rate:.1f}",
-            share,
-        ]  # fmt: skip
+            self.what,
+            f"{self.milliseconds:,.1f} ms",
+            "" if floor is None else f"{floor:,.1f} ms",
+            "" if floor is None else f"{100 * floor / self.milliseconds:.0f} %",
+            "" if self.busy is None else f"{100 * self.busy:.0f} %",
+            "" if self.kernels is None else f"{self.kernels:,}",
+            "" if self.peak_mb is None else f"{self.peak_mb / 1024:.1f} GB",
+            "" if self.tflop is None else f"{self.tflop:.2f}",
+        ]
 
 
-def measure(what: str, work: Callable[[], Any], device: torch.device, repeats: int) -> Step:
-    """Warm up, count, measure."""
+def measure(
+    what: str,
+    work: Work,
+    device: torch.device,
+    repeats: int,
+    tflop: float | None = None,
+    probe: Work | None = None,
+) -> Step:
+    """Warm up, count, measure.
+
+    Args:
+        what: names the work.
+        work: is done once more than `repeats` times, and once for each count.
+        device: where it runs.
+        repeats: measurements of which the median is taken.
+        tflop: of `work`, where it is known; what is compiled cannot be counted.
+        probe: a short piece of long work: it is profiled instead, and nothing is counted.
+    """
     work()
-    with FlopCounterMode(display=False) as counter:
-        work()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    if tflop is None and probe is None:
+        with FlopCounterMode(display=False) as counter:
+            work()
+        tflop = counter.get_total_flops() / 1e12
+    if device.type != "cuda":
+        return Step(what, _milliseconds(work, device, repeats), tflop)
+    torch.cuda.reset_peak_memory_stats(device)
+    milliseconds = _milliseconds(work, device, repeats)
+    peak_mb = torch.cuda.max_memory_allocated(device) / 2**20
+    probed = _milliseconds(probe, device, repeats) if probe else milliseconds
+    kernels = _kernels(probe or work, device)
+    busy = sum(took for _, took in kernels)
+    share, count = min(1.0, busy / probed), None if probe else len(kernels)
+    return Step(what, milliseconds, tflop, share, count, peak_mb, _longest(kernels))
+
+
+def _milliseconds(work: Work, device: torch.device, repeats: int) -> float:
     times = []
     for _ in range(repeats):
         _wait(device)
@@ -74,94 +108,51 @@ def measure(what: str, work: Callable[[], Any], device: torch.device, repeats: i
         work()
         _wait(device)
         times.append(1e3 * (time.perf_counter() - start))
-    memory = torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None
-    return Step(what, median(times), counter.get_total_flops() / 1e12, memory)
+    return median(times)
+
+
+def repeats(size: Size, device: torch.device) -> int:
+    """Count the measurements of a step, which takes a GPU milliseconds."""
+    return _REPEATS if device.type == "cuda" else size.repeats
+
+
+def _kernels(work: Work, device: torch.device) -> list[tuple[str, float]]:
+    """Run once under the profiler; name and milliseconds of every kernel and copy."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA], acc_events=True) as profiler:
+        work()
+        _wait(device)
+    found = [event for event in profiler.events() or [] if event.device_type.name == "CUDA"]
+    return [(event.name, event.self_device_time_total / 1e3) for event in found]
+
+
+def _longest(kernels: list[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """Add up kernels of the same name; the three that take longest, with their shares."""
+    sums = Counter[str]()
+    for name, took in kernels:
+        sums[name] += took  # type: ignore[assignment]
+    whole = sum(sums.values())
+    return tuple((name, took / whole) for name, took in sums.most_common(_LONGEST))
 
 
 def steps(size: Size, device: torch.device) -> Iterator[Step]:
     """Measure all steps; each frees its memory before the next."""
     for name, prepare in (
-        (f"stage 1, {BATCH} patches {_times(size.patch)}", stage_1),
-        (f"stage 2, {BATCH} volumes {_times(size.grid)}", stage_2),
-        (f"stage 3, batch {BATCH}, frozen encoder in each step", stage_3_uncached),
-        (f"stage 3, batch {BATCH}, cached features", stage_3_cached),
+        (f"stage 1, {BATCH} patches {_times(size.patch)}", gpu_steps.stage_1),
+        (f"stage 2, {BATCH} volumes {_times(size.grid)}", gpu_steps.stage_2),
+        (f"stage 3, batch {BATCH}, encoder trained too", gpu_steps.stage_3_unfrozen),
+        (f"stage 3, batch {BATCH}, frozen encoder in each step", gpu_steps.stage_3_uncached),
+        (f"stage 3, batch {BATCH}, cached features", gpu_steps.stage_3_cached),
+        (f"encode, a volume {_times(size.grid)}", gpu_steps.encoding),
+        (f"masks of a volume {_times(size.grid)}, in windows", gpu_steps.masks),
     ):
-        yield measure(name, prepare(size, device), device, size.repeats)
+        yield measure(name, prepare(size, device), device, repeats(size, device))
     for batch in (1, 8):
-        work = writing(size, device, batch)
-        yield measure(f"writing {size.tokens} tokens, batch {batch}", work, device, 1)
-
-
-def stage_1(size: Size, device: torch.device) -> Callable[[], None]:
-    """Train the U-Net on patches, with deep supervision."""
-    config = size.params.train_seg
-    x = torch.randn(BATCH, 1, *size.patch, device=device)
-    target = torch.randint(size.num_classes, (BATCH, *size.patch), device=device)
-    weights = torch.ones(size.num_classes)
-    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
-    unet = build_unet(size.params.encoder, size.num_classes)
-    return _step(unet, objective, SegBatch([], x, target.to(torch.uint8)), config.optim, device)
-
-
-def stage_2(size: Size, device: torch.device) -> Callable[[], None]:
-    """Train encoder and classifier on whole volumes."""
-    params, abnormalities = size.params, 18
-    classifier = build_classifier(params.encoder, params.classifier, size.grid, abnormalities)
-    x = torch.randn(BATCH, 1, *size.grid, device=device)
-    truth = torch.randint(2, (BATCH, abnormalities), device=device).float()
-    net = ClassifierNet(build_encoder(params.encoder), classifier)
-    return _step(net, ClsObjective(), ClsBatch([], x, truth), params.train_cls.optim, device)
-
-
-def stage_3_uncached(size: Size, device: torch.device) -> Callable[[], None]:
-    """Train the decoder; the frozen encoder reads the volumes in each step."""
-    encoder = build_encoder(size.params.encoder).requires_grad_(False)
-    return _stage_3(size, device, encoder, torch.randn(BATCH, 1, *size.grid, device=device))
-
-
-def stage_3_cached(size: Size, device: torch.device) -> Callable[[], None]:
-    """Train the decoder on tokens as `encode` stores them."""
-    return _stage_3(size, device, None, [tokens.to(device) for tokens in size.visual(BATCH)])
-
-
-def writing(size: Size, device: torch.device, batch: int) -> Callable[[], None]:
-    """Write reports greedily, to the full length."""
-    model = size.uvlm(size.compact_vocabulary).to(device)
-    visual = [tokens.to(device) for tokens in size.visual(batch)]
-    model.specials = replace(SPECIALS, eos=-1)  # no token ends a report
-
-    def work() -> None:
-        with autocast(device, size.params.decoder.width):
-            write_reports(model, visual, Decoding(size.tokens))
-
-    return work
-
-
-def _stage_3(
-    size: Size, device: torch.device, encoder: nn.Module | None, x: list[Tensor] | Tensor
-) -> Callable[[], None]:
-    token_ids = torch.randint(5, size.compact_vocabulary, (BATCH, size.tokens + 1), device=device)
-    uvlm = size.uvlm(size.compact_vocabulary).train()
-    net = ReportNet(uvlm, size.params.injection, encoder)
-    batch = ReportBatch([], x, token_ids)
-    return _step(net, ReportObjective(), batch, size.params.train_report.optim, device)
-
-
-def _step(
-    net: nn.Module, objective: Objective, batch: Any, optim: OptimConfig, device: torch.device
-) -> Callable[[], None]:
-    """Forward, backward, optimiser."""
-    net.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    optimizer = build_optimizer(net, optim)
-
-    def work() -> None:
-        with autocast(device):
-            loss = torch.stack(list(objective.loss(net, batch).values())).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return work
+        work = gpu_steps.writing(size, device, batch, size.tokens)
+        probe = gpu_steps.writing(size, device, batch, min(size.tokens, _PROBED_TOKENS))
+        what = f"writing {size.tokens} tokens, batch {batch}"
+        yield measure(what, work, device, 1, probe=probe)
 
 
 def _wait(device: torch.device) -> None:
@@ -174,19 +165,56 @@ def _times(grid: tuple[int, int, int]) -> str:
 
 
 def page(measured: list[Step], chip: str) -> str:
-    """Write the section."""
+    """Write a table."""
     peak = next((value for name, value in PEAK_BY_CHIP.items() if name in chip), None)
-    columns = ["step", "time", "peak memory", "TFLOP", "TFLOP/s", "share of peak"]
-    told = f"`python -m benchmarks.gpu`, {chip}, torch {torch.__version__}, {hardware()}."
-    return f"{told}\n\n{table(columns, [step.cells(peak) for step in measured])}"
+    columns = ["step", "time", "floor", "share of peak", "busy", "kernels", "peak memory", "TFLOP"]
+    return f"{table(columns, [step.cells(peak) for step in measured])}\n{_kernel_list(measured)}"
+
+
+def _kernel_list(measured: list[Step]) -> str:
+    """List the kernels that took longest; their names are the vendor's."""
+    return "".join(
+        f"- {step.what}: "
+        + ", ".join(f"`{name[:_NAME]}` {100 * share:.0f} %" for name, share in step.longest)
+        + "\n"
+        for step in measured
+        if step.longest
+    )
 
 
 def main() -> None:
     """Measure on the first GPU."""
+    size = paper()
+
+    def parts(device: torch.device, chip: str) -> Iterator[str]:
+        yield page(shown(steps(size, device)), chip)
+        yield "Trainings as they run, fed from a store in the page cache:"
+        yield gpu_training.page(size)
+
+    on_the_gpu(TITLE, "benchmarks.gpu", parts)
+
+
+def on_the_gpu(
+    title: str, module: str, parts: Callable[[torch.device, str], Iterator[str]]
+) -> None:
+    """Write a section part by part, so that one cut short keeps what it has measured."""
     if not torch.cuda.is_available():
-        raise SetupError("benchmarks.gpu", "no CUDA device here", "run it on a machine with one")
+        raise SetupError(module, "no CUDA device here", "run it on a machine with one")
     device = torch.device("cuda")
-    write_section(TITLE, page(list(steps(paper(), device)), torch.cuda.get_device_name(device)))
+    chip = torch.cuda.get_device_name(device)
+    written = [f"`python -m {module}`, {chip}, torch {torch.__version__}, {hardware()}."]
+    for part in parts(device, chip):
+        written.append(part)
+        write_section(title, "\n\n".join(written))
+
+
+def shown(measured: Iterator[Step]) -> list[Step]:
+    """Collect steps, and say each as soon as it is measured."""
+    found = []
+    for step in measured:
+        sys.stderr.write(f"{step.what}: {step.milliseconds:.1f} ms\n")
+        found.append(step)
+    return found
 
 
 if __name__ == "__main__":

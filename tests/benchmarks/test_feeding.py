@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,8 +26,6 @@ def test_every_stage_is_read_and_timed(on_device: bool, tmp_path: Path) -> None:
 def test_a_gpu_is_handed_half_of_the_bytes_at_most(tmp_path: Path) -> None:
     both = [feeding.readers(sizes.tiny(), tmp_path, on_device=d) for d in (True, False)]
     for name in ("stage 2", "stage 3"):
-        gpu, cpu = (
-            sum(tensor.nbytes for tensor in tensors_of(readers[name][0](1).x, "").values())
-            for readers in both
-        )
+        read: list[Any] = [readers[name][0].read(1) for readers in both]
+        gpu, cpu = (sum(t.nbytes for t in tensors_of(batch.x, "").values()) for batch in read)
         assert 2 * gpu == cpu, name

@@ -16,6 +16,8 @@ from benchmarks import (
     decoding,
     dice,
     gpu,
+    gpu_training,
+    gpu_tuning,
     released,
     report_step,
     runner,
@@ -26,6 +28,7 @@ from benchmarks.attention import saved
 from benchmarks.measure import peak_growth_mb
 from benchmarks.ratios import Ratio, ratio_table
 from benchmarks.sizes import SPECIALS, Size
+from uvlm.device import is_tuned
 from uvlm.inference.decoding import Decoding
 from uvlm.inference.writing import write_reports
 from uvlm.seeding import generator
@@ -147,14 +150,34 @@ def test_saved_memory_is_counted_once() -> None:
 @pytest.mark.slow
 def test_the_steps_of_a_gpu_run_on_a_cpu_too(size: Size) -> None:
     measured = list(gpu.steps(size, torch.device("cpu")))
-    assert len(measured) == 6
+    assert len(measured) == 9
     assert all(step.milliseconds > 0 for step in measured)
-    assert all(step.tflop > 0 for step in measured)
+    # What a loop of 512 words multiplies is not counted.
+    assert [step.what for step in measured if not step.tflop] == [m.what for m in measured[-2:]]
     assert all(step.peak_mb is None for step in measured)
     assert "| stage 3, batch 2, cached features |" in gpu.page(measured, "no chip")
 
 
+@pytest.mark.slow
+def test_trainings_of_a_gpu_run_on_a_cpu_too(size: Size, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVLM_DEVICE", "cpu")
+    rows = gpu_training.page(size, dict.fromkeys(gpu_training.STEPS, 3)).splitlines()[2:]
+    assert [row.split(" | ")[0] for row in rows] == ["| stage 1", "| stage 2", "| stage 3"]
+    assert all(" ms (" in row for row in rows)
+
+
+def test_tuning_is_set_for_one_measurement_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UVLM_TUNING", "norms")
+    with gpu_tuning.tuned("cudnn"):
+        assert (is_tuned("cudnn"), torch.backends.cudnn.benchmark) == (True, True)
+    assert (is_tuned("norms"), torch.backends.cudnn.benchmark) == (True, False)
+
+
 def test_a_share_is_of_the_chips_peak() -> None:
-    step = gpu.Step("a", milliseconds=10.0, tflop=1.56, peak_mb=2048.0)
-    assert step.cells(312.0) == ["a", "10.0 ms", "2.0 GB", "1.56", "156.0", "50 %"]
-    assert gpu.page([step], "NVIDIA A100-SXM4-80GB").count("50 %") == 1
+    step = gpu.Step("a", milliseconds=10.0, tflop=1.56, busy=0.9, kernels=1234, peak_mb=2048.0)
+    told = ["a", "10.0 ms", "5.0 ms", "50 %", "90 %", "1,234", "2.0 GB", "1.56"]
+    assert step.cells(312.0) == told
+    named = replace(step, longest=(("gemm" * 40, 0.75), ("copy", 0.2)))
+    page = gpu.page([named], "NVIDIA A100-SXM4-80GB")
+    assert page.count("50 %") == 1
+    assert f"- a: `{('gemm' * 40)[:90]}` 75 %, `copy` 20 %\n" in page
