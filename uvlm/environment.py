@@ -111,7 +111,8 @@ KEEP_MEMORY: Final = Variable(
 TUNING: Final = Variable(
     "UVLM_TUNING",
     "What trainings try to be faster; the last digits change. `cudnn` times kinds of convolutions, "
-    "`compile` fuses kernels, `norms` leave channels-last tensors as they lie (docs/training.md).",
+    "`compile` fuses kernels, `norms` leave channels-last tensors as they lie, as always on a CPU "
+    "(docs/training.md).",
     Kind(
         "any of the three, joined by commas",
         "(cudnn|compile|norms)(,(cudnn|compile|norms))*",

@@ -9,6 +9,7 @@ from torch import nn
 
 from tests.operations import Operations
 from uvlm.config import EncoderConfig
+from uvlm.model import fast_norm
 from uvlm.model.build import build_encoder, build_unet
 from uvlm.model.fast_norm import (
     ChannelsLastNorm,
@@ -86,12 +87,10 @@ def gradients(network: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_channels_last_norms_have_the_same_gradients(
-    batch: int, encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
+    batch: int, encoder_config: EncoderConfig
 ) -> None:
     plain = shaken(build_unet(encoder_config, 5, deep_supervision=True)).train()
     tuned = copy.deepcopy(plain)
-    ready_to_train(plain)
-    monkeypatch.setenv("UVLM_TUNING", "norms")
     ready_to_train(tuned)
     x = torch.randn(batch, 1, 8, 16, 16)
     expected, found = gradients(plain, x), gradients(tuned, x)
@@ -108,9 +107,11 @@ def test_channels_last_norms_copy_no_layout_where_instance_norms_do(
 ) -> None:
     copies = []
     for tuning in ("", "norms"):
-        monkeypatch.setenv("UVLM_TUNING", tuning)
         network = build_unet(encoder_config, 5, deep_supervision=True)
-        ready_to_train(network)
+        with monkeypatch.context() as patch:
+            patch.setenv("UVLM_TUNING", tuning)
+            patch.setattr(fast_norm, "choose_device", lambda: torch.device("cuda"))
+            ready_to_train(network)
         with Operations() as operations:
             network(torch.randn(batch, 1, 16, 32, 32))
         copies.append(len(operations.layout_copies))
@@ -141,8 +142,14 @@ def test_a_compiled_network_computes_the_same(monkeypatch: pytest.MonkeyPatch) -
         torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_without_tuning_the_norms_are_torchs(encoder_config: EncoderConfig) -> None:
+@pytest.mark.parametrize(("kind", "are_ours"), [("cpu", True), ("cuda", False)])
+def test_without_tuning_a_gpu_trains_with_torchs_norms(
+    kind: str, are_ours: bool, encoder_config: EncoderConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fast_norm, "choose_device", lambda: torch.device(kind))
     unet = build_unet(encoder_config, 5)
     ready_to_train(unet)
-    assert not any(isinstance(module, ChannelsLastNorm) for module in unet.modules())
+    norms = [m for m in unet.modules() if isinstance(m, nn.InstanceNorm3d)]
+    assert norms
+    assert all(isinstance(norm, ChannelsLastNorm) == are_ours for norm in norms)
     assert unet._compiled_call_impl is None

@@ -4,8 +4,8 @@ torch's InstanceNorm3d copies a channels-last tensor to contiguous, and the next
 it back.
 
     kind                   keeps channels-last   where
-    InstanceNorm3d         no                    trainings
-    ChannelsLastNorm       yes                   trainings, if UVLM_TUNING has `norms`
+    InstanceNorm3d         no                    trainings on a GPU
+    ChannelsLastNorm       yes                   trainings on a CPU, or if UVLM_TUNING has `norms`
     GroupNorm, C groups    yes, on a CPU         inference in bf16 on a CPU; its backward pass is
                                                  slower (reports/LOG.md)
 
@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from uvlm.device import choose_precision, is_tuned
+from uvlm.device import choose_device, choose_precision, is_tuned
 
 
 class ChannelsLastNorm(nn.InstanceNorm3d):
@@ -46,9 +46,9 @@ def use_channels_last_norms(network: nn.Module) -> None:
 
 
 def ready_to_train(network: nn.Module, backend: str = "inductor") -> None:
-    """Lay a convolutional network out for training, with what UVLM_TUNING allows."""
+    """Lay a convolutional network out for training where this process does, see UVLM_TUNING."""
     network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    if is_tuned("norms"):
+    if choose_device().type == "cpu" or is_tuned("norms"):
         use_channels_last_norms(network)
     if is_tuned("compile"):
         network.compile(backend=backend)  # in place: names of weights stay

@@ -198,7 +198,6 @@ def _fit(
         config.optim,
         config.encoder_lr_scale,
         frozen_stages=config.frozen_stages,
-        fused=fabric.device.type == "cuda",
     )
     metrics = fit(fabric, net, optimizer, task, config, watch, initial).put_into(net)
     if not config.evidence_folds and not params.classifier.attributes:

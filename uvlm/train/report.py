@@ -251,7 +251,6 @@ def _fit(
         config.encoder_lr_scale,
         config.adam_beta2,
         config.frozen_stages,
-        fused=fabric.device.type == "cuda",
     )
     metrics = fit(fabric, net, optimizer, task, config, watch).put_into(net)
     return metrics | _rank_of_tokens(params, data)

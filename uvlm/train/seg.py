@@ -118,7 +118,7 @@ def _fit(
     on_device = weights.to(fabric.device)  # once: copying makes the host wait
     objective = SegObjective(on_device, config.deep_supervision, config.dice_classes)
     task = Task(objective, batches.read, validate, params.seed, batches.finish)
-    optimizer = build_optimizer(unet, config.optim, fused=fabric.device.type == "cuda")
+    optimizer = build_optimizer(unet, config.optim)
     best = fit(fabric, unet, optimizer, task, config, watch)
     return best.put_into(unet)
 

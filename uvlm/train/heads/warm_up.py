@@ -65,8 +65,7 @@ class HeadTraining:
             batches = replace(self.batches, name=name, batch_size=self.config.batch_size)
             objective = replace(self.objective, name=name)
             task = Task(objective, batches, self.validate, batches.seed)
-            fused = self.fabric.device.type == "cuda"
-            optimizer = build_optimizer(head, self.config.optim, fused=fused)
+            optimizer = build_optimizer(head, self.config.optim)
             watch = Watch(self.training.tracker, self.training.progress, state, prefix=prefix)
             best = fit(self.fabric, head, optimizer, task, self.config, watch)
         best.put_into(head)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from uvlm.config import OptimConfig
 
 ENCODER = "encoder."
 POLY_POWER = 0.9
+_HAS_FUSED: Final = frozenset({"cpu", "cuda"})
 
 
 def parameter_groups(
@@ -62,19 +63,19 @@ def build_optimizer(
     encoder_lr_scale: float = 1.0,
     beta2: float = 0.999,
     frozen_stages: Collection[int] = (),
-    *,
-    fused: bool = False,
 ) -> torch.optim.Optimizer:
     """Build SGD with Nesterov momentum, or AdamW, over `parameter_groups`.
 
-    Fused, AdamW updates in one pass without a copy of all weights beside them; on a GPU only,
-    because its last digits differ.
+    AdamW updates in one fused pass, without a copy of all weights beside them, wherever torch has
+    kernels for it.
     """
     groups = parameter_groups(model, config, encoder_lr_scale, frozen_stages)
     if config.optimizer == "sgd":
         nesterov = config.momentum > 0
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, beta2), fused=fused or None)
+    places = {parameter.device.type for group in groups for parameter in group["params"]}
+    fused = places <= _HAS_FUSED or None  # not on the `meta` device of estimates
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(0.9, beta2), fused=fused)
 
 
 def set_learning_rate(
