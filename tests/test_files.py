@@ -23,6 +23,7 @@ from uvlm.files import (
     files_sha256,
     filling_file,
     filling_folder,
+    remove_left,
     write_bytes_atomic,
     write_text_atomic,
 )
@@ -137,6 +138,16 @@ def test_what_a_killed_writer_leaves_goes_with_the_next_write(tmp_path: Path) ->
             (other / "a").write_text("other")
     assert (place / "a").read_text() == "new"
     assert names(tmp_path) == ["seg"]
+
+
+def test_only_names_with_the_pid_of_a_gone_process_are_swept_up(tmp_path: Path) -> None:
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          check=True, capture_output=True, text=True).stdout.strip()  # fmt: skip
+    kept = [f"a-{os.getpid()}-x", f"a-{gone}", f"a-{gone}x", "a-notes", f"b-{gone}-x", "a-"]
+    for name in [*kept, f"a-{gone}-x", f"a-{gone}.y"]:
+        (tmp_path / name).write_text("mine")
+    remove_left(tmp_path, "a-")
+    assert names(tmp_path) == sorted(kept)
 
 
 def test_many_writers_of_one_file_leave_one_of_their_contents(tmp_path: Path) -> None:

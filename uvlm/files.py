@@ -13,6 +13,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import uuid
@@ -41,7 +42,7 @@ def filling_file(path: Path, *, durable: bool = True) -> Iterator[IO[bytes]]:
         durable: also wait for the disk; unnecessary for bytes that a stage can make again.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(path)
+    remove_left(path.parent, _prefix(path))
     unfinished = _beside(path)
     with _errors_name(path, unfinished):
         try:
@@ -64,7 +65,7 @@ def filling_folder(folder: Path, *, keep_others: bool = False) -> Iterator[Path]
         keep_others: keep files of other names in `folder`; the new ones move in one by one.
     """
     place = _place(folder, keep_others)
-    _sweep(place)
+    remove_left(place.parent, _prefix(place))
     unfinished = _beside(place)
     with _errors_name(folder, unfinished):
         try:
@@ -198,15 +199,16 @@ def _prefix(path: Path) -> str:
     return f".{path.name}.{socket.gethostname()}."
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes on this machine left beside a file or folder."""
-    for left in path.parent.glob(f"{glob.escape(_prefix(path))}*"):
-        pid = left.name.removeprefix(_prefix(path)).partition(".")[0]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            if left.is_dir():
-                shutil.rmtree(left, ignore_errors=True)
-            else:
-                left.unlink(missing_ok=True)
+def remove_left(folder: Path, prefix: str) -> None:
+    """Remove what killed processes left: names of `prefix`, a pid of this machine, and more."""
+    for left in folder.glob(f"{glob.escape(prefix)}*"):
+        pid = re.match(r"\d+(?=[.-])", left.name.removeprefix(prefix))
+        if pid is None or _is_alive(int(pid[0])):
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def _is_alive(pid: int) -> bool:

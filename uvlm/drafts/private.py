@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import glob
 import os
-import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from uvlm.files import remove_left
 
 
 @contextmanager
@@ -22,17 +22,6 @@ def private_folder(kind: str) -> Iterator[Path]:
         kind: a word for what it is used by.
     """
     place, name = Path(tempfile.gettempdir()), f"uvlm-{kind}-{socket.gethostname()}-"
-    for left in place.glob(f"{glob.escape(name)}*"):
-        pid = left.name.removeprefix(name).partition("-")[0]
-        if pid.isdecimal() and not _is_alive(int(pid)):
-            shutil.rmtree(left, ignore_errors=True)
+    remove_left(place, name)
     with tempfile.TemporaryDirectory(prefix=f"{name}{os.getpid()}-") as root:
         yield Path(root)
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)  # it exists, but belongs to another user
-    return True
