@@ -12,27 +12,24 @@ from __future__ import annotations
 
 import gc
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import torch
 
 from benchmarks.gpu import on_the_gpu
-from benchmarks.measure import table
+from benchmarks.measure import setting, table
 from benchmarks.sizes import ROOT
 from pipeline.arms.resolve import compose_arm
 from uvlm import environment
 from uvlm.config import Params
 from uvlm.errors import SetupError
-from uvlm.estimates.networks import Training, autocast, report_training, training_sizes
-from uvlm.train.loop.optim import build_optimizer
+from uvlm.estimates.networks import autocast, report_training, training_sizes
 
 TITLE: Final = "What stage 3 holds on a GPU"
 ARMS: Final = {
@@ -87,7 +84,7 @@ def _measured(params: Params, device: torch.device) -> list[str]:
     took = "does not fit"
     try:
         with torch.device(device):
-            training = _fused(report_training(params))
+            training = report_training(params)
             training.step(device)
             torch.cuda.synchronize(device)
             start = time.perf_counter()
@@ -104,29 +101,13 @@ def _measured(params: Params, device: torch.device) -> list[str]:
     return [f"{held / 2**30:.1f}", f"{reserved / 2**30:.1f}", took]
 
 
-def _fused(training: Training) -> Training:
-    """Use the optimiser that trainings use on a GPU."""
-    config = training.config
-    more = {name: getattr(config, name) for name in ("encoder_lr_scale", "frozen_stages")}
-    beta2: float = config.adam_beta2  # type: ignore[attr-defined]
-    optimizer = build_optimizer(training.model, config.optim, beta2=beta2, fused=True, **more)
-    return replace(training, optimizer=optimizer)
-
-
 @contextmanager
 def _qwen() -> Iterator[None]:
     """Let UVLM_QWEN3 name a folder with the sizes of Qwen3-4B and no weights."""
-    name = environment.QWEN3.name
-    before = os.environ.get(name)
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "config.json").write_text(json.dumps(QWEN3_4B), encoding="utf-8")
-        os.environ[name] = folder
-        try:
+        with setting(environment.QWEN3, folder):
             yield
-        finally:
-            os.environ.pop(name)
-            if before is not None:
-                os.environ[name] = before
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def _step(
 ) -> Work:
     """Forward, backward, clipping, optimiser."""
     net.to(device)
-    optimizer = build_optimizer(net, optim, fused=device.type == "cuda")
+    optimizer = build_optimizer(net, optim)
 
     def work() -> None:
         with autocast(device):

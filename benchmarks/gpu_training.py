@@ -8,10 +8,8 @@ warm: a disk that is slower than its loaders is not in it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -21,7 +19,7 @@ import torch
 from torch import nn
 
 from benchmarks.feeding import readers
-from benchmarks.measure import table
+from benchmarks.measure import setting, table
 from benchmarks.sizes import Size
 from uvlm import environment
 from uvlm.config import TrainConfig
@@ -61,7 +59,8 @@ def page(size: Size, steps: Mapping[str, int] = STEPS) -> str:
 
 def _rows(size: Size, steps: Mapping[str, int]) -> Iterator[tuple[str, list[str]]]:
     device = choose_device()
-    with tempfile.TemporaryDirectory() as folder, _project(folder):
+    # States of the trainings lie in the folder too.
+    with tempfile.TemporaryDirectory() as folder, setting(environment.DVC_ROOT, folder):
         fed = readers(size, Path(folder), on_device=device.type == "cuda")
         for name, (batches, _) in fed.items():
             if device.type == "cuda":
@@ -92,7 +91,7 @@ def _train(name: str, size: Size, batches: Any, steps: int) -> _Log:
     fabric = launch(params.decoder.width if name == "stage 3" else None)
     net, objective = _network(name, size, fabric.device)
     task = Task(objective, batches.read, lambda _: Scores(0.0, {}), 0, batches.finish)
-    optimizer = build_optimizer(net, config.optim, fused=fabric.device.type == "cuda")
+    optimizer = build_optimizer(net, config.optim)
     with ResumeFolder(f"bench_{name[-1]}", "0-0-0") as state:
         fit(fabric, net, optimizer, task, config, Watch(log, None, state))
     return log
@@ -112,16 +111,3 @@ def _network(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Ob
     ready_to_train(unet)
     seg, weights = params.train_seg, torch.ones(size.num_classes, device=device)
     return unet, SegObjective(weights, seg.deep_supervision, seg.dice_classes)
-
-
-@contextmanager
-def _project(folder: str) -> Iterator[None]:
-    """Let states of the trainings lie in `folder`."""
-    name, before = environment.DVC_ROOT.name, os.environ.get(environment.DVC_ROOT.name)
-    os.environ[name] = folder
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before

@@ -7,7 +7,6 @@ Columns as in `benchmarks.gpu`. The first step of `compile`, which takes minutes
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import torch
 
 from benchmarks import gpu_steps
 from benchmarks.gpu import Step, measure, on_the_gpu, page, repeats, shown
+from benchmarks.measure import setting
 from benchmarks.sizes import Size, paper
 from uvlm import environment
 from uvlm.errors import SetupError
@@ -44,17 +44,12 @@ def tuned_steps(
 @contextmanager
 def tuned(tuning: str) -> Iterator[None]:
     """Set UVLM_TUNING, and what `launch` does for it."""
-    before = os.environ.get(environment.TUNING.name)
-    os.environ[environment.TUNING.name] = tuning
     torch.backends.cudnn.benchmark = "cudnn" in tuning
     try:
-        yield
+        with setting(environment.TUNING, tuning):
+            yield
     finally:
         torch.backends.cudnn.benchmark = False
-        if before is None:
-            del os.environ[environment.TUNING.name]
-        else:
-            os.environ[environment.TUNING.name] = before
 
 
 def main() -> None:

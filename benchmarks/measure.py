@@ -10,12 +10,14 @@ import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from uvlm.files import write_text_atomic
+from uvlm.variable import Variable, inherited
 
 REPORT = Path("reports/benchmarks.md")
 
@@ -65,6 +67,17 @@ def _status_mb(field: str) -> float:
     status = Path("/proc/self/status").read_text(encoding="ascii")
     (kilobytes,) = re.findall(rf"^{field}:\s+(\d+) kB", status, re.MULTILINE)
     return int(kilobytes) / 1024
+
+
+@contextmanager
+def setting(variable: Variable[Any], text: str) -> Iterator[None]:
+    """Set an environment variable, and leave it behind as it was; empty counts as not set."""
+    before = inherited().get(variable.name, "")
+    variable.set(text)
+    try:
+        yield
+    finally:
+        variable.set(before)
 
 
 def hardware() -> str:

@@ -185,7 +185,7 @@ def trained(params: Params, stop_at: int | None = None) -> Best:
     with ResumeFolder("train_cls", "test") as state:
         progress = terminate_at(stop_at) if stop_at else None
         watch = Watch(NullTracker(), progress, state)
-        optimizer = build_optimizer(model, config.optim, fused=True)
+        optimizer = build_optimizer(model, config.optim)
         return fit(launch(), model, optimizer, task, config, watch)
 
 
