@@ -311,10 +311,12 @@
     ct = await image(await unpacked("volume-ct"), "ct");
     setWindowOf(ct, state.window); // before it is added: each change afterwards costs a redraw
     planes.addVolume(ct);
-    await addMasks();
     planes.setSliceType(planes.sliceTypeMultiplanar);
     planes.createOnLocationChange();
   }
+
+  // Lets the browser draw what there is.
+  const shown = () => new Promise((resolve) => { setTimeout(resolve, 30); });
 
   async function addMasks() {
     if (!byId("volume-masks")) return;
@@ -376,9 +378,11 @@
     try {
       await openPlanes();
       byId("opening").hidden = true;
-      document.body.dataset.ready = "planes";
       document.body.dataset.ms = String(Math.round(performance.now()));
-      await new Promise((resolve) => { setTimeout(resolve, 30); });
+      await shown(); // the CT is there to be read while masks and 3D are on their way
+      await addMasks();
+      document.body.dataset.ready = "planes";
+      await shown();
       await openSolid();
       document.body.dataset.ready = "all";
     } catch (error) {
