@@ -16,13 +16,23 @@ IDENTITY = ("-c", "user.name=test", "-c", "user.email=test@example.org")
 
 def run(project: Path, *command: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command in a project, as a person would in a shell of its own."""
-    environment = {name: v for name, v in os.environ.items() if not name.startswith("DVC_ROOT")}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     result = subprocess.run(
-        command, cwd=project, env=environment, capture_output=True, text=True, check=False
+        command, cwd=project, env=_shell(), capture_output=True, text=True, check=False
     )
     assert result.returncode == code, result.stdout[-4000:] + result.stderr[-4000:]
     return result
+
+
+def start(project: Path, log: Path, *command: str) -> None:
+    """Run a command that leaves processes behind; a pipe would be read until the last is gone."""
+    with log.open("wb") as out:
+        subprocess.run(command, cwd=project, env=_shell(), stdout=out, stderr=out, check=True)
+
+
+def _shell() -> dict[str, str]:
+    environment = {name: v for name, v in os.environ.items() if not name.startswith("DVC_ROOT")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    return environment
 
 
 def commit_copy(root: Path, copy: Path, document: dict[Any, Any]) -> None:
