@@ -28,31 +28,49 @@ from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjectiv
 from uvlm.train.report_net import ReportNet
 
 BATCH: Final = 2
+ABNORMALITIES: Final = 18
 Work = Callable[[], object]
+
+
+def segmentation(size: Size, device: torch.device) -> tuple[nn.Module, Objective]:
+    """Build the network of stage 1 and its objective."""
+    config = size.params.train_seg
+    unet = build_unet(size.params.encoder, size.num_classes)
+    ready_to_train(unet)
+    weights = torch.ones(size.num_classes, device=device)
+    return unet, SegObjective(weights, config.deep_supervision, config.dice_classes)
+
+
+def classification(size: Size, device: torch.device) -> tuple[nn.Module, Objective]:
+    """Build the network of stage 2 and its objective."""
+    encoder = build_encoder(size.params.encoder)
+    ready_to_train(encoder)
+    parts = size.params.encoder, size.params.classifier, size.grid, ABNORMALITIES
+    return ClassifierNet(encoder, build_classifier(*parts)), ClsObjective()
+
+
+def reports(
+    size: Size, device: torch.device, encoder: nn.Module | None = None
+) -> tuple[nn.Module, Objective]:
+    """Build the network of stage 3 and its objective."""
+    uvlm = size.uvlm(size.compact_vocabulary).train()
+    return ReportNet(uvlm, size.params.injection, encoder), ReportObjective()
 
 
 def stage_1(size: Size, device: torch.device) -> Work:
     """Train the U-Net on patches, with deep supervision."""
-    config = size.params.train_seg
     x = torch.randn(BATCH, 1, *size.patch, device=device)
     target = torch.randint(size.num_classes, (BATCH, *size.patch), device=device)
-    weights = torch.ones(size.num_classes, device=device)
-    objective = SegObjective(weights, config.deep_supervision, config.dice_classes)
-    unet = build_unet(size.params.encoder, size.num_classes)
-    ready_to_train(unet)
-    return _step(unet, objective, SegBatch([], x, target.to(torch.uint8)), config.optim, device)
+    batch = SegBatch([], x, target.to(torch.uint8))
+    return _step(*segmentation(size, device), batch, size.params.train_seg.optim, device)
 
 
 def stage_2(size: Size, device: torch.device) -> Work:
     """Train encoder and classifier on whole volumes."""
-    params, abnormalities = size.params, 18
-    encoder = build_encoder(params.encoder)
-    ready_to_train(encoder)
-    classifier = build_classifier(params.encoder, params.classifier, size.grid, abnormalities)
     x = torch.randn(BATCH, 1, *size.grid, device=device)
-    truth = torch.randint(2, (BATCH, abnormalities), device=device).float()
-    net = ClassifierNet(encoder, classifier)
-    return _step(net, ClsObjective(), ClsBatch([], x, truth), params.train_cls.optim, device)
+    truth = torch.randint(2, (BATCH, ABNORMALITIES), device=device).float()
+    batch = ClsBatch([], x, truth)
+    return _step(*classification(size, device), batch, size.params.train_cls.optim, device)
 
 
 def stage_3_unfrozen(size: Size, device: torch.device) -> Work:
@@ -112,10 +130,8 @@ def _stage_3(
     size: Size, device: torch.device, encoder: nn.Module | None, x: list[Tensor] | Tensor
 ) -> Work:
     token_ids = torch.randint(5, size.compact_vocabulary, (BATCH, size.tokens + 1), device=device)
-    uvlm = size.uvlm(size.compact_vocabulary).train()
-    net = ReportNet(uvlm, size.params.injection, encoder)
     batch = ReportBatch([], x, token_ids)
-    return _step(net, ReportObjective(), batch, size.params.train_report.optim, device)
+    return _step(*reports(size, device, encoder), batch, size.params.train_report.optim, device)
 
 
 def _step(

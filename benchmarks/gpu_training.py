@@ -16,27 +16,26 @@ from statistics import median
 from typing import Any, Final
 
 import torch
-from torch import nn
 
+from benchmarks import gpu_steps
 from benchmarks.feeding import readers
 from benchmarks.measure import setting, table
 from benchmarks.sizes import Size
 from uvlm import environment
 from uvlm.config import TrainConfig
 from uvlm.device import choose_device
-from uvlm.model.build import build_classifier, build_encoder, build_unet
-from uvlm.model.fast_norm import ready_to_train
 from uvlm.tracking import NullTracker
-from uvlm.train.cls import ClassifierNet
 from uvlm.train.loop.fit import Scores, Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
-from uvlm.train.losses.objectives import ClsObjective, Objective, ReportObjective, SegObjective
-from uvlm.train.report_net import ReportNet
 
 STEPS: Final = {"stage 1": 120, "stage 2": 60, "stage 3": 600}
-_ABNORMALITIES: Final = 18
+_NETWORKS: Final = {
+    "stage 1": gpu_steps.segmentation,
+    "stage 2": gpu_steps.classification,
+    "stage 3": gpu_steps.reports,
+}
 
 
 @dataclass
@@ -89,25 +88,9 @@ def _train(name: str, size: Size, batches: Any, steps: int) -> _Log:
     every = {"steps": steps, "val_every": steps, "log_every": max(1, steps // 12)}
     config = section.model_copy(update=every)
     fabric = launch(params.decoder.width if name == "stage 3" else None)
-    net, objective = _network(name, size, fabric.device)
+    net, objective = _NETWORKS[name](size, fabric.device)
     task = Task(objective, batches.read, lambda _: Scores(0.0, {}), 0, batches.finish)
     optimizer = build_optimizer(net, config.optim)
     with ResumeFolder(f"bench_{name[-1]}", "0-0-0") as state:
         fit(fabric, net, optimizer, task, config, Watch(log, None, state))
     return log
-
-
-def _network(name: str, size: Size, device: torch.device) -> tuple[nn.Module, Objective]:
-    params = size.params
-    if name == "stage 3":
-        net = ReportNet(size.uvlm(size.compact_vocabulary).train(), params.injection, None)
-        return net, ReportObjective()
-    if name == "stage 2":
-        encoder = build_encoder(params.encoder)
-        ready_to_train(encoder)
-        parts = params.encoder, params.classifier, size.grid, _ABNORMALITIES
-        return ClassifierNet(encoder, build_classifier(*parts)), ClsObjective()
-    unet = build_unet(params.encoder, size.num_classes)
-    ready_to_train(unet)
-    seg, weights = params.train_seg, torch.ones(size.num_classes, device=device)
-    return unet, SegObjective(weights, seg.deep_supervision, seg.dice_classes)

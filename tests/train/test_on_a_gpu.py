@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from benchmarks import gpu_steps, sizes
 from benchmarks.feeding import readers
 from tests.inference.tiny_writer import endless, greedy, tiny_visual, tiny_writer
-from tests.train.loop.test_fit import batch, network, terminate_at, weight_norm
-from uvlm.config import OptimConfig, Params
+from tests.train.loop.test_fit import batch, network, six_steps, terminate_at, train, weight_norm
+from uvlm.config import Params
 from uvlm.errors import Interrupted, SetupError
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.sliding_window import predict_labels
@@ -29,7 +29,7 @@ from uvlm.tracking import NullTracker
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
 from uvlm.train.loop.optim import build_optimizer
-from uvlm.train.loop.resume import Best, ResumeFolder
+from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.losses.losses import deep_supervision_loss
 from uvlm.train.losses.objectives import ClsObjective
 
@@ -172,28 +172,12 @@ def test_norms_that_keep_channels_last_are_torchs() -> None:
     assert found.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def trained(params: Params, stop_at: int | None = None) -> Best:
-    """Train the network of test_fit on the GPU, stopped once or never."""
-    optim = OptimConfig(
-        optimizer="adamw", lr=0.05, momentum=0.9, weight_decay=0.01, warmup_steps=2,
-        schedule="cosine", clip_norm=1.0,
-    )  # fmt: skip
-    changes = {"steps": 6, "checkpoint_minutes": 0, "val_every": 3, "accumulate": 2}
-    config = params.train_cls.model_copy(update={**changes, "optim": optim})
-    model = network(0)
-    task = Task(ClsObjective(), batch, weight_norm, seed=7)
-    with ResumeFolder("train_cls", "test") as state:
-        progress = terminate_at(stop_at) if stop_at else None
-        watch = Watch(NullTracker(), progress, state)
-        optimizer = build_optimizer(model, config.optim)
-        return fit(launch(), model, optimizer, task, config, watch)
-
-
 def test_a_stopped_training_ends_with_the_same_weights(params: Params) -> None:
-    whole = trained(params)
+    config = six_steps(params, "adamw")
+    whole = train(config)
     with pytest.raises(Interrupted):
-        trained(params, stop_at=4)
-    continued = trained(params)
+        train(config, progress=terminate_at(4))
+    continued = train(config)
     assert whole.metrics == continued.metrics
     for name, weight in whole.weights.items():
         assert torch.equal(weight, continued.weights[name]), name

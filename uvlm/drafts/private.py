@@ -6,7 +6,7 @@ import os
 import socket
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from uvlm.files import remove_left
@@ -22,6 +22,7 @@ def private_folder(kind: str) -> Iterator[Path]:
         kind: a word for what it is used by.
     """
     place, name = Path(tempfile.gettempdir()), f"uvlm-{kind}-{socket.gethostname()}-"
-    remove_left(place, name)
+    with suppress(OSError):  # in a folder of everybody's, others may have files of such names
+        remove_left(place, name)
     with tempfile.TemporaryDirectory(prefix=f"{name}{os.getpid()}-") as root:
         yield Path(root)

@@ -190,6 +190,14 @@ def test_the_patients_left_is_on_the_right_of_the_axial_plane(opened: Open, page
     assert np.argwhere(inside)[:, 1].mean() > 200
 
 
+def test_masks_that_cannot_be_shown_are_said_beside_the_planes(opened: Open, page: Pages) -> None:
+    html = page().html()
+    place = html.index(">", html.index('id="volume-masks"')) + 1
+    browser = opened(f"{html[:place]}{html[place:].replace('H4sI', 'AAAA', 1)}", ready="none")
+    assert "Masks or 3D cannot be shown" in browser.find_element("id", "opening").text
+    assert picture(browser, "planes").max() > 0
+
+
 def test_hostile_text_runs_nothing(opened: Open, page: Pages) -> None:
     browser = opened(page(**filled(hostile)).html())
     assert browser.execute_script("return typeof hacked") == "undefined"
@@ -213,6 +221,6 @@ def test_a_browser_without_webgl_keeps_the_draft(browser: Any, opened: Open, pag
         opened(page().html(), ready="none")
     finally:
         browser.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
-    assert "no WebGL 2" in browser.find_element("id", "opening").text
+    assert "The planes cannot be shown" in browser.find_element("id", "opening").text
     browser.find_elements("css selector", ".sentence")[0].click()
     assert "0.93" in browser.find_element("id", "why-0").text

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -57,8 +57,13 @@ def weight_norm(model: nn.Module) -> Scores:
 
 @pytest.fixture(params=["adamw", "sgd"])
 def config(params: Params, request: pytest.FixtureRequest) -> TrainConfig:
+    return six_steps(params, request.param)
+
+
+def six_steps(params: Params, optimizer: Literal["adamw", "sgd"]) -> TrainConfig:
+    """Twelve batches, two validations."""
     optim = OptimConfig(
-        optimizer=request.param,
+        optimizer=optimizer,
         lr=0.05,
         momentum=0.9,
         weight_decay=0.01,

@@ -386,8 +386,12 @@
       await openSolid();
       document.body.dataset.ready = "all";
     } catch (error) {
-      byId("opening").textContent = "The planes cannot be shown: this browser has no WebGL 2, or too little memory. "
+      const isLate = Boolean(document.body.dataset.ms); // the planes are there
+      const missing = isLate ? "Masks or 3D" : "The planes";
+      byId("opening").textContent = `${missing} cannot be shown: this browser has no WebGL 2, or too little memory. `
         + "The draft and its numbers are complete.";
+      byId("opening").classList.toggle("late", isLate);
+      byId("opening").hidden = false;
       document.body.dataset.ready = "none";
       document.body.dataset.error = String(error);
     }
