@@ -50,7 +50,7 @@ OF_THE_PROFILE = (
         "patch", "foreground_fraction", "deep_supervision", "dice_classes", "ce_weight_power",
         "ce_weight_cap")),
     *(f"train_cls.{key}" for key in (
-        "head_warmup_lr", "head_warmup_batch_size", "pos_weight_cap")),
+        "encoder_lr_scale", "head_warmup_lr", "head_warmup_batch_size", "pos_weight_cap")),
     *(f"train_report.{key}" for key in (
         "steps", "feature_noise_std", "standardise_features", "adam_beta2")),
 )  # fmt: skip
@@ -63,7 +63,7 @@ LENGTHS_AND_SIZES = {
 }  # fmt: skip
 OTHER_DEFAULTS: dict[str, Any] = {
     "label_maps.scheme": "coarse", "train_seg.initial_weights": "sha256:" + "0" * 12,
-    "train_cls.encoder_lr_scale": 0.5, "train_cls.frozen_stages": [1],
+    "train_cls.frozen_stages": [1],
     "train_cls.pos_weight": "balanced", "train_cls.shuffle_labels": True,
     "train_report.shuffle_reports": True, "train_report.encoder_lr_scale": 0.3,
     "train_report.frozen_stages": [2], "decoder.lora_rank": 8, "decoder.lora_alpha": 3.0,
