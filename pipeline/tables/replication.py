@@ -1,6 +1,7 @@
 """The replication as a document: what of the paper's claims holds in our records, and how surely.
 
     profiles     name, data set of the paper, whether synthetic, departures, runs
+    reached      by profile: what each arm reached
     theses       name, title, claim, asks; by profile: verdict, comparisons, note
     pipeline     by profile: verdict, comparisons, note, text_loss
     controls     by profile: checks, each with its value, the bar and a verdict
@@ -27,6 +28,7 @@ from pipeline.tables.effects import effect_of, number
 from pipeline.tables.notes import read_notes
 from pipeline.tables.ours import RECORDS, read_results, run_of
 from pipeline.tables.published import Published, published_rows
+from pipeline.tables.reached import reached_by
 from pipeline.tables.results import Result, text_loss
 from pipeline.tables.theses import (
     NOT_RUN,
@@ -54,6 +56,8 @@ class Side:
     def published(self, arm: str) -> Published | None:
         """Find the paper's row for an arm such as table5_07."""
         group, _, row = arm.rpartition("_")
+        if not group.startswith("table"):
+            return None
         return published_rows(int(group.removeprefix("table")), self.dataset).get(int(row))
 
     def sweep(self, arm: str) -> str:
@@ -79,6 +83,10 @@ def replication_document(root: Path, profile: str | None = None) -> dict[str, An
         "name": "replication",
         "alone": profile,
         "profiles": [_profile(root, side, documents[side.profile]) for side in sides],
+        "reached": {
+            s.profile: reached_by(s.results, {arm: s.published(arm) for arm in s.results})
+            for s in sides
+        },
         "theses": [
             {"name": f.name, "title": f.title, "claim": f.claim, "asks": f.asks}
             | {

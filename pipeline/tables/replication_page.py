@@ -14,6 +14,7 @@ from typing import Any, Final
 from pipeline.tables.notes import PLACE
 from pipeline.tables.pages import with_interval
 from pipeline.tables.plots import draw_replication
+from pipeline.tables.reached import reached_lines
 from pipeline.tables.theses import FAILS, HOLDS, NEGLIGIBLE, NOT_RUN, UNDECIDED
 from uvlm.files import write_bytes_atomic, write_text_atomic
 
@@ -85,14 +86,13 @@ def _page(document: Mapping[str, Any], link: str) -> Iterator[str]:
     yield f"| Each training adds to the whole pipeline | {' | '.join(whole)} |"
     controls = [_fallen(found["checks"]) for found in document["controls"].values()]
     yield f"| Negative controls | {' | '.join(controls)} |"
-    yield ""
-    yield "The number is that of the first comparison of each part below."
-    yield ""
+    yield "\nThe number is that of the first comparison of each part below.\n"
     yield f"![Deciding comparisons with their intervals]({link})"
     yield ""
     yield "## How a verdict is reached"
     yield ""
     yield _RULE
+    yield from reached_lines(document["reached"])
     for place, thesis in enumerate(document["theses"], start=1):
         yield ""
         yield f"## {place}. {thesis['title']}"

@@ -13,7 +13,9 @@ import pytest
 from pipeline.tables.command import make_table
 from pipeline.tables.controls import check_controls
 from pipeline.tables.notes import PLACE
+from pipeline.tables.ours import RECORDS, read_results
 from pipeline.tables.published import ABDOMEN, CHEST, published_rows
+from pipeline.tables.reached import reached_lines
 from pipeline.tables.replication import replication_document
 from pipeline.tables.theses import THESES, Comparison, judge, together
 from tests.pipeline.tables.records import ROOT, flags, mistaken, record
@@ -167,6 +169,27 @@ def test_scores_of_mirrored_cts_come_from_their_file(tmp_path: Path) -> None:
         with pytest.raises(DataError, match=r"phantom\.json") as error:
             check_controls(tmp_path, "phantom", {})
         assert "\n" not in str(error.value)
+
+
+def test_each_arm_is_shown_with_what_its_records_say(
+    project: Path, document: dict[str, Any]
+) -> None:
+    reached, results = document["reached"]["phantom"], read_results(project / RECORDS, "phantom")
+    arms = [one["arm"] for one in reached]
+    assert arms == [*sorted(MISTAKES), "controls_labels", "controls_reports"]
+    for one in reached:
+        found = results[one["arm"]].estimates()
+        is_text = not one["arm"].startswith(("table4", "controls_labels"))
+        assert ("f1" in one["values"], "f1" in found) == (is_text, True)
+        for key, value in one["values"].items():
+            assert value["mean"] == pytest.approx(found[key].mean, abs=1e-6)
+        assert (one["seeds"], one["n"]) == ([0, 1, 2], [60])
+    lines = list(reached_lines({"phantom": reached}))
+    assert sum(line.startswith("| phantom |") for line in lines) == len(arms)
+    (row_14,) = (line for line in lines if "row 14" in line)
+    assert f"Q4B-L, {RANDOM} |" in row_14
+    (row_9,) = (line for line in lines if "Table 5, row 9" in line)
+    assert "Seg(F+L) -> Cls -> Rep, skip connections |" in row_9
 
 
 def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
