@@ -80,11 +80,13 @@ def _draw_metric(axes: Axes, effects: list[Mapping[str, Any]]) -> None:
     for place, found in ours:
         low, high = found["interval"] or (found["mean"], found["mean"])
         axes.plot([low, high], [place + 0.18] * 2, color=BLUE, linewidth=2)
-    axes.plot(
-        [found["mean"] for _, found in ours], [place + 0.18 for place, _ in ours],
-        linestyle="", marker="o", color=BLUE,
-        label="ours, 95 % interval" if ours else "ours: not run",
-    )  # fmt: skip
+    if ours:
+        axes.plot(
+            [found["mean"] for _, found in ours], [place + 0.18 for place, _ in ours],
+            linestyle="", marker="o", color=BLUE, label="ours, 95 % interval",
+        )  # fmt: skip
+    else:
+        axes.text(0.98, 0.02, "ours: not run", transform=axes.transAxes, ha="right", color=INK)
     axes.set_ylim(-0.6, len(effects) - 0.4)
     axes.grid(axis="x")
     axes.set_axisbelow(True)
