@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from pipeline.sweep.durations import Durations, least_seconds
@@ -12,6 +12,7 @@ from pipeline.sweep.engine import Job, Outcome, Sweep
 from pipeline.sweep.graph import Node
 from pipeline.sweep.plan import clock
 from pipeline.sweep.trial import Trial
+from uvlm.arm_record import ArmRecord
 
 _EVERY_S: Final = 30.0
 
@@ -22,11 +23,13 @@ class Board:
     Args:
         num_trials: of the sweep, those with a record included.
         num_done: of these, those that had one before.
+        records: what was run before, perhaps elsewhere; they say how long its stages took.
     """
 
-    def __init__(self, num_trials: int, num_done: int) -> None:
+    def __init__(self, num_trials: int, num_done: int, records: Sequence[ArmRecord]) -> None:
         self.num_trials = num_trials
         self.num_done = num_done
+        self.records = records
         self._last_line = time.monotonic()
 
     def ended(self, trial: Trial, outcome: Outcome) -> None:
@@ -57,7 +60,7 @@ class Board:
     def _left(self, sweep: Sweep, now: float) -> str:
         """Estimate the rest from earlier runs of the same stages."""
         nodes = sweep.todo()
-        durations = Durations.read(sweep.graph, [])  # with the runs of this sweep
+        durations = Durations.read(sweep.graph, self.records)  # and the runs of this sweep
         took = {node.key: durations.of(node)[0] for node in nodes}
         seconds = {key: value or 0.0 for key, value in took.items()}
         for job in sweep.running:

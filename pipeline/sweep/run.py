@@ -52,15 +52,15 @@ def plan_sweep(
     """
     _check_commit(root)
     graph = Graph(copied or root, trials)
-    records = {trial.name: record_of(root, trial) for trial in trials}
+    records = records_of(root, trials)
     done = {
         trial.name
         for trial in trials
-        if (record := records[trial.name]) and record.key == graph.last(trial).key
+        if (record := records.get(trial.name)) and record.key == graph.last(trial).key
     }
-    durations = Durations.read(graph, [record for record in records.values() if record])
+    durations = Durations.read(graph, records.values())
     plan = make_plan(title, graph, done, durations, RunCache.of(root), num_workers)
-    return replace(plan, outdated=[t for t in plan.open if records[t.name]])
+    return replace(plan, outdated=[t for t in plan.open if t.name in records])
 
 
 def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int) -> None:
@@ -89,10 +89,10 @@ def run_sweep(root: Path, title: str, trials: Sequence[Trial], num_workers: int)
         raise failure(title, failed, len(trials))
 
 
-def record_of(root: Path, trial: Trial) -> ArmRecord | None:
-    """Read the record of a trial, if there is one."""
-    path = record_path(root / RECORDS, trial.profile, trial.arm, trial.seed)
-    return load_record(path) if path.is_file() else None
+def records_of(root: Path, trials: Sequence[Trial]) -> dict[str, ArmRecord]:
+    """Read the records of those trials that have one, by the trial's name."""
+    paths = {t.name: record_path(root / RECORDS, t.profile, t.arm, t.seed) for t in trials}
+    return {name: load_record(path) for name, path in paths.items() if path.is_file()}
 
 
 def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
@@ -101,7 +101,9 @@ def _run(root: Path, plan: Plan, slots: list[Slot]) -> Mapping[str, Outcome]:
         slot.make(slots[0].folder)
     num_all = len(plan.open) + len(plan.finished)
     shares = Shares.of_this_computer(plan.num_workers)
-    workers = Workers(root, plan.graph, slots, Board(num_all, len(plan.finished)), shares)
+    told = records_of(root, [*plan.open, *plan.finished])
+    board = Board(num_all, len(plan.finished), list(told.values()))
+    workers = Workers(root, plan.graph, slots, board, shares)
     done = set(plan.runs.entries)
     sweep = Sweep(
         plan.graph, list(plan.open), done, plan.num_workers, workers, plan.runs, plan.known

@@ -5,16 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.dvc_yaml import read_declarations
 from pipeline.profiles import compose, with_values
 from pipeline.reach import PACKAGES
+from pipeline.sweep.board import Board
+from pipeline.sweep.engine import Sweep
 from pipeline.sweep.graph import CODE_STAGE, Graph
 from pipeline.sweep.run import plan_sweep
 from pipeline.sweep.trial import Trial
+from tests.pipeline.tables.records import flags, record
 from uvlm.errors import SetupError
 
 ROOT = Path(__file__).parents[3]
@@ -98,3 +101,19 @@ def test_keys_are_the_same_on_another_computer(document: dict[Any, Any], tmp_pat
 def test_a_project_that_is_no_clone_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="run this in a clone with a commit"):
         plan_sweep(tmp_path, "nothing", [], 1)
+
+
+def test_the_time_left_counts_what_records_tell_of_other_parameters(
+    document: dict[Any, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = trial("plain", with_values(document, {"train_seg.steps": 7}, "test"), CLASSES)
+    graph = Graph(ROOT, [one])
+    seconds = dict.fromkeys(graph.ways[one.name], 60.0)
+    labels = flags(0)
+    told = record(document, "table4_04", 0, labels, labels, seconds=seconds)
+    monkeypatch.setattr("pipeline.sweep.durations.read_records", lambda: [])
+    for records, said in ((told,), f"about {len(seconds)}:00 left"), ((), "has not run on this"):
+        board = Board(1, 0, records)
+        board._last_line -= 60
+        board.look(Sweep(graph, [one], set(), 1, cast(Any, None), cast(Any, None)))
+        assert said in capsys.readouterr().err
