@@ -14,6 +14,7 @@ not run is None with the command that runs it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -42,6 +43,7 @@ from pipeline.tables.theses import (
 )
 
 PROFILES: Final = ("longtail", "phantom_abdomen")
+_OF_PAPER: Final = re.compile(r"table(?P<table>[2-5])_(?P<row>\d\d)")
 CORE: Final = "replication"  # the list of conf/sweep/ with the core set
 
 
@@ -54,11 +56,10 @@ class Side:
     results: Mapping[str, Result]
 
     def published(self, arm: str) -> Published | None:
-        """Find the paper's row for an arm such as table5_07."""
-        group, _, row = arm.rpartition("_")
-        if not group.startswith("table"):
+        """Find the paper's row for an arm such as table5_07; one of the reader's own has none."""
+        if not (found := _OF_PAPER.fullmatch(arm)):
             return None
-        return published_rows(int(group.removeprefix("table")), self.dataset).get(int(row))
+        return published_rows(int(found["table"]), self.dataset).get(int(found["row"]))
 
     def sweep(self, arm: str) -> str:
         """Name the command that runs an arm."""

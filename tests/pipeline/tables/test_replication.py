@@ -192,6 +192,16 @@ def test_each_arm_is_shown_with_what_its_records_say(
     assert "Seg(F+L) -> Cls -> Rep, skip connections |" in row_9
 
 
+@pytest.mark.parametrize("arm", ["table_big", "table5_big", "tables_1", "plain", "table9_01"])
+def test_an_arm_of_ones_own_is_shown_by_its_name(
+    copy: Path, params: dict[str, Any], arm: str
+) -> None:
+    labels = flags(0)
+    write_record(copy / RECORDS, record(params, arm, 0, labels, labels))
+    reached = replication_document(copy, "phantom")["reached"]["phantom"]
+    assert [one["name"] for one in reached if one["arm"] == arm] == [arm]
+
+
 def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
     (copy / PLACE).write_text("progressive: {all: Stage 1 sees, phantom: small nodules.}\n")
     lines = list(make_table(copy, "replication", "phantom", [], as_json=False))
