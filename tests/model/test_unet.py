@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+from itertools import product
+
 import pytest
 import torch
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
+from torch import nn
 
 from uvlm.config import EncoderConfig
 from uvlm.errors import DataError
 from uvlm.model.build import build_encoder, build_unet
+from uvlm.model.unet import Convolution, use_safe_convolutions
 from uvlm.model.weights import load_weights, weights_of
 
 PAPER_ENCODER = EncoderConfig(
@@ -119,3 +124,65 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_copied(
         load_weights(encoder, state, "seg/encoder.safetensors")
     for name, tensor in encoder.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def fill_free_memory() -> None:
+    """Leave numbers that no sum survives in memory that the next tensors get."""
+    for value in (float("inf"), 1e30):
+        kept = [torch.full((size,), value) for size in (16, 64, 256, 1024, 4096, 16384, 65536)]
+        del kept
+
+
+def convolved(convolution: nn.Conv3d, x: torch.Tensor, weights: torch.Tensor) -> list[torch.Tensor]:
+    """Return the output, then the gradients of the input, the weights and the bias."""
+    x = x.clone().requires_grad_()
+    y = convolution(x)
+    gradients = torch.autograd.grad((y * weights).sum(), [x, *convolution.parameters()])
+    return [value.double() for value in (y.detach(), *gradients)]
+
+
+@pytest.mark.parametrize("channels", [(1, 4), (8, 8), (16, 8)])
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
+@pytest.mark.parametrize("layout", [torch.channels_last_3d, torch.contiguous_format])
+def test_bf16_is_right_on_grids_of_a_few_voxels(
+    channels: tuple[int, int], stride: tuple[int, int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    convolution = nn.Conv3d(*channels, 3, stride, padding=1)
+    use_safe_convolutions(convolution)
+    convolution.to(memory_format=layout)  # type: ignore[call-overload]
+    exact = copy.deepcopy(convolution).double()
+    for sides in product((1, 2, 3, 5), repeat=3):
+        x = torch.randn(2, channels[0], *sides).to(memory_format=layout)
+        weights = torch.randn(
+            2, channels[1], *(-(-n // s) for n, s in zip(sides, stride, strict=True))
+        )
+        fill_free_memory()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = convolved(convolution, x, weights)
+        for one, other in zip(found, convolved(exact, x.double(), weights.double()), strict=True):
+            torch.testing.assert_close(one, other, rtol=0, atol=0.02 * float(other.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("stride", "sides", "is_small"),
+    [(1, (3, 3, 3), False), (1, (3, 3, 2), True), (2, (5, 5, 5), False), (2, (5, 4, 5), True)],
+)
+def test_only_small_grids_are_computed_in_float32(
+    stride: int, sides: tuple[int, int, int], is_small: bool
+) -> None:
+    torch.manual_seed(0)
+    convolution, x = Convolution(8, 8, 3, stride, padding=1), torch.randn(1, 8, *sides)
+    in_float32 = convolution(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = convolution(x)
+    assert y.dtype == torch.bfloat16
+    assert torch.equal(y, in_float32.bfloat16()) == is_small  # else its inputs were rounded too
+    assert convolution.bfloat16()(x.bfloat16()).dtype == torch.bfloat16
+    assert convolution.double()(x.double()).dtype == torch.float64
+
+
+def test_every_convolution_of_a_network_is_safe(encoder_config: EncoderConfig) -> None:
+    for network in (build_encoder(encoder_config), build_unet(encoder_config, 3)):
+        convolutions = [m for m in network.modules() if isinstance(m, nn.Conv3d)]
+        assert all(isinstance(m, Convolution) for m in convolutions)

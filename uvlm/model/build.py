@@ -22,7 +22,7 @@ from uvlm.model.pooled import PooledTokens, num_pooled
 from uvlm.model.pretrained import SIZES, QwenOrigin, check_sizes, find_qwen
 from uvlm.model.projection import Projection
 from uvlm.model.qwen import QwenDecoder, adapted, qwen3
-from uvlm.model.unet import encoder_arguments
+from uvlm.model.unet import encoder_arguments, use_safe_convolutions
 from uvlm.model.uvlm import UVLM, Decoder, SpecialIds
 
 FRAMING_POSITIONS = 4  # start and end of image, <bos>, <eos>
@@ -43,6 +43,7 @@ def build_unet(
         **encoder_arguments(encoder.channels, encoder.strides, encoder.blocks),
     )
     unet.apply(ResidualEncoderUNet.initialize)
+    use_safe_convolutions(unet)
     return unet
 
 
@@ -51,6 +52,7 @@ def build_encoder(config: EncoderConfig) -> ResidualEncoder:
     arguments = encoder_arguments(config.channels, config.strides, config.blocks)
     encoder = ResidualEncoder(return_skips=True, **arguments)
     encoder.apply(ResidualEncoderUNet.initialize)
+    use_safe_convolutions(encoder)
     return encoder
 
 
