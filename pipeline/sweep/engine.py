@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from pipeline.sweep.graph import CODE_STAGE, Graph, Node
 from pipeline.sweep.trial import Trial
 
+_NEAR: Final = 0.1  # of the longest way: an end that costs the longest little time
 _LOOK_EVERY_S: Final = 0.2
 
 
@@ -153,7 +154,10 @@ class Sweep:
         return started
 
     def _next(self) -> Job | None:
-        """Choose what to run next: an end that has only to be written, or the longest way."""
+        """Choose what to run next: an end that has only to be written, a near one, the longest way.
+
+        Near ends first, so that a sweep that is stopped has the records of what it has trained.
+        """
         hosts = [trial for trial in self.trials if self._may_host(trial)]
         for trial in hosts:
             if self.graph.last(trial).key in self.done:
@@ -162,7 +166,8 @@ class Sweep:
         busy = {node.key: node for job in self.running for node in job.nodes}
         same = {self.runs.key(node) for node in busy.values() if node.needs <= self.done} - {None}
         ready = [n for n in self.todo() if n.key not in busy and n.needs <= self.done]
-        for node in sorted(ready, key=lambda node: -self._ways[node.key]):
+        near = _NEAR * max((self._ways[node.key] for node in ready), default=0.0)
+        for node in sorted(ready, key=lambda n: (self._ways[n.key] > near, -self._ways[n.key])):
             if self._was_made(node):
                 self.done.add(node.key)
                 return self._next()

@@ -189,6 +189,22 @@ def test_work_that_is_cached_is_not_run_and_its_arm_still_ends() -> None:
     assert set(floor.problems.values()) == {""}
 
 
+def order_of_arms(seconds: Mapping[str, float]) -> list[str]:
+    """One worker; `d` lacks its training, `a` and `b` only their scores, which take unlike long."""
+    graph, floor = graph_of(ARMS), Floor()
+    trained = [n.key for arm in "ab" for n in graph.ways[f"{arm}-p-seed0"].values()]
+    done = {key for key in trained if not key.startswith("evaluate")}
+    weights = {key: seconds[node.stage] for key, node in graph.nodes.items()}
+    Sweep(graph, list(graph.trials), done, 1, floor, floor, weights).run()
+    return [job.trial.arm for job in floor.jobs]
+
+
+def test_ends_that_are_near_come_before_the_longest_way() -> None:
+    seconds = {"index": 1.0, "left": 1.0, "right": 1.0, "seg": 100.0, "cls": 100.0, "evaluate": 9.0}
+    assert order_of_arms(seconds) == ["a", "b", "c", "d"]
+    assert order_of_arms(seconds | {"evaluate": 90.0})[0] == "d"
+
+
 def test_a_stage_that_fails_ends_only_the_arms_that_need_it() -> None:
     graph = graph_of(ARMS)
     floor = Floor(fails={graph.ways["b-p-seed0"]["cls"].key})
