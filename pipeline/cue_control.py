@@ -64,8 +64,12 @@ def control_evidence(
     names: Sequence[str],
 ) -> Tensor | None:
     """Make the evidence (N, A, 1 + V) that reports of `examples` are given; None for their own."""
+    import torch
+
     from uvlm.data.examples import of_other_patients
+    from uvlm.evaluation.labeller import get_attribute_reader
     from uvlm.inference.describe import read_evidence
+    from uvlm.train.heads.attributes import told_evidence
 
     if control == "own":
         return None
@@ -79,22 +83,6 @@ def control_evidence(
             evidence, [numbers[c.case_id] for c in of_other_patients(cases, params.seed)]
         )
     assert model.uvlm.cues is not None
-    return oracle(
-        evidence, _truth(examples, params, names, evidence.shape[2]), model.uvlm.cues.cuts.cpu()
-    )
-
-
-def _truth(examples: Sequence[Example], params: Params, names: Sequence[str], width: int) -> Tensor:
-    """Read labels and reports of cases: (N, A, 1 + V), -1 where nothing is known."""
-    import torch
-
-    from uvlm.evaluation.labeller import get_attribute_reader
-    from uvlm.train.heads.attributes import attribute_table
-
-    cases = [example.case for example in examples]
-    presence = torch.tensor([case.abnormalities for case in cases]).float()[..., None]
-    if width == 1:  # the classifier says nothing else
-        return presence
     _, read = get_attribute_reader(params.evaluate.labeller, names)
-    values = torch.from_numpy(attribute_table(cases, read, names)).float()
-    return torch.cat([presence, values], dim=-1)
+    truth = torch.from_numpy(told_evidence(cases, names, read)).float()[..., : evidence.shape[2]]
+    return oracle(evidence, truth, model.uvlm.cues.cuts.cpu())

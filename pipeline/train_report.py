@@ -12,7 +12,7 @@ def report(stage: Stage) -> None:
     from uvlm.text.abnormalities import abnormality_names
     from uvlm.text.deciding import DecidingWords
     from uvlm.train.report import train_report
-    from uvlm.train.report_data import ReportPaths
+    from uvlm.train.report_data import Readers, ReportPaths
 
     paths = ReportPaths(
         index=manifest("index"),
@@ -24,17 +24,15 @@ def report(stage: Stage) -> None:
     )
     names = abnormality_names(stage.params)
     labeller = get_labeller(stage.params.evaluate.labeller, names)
-    decide = None
-    if stage.params.train_report.deciding_weight > 1:
-        kinds = ("rules", stage.params.evaluate.labeller)
-        decide = DecidingWords(*(get_attribute_reader(kind, names)[1] for kind in kinds))
+    kinds = ("rules", stage.params.evaluate.labeller)
+    rules, used = (get_attribute_reader(kind, names)[1] for kind in kinds)
     metrics = train_report(
         stage.params,
         paths=paths,
         out=MODELS / "report",
         label=labeller.label,
         training=stage.training,
-        decide=decide,
+        readers=Readers(DecidingWords(rules, used), used),
     )
     stage.write_training(REPORTS / "train_report", metrics)
 

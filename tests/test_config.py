@@ -168,7 +168,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
     optional |= {"classifier.attributes", "injection.cues", "train_cls.evidence_folds"}
     optional |= {"train_report.deciding_weight", "injection.cue_tokens", "injection.cue_values"}
     optional |= {"injection.pooled", "generate.cue_guidance", "injection.cue_readout"}
-    optional |= {"generate.cue_shifts", "train_report.least_visual_rank"}
+    optional |= {"generate.cue_shifts", "train_report.least_visual_rank", "train_report.cue_truth"}
     optional |= {"train_report.cue_dropout", "train_report.cue_case_dropout", "generate.cue_shift"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
@@ -234,6 +234,7 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
         ("injection", "cue_tokens", "by_kind", "cue_tokens does nothing without injection.cues"),
         ("injection", "cue_readout", True, "cue_readout does nothing without injection.cues"),
         ("injection", "cue_values", "likeliest", "does nothing without cues of attributes"),
+        ("train_report", "cue_truth", 0.5, "cue_truth does nothing without injection.cues"),
         ("generate", "cue_guidance", 1.0, "train_report.cue_case_dropout above 0"),
         ("generate", "cue_shifts", (-1.0, 1.0), "cue_shifts do nothing without cues of presence"),
         ("generate", "cue_shifts", (1.0, 1.0), "names a shift twice"),

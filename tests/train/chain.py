@@ -19,7 +19,7 @@ from uvlm.tracking import NullTracker, Training
 from uvlm.train.cls import train_cls
 from uvlm.train.report import train_report
 from uvlm.train.report_batches import FindPlaces
-from uvlm.train.report_data import ReportPaths
+from uvlm.train.report_data import Readers, ReportPaths
 from uvlm.train.seg import train_seg
 
 
@@ -79,7 +79,8 @@ class Chain:
             self.project.preprocess if volumes else None,
         )
         out, training = self.models / "report", as_started(params, progress)
-        asked: dict[str, Any] = {"label": label, "training": training, "decide": self.decide}
+        readers = Readers(self.decide, self.read)
+        asked: dict[str, Any] = {"label": label, "training": training, "readers": readers}
         return train_report(params, paths=paths, out=out, **asked)
 
     def bytes_of(self, file: str) -> bytes:

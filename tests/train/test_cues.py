@@ -15,7 +15,7 @@ from tests.train.chain import Chain, changed
 from uvlm.config import Params
 from uvlm.data.cases import Case, read_index, write_index
 from uvlm.data.examples import read_examples
-from uvlm.errors import DataError
+from uvlm.errors import ConfigError, DataError
 from uvlm.inference.encode import encode_volumes
 from uvlm.inference.generate import generate_reports
 from uvlm.inference.predictor import Predictor
@@ -25,8 +25,10 @@ from uvlm.text.abnormalities import ABNORMALITIES
 from uvlm.text.attributes import VALUE_NAMES, Attributes
 from uvlm.text.predictions import load_predictions
 from uvlm.text.report import parse_report
+from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.heads.attributes import attribute_shares, attribute_table
 from uvlm.train.report_batches import CuedInputs
+from uvlm.train.report_data import Readers, ReportPaths, TunedClassifier, read_report_data
 
 FIRST = ABNORMALITIES[0]
 CHANGES = {"steps": 2, "head_warmup_steps": 6, "encoder_lr_scale": 0.0, "evidence_folds": 4}
@@ -192,6 +194,52 @@ def test_nothing_is_hidden_where_nothing_is_drawn() -> None:
     evidence = torch.randn(5, 18, 9)
     inputs = CuedInputs(Numbers(), evidence, dropout=1.0, case_dropout=1.0)
     assert torch.equal(inputs.finish(inputs([3, 1], None))[-1], evidence[[3, 1]])
+
+
+def test_cues_tell_the_truth_as_often_as_asked_and_to_a_training_alone() -> None:
+    evidence = torch.randn(5, 18, 9)
+    told = evidence + 100
+    inputs = CuedInputs(Numbers(), evidence, told=told, truth=0.3)
+    chosen = [0, 1, 2, 3, 4] * 800
+    x = inputs.finish(inputs(chosen, np.random.default_rng(0)))[-1]
+    is_told = x == told[chosen]
+    assert torch.equal(is_told.all(dim=-1), is_told.any(dim=-1))  # a cue is told whole
+    assert float(is_told.float().mean()) == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(x[~is_told], evidence[chosen][~is_told])
+    assert torch.equal(inputs.finish(inputs([3, 1], None))[-1], evidence[[3, 1]])
+
+
+def test_true_cues_are_on_the_side_that_label_and_report_say(cued: Chain) -> None:
+    stages(cued)
+    params = changed(cued.params, "train_report", cue_truth=1.0, cue_dropout=0.0)
+    paths = ReportPaths(
+        cued.project.index,
+        cued.encodings,
+        cued.project.tokenizer,
+        cued.models / "seg",
+        cued.models / "cls",
+    )
+    model, tokenizer = load_classifier(paths.cls), Tokenizer.load(paths.tokenizer)
+    thresholds = torch.linspace(0.1, 0.9, 18)
+    tuned = TunedClassifier(model.classifier, thresholds)
+    sha256 = model.config.weights["encoder"]
+    data = read_report_data(
+        params, paths, tokenizer, sha256, tuned=tuned, readers=Readers(attributes=read)
+    )
+    inputs = data.train.inputs
+    assert isinstance(inputs, CuedInputs)
+    assert inputs.told is not None
+    claimed = torch.sigmoid(inputs.told[..., 0]) > thresholds
+    assert torch.equal(claimed, torch.tensor([c.abnormalities for c in data.train.cases]) > 0)
+    said = torch.from_numpy(attribute_table(data.train.cases, read, ABNORMALITIES))
+    assert (said >= 0).any()
+    values = inputs.told[..., 1:]
+    assert torch.equal(values[said >= 0] > 0, said[said >= 0] > 0)
+    assert torch.equal(values[said < 0], inputs.evidence[..., 1:][said < 0])
+    assert isinstance(data.val.inputs, CuedInputs)
+    assert data.val.inputs.told is None  # what is validated is what will be written
+    with pytest.raises(ConfigError, match="nothing reads attributes"):
+        read_report_data(params, paths, tokenizer, sha256, tuned=tuned)
 
 
 def test_labels_of_attributes_are_what_reports_say_of_what_is_there(cued: Chain) -> None:

@@ -66,6 +66,7 @@ class Params(Section):
              "injection.cues need a frozen encoder; set train_report.encoder_lr_scale 0"),
             (not has_cues and (report.cue_dropout > 0 or report.cue_case_dropout > 0),
              f"train_report.cue_dropout {no_cues}"),
+            (not has_cues and report.cue_truth > 0, f"train_report.cue_truth {no_cues}"),
             (self.generate.cue_guidance > 0 and not report.cue_case_dropout,
              "generate.cue_guidance compares with reports without cues, which are learned with "
              "train_report.cue_case_dropout above 0"),

@@ -172,7 +172,8 @@ class TrainReportConfig(TrainConfig):
     `augment` changes the volumes that the encoder reads: at every step if it is trained too, else
     in the cached views after the first. `frozen_stages` of the encoder keep their weights.
     `shuffle_reports` is a negative control: every case gets the report of another patient.
-    `cue_dropout` hides single cues from a training step, `cue_case_dropout` all cues of a case.
+    `cue_dropout` hides single cues from a training step, `cue_case_dropout` all cues of a case;
+    `cue_truth` is the chance of a cue to say what the training report says, see cue_controls.py.
     `deciding_weight` is what a word counts in the loss without which its sentence says something
     else; other words count 1. Visual tokens of an effective rank below `least_visual_rank` are
     warned of.
@@ -185,6 +186,7 @@ class TrainReportConfig(TrainConfig):
     shuffle_reports: bool = False
     cue_dropout: Fraction = Field(ge=0, le=1, default=0.0)
     cue_case_dropout: Fraction = Field(ge=0, le=1, default=0.0)
+    cue_truth: Fraction = Field(ge=0, le=1, default=0.0)
     deciding_weight: float = Field(ge=1, le=100, default=1.0)
     least_visual_rank: float = Field(ge=0, default=0.0)
     adam_beta2: float = Field(gt=0, lt=1)

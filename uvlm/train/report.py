@@ -53,8 +53,15 @@ from uvlm.train.loop.optim import build_optimizer
 from uvlm.train.loop.resume import ResumeFolder
 from uvlm.train.loop.sharding import shard, whole_weights
 from uvlm.train.losses.objectives import ReportObjective
-from uvlm.train.report_batches import FindPlaces
-from uvlm.train.report_data import ReportData, ReportPaths, read_report_data, visual_rank
+from uvlm.train.report_data import (
+    NO_READERS,
+    Readers,
+    ReportData,
+    ReportPaths,
+    TunedClassifier,
+    read_report_data,
+    visual_rank,
+)
 from uvlm.train.report_net import Label, ReportNet, ReportValidation
 
 
@@ -65,7 +72,7 @@ def train_report(
     out: Path,
     label: Label,
     training: Training,
-    decide: FindPlaces | None = None,
+    readers: Readers = NO_READERS,
 ) -> dict[str, float]:
     """Train the language decoder and write the model folder `out`, which stands alone.
 
@@ -77,7 +84,7 @@ def train_report(
         label: reads flags out of texts, (N, A); the macro-F1 of the validation reports written
             picks the best step.
         training: its fingerprint and observers.
-        decide: finds the words that `deciding_weight` weighs (uvlm/text/deciding.py).
+        readers: of training reports, for `deciding_weight` and `cue_truth`.
 
     Returns:
         Validation numbers of the saved weights: `val_macro_f1`, `val_loss`, `best_step`; and
@@ -94,7 +101,7 @@ def train_report(
         fingerprint = f"{fingerprint}-{parts.qwen.pretrained.sha256[:16]}"
     with ResumeFolder("train_report", fingerprint) as state:
         watch = Watch(training.tracker, training.progress, state)
-        metrics = _fit(params, paths, parts, label, watch, decide)
+        metrics = _fit(params, paths, parts, label, watch, readers)
         parts.save(params, training.params, out, _population(params, paths, training))
     return metrics
 
@@ -204,21 +211,20 @@ def _fit(
     parts: _Parts,
     label: Label,
     watch: Watch,
-    decide: FindPlaces | None,
+    readers: Readers,
 ) -> dict[str, float]:
     """Leave the best weights in `parts`."""
     config, trains_encoder = params.train_report, params.train_report.encoder_lr_scale > 0
     fabric = launch(None if trains_encoder else params.decoder.width, may_shard=True)
     sha256 = parts.classifier.config.weights["encoder"]
-    on_device = fabric.device.type == "cuda"
     data = read_report_data(
         params,
         paths,
         parts.tokenizer,
         sha256,
-        on_device=on_device,
-        classifier=parts.classifier.classifier,
-        decide=decide,
+        on_device=fabric.device.type == "cuda",
+        tuned=TunedClassifier(parts.classifier.classifier, _thresholds(parts)),
+        readers=readers,
     )
     _scale_inputs(params, parts, data)
     encoder = parts.encoder if trains_encoder else None
@@ -246,11 +252,7 @@ def _fit(
     task = Task(ReportObjective(), train.read, validate, params.seed, train.finish)
     shard(fabric, net)
     optimizer = build_optimizer(
-        net,
-        config.optim,
-        config.encoder_lr_scale,
-        config.adam_beta2,
-        config.frozen_stages,
+        net, config.optim, config.encoder_lr_scale, config.adam_beta2, config.frozen_stages
     )
     metrics = fit(fabric, net, optimizer, task, config, watch).put_into(net)
     return metrics | _rank_of_tokens(params, data)
@@ -294,6 +296,5 @@ def _standardise(uvlm: UVLM, data: ReportData, channels: Sequence[int]) -> None:
         projection.set_standardisation(means[int(stage) - 1], stds[int(stage) - 1])
 
 
-def _special_ids(tokenizer: Tokenizer) -> SpecialIds:
-    t = tokenizer
+def _special_ids(t: Tokenizer) -> SpecialIds:
     return SpecialIds(t.pad_id, t.start_of_image_id, t.end_of_image_id, t.bos_id, t.eos_id)

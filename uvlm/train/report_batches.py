@@ -110,19 +110,23 @@ class Cued(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class CuedInputs:
-    """Cached tokens with the classifier's evidence behind them; training hides some of it.
+    """Cached tokens with the classifier's evidence behind them; training changes some of it.
 
     Args:
         inputs: reads tokens.
         evidence: (N, A, 1 + V) logits of these cases.
         dropout: chance of each cue to be unknown, while training.
         case_dropout: chance of a case to have no cue at all, while training.
+        told: evidence as it would be if it agreed with the reports, for `truth`.
+        truth: chance of each cue to be that of `told`, while training.
     """
 
     inputs: Inputs
     evidence: Tensor
     dropout: float = 0.0
     case_dropout: float = 0.0
+    told: Tensor | None = None
+    truth: float = 0.0
 
     def __call__(self, chosen: Sequence[int], rng: np.random.Generator | None) -> Cued:
         """Read tokens and evidence of these cases."""
@@ -131,6 +135,9 @@ class CuedInputs:
             count, num_classes, _ = evidence.shape
             hidden = rng.random((count, num_classes, 1)) < self.dropout
             hidden |= rng.random((count, 1, 1)) < self.case_dropout
+            if self.told is not None:
+                is_told = torch.from_numpy(rng.random((count, num_classes, 1)) < self.truth)
+                evidence = torch.where(is_told, self.told[list(chosen)], evidence)
             evidence = evidence.masked_fill(torch.from_numpy(hidden), torch.nan)
         return Cued(x, evidence)
 

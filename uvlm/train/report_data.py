@@ -10,6 +10,7 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from uvlm.config import Params
 from uvlm.data.cases import Case, Split, read_index
 from uvlm.data.examples import choose_cases, of_other_patients, read_examples
 from uvlm.errors import ConfigError, DataError
+from uvlm.inference.cue_controls import oracle
 from uvlm.inference.encode import read_encodings
 from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
@@ -28,8 +30,11 @@ from uvlm.model.folder import read_config, read_weights
 from uvlm.model.model_config import EVIDENCE
 from uvlm.model.pooled import Pooler
 from uvlm.store import Row, resolve
+from uvlm.text.abnormalities import abnormality_names
+from uvlm.text.attributes import AttributeReader
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
+from uvlm.train.heads.attributes import told_evidence
 from uvlm.train.report_batches import (
     CuedInputs,
     FindPlaces,
@@ -60,6 +65,23 @@ class ReportPaths:
     seg: Path
     cls: Path
     preprocess: Path | None = None
+
+
+class Readers(NamedTuple):
+    """What reads training reports: words to be weighed, and what true cues say of attributes."""
+
+    decide: FindPlaces | None = None
+    attributes: AttributeReader | None = None
+
+
+NO_READERS: Final = Readers()
+
+
+class TunedClassifier(NamedTuple):
+    """A classifier, and the probabilities (A,) from which it claims an abnormality."""
+
+    classifier: Classifier
+    thresholds: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,13 +134,13 @@ def read_report_data(
     encoder_sha256: str,
     *,
     on_device: bool = False,
-    classifier: Classifier | None = None,
-    decide: FindPlaces | None = None,
+    tuned: TunedClassifier | None = None,
+    readers: Readers = NO_READERS,
 ) -> ReportData:
     """Join cases, reports and encodings; refuse those of another encoder.
 
-    For cues, `classifier` says what it believes of validation cases; of training cases that is
-    stored beside it, as others say that have not met them. `decide` finds words to be weighed.
+    For cues, the classifier says what it believes of validation cases; of training
+    cases that is stored beside it, as others say that have not met them.
     """
     config = params.train_report
     rows = read_encodings(paths.encodings, params.injection, encoder_sha256)
@@ -136,16 +158,17 @@ def read_report_data(
     if config.encoder_lr_scale > 0:
         noisy, clean = (_volume_inputs(params, paths, c, on_device) for c in (train, val))
     if params.injection.pooled != "none":
-        assert classifier is not None
-        noisy, clean = (PooledInputs(part, _pooler(params, classifier)) for part in (noisy, clean))
+        assert tuned is not None
+        pool = _pooler(params, tuned.classifier)
+        noisy, clean = (PooledInputs(part, pool) for part in (noisy, clean))
     if params.injection.cues != "none":
-        assert classifier is not None
-        evidence = stored_evidence(paths.cls, train)
-        noisy = CuedInputs(noisy, evidence, config.cue_dropout, config.cue_case_dropout)
-        clean = CuedInputs(clean, _evidence(params, classifier, _token_inputs(params, val, rows)))
+        assert tuned is not None
+        noisy = _cued(params, noisy, train, stored_evidence(paths.cls, train), tuned, readers)
+        evidence = _evidence(params, tuned.classifier, _token_inputs(params, val, rows))
+        clean = CuedInputs(clean, evidence)
     batches = _batches(params, train, noisy, tokenizer)
     if config.deciding_weight > 1:
-        batches = replace(batches, weights=_weights(params, train, tokenizer, decide))
+        batches = replace(batches, weights=_weights(params, train, tokenizer, readers.decide))
     return ReportData(batches, _batches(params, val, clean, tokenizer), mean, std)
 
 
@@ -170,6 +193,27 @@ def stored_evidence(folder: Path, cases: Sequence[Case]) -> Tensor:
         fact = f"says nothing of {len(missing)} training cases, {missing[0]} the first"
         raise DataError(folder / f"{EVIDENCE}.safetensors", fact, remedy)
     return torch.stack([rows[case.case_id] for case in cases])
+
+
+def _cued(
+    params: Params,
+    inputs: Inputs,
+    cases: Sequence[Case],
+    evidence: Tensor,
+    tuned: TunedClassifier,
+    readers: Readers,
+) -> CuedInputs:
+    """Put the evidence of training cases behind their tokens, some of it as reports say it."""
+    config, told = params.train_report, None
+    if config.cue_truth > 0:
+        if readers.attributes is None:
+            raise ConfigError("train_report.cue_truth", "nothing reads attributes out of reports")
+        truth = told_evidence(cases, abnormality_names(params), readers.attributes)
+        cuts = torch.logit(tuned.thresholds, eps=1e-4)
+        told = oracle(evidence, torch.from_numpy(truth).float()[..., : evidence.shape[2]], cuts)
+    return CuedInputs(
+        inputs, evidence, config.cue_dropout, config.cue_case_dropout, told, config.cue_truth
+    )
 
 
 @torch.no_grad()

@@ -70,6 +70,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     # Cues cannot be asked for together with an encoder that trains on.
     "classifier.attributes": True, "injection.cues": "none", "train_cls.evidence_folds": 0,
     "train_report.cue_dropout": 0.0, "train_report.cue_case_dropout": 0.0,
+    "train_report.cue_truth": 0.0,
     "injection.pooled": "none", "injection.cue_tokens": "one", "injection.cue_values": "graded",
     "injection.cue_readout": False,
     "train_report.deciding_weight": 2.0, "train_report.least_visual_rank": 1.0,
