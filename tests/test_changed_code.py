@@ -136,6 +136,7 @@ def run_elsewhere(code: str, root: Path) -> tuple[int, bytes]:
     return os.getpid(), run(Squares(root), code)
 
 
+@pytest.mark.slow
 def test_processes_of_several_codes_at_once_are_all_noted(root: Path) -> None:
     codes = [f"{number % 4}" for number in range(16)]
     results = store.map_cases(partial(run_elsewhere, root=root), codes, workers=4)

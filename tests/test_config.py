@@ -71,6 +71,7 @@ def test_params_yaml_is_what_conf_composes(root: Path) -> None:
     assert drift(root) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_validates_and_survives_being_written(
     profile: str, documents: dict[str, dict[Any, Any]], tmp_path: Path
@@ -124,6 +125,7 @@ def test_the_deepest_grid_of_the_real_profiles_gives_384_tokens(
     assert tokens == 384
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_mistyped_key_is_refused_with_the_right_one_named(
     profile: str, documents: dict[str, dict[Any, Any]]

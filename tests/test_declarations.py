@@ -69,6 +69,7 @@ def test_every_dependency_is_an_output_of_an_earlier_stage() -> None:
         earlier += stage.outs
 
 
+@pytest.mark.slow
 def test_what_a_stage_reaches_lies_among_what_its_script_imports() -> None:
     """Another tool, which knows modules only, draws the outer bound."""
     imports = grimp.build_graph(*PACKAGES)

@@ -157,6 +157,7 @@ READERS: dict[str, Callable[[], object]] = {
 }  # UVLM_DOWNLOADS: tests/data/sets/hub
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", READERS)
 def test_each_variable_of_numbers_means_one_thing(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -255,6 +256,7 @@ def reads_the_environment(tree: ast.Module) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_no_other_module_reads_the_environment() -> None:
     readers = [path for path in sources() if reads_the_environment(ast.parse(path.read_text()))]
     assert readers == [ROOT / "uvlm/variable.py"]

@@ -125,6 +125,7 @@ def test_names_are_cut_into_words() -> None:
     assert holding("source", {"CtRateSource", "resource", "SOURCES"}) == ["CtRateSource", "SOURCES"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("word", ONLY_IN)
 def test_a_word_is_used_only_where_it_has_its_one_meaning(word: str) -> None:
     used = {path: found for path in FILES if (found := holding(word, names(path)))}
@@ -134,10 +135,12 @@ def test_a_word_is_used_only_where_it_has_its_one_meaning(word: str) -> None:
     assert unused == []
 
 
+@pytest.mark.slow
 def test_a_data_set_is_no_source() -> None:
     assert {path: classes(path) for path in FILES if holding("source", classes(path))} == {}
 
 
+@pytest.mark.slow
 def test_only_the_pipeline_has_a_class_that_is_a_pipeline_stage() -> None:
     found = {path for path in FILES if "Stage" in classes(path)}
     assert found == {"pipeline/stage.py"}

@@ -40,6 +40,7 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "DVC_ROOT"}
 
 
+@pytest.mark.slow
 def test_everything_of_the_library_is_imported_where_dvc_and_mlflow_are_refused(
     tmp_path: Path,
 ) -> None:

@@ -59,6 +59,7 @@ def dangers(source: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_no_module_can_run_code_from_a_file(path: Path) -> None:
     assert dangers(path.read_text(encoding="utf-8")) == []

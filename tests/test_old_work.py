@@ -154,6 +154,7 @@ def _runs() -> list[tuple[str, str, str]]:
     return [(r.data.tags.get("dvc.stage", "parent"), r.info.run_id, r.info.status) for r in found]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_begins_anew_and_says_so_in_one_line(
     old: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,6 +7,8 @@ import typing
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from uvlm.config import Params, Section
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +39,7 @@ def attributes_read(folders: tuple[str, ...]) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_parameter_is_read_outside_of_its_validation() -> None:
     names = list(leaves(Params))
     assert len(names) > 100

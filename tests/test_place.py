@@ -58,6 +58,7 @@ def test_a_wrong_number_of_processes_is_refused(text: str, monkeypatch: pytest.M
         environment.DEVICES.read()
 
 
+@pytest.mark.slow
 def test_the_exit_code_of_several_processes_is_that_of_the_first_to_fail(root: Path) -> None:
     """One process fails at once, the other would wait for an hour."""
     body = (

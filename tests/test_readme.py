@@ -30,6 +30,7 @@ def test_every_make_target_exists() -> None:
     assert {"run", "test"} <= named <= targets
 
 
+@pytest.mark.slow
 def test_every_uvlm_command_exists() -> None:
     commands = set(re.findall(r"(?:^    |`)uvlm ([a-z-]+(?: [a-z]+)?)", README, re.MULTILINE))
     assert commands

@@ -56,6 +56,7 @@ def job(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("code", "ends_with"), [("0", 0), ("3", 255), ("70", 255)])
 def test_what_is_done_or_broken_is_not_queued_again(
     tmp_path: Path, code: str, ends_with: int
@@ -74,6 +75,7 @@ def test_a_stage_that_was_stopped_by_something_else_is_queued_again(tmp_path: Pa
     assert (tmp_path / "requeued").read_text() == "requeue 7\n"
 
 
+@pytest.mark.slow
 def test_the_warning_reaches_the_stage_which_saves_and_the_job_is_queued_again(
     tmp_path: Path,
 ) -> None:

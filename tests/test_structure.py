@@ -38,6 +38,7 @@ def test_no_file_has_more_than_300_lines() -> None:
     assert {name: count for name, count in counts.items() if count > 300} == {}
 
 
+@pytest.mark.slow
 def test_nine_of_ten_functions_have_at_most_22_lines_and_none_more_than_60() -> None:
     found = lengths()
     ordered = sorted(found.values())

@@ -11,6 +11,7 @@ from benchmarks import feeding, sizes
 from uvlm.train.loop.faults import tensors_of
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_device", [True, False])
 def test_every_stage_is_read_and_timed(on_device: bool, tmp_path: Path) -> None:
     readers = feeding.readers(sizes.tiny(), tmp_path, on_device=on_device)
@@ -23,6 +24,7 @@ def test_every_stage_is_read_and_timed(on_device: bool, tmp_path: Path) -> None:
     assert feeding.page(feeds, feeds).count("\n") == 2 + 3
 
 
+@pytest.mark.slow
 def test_a_gpu_is_handed_half_of_the_bytes_at_most(tmp_path: Path) -> None:
     both = [feeding.readers(sizes.tiny(), tmp_path, on_device=d) for d in (True, False)]
     for name in ("stage 2", "stage 3"):

@@ -137,6 +137,7 @@ def test_both_augmentations_get_the_same_patch(size: Size) -> None:
     assert set(np.unique(ids)) <= set(range(size.num_labels))
 
 
+@pytest.mark.slow
 def test_growth_leaves_out_what_was_prepared() -> None:
     assert peak_growth_mb(torch.ones, 8 * 2**20) == pytest.approx(32, abs=8)
     assert peak_growth_mb(torch.sum, 8 * 2**20, prepare=torch.ones) < 16

@@ -128,6 +128,7 @@ def reconstructed(volume: Volume) -> Volume:
     return Volume(np.rint(volume.array + noise).astype(np.int16), volume.affine)
 
 
+@pytest.mark.slow
 def test_nothing_is_found_where_nothing_leaks(audited: Stages) -> None:
     report = audited.audit()
     assert report["leaks"] == 0
@@ -281,6 +282,7 @@ def official_split(folder: Path, root: Path) -> Path:
     return root / "download.jsonl"
 
 
+@pytest.mark.slow
 def test_the_official_split_of_ct_rate_raises_no_alarm_and_loses_no_row(
     real_data: Path, params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

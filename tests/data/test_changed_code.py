@@ -145,6 +145,7 @@ def files(stages: Stages) -> dict[Path, tuple[int, int]]:
     return {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in found}
 
 
+@pytest.mark.slow
 @every_edit
 def test_an_edit_is_refused_with_the_constant_to_raise_and_nothing_is_written(
     edit: Edit, stages: Stages, monkeypatch: pytest.MonkeyPatch
@@ -158,6 +159,7 @@ def test_an_edit_is_refused_with_the_constant_to_raise_and_nothing_is_written(
     assert files(stages) == before
 
 
+@pytest.mark.slow
 @every_edit
 def test_with_the_constant_raised_every_case_is_made_again(
     edit: Edit, stages: Stages, monkeypatch: pytest.MonkeyPatch
@@ -175,6 +177,7 @@ def test_with_the_constant_raised_every_case_is_made_again(
     assert not calls
 
 
+@pytest.mark.slow
 @every_edit
 def test_an_edit_without_consequences_is_compared_once_on_at_most_three_cases(
     edit: Edit, stages: Stages, monkeypatch: pytest.MonkeyPatch
@@ -189,6 +192,7 @@ def test_an_edit_without_consequences_is_compared_once_on_at_most_three_cases(
     assert not calls
 
 
+@pytest.mark.slow
 @every_edit
 def test_a_store_from_before_digests_is_compared_too(
     edit: Edit, stages: Stages, monkeypatch: pytest.MonkeyPatch
@@ -202,6 +206,7 @@ def test_a_store_from_before_digests_is_compared_too(
     assert make(stages, edit.product, "before") == before
 
 
+@pytest.mark.slow
 @every_edit
 def test_a_first_run_compares_nothing_and_notes_its_code(
     edit: Edit, stages: Stages, monkeypatch: pytest.MonkeyPatch
@@ -252,6 +257,7 @@ def test_cases_whose_ct_is_gone_are_passed_over(
         assert capsys.readouterr().err.count("nothing is compared\n") == 1
 
 
+@pytest.mark.slow
 def test_label_maps_whose_parts_are_gone_are_passed_over(
     stages: Stages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

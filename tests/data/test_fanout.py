@@ -61,6 +61,7 @@ def cluster() -> Iterator[str]:
         yield cluster.scheduler_address.replace("tcp://", "dask://")
 
 
+@pytest.mark.slow
 def test_two_dask_workers_give_the_identical_manifest(
     stages: Stages, cluster: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,6 +80,7 @@ def test_two_dask_workers_give_the_identical_manifest(
     assert str(os.getpid()) not in workers
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr("uvlm.store.fanout._PATIENCE_S", 1)
@@ -139,6 +141,7 @@ def start(root: Path, name: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_eight_processes_on_one_store_make_each_array_once(stages: Stages) -> None:
     stages.index()
     write_params(stages.root, stages.params.model_dump(mode="json"))
@@ -159,6 +162,7 @@ def test_eight_processes_on_one_store_make_each_array_once(stages: Stages) -> No
     assert len(left) == 11  # no lock, no temporary file
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_names_its_case_and_fewer_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -172,6 +176,7 @@ def test_a_worker_that_is_killed_names_its_case_and_fewer_workers(
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.slow
 def test_the_memory_of_workers_is_known_before_they_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_WORKERS", "2")
     before = largest_worker()  # of other tests in this process

@@ -104,6 +104,7 @@ def test_a_second_run_makes_nothing_and_gives_the_same_bytes(
     assert {name: stages.manifest(name).read_bytes() for name in names} == first
 
 
+@pytest.mark.slow
 def test_one_changed_volume_costs_one_case(stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     stages.all()
     lines = stages.manifest("index").read_text().splitlines()
@@ -174,6 +175,7 @@ def test_a_label_map_holds_anatomy_vessels_and_lesions_on_the_grid_of_the_image(
         assert row.extra["annotated"] is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coarse", "coarse_lesion"])
 def test_other_schemes_are_the_fine_map_folded(stages: Stages, name: str) -> None:
     stages.all()
@@ -222,6 +224,7 @@ def test_lesions_that_nobody_drew_are_not_taught_as_background(
     assert rows["train_1_a_1"].extra["annotated"] is False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coarse", "coarse_lesion", "fine_lesion"])
 @pytest.mark.parametrize(
     ("cases", "left_out"),

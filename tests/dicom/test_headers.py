@@ -21,6 +21,7 @@ Made = Callable[..., dict[str, Any]]
 JAPANESE = "Yamada^Tarou=山田^太郎=やまだ^たろう"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("charset", "name"),
     [
@@ -144,6 +145,7 @@ def test_no_private_tag_comment_or_other_name_is_copied(made: Made, tmp_path: Pa
         assert b"SECRET" not in file.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["x" * 5000, "a\\b^c=d", "tab\there\r\nnext", "null\0 esc\x1b[31m", "‮rtl 🫁 \ud800"]
 )

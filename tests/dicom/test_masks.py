@@ -63,6 +63,7 @@ def in_space(path: Path, grid: Volume) -> Ids:
     return painted
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half", range(4))
 def test_48_of_48_orientations_land_on_the_right_voxels(tmp_path: Path, half: int) -> None:
     canonical = lps(body())
@@ -116,6 +117,7 @@ def test_slices_that_are_not_quite_even_keep_their_own_places(tmp_path: Path) ->
         np.testing.assert_allclose(groups.PlanePositionSequence[0].ImagePositionPatient, own)
 
 
+@pytest.mark.slow
 def test_highdicom_reads_the_same_mask_with_its_codes(usual: Path) -> None:
     masks, canonical = hd.seg.segread(usual / "masks.dcm"), lps(body())
     whole = masks.get_volume(combine_segments=True).array  # leaves out empty planes

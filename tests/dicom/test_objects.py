@@ -52,6 +52,7 @@ def texts(items: Any, name: str) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_every_object_is_legal_dicom_of_the_same_study_in_a_new_series(
     objects: dict[str, Any], usual: Path
 ) -> None:
@@ -150,6 +151,7 @@ def test_a_key_plane_is_a_picture_with_the_warning_burnt_in(objects: dict[str, A
     assert plane.BurnedInAnnotation == "NO"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 def test_the_same_ct_and_model_give_the_same_objects_and_another_draft_new_ones(
     made: Made,
@@ -185,6 +187,7 @@ def test_a_withheld_report_has_its_reason_and_the_masks(made: Made, tmp_path: Pa
     assert problems(tmp_path / "dicom" / "report.dcm") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [True, False])
 def test_without_masks_there_is_no_seg_but_the_rest_and_a_note(tmp_path: Path, empty: bool) -> None:
     write_series(tmp_path / "series", lps(body()), edit=tagged())
@@ -206,6 +209,7 @@ def test_a_ct_without_dicom_headers_is_told_what_cannot_be_made_and_why(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["ct.nii.gz"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 @pytest.mark.parametrize("named", ["ct", "ct/image"])
 def test_an_image_of_many_frames_gets_all_objects(tmp_path: Path, named: str) -> None:
@@ -217,6 +221,7 @@ def test_an_image_of_many_frames_gets_all_objects(tmp_path: Path, named: str) ->
     assert [problems(file) for file in made.files] == [[]] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("blank_pictures")
 def test_older_objects_are_replaced_other_files_stay_and_an_error_changes_nothing(
     made: Made, tmp_path: Path

@@ -30,6 +30,7 @@ def series(tmp_path: Path) -> Path:
     return tmp_path / "series äö ü"
 
 
+@pytest.mark.slow
 def test_a_draft_of_a_series_has_its_objects_and_they_say_what_it_says(
     series: Path, report_folder: Path, tmp_path: Path
 ) -> None:
@@ -50,6 +51,7 @@ def test_a_draft_of_a_series_has_its_objects_and_they_say_what_it_says(
     assert not (tmp_path / "out" / FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_and_says_which_draft_has_no_objects_and_why(
     series: Path, report_folder: Path, tmp_path: Path
 ) -> None:

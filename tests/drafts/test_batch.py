@@ -47,6 +47,7 @@ def statuses(out: Path) -> list[str]:
         return [row["status"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_a_second_run_keeps_what_is_there_and_makes_the_rest(
     cts: list[Path], report_folder: Path, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_a_second_run_keeps_what_is_there_and_makes_the_rest(
     assert [line.partition("  ")[0] for line in told] == ["1/3", "2/3", "3/3"]
 
 
+@pytest.mark.slow
 def test_what_changed_is_made_again(cts: list[Path], report_folder: Path, tmp_path: Path) -> None:
     """Another model, a changed CT, a missing file, a damaged draft, another option."""
     out, options = tmp_path / "out", Options(batch=True)
@@ -83,6 +85,7 @@ def test_what_changed_is_made_again(cts: list[Path], report_folder: Path, tmp_pa
     assert run() == ["kept", "kept"]  # although there are no masks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["map_trust.json", "nearest.json"])
 def test_a_draft_is_kept_only_with_what_its_evidence_was_made_from(
     cts: list[Path], report_folder: Path, tmp_path: Path, name: str
@@ -116,6 +119,7 @@ def test_one_ct_is_made_again_every_time(
     assert not (tmp_path / "out" / CASES).exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_what_it_did_and_goes_on_from_there(
     cts: list[Path], report_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +142,7 @@ def test_an_interrupted_run_says_what_it_did_and_goes_on_from_there(
     ]
 
 
+@pytest.mark.slow
 def test_a_table_names_cts_beside_it_and_their_ids(
     cts: list[Path], report_folder: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +177,7 @@ def test_a_table_that_cannot_be_used_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_zip_of_a_ct_gives_the_draft_of_the_ct(report_folder: Path, tmp_path: Path) -> None:
     folder = WRITERS["DICOM, jpeg_lossless"](tmp_path, lps(body()))
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as file:
@@ -188,6 +194,7 @@ def test_a_zip_of_a_ct_gives_the_draft_of_the_ct(report_folder: Path, tmp_path: 
     assert packed.provenance.read.id == loose.provenance.read.id  # of the series
 
 
+@pytest.mark.slow
 def test_bad_cases_do_not_stop_the_others_and_the_worst_gives_the_exit_code(
     cts: list[Path], report_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +232,7 @@ class BoneFinder(Segmenter):
         return np.where(voxels > 0.5, 7, 0).astype(np.uint8)
 
 
+@pytest.mark.slow
 def test_a_known_mask_comes_back_exactly_in_all_48_orientations(
     report_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

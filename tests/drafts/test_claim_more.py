@@ -49,6 +49,7 @@ def test_a_shift_reaches_the_cues_of_presence_and_no_probability(
     torch.testing.assert_close(read[2][..., 0] - read[0][..., 0], torch.full((1, 18), -2.0))
 
 
+@pytest.mark.slow
 def test_a_draft_says_so_and_is_made_again_for_another_shift(cued: Path, tmp_path: Path) -> None:
     ct, out = tmp_path / "ct.nii.gz", tmp_path / "out"
     write_volume(ct, lps(body()))

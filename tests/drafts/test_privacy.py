@@ -120,6 +120,7 @@ def found_in(text: str) -> list[str]:
     return [word for word in (*WORDS, BIRTH) if re.search(word, text, re.IGNORECASE)]
 
 
+@pytest.mark.slow
 def test_none_of_forty_identifiers_is_in_any_output(
     table: Path, report_folder: Path, tmp_path: Path
 ) -> None:

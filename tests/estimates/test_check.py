@@ -51,6 +51,7 @@ def project(tmp_path: Path, tiny_document: dict[Any, Any], monkeypatch: pytest.M
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_that_will_not_fit_ends_before_it_begins(
     stage: str, project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -102,6 +103,7 @@ def test_a_training_of_no_steps_needs_nothing(params: Params) -> None:
     assert estimate("train_seg", params.model_copy(update={"train_seg": section}), FEW) is None
 
 
+@pytest.mark.slow
 def test_two_cases_hold_twice_the_activations_of_one(params: Params) -> None:
     grid = params.preprocess.model_copy(update={"grid": (96, 96, 96)})  # validated one by one
     params = params.model_copy(update={"preprocess": grid})
@@ -114,6 +116,7 @@ def test_two_cases_hold_twice_the_activations_of_one(params: Params) -> None:
     assert found[1] / found[0] == pytest.approx(2, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["qwen3_full", "qwen3_lora"])
 def test_a_qwen3_counts_by_its_config_json_alone(
     kind: str, tiny_document: dict[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +194,7 @@ print(json.dumps(resident() - before))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", [32, 64])
 def test_an_estimate_is_within_a_factor_of_two_of_a_measured_peak(
     edge: int, tiny_document: dict[Any, Any], tmp_path: Path, root: Path

@@ -38,6 +38,7 @@ def by_scikit_learn(labels: Flags, claimed: Flags, name: str) -> float:
     return float(score)
 
 
+@pytest.mark.slow
 def test_three_averages_equal_scikit_learn_on_1000_random_tables() -> None:
     rng = np.random.default_rng(0)
     for _ in range(1000):
@@ -59,6 +60,7 @@ def test_three_averages_by_hand() -> None:
     assert found["micro_f1"] == pytest.approx(2 * 4 / (2 * 4 + 3 + 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 def test_no_set_of_claims_beats_the_best_constant(seed: int) -> None:
     """Every one of the 2^6 constants is scored by scikit-learn."""
@@ -81,6 +83,7 @@ def test_macro_and_weighted_are_best_claiming_everything_and_micro_is_not() -> N
     assert chosen["micro_f1"].tolist() == [True, True, False]
 
 
+@pytest.mark.slow
 def test_beside_its_constant_stands_the_paired_difference() -> None:
     rng = np.random.default_rng(1)
     labels, claimed = rng.random((60, 3)) < 0.4, rng.random((60, 3)) < 0.5

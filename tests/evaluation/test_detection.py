@@ -73,6 +73,7 @@ def volume_voxel_by_voxel(tumour: Flags, organ: Flags, spacing: tuple[float, ...
     )
 
 
+@pytest.mark.slow
 def test_two_hundred_phantoms_equal_the_voxel_by_voxel_rule() -> None:
     found = dict.fromkeys(KINDS, 0)
     for seed in range(200):

@@ -152,6 +152,7 @@ def write_predictions(path: Path, rows: Sequence[dict[str, Any]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_perfect_model_gets_perfect_numbers(run: Callable[..., dict[str, Any]]) -> None:
     metrics = run()
     assert metrics["not_learned"] == []
@@ -184,6 +185,7 @@ def test_masks_that_nothing_drew_have_no_dice(
     assert metrics["report"]["macro_f1"] == 1.0
 
 
+@pytest.mark.slow
 def test_metrics_have_the_agreed_keys_with_intervals_around_them(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -206,6 +208,7 @@ def test_metrics_have_the_agreed_keys_with_intervals_around_them(
         assert {"macro_f1", "macro_f1_ci", "bleu_mean", "bleu_mean_ci", "crg"} <= set(scores)
 
 
+@pytest.mark.slow
 def test_a_model_that_looks_passes_the_collapse_audit(run: Callable[..., dict[str, Any]]) -> None:
     audit = run()["collapse"]
     assert audit["image_shuffle"]["changed_share"] == 1.0
@@ -214,6 +217,7 @@ def test_a_model_that_looks_passes_the_collapse_audit(run: Callable[..., dict[st
     assert audit["distinct"]["sentences"] == audit["distinct"]["reference_sentences"]
 
 
+@pytest.mark.slow
 def test_every_number_of_a_class_has_its_interval(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -225,6 +229,7 @@ def test_every_number_of_a_class_has_its_interval(
             assert low <= row[name] <= high
 
 
+@pytest.mark.slow
 def test_constant_reports_show_what_the_metrics_are_worth(
     run: Callable[..., dict[str, Any]],
 ) -> None:
@@ -235,6 +240,7 @@ def test_constant_reports_show_what_the_metrics_are_worth(
     assert baselines["constant_abnormal"]["distinct_share"] == pytest.approx(1 / NUM_TEST, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_distance_to_the_best_trivial_baseline_is_the_difference_of_their_f1(
     run: Callable[..., dict[str, Any]],
 ) -> None:
@@ -245,6 +251,7 @@ def test_distance_to_the_best_trivial_baseline_is_the_difference_of_their_f1(
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=5, deadline=None)
 @given(deleted=st.sets(st.integers(0, NUM_TEST - 1)))
 def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
@@ -271,6 +278,7 @@ def test_deleting_predictions_of_a_perfect_model_never_raises_a_metric(
                 assert value <= whole[section][name] + 1e-9, (section, name)
 
 
+@pytest.mark.slow
 def test_masks_are_measured_in_the_grid_of_the_ct(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -287,6 +295,7 @@ def test_masks_are_measured_in_the_grid_of_the_ct(
         assert low <= nodule[name] <= high
 
 
+@pytest.mark.slow
 def test_lesions_are_detected_above_a_threshold_that_validation_chose(
     run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
 ) -> None:
@@ -306,6 +315,7 @@ def test_lesions_are_detected_above_a_threshold_that_validation_chose(
     assert partly["n"] == NUM_TEST
 
 
+@pytest.mark.slow
 def test_the_nearest_training_case_lends_its_report(
     run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
 ) -> None:
@@ -324,6 +334,7 @@ def test_the_nearest_training_case_lends_its_report(
         run(predictions=write_predictions(tmp_path / "predictions.jsonl", rows))
 
 
+@pytest.mark.slow
 def test_metrics_say_why_meteor_is_not_computed(
     run: Callable[..., dict[str, Any]],
     root: Path,
@@ -350,6 +361,7 @@ def test_metrics_have_meteor_where_java_is(
     assert meteor["mean_over_reports_ci"] == [1.0, 1.0]
 
 
+@pytest.mark.slow
 def test_deleting_masks_never_raises_dice(
     run: Callable[..., dict[str, Any]], root: Path, tmp_path: Path
 ) -> None:
@@ -413,6 +425,7 @@ def test_what_is_no_probability_is_no_threshold(tmp_path: Path, value: object) -
         read_thresholds(path, ["Emphysema"])
 
 
+@pytest.mark.slow
 def test_a_class_nobody_finds_is_listed_as_not_learned(
     run: Callable[..., dict[str, Any]], cases: list[Case], tmp_path: Path
 ) -> None:
@@ -433,6 +446,7 @@ def test_a_class_nobody_finds_is_listed_as_not_learned(
     ]
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:

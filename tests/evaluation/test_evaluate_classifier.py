@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.evaluation.test_evaluate import cases, params, root, run
 from uvlm.config import Params
 from uvlm.evaluation.evaluate_classifier import evaluate_classifier
@@ -25,6 +27,7 @@ def scored(params: Params, root: Path, predictions: Path, out: Path) -> dict[str
     return dict(json.loads(out.read_text()))
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_evaluate(
     run: Callable[..., dict[str, Any]], params: Params, root: Path, tmp_path: Path
 ) -> None:

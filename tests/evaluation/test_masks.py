@@ -28,6 +28,7 @@ def case_of(split: Split, number: int) -> Case:
     return Case(name, name, name, split, "v", None, {}, (0,) * 18, "Normal.", "None.")
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(deleted=st.sets(st.integers(0, SIZES["test"] - 1), min_size=1), shift=st.integers(0, 3))
 def test_deleting_masks_never_improves_a_number(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,6 +36,7 @@ def scores_of(reference: Reference, texts: Sequence[str]) -> dict[str, float]:
     return report_scores(reference, texts, reference.claims(texts, label))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_deleting_predictions_never_raises_a_metric(data: st.DataObject) -> None:

@@ -163,6 +163,7 @@ def test_a_row_without_text_can_be_allowed(reports: Path) -> None:
     assert claims(read(out)[0]) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), [("rules", 3), ("oracle", 2)])
 def test_the_command_exits_with_one_line_and_the_right_code(
     name: str, code: int, tmp_path: Path, root: Path
@@ -180,6 +181,7 @@ def test_the_command_exits_with_one_line_and_the_right_code(
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_published_tables_in_and_out(real_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "labels.csv"
     path = real_data / "reports" / "ct_rate_validation_reports.csv"

@@ -142,6 +142,7 @@ def test_predictions_may_be_json_lines_with_probabilities(
     assert "macro-AUROC" in score_page(document)
 
 
+@pytest.mark.slow
 def test_predictions_that_tell_what_the_classifier_says_bring_its_baselines(
     request_: ScoreRequest,
     reports: dict[str, tuple[str, list[int]]],
@@ -197,6 +198,7 @@ def test_a_missing_prediction_scores_like_an_empty_one_and_is_reported(
     check_complete(request_, blank)
 
 
+@pytest.mark.slow
 @settings(max_examples=6, deadline=None)
 @given(deleted=st.sets(st.integers(1, NUM_CASES)))
 def test_deleting_rows_of_a_prediction_table_never_raises_a_metric(

@@ -79,6 +79,7 @@ def test_decimals_do_not_end_a_sentence() -> None:
     assert split_sentences("A 3.5 mm nodule. No mass.") == ["A 3.5 mm nodule.", "No mass."]
 
 
+@pytest.mark.slow
 def test_the_constant_normal_report_claims_nothing(
     training: TrainingReports, bank: SentenceBank
 ) -> None:
@@ -121,6 +122,7 @@ def test_random_reports_depend_on_seed_and_case_only(training: TrainingReports) 
     assert len(set(drawn)) > 15
 
 
+@pytest.mark.slow
 def test_the_nearest_report_is_that_of_the_training_case_named(training: TrainingReports) -> None:
     by_case = {f"train_{n}": report.text for n, report in enumerate(training.reports)}
     known = replace(training, by_case=by_case)
@@ -132,6 +134,7 @@ def test_the_nearest_report_is_that_of_the_training_case_named(training: Trainin
         nearest_reports(known, ["train_7", "valid_1"])
 
 
+@pytest.mark.slow
 def test_classifier_sentences_say_what_the_classifier_decides(training: TrainingReports) -> None:
     rng = np.random.default_rng(2)
     probabilities, thresholds = rng.random((10, 18)), np.full(18, 0.7)
@@ -144,6 +147,7 @@ def test_classifier_sentences_say_what_the_classifier_decides(training: Training
     assert label(texts["constant_abnormal"]).all()
 
 
+@pytest.mark.slow
 def test_without_a_classifier_its_baselines_are_left_out(training: TrainingReports) -> None:
     texts = baseline_reports(training, ["a"], label, seed=1)
     assert set(texts) == {"constant_normal", "constant_abnormal", "most_frequent", "random"}

@@ -63,6 +63,7 @@ def test_the_percentile_is_that_of_torch_to_the_bit(count: int) -> None:
         assert percentile(values) == float(torch.quantile(values, 0.95))
 
 
+@pytest.mark.slow
 def test_the_percentile_of_more_numbers_than_torch_takes() -> None:
     distances = torch.arange(2**24 + 21, dtype=torch.float32) % 1000
     with pytest.raises(RuntimeError, match="too large"):

@@ -35,6 +35,7 @@ def real_pairs(real_data: Path) -> tuple[list[str], list[str]]:
     return texts[:-1], texts[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_bleu_of_a_thousand_real_pairs_equals_pycocoevalcap(
     real_pairs: tuple[list[str], list[str]], protocol: str
@@ -50,6 +51,7 @@ def test_bleu_of_a_thousand_real_pairs_equals_pycocoevalcap(
     np.testing.assert_allclose([scores[f"bleu_{n}"] for n in range(1, 5)], expected, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_rouge_and_cider_of_real_pairs_equal_pycocoevalcap(
     real_pairs: tuple[list[str], list[str]],
 ) -> None:
@@ -104,6 +106,7 @@ def test_texts_without_any_word_score_zero() -> None:
     assert sacrebleu_score(sacrebleu_counts([""], [""]).sum(axis=0)) == 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(why_no_meteor()), reason=why_no_meteor() or "there is Java")
 def test_meteor_knows_equal_texts_synonyms_and_strangers() -> None:
     references = ["the heart is enlarged", "no nodule in the lung", "clear lungs"]

@@ -38,6 +38,7 @@ def every_report() -> list[list[int]]:
     return ended + [list(report) for report in itertools.product(words, repeat=LIMIT)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length_penalty", [0.0, 1.0, 2.0])
 def test_enough_beams_find_the_best_of_all_reports(model: UVLM, length_penalty: float) -> None:
     visual = tiny_visual(3)

@@ -97,6 +97,7 @@ def model_of(params: Params) -> UVLM:
     return build_uvlm(params.encoder, params.decoder, params.injection, GRID, 256, specials).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reference", "pooling", "deeper"),
     [

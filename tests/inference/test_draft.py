@@ -184,6 +184,7 @@ for reading in (lambda: read_config(model, ["report"]), lambda: read_contract(mo
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 def test_another_users_files_are_refused_and_a_shared_folder_is_all_that_must_be_writable(
     ct: Path, report_folder: Path, tmp_path: Path

@@ -145,6 +145,7 @@ def test_another_alignment_is_encoded_again_and_the_old_tokens_are_refused(
     assert set(read_encodings(inputs["out"], injection, new.extra["encoder_sha256"])) == set(CASES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaders", ["0", "2"])
 def test_shares_fill_the_store_and_the_whole_run_only_assembles(
     loaders: str, params: Params, inputs: dict[str, Any], monkeypatch: pytest.MonkeyPatch
@@ -174,6 +175,7 @@ def test_a_damaged_volume_is_one_line_from_a_process_that_reads_ahead(
         encode_cases(params, **inputs)
 
 
+@pytest.mark.slow
 def test_another_encoder_is_encoded_again(params: Params, inputs: dict[str, Any]) -> None:
     (old, *_) = encode_cases(params, **inputs)
     save_encoder(inputs["model"], params, seed=1)

@@ -240,6 +240,7 @@ def without_seconds(path: Path) -> list[dict[str, Any]]:
     return [{**row, "seconds": 0} for row in rows_of(path)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaders", ["0", "2"])
 def test_shares_fill_the_store_and_the_whole_run_only_assembles(
     loaders: str, params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
@@ -277,6 +278,7 @@ def test_a_share_without_a_digest_of_the_code_would_be_lost_and_is_refused(
         generate_reports(params, shard=Shard(1, 2), **paths)
 
 
+@pytest.mark.slow
 def test_changed_code_is_refused_before_a_report_is_written_until_its_version_is_raised(
     params: Params, paths: GeneratePaths, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -316,6 +318,7 @@ def test_progress_counts_reports_and_masks(params: Params, paths: GeneratePaths)
     assert [step for step, _ in seen] == sorted(step for step, _ in seen)
 
 
+@pytest.mark.slow
 def test_batches_do_not_change_what_is_written(params: Params, paths: GeneratePaths) -> None:
     generate_reports(params, **paths)
     together = [row["report"] for row in rows_of(paths["predictions"])]
@@ -324,6 +327,7 @@ def test_batches_do_not_change_what_is_written(params: Params, paths: GeneratePa
     assert [row["report"] for row in rows_of(paths["predictions"])] == together
 
 
+@pytest.mark.slow
 def test_sampled_reports_are_the_same_for_the_same_seed(
     params: Params, paths: GeneratePaths
 ) -> None:
@@ -351,6 +355,7 @@ def moved(paths: GeneratePaths, tmp_path: Path) -> Path:
     return tmp_path / "moved"
 
 
+@pytest.mark.slow
 def test_beside_an_encoder_that_trained_along_the_classifier_keeps_its_own(
     params: Params, paths: GeneratePaths, moved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def naive(model: UVLM, seen: list[Tensor], case: int, strength: float, limit: in
     return tokens[1:]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strength", [0.0, 0.5, 4.0])
 def test_guided_reports_equal_a_naive_loop(
     strength: float, model: UVLM, seen: list[Tensor]

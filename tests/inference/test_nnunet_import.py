@@ -127,6 +127,7 @@ def saved(nnunet: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     return path, train_and_save(nnunet, path, make_plans(), dataset)
 
 
+@pytest.mark.slow
 def test_the_model_gives_nnunets_outputs_bit_for_bit(
     saved: tuple[Path, Any], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from uvlm.drafts.inputs import case_id_of, inputs_of
 from uvlm.errors import ConfigError
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_same_draft(report_folder: Path, tmp_path: Path) -> None:
     volume = lps(body())
     names = ("nii.gz, ours", "mha, zlib", "nrrd, gzip", "DICOM, jpeg_lossless")

@@ -302,6 +302,7 @@ def test_generated_text_cannot_steer_a_terminal() -> None:
     assert printable("No\x1b[2J effusion.\u202e\n") == "No [2J effusion.  "
 
 
+@pytest.mark.slow
 def test_a_real_ct_gets_a_segmentation_on_its_own_grid(
     real_data: Path, report_folder: Path, tmp_path: Path
 ) -> None:

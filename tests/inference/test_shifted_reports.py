@@ -38,6 +38,7 @@ def report_folder(params: Params, tmp_path: Path) -> Path:
     return tmp_path / "models" / "report"
 
 
+@pytest.mark.slow
 def test_every_validation_scan_is_described_at_every_shift(
     paths: GeneratePaths, params: Params
 ) -> None:

@@ -51,6 +51,7 @@ def row(visual: list[Tensor], case: int) -> list[Tensor]:
     return [tokens[case : case + 1] for tokens in visual]
 
 
+@pytest.mark.slow
 def test_greedy_reports_equal_those_written_without_a_cache(
     writer: UVLM, visual: list[Tensor]
 ) -> None:
@@ -60,6 +61,7 @@ def test_greedy_reports_equal_those_written_without_a_cache(
     assert len({len(report) for report in reports}) > 1
 
 
+@pytest.mark.slow
 def test_a_batch_writes_what_its_rows_write_alone(writer: UVLM, visual: list[Tensor]) -> None:
     batch = write_reports(writer, visual, Decoding(16))
     for case, report in enumerate(batch):

@@ -70,6 +70,7 @@ def one_by_one(model: UVLM, visual: list[Tensor], token_ids: Tensor) -> Tensor:
     return torch.cat(rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("kind", KINDS)
 @torch.no_grad()

@@ -55,6 +55,7 @@ def theirs(folder: Path) -> Any:
     return Qwen3ForCausalLM.from_pretrained(folder).eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["qwen3_full", "qwen3_lora"])
 @torch.no_grad()
 def test_with_a_causal_mask_and_no_image_it_is_transformers_qwen3(theirs: Any, kind: str) -> None:
@@ -65,6 +66,7 @@ def test_with_a_causal_mask_and_no_image_it_is_transformers_qwen3(theirs: Any, k
     torch.testing.assert_close(decoder.logits(hidden), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_its_cached_greedy_tokens_are_those_of_transformers_generate(theirs: Any) -> None:
     decoder = build("qwen3_full")

@@ -151,6 +151,7 @@ def test_the_loss_reaches_every_weight(uvlm: UVLM, visual: list[Tensor], token_i
     assert idle == []
 
 
+@pytest.mark.slow
 def test_a_small_model_learns_to_say_what_it_sees(
     configs: tuple[EncoderConfig, DecoderConfig, InjectionConfig], visual: list[Tensor]
 ) -> None:

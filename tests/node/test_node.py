@@ -51,6 +51,7 @@ def associate(port: int, sop_class: uid.UID, own: str = "ARCHIVE", called: str =
     return node.associate("127.0.0.1", port, ae_title=called)
 
 
+@pytest.mark.slow
 def test_only_its_archive_and_only_under_its_name(tmp_path: Path) -> None:
     with running(lambda *_: [], []) as port:
         assert not associate(port, uid.CTImageStorage, own="OTHER").is_established
@@ -60,6 +61,7 @@ def test_only_its_archive_and_only_under_its_name(tmp_path: Path) -> None:
         link.release()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sop_class", [uid.SegmentationStorage, uid.ComprehensiveSRStorage, uid.MRImageStorage]
 )
@@ -68,6 +70,7 @@ def test_what_is_no_ct_image_is_not_taken_so_answers_never_come_back(sop_class: 
         assert not associate(port, sop_class).is_established
 
 
+@pytest.mark.slow
 def test_it_listens_on_the_loopback_address_only() -> None:
     with running(lambda *_: [], []) as port:
         others = {info[4][0] for info in socket.getaddrinfo(socket.gethostname(), port)}
@@ -76,6 +79,7 @@ def test_it_listens_on_the_loopback_address_only() -> None:
                 socket.create_connection((str(address), port), timeout=2)
 
 
+@pytest.mark.slow
 def test_two_studies_at_once_are_answered_one_after_the_other(tmp_path: Path) -> None:
     told: list[str] = []
     counts: list[int] = []
@@ -100,6 +104,7 @@ def test_two_studies_at_once_are_answered_one_after_the_other(tmp_path: Path) ->
     assert counts == [1, 1]
 
 
+@pytest.mark.slow
 def test_a_bug_in_an_answer_stops_nothing_and_tells_no_content(tmp_path: Path) -> None:
     told: list[str] = []
 

@@ -49,6 +49,7 @@ def test_anterior_and_superior_are_on_top_and_right_is_left(ct: Path) -> None:
     assert sagittal[0, -1] > -1.0
 
 
+@pytest.mark.slow
 def test_every_accepted_ct_has_a_row_and_refused_ones_have_none(ct: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.nii.gz").write_bytes(b"")
     picture = tmp_path / "planes.png"

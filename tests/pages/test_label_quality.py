@@ -70,6 +70,7 @@ def stored(case: str, stage: str, array: Any, note: dict[str, Any], extra: dict[
     return Row(case, key, path, sha256, "phantom:0", extra)
 
 
+@pytest.mark.slow
 def test_implausible_cases_are_listed_with_their_flags(quality: Run) -> None:
     report = quality.report()
     assert report == json.loads((quality.root / "labels.json").read_text())
@@ -88,6 +89,7 @@ def test_implausible_cases_are_listed_with_their_flags(quality: Run) -> None:
     assert "not left of lung right" in quality.html
 
 
+@pytest.mark.slow
 def test_the_page_shows_flagged_cases_and_some_plausible_ones_in_pictures(quality: Run) -> None:
     quality.report()
     headings = re.findall(r"<h2>(.*?)</h2>", quality.html)
@@ -97,6 +99,7 @@ def test_the_page_shows_flagged_cases_and_some_plausible_ones_in_pictures(qualit
     assert "valid_1" not in quality.html  # nothing to see there
 
 
+@pytest.mark.slow
 def test_names_are_shown_as_text_and_nothing_is_fetched(quality: Run) -> None:
     quality.report()
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in quality.html
@@ -105,6 +108,7 @@ def test_names_are_shown_as_text_and_nothing_is_fetched(quality: Run) -> None:
     assert "default-src &#39;none&#39;" in quality.html or "default-src 'none'" in quality.html
 
 
+@pytest.mark.slow
 def test_the_same_label_maps_give_the_same_bytes(quality: Run) -> None:
     quality.report()
     quality.report("again")

@@ -30,6 +30,7 @@ def page(run: SummaryInputs, params: Params) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_sides_lobes_and_sizes_stand_beside_chance_and_the_commonest(
     page: Path, run: SummaryInputs
 ) -> None:
@@ -44,6 +45,7 @@ def test_sides_lobes_and_sizes_stand_beside_chance_and_the_commonest(
         assert f"Of {consistency['n']:,} abnormalities that impressions name" in text
 
 
+@pytest.mark.slow
 def test_operating_points_are_a_table_on_both_pages_and_a_picture(
     run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:
@@ -88,6 +90,7 @@ def test_both_pages_say_that_nobody_reviewed_them(page: Path) -> None:
         assert DISCLAIMER in (page / name).read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_note_stands_on_both_pages_with_what_it_is_written_in_escaped(
     run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:
@@ -147,6 +150,7 @@ def test_quarantine_of_all_stages_is_merged(page: Path) -> None:
     assert "8 voxels are NaN" in html
 
 
+@pytest.mark.slow
 def test_line_ends_in_a_fact_or_a_report_break_neither_a_reader_nor_a_row(
     run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:
@@ -176,6 +180,7 @@ def test_figures_are_also_files(page: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(
     page: Path, run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:
@@ -184,6 +189,7 @@ def test_the_same_run_gives_the_same_bytes(
         assert (tmp_path / name).read_bytes() == (page / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_generated_script_is_shown_as_text_and_never_runs(
     run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:
@@ -211,6 +217,7 @@ def test_missing_metrics_are_refused_by_name(
         build_summary(params, replace(run, metrics=tmp_path / "none.json"), tmp_path)
 
 
+@pytest.mark.slow
 def test_a_labeller_that_marks_no_words_is_not_given_colours(
     run: SummaryInputs, params: Params, tmp_path: Path
 ) -> None:

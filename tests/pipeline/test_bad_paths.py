@@ -121,6 +121,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_a_bad_path_is_no_bug_of_any_command(place: str, run: Run) -> None:
     for kind, path in BAD.items():
@@ -133,6 +134,7 @@ def test_a_bad_path_is_no_bug_of_any_command(place: str, run: Run) -> None:
             assert len(lines) == 1 or lines[0].startswith("Usage:"), (kind, ended.err)
 
 
+@pytest.mark.slow
 def test_a_name_that_is_not_utf_8_is_written_to_and_shown(run: Run) -> None:
     ended = run("label", "table.csv", "--text-column", "report", "--out", BAD["not UTF-8"])
     assert ended.code == 0
@@ -180,6 +182,7 @@ def test_our_own_mistakes_stay_a_traceback(run: Run, monkeypatch: pytest.MonkeyP
     assert ended.err.endswith("this is a bug; please report it with the lines above\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "line"),
     [

@@ -30,6 +30,7 @@ def run(*arguments: object) -> tuple[int, str]:
     return result.exit_code, result.stdout
 
 
+@pytest.mark.slow
 def test_plausible_labels_are_said_to_be(files: tuple[Path, Path], tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     code, out = run(*files, "--scheme", "chest", "--plausible", "phantom", "--page", page)

@@ -18,6 +18,7 @@ from uvlm.errors import ConfigError
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", profile_names(ROOT))
 def test_every_profile_can_be_built(profile: str) -> None:
     check_params(parse_params(compose(ROOT, profile), profile), ROOT)
@@ -118,6 +119,7 @@ def test_a_part_that_is_there_is_missing_no_more(bare: pytest.MonkeyPatch, tmp_p
     assert [line for line in before if "vessel" in line] == missing_parts(params)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("bare")
 def test_the_first_stage_refuses_chest_before_anything_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

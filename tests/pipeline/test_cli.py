@@ -101,6 +101,7 @@ def test_a_usage_error_exits_with_2(arguments: list[str], tmp_path: Path, root: 
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 def test_use_composes_a_profile_and_params_checks_it(project: Path, root: Path) -> None:
     used = uvlm_command("use", "chest", cwd=project, root=root)
     assert (used.returncode, used.stderr) == (0, "")
@@ -121,6 +122,7 @@ def test_an_unknown_profile_is_one_line_and_2(project: Path, root: Path) -> None
     assert result.stderr == (f"profile head: no such profile; choose {', '.join(PROFILES)}\n")
 
 
+@pytest.mark.slow
 def test_a_mistyped_parameter_names_the_nearest_key(project: Path, root: Path) -> None:
     uvlm_command("params", cwd=project, root=root)
     path = project / "params.yaml"
@@ -130,6 +132,7 @@ def test_a_mistyped_parameter_names_the_nearest_key(project: Path, root: Path) -
     assert "nearest valid key is preprocess.grid" in result.stderr
 
 
+@pytest.mark.slow
 def test_outside_a_project_a_command_says_so(tmp_path: Path, root: Path) -> None:
     result = uvlm_command("params", cwd=tmp_path, root=root)
     assert result.returncode == 2
@@ -137,6 +140,7 @@ def test_outside_a_project_a_command_says_so(tmp_path: Path, root: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_info_as_json_tells_versions_and_places(project: Path, root: Path) -> None:
     result = uvlm_command("info", "--json", cwd=project, root=root)
     facts = json.loads(result.stdout)
@@ -145,6 +149,7 @@ def test_info_as_json_tells_versions_and_places(project: Path, root: Path) -> No
     assert facts["device"] == "cpu"
 
 
+@pytest.mark.slow
 def test_info_describes_the_model_of_the_paper(project: Path, root: Path) -> None:
     uvlm_command("use", "chest", cwd=project, root=root)
     facts = json.loads(uvlm_command("info", "--json", cwd=project, root=root).stdout)
@@ -152,6 +157,7 @@ def test_info_describes_the_model_of_the_paper(project: Path, root: Path) -> Non
     assert facts["injection"] == "f6->L1 f5->L2 f4->L3 f3->L4 f2->L5 f1->L6"
 
 
+@pytest.mark.slow
 def test_info_counts_the_weights_of_a_profile_that_is_not_in_use(project: Path, root: Path) -> None:
     result = uvlm_command("info", "--profile", "chest", "--json", cwd=project, root=root)
     facts = json.loads(result.stdout)
@@ -166,6 +172,7 @@ def test_info_counts_the_weights_of_a_profile_that_is_not_in_use(project: Path, 
     assert f"choose {', '.join(PROFILES)}" in unknown.stderr
 
 
+@pytest.mark.slow
 def test_an_empty_store_is_intact_and_has_nothing_to_collect(project: Path, root: Path) -> None:
     verified = uvlm_command("store", "verify", cwd=project, root=root)
     assert (verified.returncode, verified.stdout) == (0, "intact\n")

@@ -77,6 +77,7 @@ def test_controls_say_what_they_are_and_leave_the_model_and_its_own_scores(
     assert "cues" not in json.loads(own["scores.json"])
 
 
+@pytest.mark.slow
 def test_evidence_of_each_control(project: Path, tmp_path: Path) -> None:
     model_dir, out = tmp_path / "cued" / "report", tmp_path / "out"
     request = Elsewhere.of(project, model_dir, "far", out, cues="oracle")

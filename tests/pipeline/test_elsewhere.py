@@ -43,6 +43,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_a_finished_model_is_scored_on_another_set(project: Path, tmp_path: Path) -> None:
     model = tmp_path / "models" / "report"
     tuned = dict.fromkeys(ABNORMALITIES, 0.3) | {"temperature": 2.0}
@@ -112,6 +113,7 @@ def test_cases_that_the_model_was_fitted_on_are_refused(project: Path, tmp_path:
     assert not (out / "predictions.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_mirrored_cts_are_described_beside_the_others(project: Path, tmp_path: Path) -> None:
     model, out = tmp_path / "models" / "report", tmp_path / "out"
     request = Elsewhere.of(project, model, "far", out, mirrored=True)

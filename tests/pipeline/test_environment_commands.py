@@ -41,6 +41,7 @@ def run(project: Path, *command: str, **variables: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "name", "text"),
     [
@@ -66,6 +67,7 @@ def test_a_command_ends_with_2_and_one_line(
     )
 
 
+@pytest.mark.slow
 def test_srun_without_tasks_per_node_ends_a_stage_with_2_and_one_line(project: Path) -> None:
     done = run(project, "-m", "pipeline.download", SLURM_STEP_NUM_TASKS="2")
     assert done.returncode == 2
@@ -74,6 +76,7 @@ def test_srun_without_tasks_per_node_ends_a_stage_with_2_and_one_line(project: P
     )
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there_ends_a_command_with_4(project: Path) -> None:
     done = run(project, "-m", "pipeline.cli", "info", UVLM_DEVICE="cuda:99")
     assert (done.returncode, done.stderr) == (
@@ -82,6 +85,7 @@ def test_a_device_that_is_not_there_ends_a_command_with_4(project: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_the_list_shows_each_variable_with_its_meaning_no_secret_and_no_end_at_a_wrong_one(
     project: Path,
 ) -> None:

@@ -57,6 +57,7 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", LOSSES)
 def test_a_training_begins_anew_after_an_edit_of_code_but_not_of_a_comment(
     stage: str, project: Path
@@ -73,6 +74,7 @@ def test_a_training_begins_anew_after_an_edit_of_code_but_not_of_a_comment(
     assert folder(project, stage) != first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", LOSSES)
 def test_a_training_begins_anew_after_a_change_of_any_declared_parameter(
     stage: str, project: Path, tiny_document: dict[Any, Any]
@@ -93,6 +95,7 @@ def test_a_training_begins_anew_after_a_change_of_any_declared_parameter(
     assert len(folders) == 1 + len(keys)
 
 
+@pytest.mark.slow
 def test_a_training_begins_anew_with_other_data_and_goes_on_after_what_does_not_concern_it(
     project: Path, tiny_document: dict[Any, Any]
 ) -> None:
@@ -104,6 +107,7 @@ def test_a_training_begins_anew_with_other_data_and_goes_on_after_what_does_not_
     assert folder(project, "train_seg") != first
 
 
+@pytest.mark.slow
 def test_the_run_record_the_stage_and_the_state_have_the_same_fingerprint(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +125,7 @@ def test_the_run_record_the_stage_and_the_state_have_the_same_fingerprint(
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_stage_does_not_run_code_that_the_stage_code_has_not_seen(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -67,6 +67,7 @@ def files(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_after_a_move_old_and_new_artifacts_are_found_and_the_old_folder_stays_away(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ def test_after_a_move_old_and_new_artifacts_are_found_and_the_old_folder_stays_a
     assert len(list((moved / "mlruns").rglob("*.txt"))) == 3
 
 
+@pytest.mark.slow
 def test_a_copy_writes_nothing_into_its_original(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def old_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_old_database_keeps_its_runs_and_a_copy_of_itself(
     old_database: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -79,6 +80,7 @@ def test_an_old_database_keeps_its_runs_and_a_copy_of_itself(
     assert "brought up" not in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_was_killed_is_done_again(old_database: Path) -> None:
     (old_database.parent / "mlflow.db.new").write_bytes(b"half")
     upgrade_schema(old_database.parent)

@@ -47,6 +47,7 @@ def runs(workspace: Path) -> Callable[[], dict[str, Any]]:
     return read
 
 
+@pytest.mark.slow
 def test_a_finished_stage_is_a_finished_child_of_a_finished_parent(
     workspace: Path, runs: Callable[[], dict[str, Any]]
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_short_stage_waits_on_disk_until_the_next_one_publishes(
     assert runs()["first"].data.metrics == {"kept": 3.0}
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_the_child_killed_and_exits_with_5(
     start_stage: Start, runs: Callable[[], dict[str, Any]]
 ) -> None:
@@ -107,6 +109,7 @@ def test_sigterm_leaves_the_child_killed_and_exits_with_5(
     assert runs()["train"].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_kill_9_is_found_by_the_next_command(
     start_stage: Start, runs: Callable[[], dict[str, Any]]
 ) -> None:
@@ -121,6 +124,7 @@ def test_kill_9_is_found_by_the_next_command(
     assert runs()["train"].info.status == runs()["parent"].info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_a_bug_exits_with_70_and_leaves_the_child_failed(
     start_stage: Start, runs: Callable[[], dict[str, Any]]
 ) -> None:
@@ -131,6 +135,7 @@ def test_a_bug_exits_with_70_and_leaves_the_child_failed(
     assert runs()["train"].info.status == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_restarted_stage_continues_its_own_child(
     workspace: Path, runs: Callable[[], dict[str, Any]]
 ) -> None:
@@ -149,6 +154,7 @@ def test_a_restarted_stage_continues_its_own_child(
     assert (workspace / "history.csv").read_text() == "step,loss\n1,3\n2,1\n"
 
 
+@pytest.mark.slow
 def test_a_changed_parameter_begins_another_run(workspace: Path) -> None:
     with tracker(workspace):
         pass
@@ -186,6 +192,7 @@ def test_what_an_outage_kept_back_is_published_later(
     assert runs()["train"].data.metrics == {"loss": 1.0}
 
 
+@pytest.mark.slow
 def test_a_cached_stage_is_linked_to_the_run_that_made_its_outputs(workspace: Path) -> None:
     with tracker(workspace) as tracking:
         tracking.log({"loss": 0.25}, 7)

@@ -58,6 +58,7 @@ def parents(workspace: Path) -> dict[str, Any]:
     return {run.data.tags["uvlm.pipeline"]: run for run in found}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statuses",
     [("FINISHED", "FINISHED", "KILLED"), ("FINISHED", "FAILED", "KILLED"), ("FINISHED",) * 3],

@@ -285,6 +285,7 @@ def before(checkout: Path) -> dict[str, str]:
     return digests(checkout)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.what)
 def test_an_edit_reruns_the_stages_that_it_changes_and_no_other(
     edit: Edit, checkout: Path, before: Mapping[str, str]

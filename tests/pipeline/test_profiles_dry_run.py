@@ -32,6 +32,7 @@ def project(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 # Of a library below DVC, about its own interface.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> None:
@@ -45,6 +46,7 @@ def test_every_profile_plans_the_same_stages(profile: str, project: Path) -> Non
     assert sorted(names) == sorted(stages)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("profile", "code", "line"),
     [

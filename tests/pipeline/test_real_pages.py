@@ -64,6 +64,7 @@ def page_of(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Page
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["folder", "chest"])
 def test_a_missed_hernia_is_missed_and_not_a_perfect_report(page_of: Pages, profile: str) -> None:
     page = page_of(profile, [Scan(HERNIA, ("Hiatal hernia",), "."), Scan(CLEAR, (), CLEAR)])
@@ -75,6 +76,7 @@ def test_a_missed_hernia_is_missed_and_not_a_perfect_report(page_of: Pages, prof
     assert "labeller rules" in page.words
 
 
+@pytest.mark.slow
 def test_a_page_of_abdominal_reports_has_its_three_lesions_and_no_other(page_of: Pages) -> None:
     sick = "Findings: There is a hypodense lesion in the liver. Impressions: Liver lesion."
     kidney = "Findings: The kidney shows no lesion. Impressions: Normal."
@@ -90,6 +92,7 @@ def test_a_page_of_abdominal_reports_has_its_three_lesions_and_no_other(page_of:
     assert "phantom" not in page.words.lower()
 
 
+@pytest.mark.slow
 def test_classes_without_a_test_scan_are_not_judged_and_bound_the_macro_values(
     page_of: Pages,
 ) -> None:
@@ -107,6 +110,7 @@ def test_classes_without_a_test_scan_are_not_judged_and_bound_the_macro_values(
     assert "✕" not in page.html
 
 
+@pytest.mark.slow
 def test_one_count_of_test_scans_stands_everywhere(page_of: Pages) -> None:
     twice = Scan(HERNIA, ("Hiatal hernia",), HERNIA, reconstructions=2)
     page = page_of("chest", [twice, Scan(CLEAR, (), CLEAR)])
@@ -116,6 +120,7 @@ def test_one_count_of_test_scans_stands_everywhere(page_of: Pages) -> None:
     assert row.split("|")[2:5] == [" 0 ", " 0 ", " 1 "]  # of scans, as n=1 of the figure
 
 
+@pytest.mark.slow
 def test_masks_of_an_untrained_decoder_are_neither_shown_nor_scored(page_of: Pages) -> None:
     page = page_of("folder", [Scan(CLEAR, (), CLEAR)])
     assert "The segmentation decoder was not trained" in page.words
@@ -126,6 +131,7 @@ def test_masks_of_an_untrained_decoder_are_neither_shown_nor_scored(page_of: Pag
     assert page.html.count("<img") == 2
 
 
+@pytest.mark.slow
 def test_a_single_patient_has_no_other_to_exchange_the_ct_with(page_of: Pages) -> None:
     page = page_of("folder", [Scan(CLEAR, (), CLEAR)])
     assert "1 scan of 1 patient" in page.words
@@ -134,6 +140,7 @@ def test_a_single_patient_has_no_other_to_exchange_the_ct_with(page_of: Pages) -
     assert row.split("|")[2].strip() == "\u2013"
 
 
+@pytest.mark.slow
 def test_empty_reports_say_that_they_count_as_wrong(page_of: Pages) -> None:
     page = page_of("chest", [Scan(CLEAR, (), ""), Scan(HERNIA, ("Hiatal hernia",), None)])
     assert page.words.count("no report, which counts as wrong in every class") == 2
@@ -142,12 +149,14 @@ def test_empty_reports_say_that_they_count_as_wrong(page_of: Pages) -> None:
     assert "othing to find" not in page.words
 
 
+@pytest.mark.slow
 def test_labels_that_the_labeller_made_itself_are_called_so(page_of: Pages) -> None:
     page = page_of("folder", [Scan(HERNIA, ("Hiatal hernia",), HERNIA)])
     assert "its own errors are hidden" in page.words
     assert "table of labels." not in page.words.replace("For want of a table of labels", "")
 
 
+@pytest.mark.slow
 def test_markup_in_a_report_is_text_where_its_words_are_coloured(page_of: Pages) -> None:
     attack = 'Findings: Nodule <script>alert(1)</script> emphysema "><img src=x onerror=alert(2)>.'
     page = page_of("chest", [Scan(CLEAR, (), attack)])

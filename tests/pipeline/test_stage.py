@@ -32,6 +32,7 @@ def no_work(stage: Stage) -> None:
     """A stage that has nothing to do."""
 
 
+@pytest.mark.slow
 def test_a_stage_gets_its_parameters_and_leaves_its_seconds_and_memory(workspace: Path) -> None:
     seeds = []
     assert execute("first", lambda stage: seeds.append(stage.params.seed)) == 0
@@ -56,6 +57,7 @@ def test_a_mistyped_parameter_ends_any_stage_before_it_begins(
     assert "nearest valid key is train_report.steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("error", "code"), [(DataError, 3), (SetupError, 4)])
 def test_a_known_error_is_one_line_and_its_exit_code(
     error: type[DataError], code: int, workspace: Path, capsys: pytest.CaptureFixture[str]
@@ -69,6 +71,7 @@ def test_a_known_error_is_one_line_and_its_exit_code(
     assert not (workspace / ".uvlm" / "timings" / "first.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "code"), [(1, -signal.SIGTERM), (2, Interrupted.exit_code)])
 def test_a_signal_that_comes_late_to_one_of_several_processes_is_honoured_already(
     size: int, code: int
@@ -91,6 +94,7 @@ sys.exit(code)
     assert found.returncode == code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "line"),
     [

@@ -175,6 +175,7 @@ def project(tmp_path: Path, root: Path) -> Project:
     return made
 
 
+@pytest.mark.slow
 def test_the_manifests_of_branches_and_experiments_count(root: Path, project: Project) -> None:
     named = named_by([project.folder])
     loose = [file.path for file in store.loose_files(root, named.paths)]

@@ -91,6 +91,7 @@ def computer(folder: Path, remote: str) -> Computer:
     return Computer(dvc.parent, folder / "ein Speicher")
 
 
+@pytest.mark.slow
 def test_what_one_pushes_another_pulls_and_a_second_time_nothing_is_copied(
     remote: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,6 +118,7 @@ def test_what_one_pushes_another_pulls_and_a_second_time_nothing_is_copied(
     assert capsys.readouterr().out.count(": 0 files") == 2
 
 
+@pytest.mark.slow
 def test_two_computers_that_round_differently_keep_both(remote: str, tmp_path: Path) -> None:
     first, second = computer(tmp_path / "first", remote), computer(tmp_path / "second", remote)
     clone = computer(tmp_path / "clone", remote)
@@ -131,6 +133,7 @@ def test_two_computers_that_round_differently_keep_both(remote: str, tmp_path: P
         assert clone.files() == one.files()
 
 
+@pytest.mark.slow
 def test_what_is_on_neither_side_is_named_after_the_rest_was_copied(
     remote: str, tmp_path: Path
 ) -> None:

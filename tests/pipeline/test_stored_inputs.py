@@ -140,6 +140,7 @@ def test_volumes_that_a_hub_sends_when_needed_are_not_missing(project: Path) -> 
         check_stored(project, STAGES["preprocess"])
 
 
+@pytest.mark.slow
 def test_a_stage_of_a_clone_ends_before_its_first_step(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

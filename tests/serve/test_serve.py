@@ -32,6 +32,7 @@ def left_in(folder: Path) -> list[str]:
     return [path.name for path in folder.rglob("*")]
 
 
+@pytest.mark.slow
 def test_a_ct_becomes_a_draft_that_is_removed_and_named_by_nobody(
     server: Server, tmp_path: Path
 ) -> None:
@@ -116,6 +117,7 @@ def test_nothing_stays_of_a_killed_server(report_folder: Path, tmp_path: Path) -
     assert left_in(temporary) == []
 
 
+@pytest.mark.slow
 def test_it_listens_on_the_loopback_address_only(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=5):
         pass

@@ -17,6 +17,7 @@ def marked(text: str, find: DecidingWords) -> list[str]:
     return [text[start:end] for start, end in find(text)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -160,6 +160,7 @@ def test_nothing_but_headings_and_named_asides_is_lost(text: str) -> None:
         assert lost == 0 or (lost > 0 and sectioned.left_out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece", ["\n", " ", "*", " \n", "_ ", "NO NODULE ", "No nodule. ", "a: ", "Technique:\n"]
 )

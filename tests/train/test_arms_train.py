@@ -150,6 +150,7 @@ def test_every_arm_trains_and_is_applied(
     assert len(names) >= 21
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["table4_01", "table5_11"])
 def test_an_arm_trains_and_is_applied(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -159,6 +160,7 @@ def test_an_arm_trains_and_is_applied(
     assert run_arm(arm, Data(arm.params, tmp_path), tmp_path / name) == expected[name]
 
 
+@pytest.mark.slow
 def test_the_random_qwen3_is_the_same_everywhere_and_says_what_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,7 @@ def altered(index: Path, split: str, only: str = "") -> None:
     write_index(index, [other(case) for case in read_index(index)])
 
 
+@pytest.mark.slow
 def test_evidence_of_a_case_comes_from_a_head_that_has_not_met_it(cued: Chain) -> None:
     cued.seg(steps=0)
     cued.cls()
@@ -91,6 +92,7 @@ def test_evidence_of_a_case_comes_from_a_head_that_has_not_met_it(cued: Chain) -
     assert before["case_03"].shape == (18, 1 + len(VALUE_NAMES))
 
 
+@pytest.mark.slow
 def test_evidence_changes_no_other_weight(cued: Chain) -> None:
     cued.seg(steps=0)
     found = []
@@ -100,6 +102,7 @@ def test_evidence_changes_no_other_weight(cued: Chain) -> None:
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_stage_3_reads_nothing_of_a_test_case(cued: Chain) -> None:
     stages(cued)
     before = [cued.bytes_of(f"report/{part}") for part in ("classifier", "decoder")]
@@ -108,6 +111,7 @@ def test_stage_3_reads_nothing_of_a_test_case(cued: Chain) -> None:
     assert [cued.bytes_of(f"report/{part}") for part in ("classifier", "decoder")] == before
 
 
+@pytest.mark.slow
 def test_what_evidence_was_fitted_on_is_recorded_for_the_audit(cued: Chain) -> None:
     cued.seg(steps=0)
     cued.cls()
@@ -125,6 +129,7 @@ def test_cues_need_the_evidence_of_every_training_case(cued: Chain) -> None:
         cued.report()
 
 
+@pytest.mark.slow
 def test_a_report_model_with_cues_writes_with_and_without_them(cued: Chain, params: Params) -> None:
     stages(cued)
     model = load_report_model(cued.models / "report")
@@ -142,6 +147,7 @@ def test_a_report_model_with_cues_writes_with_and_without_them(cued: Chain, para
     assert all(len(writer.write(each)) == 1 for each in (seen, unknown))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooled", ["none", "both"])
 def test_generate_and_predict_give_the_decoder_the_same_cues(
     pooled: str, cued: Chain, tmp_path: Path
@@ -209,6 +215,7 @@ def test_cues_tell_the_truth_as_often_as_asked_and_to_a_training_alone() -> None
     assert torch.equal(inputs.finish(inputs([3, 1], None))[-1], evidence[[3, 1]])
 
 
+@pytest.mark.slow
 def test_true_cues_are_on_the_side_that_label_and_report_say(cued: Chain) -> None:
     stages(cued)
     params = changed(cued.params, "train_report", cue_truth=1.0, cue_dropout=0.0)
@@ -265,6 +272,7 @@ def test_shares_count_what_is_said_and_nothing_else() -> None:
     assert attribute_shares(p, truth) == {"val_side": 0.5, "val_lobe": 1.0}
 
 
+@pytest.mark.slow
 def test_evidence_of_a_side_is_read_from_the_ct(cued: Chain, params: Params) -> None:
     cued.seg(steps=0)
     cued.cls()

@@ -17,6 +17,7 @@ def encoded(chain: Chain) -> Chain:
     return chain
 
 
+@pytest.mark.slow
 def test_a_weight_of_one_is_no_weight_to_the_bit(encoded: Chain) -> None:
     encoded.report()
     plain = encoded.bytes_of("report/decoder")

@@ -116,6 +116,7 @@ def test_a_finished_volume_is_the_stored_one_moved_and_varied_from_its_key(
         assert torch.equal(x[0], augment_intensity(moved, augment, rng))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loaders", ["0", "2"])
 def test_finishing_depends_on_the_number_of_the_batch_alone(
     loaders: str, examples: list[Example], params: Params, monkeypatch: pytest.MonkeyPatch

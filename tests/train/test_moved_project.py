@@ -35,6 +35,7 @@ def elsewhere(project: Any, root: Path) -> Any:
     return type(project)(**moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["moved", "copied"])
 def test_a_stopped_training_goes_on_in_the_new_place(
     how: str,

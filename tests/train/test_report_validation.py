@@ -37,6 +37,7 @@ def encoded(chain: Chain) -> Chain:
     return chain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_no_more_volumes_are_encoded_at_once_than_in_a_training_step(
     encoded: Chain, batch_size: int, monkeypatch: pytest.MonkeyPatch

@@ -68,6 +68,7 @@ def with_lesion(shape: Grid, number: int) -> npt.NDArray[np.uint8]:
     return labels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("patch", [(24, 32, 32), (32, 48, 48)])
 def test_forced_patches_hold_the_whole_of_a_small_lesion(params: Params, patch: Grid) -> None:
     shape = (48, 80, 96)

@@ -63,6 +63,7 @@ def exchange(index: Path, names: tuple[str, ...]) -> None:
     write_index(index, changed.values())
 
 
+@pytest.mark.slow
 def test_shuffled_labels_train_as_an_index_that_has_them_exchanged(chain: Chain) -> None:
     chain.seg(steps=0)
     plain = chain.cls()
@@ -75,6 +76,7 @@ def test_shuffled_labels_train_as_an_index_that_has_them_exchanged(chain: Chain)
     assert (chain.bytes_of("cls/encoder"), chain.bytes_of("cls/classifier")) == found
 
 
+@pytest.mark.slow
 def test_shuffled_reports_train_as_an_index_that_has_them_exchanged(chain: Chain) -> None:
     chain.seg(steps=0)
     chain.cls(steps=0)

@@ -53,6 +53,7 @@ def test_zero_steps_hand_the_seeded_encoder_through_every_stage(
         assert all(same_tensors(chain.tensors("seg/encoder"), chain.tensors(file)))
 
 
+@pytest.mark.slow
 def test_encoder_weights_arrive_tensor_by_tensor_and_train_only_when_told(chain: Chain) -> None:
     chain.seg()
     unet, encoder = chain.tensors("seg/unet"), chain.tensors("seg/encoder")
@@ -63,6 +64,7 @@ def test_encoder_weights_arrive_tensor_by_tensor_and_train_only_when_told(chain:
     assert not any(same_tensors(encoder, chain.tensors("cls/encoder")))
 
 
+@pytest.mark.slow
 def test_a_frozen_encoder_is_byte_identical_in_the_report_folder(chain: Chain) -> None:
     chain.seg(steps=0)
     chain.cls(steps=1)
@@ -80,6 +82,7 @@ def test_a_frozen_encoder_is_byte_identical_in_the_report_folder(chain: Chain) -
     assert list(thresholds) == [*model.config.abnormalities, "temperature"]
 
 
+@pytest.mark.slow
 def test_with_a_rate_of_its_own_the_encoder_learns_from_reports(chain: Chain) -> None:
     chain.seg(steps=0)
     chain.cls(steps=0)
@@ -105,6 +108,7 @@ def digests(tensors: dict[str, torch.Tensor]) -> dict[str, str]:
     return {n: hashlib.sha256(t.numpy().tobytes()).hexdigest() for n, t in tensors.items()}
 
 
+@pytest.mark.slow
 def test_every_tensor_of_the_encoder_arrives_from_stage_to_stage(chain: Chain) -> None:
     """Training changes every digest; between the stages none changes."""
     chain.seg(steps=2)
@@ -126,6 +130,7 @@ def test_every_tensor_of_the_encoder_arrives_from_stage_to_stage(chain: Chain) -
     assert unet == from_seg  # masks keep the encoder that their decoder was trained with
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["cls", "report"])
 def test_frozen_stages_are_byte_identical_and_the_others_train(chain: Chain, stage: str) -> None:
     chain.seg(steps=0)
@@ -161,6 +166,7 @@ def test_options_of_every_training_change_what_they_should(
     assert [one == other for one, other in zip(plain, changed, strict=True)] == [same] * 3
 
 
+@pytest.mark.slow
 def test_balanced_positives_change_both_trainings_of_stage_2(chain: Chain) -> None:
     cases = read_index(chain.project.index)
     rare = [replace(c, abnormalities=(int(c.case_id == "case_00"),) + (0,) * 17) for c in cases]
@@ -189,6 +195,7 @@ def test_an_encoder_that_trains_along_needs_volumes(chain: Chain) -> None:
         chain.report(encoder_lr_scale=0.5, volumes=False)
 
 
+@pytest.mark.slow
 def test_stage_2_continues_after_sigterm_without_a_second_warm_up(chain: Chain) -> None:
     class Stop:
         def __init__(self, total: int) -> None:
@@ -228,6 +235,7 @@ def test_an_empty_split_is_named(chain: Chain) -> None:
     assert not (chain.models / "seg").exists()
 
 
+@pytest.mark.slow
 def test_features_of_another_encoder_are_refused(chain: Chain) -> None:
     chain.seg(steps=0)
     chain.cls(steps=0)
@@ -274,6 +282,7 @@ def test_balancing_draws_from_the_training_split_and_leaves_validation_alone(
     assert validated == [case_id for case_id, split in splits.items() if split == "val"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["qwen3_lora", "qwen3_full"])
 def test_qwen3_learns_to_write_and_its_folder_predicts(
     chain: Chain, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -339,6 +348,7 @@ def recorded(chain: Chain, folder: str) -> list[str]:
     return list(config["trained"])
 
 
+@pytest.mark.slow
 def test_a_model_folder_says_which_of_its_parts_have_learned(chain: Chain) -> None:
     """Worked out by hand from which training ran, with which rate for the encoder."""
     chain.seg(steps=0)
@@ -365,6 +375,7 @@ def test_a_model_folder_says_which_of_its_parts_have_learned(chain: Chain) -> No
     assert recorded(chain, "report") == ["encoder", "segmentation", "classifier"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 2])
 def test_of_a_folder_without_the_record_the_weights_tell(chain: Chain, steps: int) -> None:
     chain.seg(steps=steps)

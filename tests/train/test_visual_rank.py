@@ -11,6 +11,7 @@ from uvlm.data.cases import read_index
 from uvlm.store import load_array, resolve, rows_by_case
 
 
+@pytest.mark.slow
 def test_stage_3_reports_the_rank_of_validation_tokens_and_warns_of_a_low_one(
     chain: Chain, capsys: pytest.CaptureFixture[str]
 ) -> None:

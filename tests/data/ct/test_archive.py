@@ -100,6 +100,7 @@ def test_links_and_pipes_are_refused(tmp_path: Path) -> None:
         assert error.value.reason == reason
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_by_their_list_of_contents(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

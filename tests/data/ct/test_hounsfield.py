@@ -45,6 +45,7 @@ def test_a_wrong_scaling_is_refused(name: str, phantom: Hu) -> None:
     refused(WRONG[name](phantom))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_scaling_of_a_real_ct_is_refused(name: str, real_data: Path) -> None:
     for path in ("ct/chest_abdomen_3mm.nii.gz", "ct/thorax_ct-64.nrrd", "ct/dicom_series"):

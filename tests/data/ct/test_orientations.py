@@ -82,6 +82,7 @@ def body(chest: Callable[..., npt.NDArray[np.int16]]) -> Volume:
     return Volume(np.maximum(chest(19, 23, 27), -1024), affine)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_all_48_orders_of_a_file_give_one_cache_array(
     name: str, body: Volume, tmp_path: Path

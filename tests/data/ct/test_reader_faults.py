@@ -52,6 +52,7 @@ def large(tmp_path_factory: pytest.TempPathFactory, chest: Draw) -> bytes:
     return path.read_bytes()
 
 
+@pytest.mark.slow
 def test_every_cut_is_refused(tmp_path: Path, large: bytes) -> None:
     for position in np.random.default_rng(0).integers(1, len(large), 12):
         (tmp_path / "cut.nii.gz").write_bytes(large[:position])
@@ -60,6 +61,7 @@ def test_every_cut_is_refused(tmp_path: Path, large: bytes) -> None:
     assert reason_of(tmp_path / "cut.nii.gz") == "truncated_gzip"
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_refused(tmp_path: Path, large: bytes) -> None:
     generator = np.random.default_rng(1)
     for position in [*generator.integers(20, len(large), 12), len(large) - 1, len(large) - 6]:
@@ -196,6 +198,7 @@ def test_a_real_lfs_pointer_is_called_one() -> None:
         read_volume(real("bad/git_lfs_pointer.mha"))
 
 
+@pytest.mark.slow
 @needs_real_data
 def test_damage_to_a_real_ct_is_refused(tmp_path: Path) -> None:
     payload = real("ct/chest_abdomen_3mm.nii.gz").read_bytes()

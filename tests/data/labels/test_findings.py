@@ -28,6 +28,7 @@ nibabel: Any = import_module("nibabel")
 GROUND_GLASS, NODULE = 43, 44
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("split", "scheme", "is_ignored"),
     [

@@ -106,6 +106,7 @@ def random_findings(seed: int, shape: tuple[int, int, int] = SHAPE) -> list[Find
     return [Finding(number, Box.around(array)) for number, array in zip(ids, drawn, strict=True)]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 10_000))
 def test_the_order_of_input_does_not_matter(seed: int) -> None:

@@ -137,6 +137,7 @@ def test_an_airway_that_leaks_into_a_healthy_lobe_is_not_air_any_more(seed: int)
     assert flags(facts_of(phantom(seed, 0.0))) == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["chest_abdomen_3mm", "dicom_series"])
 def test_no_flag_on_real_labels_that_the_border_cuts(real_data: Path, name: str) -> None:
     facts = facts_of(real(real_data, name))

@@ -69,6 +69,7 @@ def test_an_empty_image_has_a_likeness() -> None:
     assert not decode([likeness_of(np.full((9, 9, 9), -1000, np.int16))]).any()
 
 
+@pytest.mark.slow
 def test_real_cts_are_far_apart_and_their_copies_near(real_data: Path) -> None:
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(real_data / "ct/dicom_series")))

@@ -120,6 +120,7 @@ def downloaded(request: pytest.FixtureRequest, params: Params) -> Downloaded:
             return found
 
 
+@pytest.mark.slow
 def test_every_row_of_every_table_and_every_ct_is_counted(downloaded: Downloaded) -> None:
     summary = downloaded.build()
     counted = {account.name: account for account in summary.accounts}
@@ -137,6 +138,7 @@ def test_every_row_of_every_table_and_every_ct_is_counted(downloaded: Downloaded
     assert sum(counted["cases"].excluded.values()) == sum(summary.refused.values()) > 0
 
 
+@pytest.mark.slow
 def test_a_case_that_an_adapter_loses_stops_the_index(
     downloaded: Downloaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_case_that_an_adapter_loses_stops_the_index(
     assert not downloaded.out.exists()
 
 
+@pytest.mark.slow
 def test_a_refusal_that_an_adapter_loses_stops_the_index(
     downloaded: Downloaded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_refusal_that_an_adapter_loses_stops_the_index(
     assert repr(lost) in caught.value.fact
 
 
+@pytest.mark.slow
 def test_an_id_that_only_a_list_of_the_atlas_or_a_ct_has_is_refused_by_name(
     params: Params, tmp_path: Path, fake: FakeHub, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:

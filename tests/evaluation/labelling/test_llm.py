@@ -156,6 +156,7 @@ def test_a_busy_server_is_asked_again(
     assert len(server.requests) == 3
 
 
+@pytest.mark.slow
 def test_the_pause_that_a_server_asks_for_is_kept(
     server: Server, endpoint: Endpoint, tmp_path: Path
 ) -> None:
@@ -166,6 +167,7 @@ def test_the_pause_that_a_server_asks_for_is_kept(
     assert len(server.requests) == 2
 
 
+@pytest.mark.slow
 def test_a_slow_answer_is_given_up_and_asked_again(
     server: Server, endpoint: Endpoint, tmp_path: Path
 ) -> None:

@@ -124,6 +124,7 @@ def test_no_text_stands_twice(everything: list[Entry]) -> None:
     assert [text for text, count in counts.items() if count > 1] == []
 
 
+@pytest.mark.slow
 def test_no_sentence_of_four_words_is_one_of_ct_rate(
     everything: list[Entry], real_data: Path
 ) -> None:

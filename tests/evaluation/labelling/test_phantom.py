@@ -57,6 +57,7 @@ def truth(findings: Sequence[PlantedFinding]) -> tuple[int, ...]:
     return tuple(int(name in planted) for name in ABNORMALITIES)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(finding_lists, st.integers(0, 2**32))
 def test_labels_and_slots_of_a_written_report_are_what_was_planted(

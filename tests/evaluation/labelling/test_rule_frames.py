@@ -181,6 +181,7 @@ def test_asserting_frames_assert_every_term(name: str) -> None:
     assert [text for text, label in zip(texts, labels, strict=True) if not label] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ABNORMALITIES)
 def test_denying_frames_deny_every_term(name: str) -> None:
     texts = [_fill(frame, term) for frame in DENIED for term in TERMS[name]]

@@ -328,6 +328,7 @@ def test_a_text_that_repeats_itself_without_end_is_read_in_time() -> None:
     assert labels[:, ABNORMALITIES.index("Lung nodule")].tolist() == [0, 1]
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=200)
 @given(st.text(max_size=300))
 def test_no_text_breaks_it_and_sentences_do_not_influence_each_other(text: str) -> None:

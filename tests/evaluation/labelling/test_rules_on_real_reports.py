@@ -76,6 +76,7 @@ def test_macro_f1_and_every_frequent_class_reach_their_bars(
     assert f1[frequent].min() >= 0.90  # measured 0.940, lung opacity; the bar is 0.85
 
 
+@pytest.mark.slow
 def test_prevalences_on_the_validation_reports_are_as_known(
     validation_texts: tuple[str, ...],
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_thousand_reports_take_a_second_of_one_core(validation_texts: tuple[st
     assert len(validation_texts) / seconds >= 1000
 
 
+@pytest.mark.slow
 def test_capitals_line_ends_and_wrapping_change_no_label(
     validation_texts: tuple[str, ...],
 ) -> None:
@@ -103,6 +105,7 @@ def test_capitals_line_ends_and_wrapping_change_no_label(
         assert np.array_equal(labeller.label(variant), labels)
 
 
+@pytest.mark.slow
 def test_the_words_that_skip_the_search_for_denials_skip_no_denial(
     validation_texts: tuple[str, ...],
 ) -> None:
@@ -116,6 +119,7 @@ def test_the_words_that_skip_the_search_for_denials_skip_no_denial(
     assert np.array_equal(careful.label(texts), labels)
 
 
+@pytest.mark.slow
 def test_the_letters_that_skip_sentences_skip_no_finding(
     validation_texts: tuple[str, ...],
 ) -> None:

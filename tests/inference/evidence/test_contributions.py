@@ -29,6 +29,7 @@ def test_contributions_and_the_constant_add_up_to_the_logits() -> None:
     torch.testing.assert_close(parts.sum(-1) + constant, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_place_that_no_query_attends_to_contributes_nothing() -> None:
     model, deepest = classifier(), torch.randn(1, 12, 16)
     bias = model.attention.in_proj_bias.data

@@ -142,6 +142,7 @@ def test_an_arm_of_table_4_ends_after_stage_2_of_its_row(number: int) -> None:
     assert (arm.meaning.ends_after, arm.last_stage) == ("classification", "classify")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_arm_differs_from_every_other_in_what_it_does(
     profile: str, everything: Everything, documents: dict[str, Any]

@@ -79,6 +79,7 @@ def test_the_profile_composes_and_its_columns_and_sizes_arrive(mine: Path, proje
         assert f"\n{stage} " in shown
 
 
+@pytest.mark.slow
 def test_every_size_of_the_ladder_is_a_valid_run(root: Path) -> None:
     for size in LADDER:
         parse_params(merged(compose(root, "folder"), size), "ladder")
@@ -101,6 +102,7 @@ def test_an_existing_profile_stays_unless_force_and_one_by_hand_stays_even_then(
     assert path.read_text() == "# by hand\n"
 
 
+@pytest.mark.slow
 def test_a_computer_that_is_too_small_gets_the_table_and_no_profile(
     mine: Path, project: Path
 ) -> None:

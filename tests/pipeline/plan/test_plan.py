@@ -96,6 +96,7 @@ def test_what_keep_raw_drops_needs_no_disk(
     assert [kept(name) for name in ("all", "annotated", "none")] == [14, 2 + 1, 1]
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_the_one_estimator_and_compared_with_the_gpu_that_is_named(
     root: Path,
 ) -> None:
@@ -109,6 +110,7 @@ def test_memory_is_that_of_the_one_estimator_and_compared_with_the_gpu_that_is_n
     assert "lower train_cls.batch_size" in line
 
 
+@pytest.mark.slow
 def test_time_of_a_network_is_a_floor_that_grows_with_the_steps(root: Path) -> None:
     params = small(root)
     one, ten = (stage_time("train_cls", params, n, (300, 512, 512)) for n in (1, 10))
@@ -160,6 +162,7 @@ def test_a_profile_without_its_parts_gets_a_line_for_each(
     assert plan.counts["train_seg"] == 250_000
 
 
+@pytest.mark.slow
 def test_text_and_json_say_the_same(root: Path, survey: Survey, tmp_path: Path) -> None:
     stages = ["code", *STAGES]
     plan = Plan(small(root), stages, survey, Memory(SIZE.convert("80GB"), "--gpu-memory"))

@@ -98,6 +98,7 @@ def models_of(project: Path) -> dict[str, Any]:
     return {model.name: model for model in found}
 
 
+@pytest.mark.slow
 def test_each_model_is_linked_to_its_data_and_to_the_model_before_it(project: Path) -> None:
     for stage, name in {"train_seg": "seg", "train_cls": "cls", "train_report": "report"}.items():
         run(project, stage, **{name: name})
@@ -123,6 +124,7 @@ def test_each_model_is_linked_to_its_data_and_to_the_model_before_it(project: Pa
         assert {profile["manifest_sha256"] for profile in data.values()} == {digest}
 
 
+@pytest.mark.slow
 def test_versions_have_their_files_and_are_made_once(project: Path) -> None:
     run(project, "train_seg", seg="a")
     run(project, "train_cls", cls="a")
@@ -146,6 +148,7 @@ def test_versions_have_their_files_and_are_made_once(project: Path) -> None:
     assert not (project / ".uvlm/served").exists() or not any((project / ".uvlm/served").iterdir())
 
 
+@pytest.mark.slow
 def test_an_upload_that_was_cut_short_is_done_again_before_there_is_a_version(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_folder_that_was_replaced_before_mlflow_heard_of_it_is_not_registered(
     assert "was gone" in stage_run(project, "train_cls").data.tags["uvlm.model"]
 
 
+@pytest.mark.slow
 def test_numbers_of_the_test_split_belong_to_a_model_and_a_data_set(project: Path) -> None:
     run(project, "train_cls", cls="a")
     sha = file_sha256(project / "data/models/cls/config.json")
@@ -195,6 +199,7 @@ def test_numbers_of_the_test_split_belong_to_a_model_and_a_data_set(project: Pat
     assert record.lineage.data[0].n == 3
 
 
+@pytest.mark.slow
 def test_a_cached_training_is_linked_to_the_model_it_had_made(project: Path) -> None:
     run(project, "train_cls", cls="a")
     (earlier,) = read_records()

@@ -53,6 +53,7 @@ def champion() -> Any:
         return store.client.get_model_version_by_alias(NAME, CHAMPION)
 
 
+@pytest.mark.slow
 def test_the_first_version_and_then_only_a_better_one(workspace: Path) -> None:
     with pytest.raises(ConfigError, match="no version yet"):
         promote(None, None, force=False)
@@ -74,6 +75,7 @@ def test_the_first_version_and_then_only_a_better_one(workspace: Path) -> None:
         promote("1", None, force=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [None, said(0.0, flags(9))])
 def test_what_cannot_be_compared_needs_force_and_a_reason(
     other: ArmRecord | None, workspace: Path

@@ -28,6 +28,7 @@ def scored(tmp_path: Path) -> dict[str, Any]:
     return dict(score(request)["report"])
 
 
+@pytest.mark.slow
 def test_metrics_of_a_table_are_those_of_uvlm_score(
     workspace: Path, scored: dict[str, Any]
 ) -> None:

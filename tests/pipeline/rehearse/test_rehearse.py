@@ -51,6 +51,7 @@ def hub(endpoint: str) -> Hub:
     return Hub(endpoint, Patience(waits=(0.1,), timeout=5.0))
 
 
+@pytest.mark.slow
 def test_files_arrive_verified_and_a_part_is_continued(tmp_path: Path, online: None) -> None:
     content = np.random.default_rng(0).bytes(11_000_000)  # large enough for a sha256 of its own
     (tmp_path / "set" / "below").mkdir(parents=True)
@@ -77,6 +78,7 @@ def test_every_voxel_of_an_enlarged_array_is_one_of_its_place() -> None:
     assert enlarge(small, (5, 7, 9)).shape == (5, 7, 9)
 
 
+@pytest.mark.slow
 def test_chests_have_one_grid_the_wanted_annotations_and_the_same_bytes_again(
     root: Path, tmp_path: Path, online: None
 ) -> None:
@@ -111,6 +113,7 @@ def test_chests_have_one_grid_the_wanted_annotations_and_the_same_bytes_again(
     assert sorted(read_volume(volume).array.shape) == sorted(GRID)
 
 
+@pytest.mark.slow
 def test_abdomens_are_read_from_their_archives(root: Path, tmp_path: Path, online: None) -> None:
     config = parse_params(compose(root, "abdomen"), "abdomen").download.abdomen_atlas
     assert config is not None
@@ -128,6 +131,7 @@ def test_abdomens_are_read_from_their_archives(root: Path, tmp_path: Path, onlin
     assert len([path for path in rows_by_case(manifest) if "/segmentations/" in path]) == 4 * 41
 
 
+@pytest.mark.slow
 def test_a_stand_in_for_each_part_that_is_missing_and_none_for_one_that_is_there(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,6 +152,7 @@ def test_a_stand_in_for_each_part_that_is_missing_and_none_for_one_that_is_there
     assert again == {"vessels by totalsegmentator", "labeller radbert"}
 
 
+@pytest.mark.slow
 def test_stand_ins_have_the_shapes_of_what_they_stand_for(tmp_path: Path) -> None:
     texts = ["Findings: The heart is enlarged.", "Findings: No nodule."]
     (tmp_path / "tokenizer.json").write_text(as_large_as_qwen3(texts), encoding="utf-8")
@@ -161,6 +166,7 @@ def test_stand_ins_have_the_shapes_of_what_they_stand_for(tmp_path: Path) -> Non
     assert first.read_bytes() == second.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_peak_is_that_of_the_command_and_its_children_not_of_who_starts_it(
     tmp_path: Path,
 ) -> None:
@@ -178,6 +184,7 @@ def test_the_peak_is_that_of_the_command_and_its_children_not_of_who_starts_it(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_watched_command_ends_with_who_watches_it_and_so_do_its_children(
     number: signal.Signals, tmp_path: Path
@@ -215,6 +222,7 @@ def test_what_cannot_be_rehearsed_is_refused_and_nothing_is_written(
         list(rehearse(root, Request("chest", tmp_path / "there")))
 
 
+@pytest.mark.slow
 def test_too_little_memory_for_the_lightest_training_is_said_before_anything_is_made(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ def edit(project: Path, **sections: dict[str, Any]) -> None:
     (project / "conf" / "profile" / "own.yaml").write_text(OWN + text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_a_profile_has_the_sizes_of_smoke_and_is_else_what_it_was(profile: str, root: Path) -> None:
     small = smaller(root, profile)
@@ -100,6 +101,7 @@ def test_an_encoder_keeps_its_number_of_stages(project: Path) -> None:
     parse_params(small, "small")
 
 
+@pytest.mark.slow
 def test_every_patient_of_the_hub_that_has_a_dozen_is_asked_for(root: Path) -> None:
     for profile in ("chest", "abdomen"):
         section = compose(root, profile)["download"]

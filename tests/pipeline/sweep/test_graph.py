@@ -57,6 +57,7 @@ def rerun(graph: Graph, arm: str) -> set[str]:
     return {name for name, node in other.items() if node is not plain.get(name)}
 
 
+@pytest.mark.slow
 def test_a_parameter_reruns_the_stages_that_read_it_and_those_behind_them(changed: Graph) -> None:
     assert rerun(changed, "summary") == set()
     assert rerun(changed, "evaluation") >= {"evaluate"}
@@ -83,6 +84,7 @@ def test_an_arm_needs_the_stages_before_its_last_and_no_other(changed: Graph) ->
     assert rerun(changed, "classes") == {CLASSES}
 
 
+@pytest.mark.slow
 def test_keys_are_the_same_on_another_computer(document: dict[Any, Any], tmp_path: Path) -> None:
     ways = []
     for name in ("here", "over there/in a longer path"):

@@ -47,6 +47,7 @@ def test_the_short_list_has_sixteen_arms() -> None:
     assert len(trials) == len({t.name for t in trials}) == 16
 
 
+@pytest.mark.slow
 def test_arms_of_tables_stand_on_the_base_of_a_list(project: Path) -> None:
     write(
         project,
@@ -61,6 +62,7 @@ def test_arms_of_tables_stand_on_the_base_of_a_list(project: Path) -> None:
     assert (trials[4].table, trials[4].row, trials[4].last_stage) == ("table5", "7", "evaluate")
 
 
+@pytest.mark.slow
 def test_arms_that_differ_only_in_where_they_end_are_two(project: Path) -> None:
     write(project, "arms_of: [table4_04, table5_07]")
     first, second = read_trials(project, "mine", "phantom", 1)
@@ -68,6 +70,7 @@ def test_arms_that_differ_only_in_where_they_end_are_two(project: Path) -> None:
     assert (first.scored, second.scored) == ("classification", "report")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["longtail", "phantom_abdomen"])
 def test_the_replication_has_every_arm_of_its_plan(profile: str) -> None:
     trials = read_trials(ROOT, "replication", profile, 3)
@@ -85,6 +88,7 @@ def test_the_replication_has_every_arm_of_its_plan(profile: str) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [

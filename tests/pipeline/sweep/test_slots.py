@@ -64,6 +64,7 @@ def task_of(project: Path, trial: Trial, *way: str) -> Task:
     return Task(described | {"notes": []}, list(way), False, "key", list(way), str(project))
 
 
+@pytest.mark.slow
 def test_a_slot_has_the_working_tree_and_keeps_it(project: Path) -> None:
     (project / "pipeline" / "a.py").write_text("A = 2\n")  # not committed
     (project / "pipeline" / "new.py").write_text("NEW = 1\n")  # not even known
@@ -133,6 +134,7 @@ def test_a_removed_slot_is_no_workspace_of_the_store(project: Path) -> None:
     assert workspaces.registered(store_root()) == [project]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asks", [True, False])
 def test_what_a_dead_worker_left_is_asked_to_stop_and_then_gone(
     project: Path, asks: bool, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,7 @@ def test_every_arm_has_a_row_in_some_table() -> None:
     assert shown | rows == set(arm_names(ROOT))
 
 
+@pytest.mark.slow
 def test_controls_stand_beside_what_they_are_controls_of(
     project: Path, params: dict[str, Any]
 ) -> None:
@@ -83,12 +84,14 @@ def test_a_list_of_ones_own_is_a_table_once_it_has_records(
         group_document(project, "others", "phantom")
 
 
+@pytest.mark.slow
 def test_a_table_is_found_by_number_and_by_the_name_of_its_arms(project: Path) -> None:
     (first,) = make_table(project, "4", "phantom", [], as_json=True)
     (second,) = make_table(project, "table4", "phantom", [], as_json=True)
     assert first == second
 
 
+@pytest.mark.slow
 def test_fewer_steps_are_said_with_their_factor(project: Path) -> None:
     usual = composed("table5_07").params["train_report"]["steps"]
     less = {"train_report.steps": usual // 4}
@@ -102,12 +105,14 @@ def test_fewer_steps_are_said_with_their_factor(project: Path) -> None:
         assert "4 times fewer" in (project / "reports" / "tables" / name).read_text()
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_alike_are_said_to_be() -> None:
     one, other = composed("table5_07", **{"train_report.steps": 7}), composed("table5_02")
     (found,) = departures(ROOT, "phantom", [one, other])
     assert found.text.endswith("only in table5_07: rows are not alike")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["table4_01", "table5_01", "table5_14", "choices_pooling"])
 def test_what_an_arm_is_about_is_no_departure(arm: str) -> None:
     assert departures(ROOT, "phantom", [composed(arm)]) == []

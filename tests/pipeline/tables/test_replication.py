@@ -114,6 +114,7 @@ def test_the_papers_own_numbers_are_on_the_side_that_it_claims(dataset: str) -> 
                 assert gap < 0.01, (thesis.name, one)
 
 
+@pytest.mark.slow
 def test_verdicts_of_invented_runs_are_those_that_were_built_in(document: dict[str, Any]) -> None:
     progressive = of(document, "progressive")
     assert (progressive["verdict"], progressive["fewest_seeds"]) == ("holds", 3)
@@ -192,6 +193,7 @@ def test_each_arm_is_shown_with_what_its_records_say(
     assert "Seg(F+L) -> Cls -> Rep, skip connections |" in row_9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arm", ["table_big", "table5_big", "tables_1", "plain", "table9_01"])
 def test_an_arm_of_ones_own_is_shown_by_its_name(
     copy: Path, params: dict[str, Any], arm: str
@@ -202,6 +204,7 @@ def test_an_arm_of_ones_own_is_shown_by_its_name(
     assert [one["name"] for one in reached if one["arm"] == arm] == [arm]
 
 
+@pytest.mark.slow
 def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
     (copy / PLACE).write_text("progressive: {all: Stage 1 sees, phantom: small nodules.}\n")
     lines = list(make_table(copy, "replication", "phantom", [], as_json=False))
@@ -224,6 +227,7 @@ def test_the_page_says_it_in_words_and_is_made_again_alike(copy: Path) -> None:
     assert any(line.startswith("Progressive training") and "holds" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_both_profiles_make_one_page_before_anything_was_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     document = json.loads(next(make_table(tmp_path, "replication", None, [], as_json=True)))

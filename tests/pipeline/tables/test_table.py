@@ -44,6 +44,7 @@ def row_of(document: dict[str, Any], number: int) -> dict[str, Any]:
     return dict(next(row for row in document["rows"] if row["row"] == number))
 
 
+@pytest.mark.slow
 def test_ours_are_what_scikit_learn_says_of_the_flags_averaged_over_seeds(project: Path) -> None:
     ours = row_of(table_document(project, 5, "phantom"), 9)
     expected = [
@@ -65,6 +66,7 @@ def test_a_row_of_table_4_is_the_classifier_at_half(project: Path) -> None:
         assert ours[name]["mean"] == pytest.approx(expected, abs=1e-6), name
 
 
+@pytest.mark.slow
 def test_what_nobody_ran_is_empty_and_what_is_not_ours_says_published(project: Path) -> None:
     document = table_document(project, 5, "phantom")
     run = {row["row"] for row in document["rows"] if row["status"] == "run"}
@@ -118,6 +120,7 @@ def test_arms_of_other_test_cases_are_never_paired(params: dict[str, Any]) -> No
     assert difference(one, other, "f1") is None
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth_about_as_often_as_they_say(params: dict[str, Any]) -> None:
     """Precision of one abnormality over patients drawn anew 60 times, its truth being 0.8."""
     covered = 0
@@ -165,6 +168,7 @@ def test_the_pages_hold_the_numbers_the_protocol_the_hashes_and_the_marks(projec
     assert (again, markdown) == (lines, (out / "table5-phantom.md").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [1, 2, 3, 4, 5])
 def test_every_table_can_be_made_before_anything_was_run(table: int, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
@@ -180,6 +184,7 @@ def predictions(path: Path, rows: Sequence[tuple[str, str]]) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_row_of_ones_own_is_scored_by_the_labels_of_the_records(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +200,7 @@ def test_a_row_of_ones_own_is_scored_by_the_labels_of_the_records(
     assert "<b>" not in (project / "reports" / "tables" / "table2-phantom.md").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("table", "added", "said"),
     [
@@ -211,6 +217,7 @@ def test_a_row_that_cannot_be_added_is_one_line(
     assert not (project / "reports" / "tables" / f"table{table}-phantom.md").exists()
 
 
+@pytest.mark.slow
 def test_predictions_for_other_cases_are_refused(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

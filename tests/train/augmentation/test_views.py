@@ -126,6 +126,7 @@ def test_training_draws_every_view_alike_and_validation_the_first(tmp_path: Path
     assert again == [int(inputs([0], generator(seed))[0][0, 0, 0]) for seed in range(20)]
 
 
+@pytest.mark.slow
 def test_stage_3_trains_on_views_and_ends_elsewhere_than_on_plain_tokens(chain: Chain) -> None:
     encode(chain, 1)
     chain.report(steps=2)

@@ -130,6 +130,7 @@ def test_a_terminated_run_continues_to_the_same_bits(config: TrainConfig, step: 
     assert_same(whole, train(config, seed=99))  # the seed of new weights must not matter
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("step", "minutes", "goes_on"), [(3, 0, 3), (5, 0, 5), (5, 9, 4)])
 def test_a_crashed_run_continues_from_its_last_save_to_the_same_bits(
     config: TrainConfig, step: int, minutes: float, goes_on: int
@@ -287,6 +288,7 @@ def test_logged_numbers_are_means_since_the_last_line(config: TrainConfig, tmp_p
     assert means == pytest.approx({3: sum(single[:3]) / 3, 6: sum(single[3:]) / 3})
 
 
+@pytest.mark.slow
 def test_the_time_waited_for_data_is_logged_and_stays_out_of_the_table(
     config: TrainConfig, tmp_path: Path
 ) -> None:

@@ -58,6 +58,7 @@ def visual_of(params: Params) -> list[Tensor]:
     return [torch.randn(2, tokens, channels) for channels in params.encoder.channels]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("position", POSITIONS)
 def test_gradients_with_dropout_are_identical_bit_for_bit(

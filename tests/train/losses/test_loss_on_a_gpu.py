@@ -57,6 +57,7 @@ def counted_step(memory: torch.memory_format, dtype: torch.dtype, device: str) -
     return operations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", MEMORY)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_step_of_the_paper_takes_at_most_600_operations_and_reads_nothing(

@@ -63,6 +63,7 @@ def two_boxes() -> tuple[Tensor, Tensor]:
     return target.float()[:, None] - 1 + 0.1 * torch.randn(2, 1, 8, 8, 8), target
 
 
+@pytest.mark.slow
 def test_segmentation_overfits_one_batch(params: Params) -> None:
     torch.manual_seed(0)
     x, target = two_boxes()
@@ -74,6 +75,7 @@ def test_segmentation_overfits_one_batch(params: Params) -> None:
     assert (outputs[0].argmax(dim=1) == target).float().mean() > 0.99
 
 
+@pytest.mark.slow
 def test_classification_overfits_one_batch(params: Params) -> None:
     torch.manual_seed(0)
     x, _ = two_boxes()
@@ -99,6 +101,7 @@ def test_positive_weights_multiply_the_loss_of_positives_only() -> None:
     assert torch.equal(plain, F.binary_cross_entropy_with_logits(logits, truth))
 
 
+@pytest.mark.slow
 def test_report_generation_overfits_one_batch_and_writes_it_back(
     params: Params, project: Any
 ) -> None:

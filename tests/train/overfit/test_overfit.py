@@ -80,6 +80,7 @@ def trained(
     return out, overfit(*files, out, config=TINY, progress=bar), bar
 
 
+@pytest.mark.slow
 def test_dice_rises_and_everything_is_written(trained: tuple[Path, dict[str, Any], Bar]) -> None:
     out, metrics, bar = trained
     assert metrics["dice_before"] < 0.4
@@ -110,6 +111,7 @@ def test_the_segmentation_lies_on_the_ct_and_agrees_with_its_labels(
         assert 2 * (true & predicted).sum() / (true.sum() + predicted.sum()) > 0.5
 
 
+@pytest.mark.slow
 def test_the_clock_ends_a_training_whose_steps_take_longer(
     files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -136,6 +138,7 @@ def test_the_place_is_tried_before_the_training(files: tuple[Path, Path], tmp_pa
         overfit(files[0], files[0], tmp_path / "out", config=TINY)
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_training_again(files: tuple[Path, Path], tmp_path: Path) -> None:
     short = SMALL_PATCHES.model_copy(update={"steps": 6})
     first, second = (overfit(*files, tmp_path / name, config=short) for name in "ab")

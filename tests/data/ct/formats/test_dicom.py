@@ -291,6 +291,7 @@ def without_preamble(path: Path, *, meta: bool) -> bytes:
     return payload[144 + length :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("syntax", "meta"),
     [("implicit", False), ("explicit", False), ("implicit", True), ("jpeg_lossless", True)],
@@ -351,6 +352,7 @@ def test_damaged_jpeg_is_refused_or_read_as_it_was_never_a_crash(folder: Path, c
     assert refusal(folder).reason == "damaged_jpeg"
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
     folder: Path, ct: Volume
 ) -> None:
@@ -371,6 +373,7 @@ def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
     assert {"read", "dicom_header"} <= outcomes
 
 
+@pytest.mark.slow
 def test_the_real_series_is_read_as_simpleitk_reads_it(real_data: Path) -> None:
     folder = real_data / "ct/dicom_series"
     read = read_volume(folder)
@@ -381,6 +384,7 @@ def test_the_real_series_is_read_as_simpleitk_reads_it(real_data: Path) -> None:
     assert (read.array.shape, read.orientation()) == ((20, 512, 512), "LPS")
 
 
+@pytest.mark.slow
 def test_the_labels_of_the_real_series_lie_on_its_grid(real_data: Path) -> None:
     from uvlm.data.ct.io import read_label_map
     from uvlm.data.ct.volume import to_canonical

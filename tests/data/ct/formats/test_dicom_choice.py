@@ -75,6 +75,7 @@ LOSERS: dict[str, tuple[int, float, Edit | None, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", LOSERS)
 def test_what_is_no_chest_series_never_wins_over_one(tmp_path: Path, ct: Volume, kind: str) -> None:
     num_slices, mm, edit, reason = LOSERS[kind]

@@ -31,6 +31,7 @@ def same(one: Volume, other: Volume) -> None:
     np.testing.assert_allclose(one.affine, other.affine, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", [True, False])
 @pytest.mark.parametrize("syntax", SYNTAXES)
 def test_every_syntax_gives_what_single_slices_give(
@@ -307,6 +308,7 @@ def test_fewer_streams_than_frames_are_refused(folder: Path, ct: Volume) -> None
     assert refusal(folder).reason == "size_mismatch"
 
 
+@pytest.mark.slow
 def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
     folder: Path, ct: Volume
 ) -> None:
@@ -326,6 +328,7 @@ def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
     assert {"read", "dicom_header"} <= outcomes
 
 
+@pytest.mark.slow
 def test_the_real_series_is_the_same_as_enhanced_ct(folder: Path, real_data: Path) -> None:
     single = read_volume(real_data / "ct/dicom_series")
     first = dcmread(sorted((real_data / "ct/dicom_series").iterdir())[0], stop_before_pixels=True)

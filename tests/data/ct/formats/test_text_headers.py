@@ -191,6 +191,7 @@ def test_several_volumes_and_vectors_are_refused(
     assert reason_of(path) in ("several_volumes", "voxel_type")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["nrrd", "mha"])
 def test_no_byte_of_a_header_makes_the_reader_fail_otherwise_than_by_refusing(
     tmp_path: Path, volume: Volume, ending: str

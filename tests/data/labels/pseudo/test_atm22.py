@@ -127,6 +127,7 @@ def test_a_small_volume_is_continued_by_its_edge_to_one_window(
     np.testing.assert_allclose(found, whole[6:26, :, 2:29].numpy(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_large_volume_passes_in_windows_that_overlap(
     published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -226,6 +227,7 @@ def use(stages: Stages, spacing_mm: float | None = None) -> None:
     stages.params = stages.params.model_copy(update={"pseudo_label": labellers})
 
 
+@pytest.mark.slow
 def test_the_stage_loads_the_network_once_and_tells_its_options(
     stages: Stages, published: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

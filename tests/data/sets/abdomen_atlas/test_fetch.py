@@ -110,6 +110,7 @@ def build(params: Params, manifest: Path) -> tuple[index.IndexSummary, dict[str,
     return summary, {entry["case"]: entry["reason"] for entry in refused}
 
 
+@pytest.mark.slow
 def test_every_ct_with_its_masks_is_unpacked_and_indexed(
     fetch: Fetch, manifest: Path, params: Params
 ) -> None:
@@ -132,6 +133,7 @@ def test_every_ct_with_its_masks_is_unpacked_and_indexed(
     assert all(sha256((store_root() / row.path).read_bytes()) == row.sha256 for row in rows)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_outside_and_no_archive_stays(fetch: Fetch, manifest: Path) -> None:
     fetch()
     assert list(store_root().rglob("*.tar.gz")) == []
@@ -142,6 +144,7 @@ def test_nothing_is_written_outside_and_no_archive_stays(fetch: Fetch, manifest:
     assert not Path("/tmp/BDMAP_00000001").exists()
 
 
+@pytest.mark.slow
 def test_few_patients_need_few_archives_and_a_second_run_none(
     fetch: Fetch, fake: FakeHub, manifest: Path, params: Params
 ) -> None:
@@ -159,6 +162,7 @@ def test_few_patients_need_few_archives_and_a_second_run_none(
     assert archives(fake) == {"00009049"}
 
 
+@pytest.mark.slow
 def test_a_member_that_an_archive_lacks_is_named(fetch: Fetch, fake: FakeHub) -> None:
     name = archive("images", IDS[0])
     fake.others[REPO][name] = tar_of({f"{IDS[0]}/ct.nii.gz": b"ct"})
@@ -175,6 +179,7 @@ def test_an_archive_that_is_published_broken_is_refused(fetch: Fetch, fake: Fake
     assert not list(store_root().rglob("ct.nii.gz"))
 
 
+@pytest.mark.slow
 def test_rows_without_counts_split_or_text_are_refused_by_name(
     fetch: Fetch, fake: FakeHub, manifest: Path, params: Params
 ) -> None:
@@ -195,6 +200,7 @@ def test_rows_without_counts_split_or_text_are_refused_by_name(
     assert summary.candidates == 9 + 1 - 1
 
 
+@pytest.mark.slow
 def test_a_report_with_headings_of_its_own_is_taken_apart(
     fetch: Fetch, fake: FakeHub, manifest: Path, params: Params
 ) -> None:

@@ -57,6 +57,7 @@ def draw_the_second_reconstruction(dataset: Dataset, fake: FakeHub, part: str) -
     drawn["dataset.json"] = json.dumps(table).encode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reconstructions", "part", "taken"),
     [
@@ -83,6 +84,7 @@ def test_the_volume_of_a_scan_is_the_one_whose_findings_are_drawn(
     assert summary.annotated == (11 if taken & {"train_1_a_2"} and part == "train" else 10)
 
 
+@pytest.mark.slow
 def test_without_findings_masks_the_first_volume_is_taken(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -91,6 +93,7 @@ def test_without_findings_masks_the_first_volume_is_taken(
     assert {c for c in fetched(fake) if c.startswith("train_1_")} == {"train_1_a_1"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", ["annotated", "annotated_and_normal", "all"])
 def test_anatomy_is_fetched_for_exactly_the_cases_that_get_a_label_map(
     cases: MappedCases, dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub

@@ -67,6 +67,7 @@ def fetched(fake: FakeHub) -> set[str]:
     return {Path(path).name.removesuffix(".nii.gz") for path in paths if "ts_seg" not in path}
 
 
+@pytest.mark.slow
 def test_what_was_fetched_is_indexed_like_the_same_set_on_disk(
     dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -86,6 +87,7 @@ def test_what_was_fetched_is_indexed_like_the_same_set_on_disk(
     assert len(names) == 8 + 1 + 1 + 3 * 11  # tables, JSON, record; volumes and two masks each
 
 
+@pytest.mark.slow
 def test_volumes_that_are_left_out_by_design_are_not_fetched_and_counted(
     dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -106,6 +108,7 @@ def test_volumes_that_are_left_out_by_design_are_not_fetched_and_counted(
     assert summary.candidates == sum(summary.kept.values()) + sum(summary.refused.values()) == 13
 
 
+@pytest.mark.slow
 def test_fewer_patients_are_the_first_of_more_and_the_rest_is_counted(
     dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -122,6 +125,7 @@ def test_fewer_patients_are_the_first_of_more_and_the_rest_is_counted(
     assert sum(summary.kept.values()) == 8
 
 
+@pytest.mark.slow
 def test_patients_can_be_named(dataset: Dataset, fetch: Fetch, fake: FakeHub) -> None:
     fetch(train=("train_3", "train_5"), test=("valid_2",))
     assert fetched(fake) == {"train_3_a_1", "train_5_a_1", "valid_2_a_1"}
@@ -131,6 +135,7 @@ def test_patients_can_be_named(dataset: Dataset, fetch: Fetch, fake: FakeHub) ->
         fetch(exclude=("trian_3",))
 
 
+@pytest.mark.slow
 def test_one_reconstruction_a_scan_is_the_first_that_can_be_used(
     dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -151,6 +156,7 @@ def test_one_reconstruction_a_scan_is_the_first_that_can_be_used(
     }
 
 
+@pytest.mark.slow
 def test_a_volume_that_the_hub_lacks_is_a_failure_until_it_is_there(
     dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -166,6 +172,7 @@ def test_a_volume_that_the_hub_lacks_is_a_failure_until_it_is_there(
     assert sum(build(dataset, params)[0].kept.values()) == 11
 
 
+@pytest.mark.slow
 def test_a_second_run_needs_no_network_and_writes_the_same_manifest(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -178,6 +185,7 @@ def test_a_second_run_needs_no_network_and_writes_the_same_manifest(
     assert str(dataset.root).encode() not in first
 
 
+@pytest.mark.slow
 def test_masks_are_optional(dataset: Dataset, params: Params, fetch: Fetch, fake: FakeHub) -> None:
     fetch(anatomy_masks=False, findings_masks=False)
     assert fake.counted("ts_seg") == fake.counted("ReXGroundingCT") == 0
@@ -195,6 +203,7 @@ DAMAGE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_broken_table_stops_before_any_volume_is_fetched(
     dataset: Dataset, fetch: Fetch, fake: FakeHub, name: str
@@ -210,6 +219,7 @@ def test_a_broken_table_stops_before_any_volume_is_fetched(
     assert dataset.manifest.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_broken_table_of_findings_stops_before_any_volume_is_fetched(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -220,6 +230,7 @@ def test_a_broken_table_of_findings_stops_before_any_volume_is_fetched(
     assert fetched(fake) == set()
 
 
+@pytest.mark.slow
 def test_tables_of_other_volumes_stop_before_any_volume_is_fetched(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:
@@ -241,6 +252,7 @@ WITHHELD: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", WITHHELD)
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_part_that_withholds_its_masks_does_not_stop_the_download(
@@ -262,6 +274,7 @@ def test_a_part_that_withholds_its_masks_does_not_stop_the_download(
     assert fake.requests == []
 
 
+@pytest.mark.slow
 def test_a_mask_of_the_training_part_that_the_hub_lacks_is_a_failure(
     dataset: Dataset, fetch: Fetch, fake: FakeHub
 ) -> None:

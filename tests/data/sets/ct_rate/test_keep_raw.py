@@ -199,6 +199,7 @@ def check_kills(tmp_path: Path, fake: FakeHub, kills: int, seconds: float) -> No
     sys.stdout.write(f"{kills} kills, {peak[0]:,} bytes of raw volumes at most, {kept:,} in all\n")
 
 
+@pytest.mark.slow
 def test_nothing_kept_gives_the_same_bytes_and_survives_kills(tmp_path: Path, publish: Any) -> None:
     with publish(8, 0.0) as fake:
         check_kills(tmp_path, fake, 2, 4.0)
@@ -215,6 +216,7 @@ def fetched_volumes(fake: FakeHub) -> set[str]:
     return {Path(path).name for path in asked if "ts_seg" not in path}
 
 
+@pytest.mark.slow
 def test_changed_code_fetches_again_by_name_what_it_compares(tmp_path: Path, publish: Any) -> None:
     with publish(8, 0.0) as fake:
         run = Run(tmp_path / "none", "none", fake)
@@ -233,6 +235,7 @@ def test_changed_code_fetches_again_by_name_what_it_compares(tmp_path: Path, pub
         assert run.volumes() == {}
 
 
+@pytest.mark.slow
 def test_annotated_volumes_stay_and_the_bytes_are_the_same(tmp_path: Path, publish: Any) -> None:
     with publish(8, 0.0) as fake:
         whole = Run(tmp_path / "all", "all", fake)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pipeline.profiles import compose
 from tests.data.sets.conftest import never, publish
 from tests.data.sets.hub.server import FakeHub
@@ -24,6 +26,7 @@ def config(root: Path) -> CtRateConfig:
     return found
 
 
+@pytest.mark.slow
 def test_the_survey_names_what_the_download_then_brings_and_fetches_no_ct(
     root: Path, dataset: Dataset, fake: FakeHub, hub: Hub
 ) -> None:
@@ -55,6 +58,7 @@ def test_the_survey_names_what_the_download_then_brings_and_fetches_no_ct(
         assert kind.num_bytes == sum(len(content) for path, content in contents if path in named)
 
 
+@pytest.mark.slow
 def test_the_largest_grid_is_that_of_the_metadata(
     root: Path, dataset: Dataset, fake: FakeHub, hub: Hub
 ) -> None:

@@ -57,6 +57,7 @@ def test_the_list_of_faults_is_the_one_that_is_tested() -> None:
     assert len(FAULTS) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_ends_verified_and_complete(
     fault: str, fake: FakeHub, snapshot: Snapshot
@@ -70,6 +71,7 @@ def test_a_fault_that_passes_ends_verified_and_complete(
     assert fake.times == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_stays_is_a_clear_failure_and_a_rerun_after_it_completes(
     fault: str, fake: FakeHub, snapshot: Snapshot
@@ -93,6 +95,7 @@ def is_there(snapshot: Snapshot, path: str) -> bool:
     return (snapshot.folder / path).exists()
 
 
+@pytest.mark.slow
 def test_retry_after_is_obeyed_and_waits_grow_without_it(
     fake: FakeHub, snapshot: Snapshot, pauses: list[float]
 ) -> None:
@@ -163,6 +166,7 @@ def test_every_missing_file_is_counted_and_the_first_are_named(snapshot: Snapsho
         snapshot.fetch(["d", "c", "b", "a", SMALL], "files")
 
 
+@pytest.mark.slow
 def test_a_gate_is_explained(fake: FakeHub, snapshot: Snapshot) -> None:
     fake.gate = "another-token"
     with pytest.raises(SetupError, match=r"accept the terms .* and set HF_TOKEN"):
@@ -240,6 +244,7 @@ def test_a_wrong_number_of_downloads_is_a_usage_error(
         snapshot.fetch(FILES, "files")
 
 
+@pytest.mark.slow
 def test_one_failure_stops_the_others_and_what_is_verified_stays(
     fake: FakeHub, snapshot: Snapshot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

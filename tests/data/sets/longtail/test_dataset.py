@@ -44,6 +44,7 @@ def stages(made: Stages, monkeypatch: pytest.MonkeyPatch) -> Stages:
     return made
 
 
+@pytest.mark.slow
 def test_what_is_planted_in_a_case_is_in_its_table_its_report_and_its_label_map(
     stages: Stages,
 ) -> None:

@@ -124,6 +124,7 @@ def test_side_and_lobe_in_words_are_those_of_the_mask(
     assert finding.lobe == (lobes.pop() if len(lobes) == 1 else None)
 
 
+@pytest.mark.slow
 def test_neither_side_is_a_good_guess(config: LongtailConfig) -> None:
     sides = [scan_of(config, "Lung opacity", seed=n).findings[0].side for n in range(60)]
     right, left = sides.count("right"), sides.count("left")

@@ -125,6 +125,7 @@ def test_most_absent_findings_are_not_mentioned_at_all(config: LongtailConfig) -
     assert np.mean([config.denied[name] for name in ABNORMALITIES]) < 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_every_finding_has_paraphrases_and_all_are_used(style: Style) -> None:
     words = language(style)

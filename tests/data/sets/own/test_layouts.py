@@ -155,6 +155,7 @@ def put_case(mine: Path, name: str, shelf: Shelf, rng: random.Random) -> bool:
     return not twice
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(ROUNDS))
 def test_training_reads_what_check_ct_reads(own: Own, shelf: Shelf, seed: int) -> None:
     rng = random.Random(seed)

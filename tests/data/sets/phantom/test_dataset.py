@@ -46,6 +46,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(handle))
 
 
+@pytest.mark.slow
 def test_every_row_of_the_tables_has_its_volume_where_ct_rate_keeps_it(
     dataset: tuple[Path, Path],
 ) -> None:

@@ -102,6 +102,7 @@ def mean_by_class(pairs: list[tuple[Ids, Ids]], first: int, last: int) -> dict[s
     return {FINE.names[number]: float(np.mean(values)) for number, values in scores.items()}
 
 
+@pytest.mark.slow
 def test_on_the_network_grid_the_label_map_is_the_truth(maps: Maps) -> None:
     """Merging loses nothing: all that may differ is what was put back, a voxel an instance."""
     assert len(maps) > 25

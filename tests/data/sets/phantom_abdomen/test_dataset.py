@@ -78,6 +78,7 @@ def canonical(path: Path) -> np.ndarray:
     return to_canonical(Volume(found.array.astype(np.int16), found.affine)).array
 
 
+@pytest.mark.slow
 def test_files_are_named_as_published(stages: Stages) -> None:
     paths = [row.case for row in read_manifest(stages.manifest("download"))]
     masks = [path.partition("/mask_only/")[2] for path in paths if "/mask_only/" in path]
