@@ -81,6 +81,7 @@ def test_a_profile_validates_and_survives_being_written(
     assert load_params(tmp_path / "params.yaml").profile == profile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["chest", "abdomen"])
 def test_the_real_profiles_hold_the_numbers_of_the_paper(
     profile: str, documents: dict[str, dict[Any, Any]]

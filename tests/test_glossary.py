@@ -146,6 +146,7 @@ def test_only_the_pipeline_has_a_class_that_is_a_pipeline_stage() -> None:
     assert found == {"pipeline/stage.py"}
 
 
+@pytest.mark.slow
 def test_no_module_or_folder_has_a_mute_name() -> None:
     parts = {part for path in FILES for part in Path(path).with_suffix("").parts}
     assert parts & MUTE == set()

@@ -80,6 +80,7 @@ def test_a_killed_process_is_a_setup_error_that_names_the_variable(
     assert caught.value.exit_code == 4
 
 
+@pytest.mark.slow
 def test_a_bug_stays_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UVLM_LOADERS", "1")
     with pytest.raises(ZeroDivisionError):

@@ -67,6 +67,7 @@ def test_what_is_done_or_broken_is_not_queued_again(
     assert not (tmp_path / "requeued").exists()
 
 
+@pytest.mark.slow
 def test_a_stage_that_was_stopped_by_something_else_is_queued_again(tmp_path: Path) -> None:
     process = job(tmp_path, "5")
     said, _ = process.communicate(timeout=60)

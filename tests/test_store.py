@@ -217,6 +217,7 @@ def square(number: int) -> int:
     return number * number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_mapping_keeps_the_order_and_tells_how_far_it_is(workers: int) -> None:
     heard: list[tuple[str, int, int]] = []

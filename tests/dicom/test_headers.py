@@ -129,6 +129,7 @@ def test_slices_without_preamble_and_header_of_the_file_get_their_objects_too(
     assert made.notes == ()
 
 
+@pytest.mark.slow
 def test_no_private_tag_comment_or_other_name_is_copied(made: Made, tmp_path: Path) -> None:
     def edit(dataset: FileDataset, number: int) -> bool:
         tagged(

@@ -68,6 +68,7 @@ def test_every_object_is_legal_dicom_of_the_same_study_in_a_new_series(
     assert len({str(d.SOPInstanceUID) for d in objects.values()}) == len(objects)
 
 
+@pytest.mark.slow
 def test_the_report_is_unverified_and_partial_and_says_so(objects: dict[str, Any]) -> None:
     report = objects["report"]
     assert (report.CompletionFlag, report.VerificationFlag) == ("PARTIAL", "UNVERIFIED")

@@ -184,6 +184,7 @@ def test_another_encoder_is_encoded_again(params: Params, inputs: dict[str, Any]
     assert new.sha256 != old.sha256
 
 
+@pytest.mark.slow
 def test_a_model_of_another_contract_is_refused(params: Params, inputs: dict[str, Any]) -> None:
     other = params.preprocess.model_copy(update={"normalise": "zscore"})
     with pytest.raises(DataError, match="normalise"):

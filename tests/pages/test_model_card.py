@@ -39,6 +39,7 @@ def numbers_in(document: Any) -> Iterator[float]:
         yield float(document)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [CARD, CLAIM])
 def test_every_number_of_a_card_is_one_of_the_run(
     cards: Path, run: SummaryInputs, name: str

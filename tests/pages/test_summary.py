@@ -65,6 +65,7 @@ def test_operating_points_are_a_table_on_both_pages_and_a_picture(
     assert html.count('src="data:image/png;base64,') == 5
 
 
+@pytest.mark.slow
 def test_what_reports_say_against_the_classifier_stands_on_both_pages(
     page: Path, run: SummaryInputs
 ) -> None:

@@ -198,6 +198,7 @@ def ask(version: str, *arguments: str, told: str = "") -> subprocess.CompletedPr
     )
 
 
+@pytest.mark.slow
 def test_digests_are_equal_under_every_version_of_python() -> None:
     versions = ["3.11", "3.12", "3.13"]
     present = [v for v in versions if shutil.which(f"python{v}") and not ask(v, "-V").returncode]

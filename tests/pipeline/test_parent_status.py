@@ -80,6 +80,7 @@ def test_the_order_in_which_stages_are_published_changes_nothing(
         assert last - run.info.start_time <= 3000  # as long as its stages, not until it was told
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_killed_and_continued_ends_well(workspace: Path) -> None:
     with MlflowStore.open() as store:
         record = record_of("a", 0, "KILLED", "p")

@@ -44,6 +44,7 @@ def test_a_stage_gets_its_parameters_and_leaves_its_seconds_and_memory(workspace
     assert [record.status for record in read_records()] == ["FINISHED"]
 
 
+@pytest.mark.slow
 def test_a_mistyped_parameter_ends_any_stage_before_it_begins(
     workspace: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -207,6 +207,7 @@ def test_the_published_rows_of_abdomenatlas_are_all_counted_by_name(
     assert found["volume files"] == []
 
 
+@pytest.mark.slow
 def test_a_source_that_is_no_set_is_refused_with_those_there_are(root: Path) -> None:
     document = compose(root, "phantom")
     document["download"]["source"] = "mri"

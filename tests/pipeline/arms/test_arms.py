@@ -158,6 +158,7 @@ def test_every_arm_differs_from_every_other_in_what_it_does(
         assert all("train_seg.steps is 0" in str(everything[profile][n]) for n in refused)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", PROFILES)
 def test_an_arm_sets_every_key_that_is_not_the_profiles(
     profile: str, everything: Everything

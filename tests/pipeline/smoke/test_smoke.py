@@ -113,6 +113,7 @@ def test_every_patient_of_the_hub_that_has_a_dozen_is_asked_for(root: Path) -> N
     assert longtail["wording"] == "home"
 
 
+@pytest.mark.slow
 def test_missing_weights_are_named_before_anything_is_written(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

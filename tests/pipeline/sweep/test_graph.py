@@ -68,6 +68,7 @@ def test_a_parameter_reruns_the_stages_that_read_it_and_those_behind_them(change
     assert rerun(changed, "seed") >= {"download", "index", *trained}
 
 
+@pytest.mark.slow
 def test_an_arm_stays_done_if_only_others_stages_changed(changed: Graph) -> None:
     trials = {one.arm: one for one in changed.trials}
     keys = {arm: changed.last(one).key for arm, one in trials.items()}

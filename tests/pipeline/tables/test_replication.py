@@ -130,6 +130,7 @@ def test_verdicts_of_invented_runs_are_those_that_were_built_in(document: dict[s
     assert document["pipeline"]["phantom"]["verdict"] == "holds"
 
 
+@pytest.mark.slow
 def test_what_was_not_run_has_no_number_and_the_command_that_runs_it(
     document: dict[str, Any],
 ) -> None:

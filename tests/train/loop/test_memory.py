@@ -123,6 +123,7 @@ def test_each_training_names_its_own_parameter(chain: Chain) -> None:
     assert "train_cls.batch_size from 2 to 1" in told.remedy
 
 
+@pytest.mark.slow
 def test_the_table_of_the_report_training_counts_the_decoder(chain: Chain) -> None:
     chain.params = changed(chain.params, "decoder", width=128, ffn=512)
     chain.seg(steps=0)

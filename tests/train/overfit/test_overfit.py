@@ -98,6 +98,7 @@ def test_dice_rises_and_everything_is_written(trained: tuple[Path, dict[str, Any
     assert {path.name for path in out.iterdir()} == names
 
 
+@pytest.mark.slow
 def test_the_segmentation_lies_on_the_ct_and_agrees_with_its_labels(
     files: tuple[Path, Path], trained: tuple[Path, dict[str, Any], Bar]
 ) -> None:

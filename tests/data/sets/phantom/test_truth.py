@@ -111,6 +111,7 @@ def test_on_the_network_grid_the_label_map_is_the_truth(maps: Maps) -> None:
         assert value > 0.999, name
 
 
+@pytest.mark.slow
 def test_what_resizing_costs_every_structure(maps: Maps) -> None:
     """From the CT's grid to the network's and back, by nearest voxel, with up to a ninth more."""
     pairs = [(geo.labels_to_native(grid).array, truth) for truth, grid, geo in maps.values()]
