@@ -158,7 +158,8 @@ def _prepare(request: Elsewhere, test: Sequence[Case]) -> None:
 def _describe(request: Elsewhere) -> None:
     """Write predictions.jsonl, and mirrored.jsonl if that is asked for."""
     from uvlm.data.examples import read_examples
-    from uvlm.inference.describe import describe
+    from uvlm.evaluation.said import spans_of_model
+    from uvlm.inference.describe import describe, ready_writer
     from uvlm.model.load import load_report_model
     from uvlm.text.predictions import write_predictions
 
@@ -173,13 +174,15 @@ def _describe(request: Elsewhere) -> None:
 
     model = load_report_model(request.model)
     how = examples, params.preprocess, params.generate, params.seed, done
+    spans = spans_of_model(request.model) if params.generate.hold_impressions else None
     evidence = control_evidence(request.cues, model, examples, params, request.names)
-    found = describe(model, *how, evidence=evidence)
+    writer = ready_writer(model, spans)
+    found = describe(writer, *how, evidence=evidence)
     if evidence is not None:
         found = [replace(p, model=f"{p.model}, cues {request.cues}") for p in found]
     write_predictions(request.predictions, found)
     if request.mirrored:
-        write_predictions(request.out / MIRRORED, describe(model, *how, mirrored=True))
+        write_predictions(request.out / MIRRORED, describe(writer, *how, mirrored=True))
 
 
 def _compare_mirrored(request: Elsewhere) -> dict[str, Any]:

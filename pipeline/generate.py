@@ -12,6 +12,7 @@ from uvlm.store import Shard
 
 def generate(stage: Stage, shard: Shard | None = None) -> None:
     """Write predictions.jsonl and the manifest of predicted label maps; a share writes neither."""
+    from uvlm.evaluation.said import spans_of_model
     from uvlm.inference.generate import generate_reports
 
     numbers = generate_reports(
@@ -27,6 +28,7 @@ def generate(stage: Stage, shard: Shard | None = None) -> None:
         progress=stage.progress,
         code=stage.code,
         shard=shard,
+        spans=spans_of_model(MODELS / "report") if stage.params.generate.hold_impressions else None,
     )
     stage.tracker.log(numbers, 0)
 

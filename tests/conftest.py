@@ -139,8 +139,8 @@ def composed(profile: str) -> dict[Any, Any]:
 
 @pytest.fixture
 def tiny_document() -> dict[Any, Any]:
-    """The phantom parameters, made so small that every stage takes seconds."""
-    document = copy.deepcopy(composed("phantom"))
+    """The parameters of the paper on phantoms, so small that every stage takes seconds."""
+    document = copy.deepcopy(composed("phantom_plain"))
     for key, value in TINY.items():
         *parents, name = key.split(".")
         section = document

@@ -22,8 +22,8 @@ from uvlm.config import load_params, parse_params
 from uvlm.errors import ConfigError, DataError, Interrupted, SetupError, UvlmError
 
 PROFILES = (
-    "abdomen", "chest", "chest_rules", "chest_small", "folder", "longtail", "longtail_shifted",
-    "phantom", "phantom_abdomen", "smoke",
+    "abdomen", "chest", "chest_plus", "chest_rules", "chest_small", "folder", "longtail",
+    "longtail_shifted", "phantom", "phantom_abdomen", "phantom_plain", "smoke",
 )  # fmt: skip
 
 
@@ -173,6 +173,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
     optional |= {"injection.pooled", "generate.cue_guidance", "injection.cue_readout"}
     optional |= {"generate.cue_shifts", "train_report.least_visual_rank", "train_report.cue_truth"}
     optional |= {"train_report.cue_dropout", "train_report.cue_case_dropout", "generate.cue_shift"}
+    optional |= {"generate.hold_impressions"}
     for path in section_paths(documents[profile]):
         name = ".".join(path)
         if name in optional:
@@ -192,7 +193,7 @@ def test_every_missing_key_is_named_unless_it_has_a_default(
 def test_a_value_of_the_wrong_kind_is_named_with_its_key(
     documents: dict[str, dict[Any, Any]],
 ) -> None:
-    document = copy.deepcopy(documents["phantom"])
+    document = copy.deepcopy(documents["phantom_plain"])
     document["train_cls"]["optim"]["lr"] = "fast"
     document["decoder"]["heads"] = 0
     with pytest.raises(ConfigError) as caught:
@@ -250,7 +251,7 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_key(
 def test_numbers_that_contradict_each_other_are_quoted(
     section: str, key: str, value: Any, fact: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    document = copy.deepcopy(documents["phantom"])
+    document = copy.deepcopy(documents["phantom_plain"])
     document[section][key] = value
     with pytest.raises(ConfigError, match=fact):
         parse_params(document, "params.yaml")
@@ -266,14 +267,14 @@ def test_numbers_that_contradict_each_other_are_quoted(
 def test_ways_of_decoding_that_exclude_each_other_are_refused(
     values: dict[str, Any], fact: str, documents: dict[str, dict[Any, Any]]
 ) -> None:
-    document = copy.deepcopy(documents["phantom"])
+    document = copy.deepcopy(documents["phantom_plain"])
     document["generate"] |= values
     with pytest.raises(ConfigError, match=fact):
         parse_params(document, "params.yaml")
 
 
 def test_values_do_not_change_after_loading(documents: dict[str, dict[Any, Any]]) -> None:
-    params = parse_params(documents["phantom"], "params.yaml")
+    params = parse_params(documents["phantom_plain"], "params.yaml")
     with pytest.raises(ValueError, match="frozen"):
         params.train_seg.__setattr__("steps", 1)
 
@@ -316,7 +317,7 @@ def test_an_unknown_profile_changes_nothing(project: Path) -> None:
 
 
 def test_a_mistyped_key_in_conf_is_found_before_params_yaml_is_written(project: Path) -> None:
-    path = project / "conf" / "profile" / "phantom.yaml"
+    path = project / "conf" / "profile" / "phantom_plain.yaml"
     path.write_text(path.read_text().replace("pooling:", "poolling:"))
     with pytest.raises(ConfigError, match=r"nearest valid key is injection\.pooling"):
         use_profile(project, "phantom")
@@ -344,13 +345,17 @@ def test_profiles_differ_in_values_only(documents: dict[str, dict[Any, Any]]) ->
 
 
 def test_the_variants_of_chest_differ_where_their_first_lines_say(
-    documents: dict[str, dict[Any, Any]],
+    root: Path, documents: dict[str, dict[Any, Any]]
 ) -> None:
     chest = flatten(documents["chest"])
     changed = {
         name: {k for k, v in flatten(documents[name]).items() if k != "profile" and v != chest[k]}
-        for name in ("chest_rules", "chest_small")
+        for name in ("chest_plus", "chest_rules", "chest_small")
     }
+    plain, plus = flatten(documents["phantom_plain"]), flatten(documents["phantom"])
+    method = set(flatten(read_document(root / "conf/method/plus.yaml")))
+    assert method == {k for k in plus if k != "profile" and plus[k] != plain[k]}
+    assert changed["chest_plus"] == {*method, "train_cls.head_warmup_steps"}
     assert changed["chest_rules"] == {"evaluate.labeller"}
     assert changed["chest_small"] == {
         *("evaluate.labeller", "tokenizer.kind", "pseudo_label.airway.backend"),

@@ -12,6 +12,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from uvlm.errors import DataError
+from uvlm.evaluation.said import spans_of_model
 from uvlm.inference.predictor import Predictor
 
 
@@ -20,7 +21,8 @@ class Drafts(PythonModel):
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the weights, whose digests are checked."""
-        self.predictor = Predictor.load(context.artifacts["report"])
+        folder = Path(context.artifacts["report"])
+        self.predictor = Predictor.load(folder, spans=spans_of_model(folder))
 
     # MLflow takes the hint of the input for its schema, and warns of dictionaries in the output.
     def predict(  # type: ignore[no-untyped-def]

@@ -15,11 +15,13 @@ import pytest
 
 from benchmarks.good_files import WRITERS
 from tests.inference.conftest import body, forget, lps
-from uvlm.data.ct.io import write_volume
+from uvlm.data.ct.io import read_volume, write_volume
 from uvlm.drafts.batch import Options, predict
+from uvlm.drafts.build import DraftMaker
 from uvlm.drafts.folder import FILES, check_places
 from uvlm.drafts.inputs import inputs_of
 from uvlm.errors import ConfigError, DataError, SetupError, UvlmError
+from uvlm.inference.decoding import Ended
 from uvlm.inference.predictor import Predictor
 from uvlm.text.abnormalities import ABNORMALITIES
 
@@ -131,6 +133,24 @@ def test_what_the_grid_cuts_off_is_said(report_folder: Path, tmp_path: Path) -> 
     cutting = replace(predictor, preprocess=predictor.preprocess.model_copy(update=cut))
     prediction = cutting.predict_volume(lps(body()))
     assert prediction.grid_notes[0] == "60% of the CT along z lies outside the grid"
+
+
+@pytest.mark.parametrize(
+    ("ended", "note"),
+    [("limit", "CUT SHORT"), ("loop", "repeat the same words"), ("held", "written again")],
+)
+def test_a_draft_says_how_its_report_ended(
+    report_folder: Path, ct: Path, ended: Ended, note: str
+) -> None:
+    volume = read_volume(ct)
+    prediction = Predictor.load(report_folder).predict_volume(volume)
+    maker = DraftMaker(Predictor.load(report_folder), report_folder, names=False)
+    as_ever, other = (
+        maker.make("case", volume, replace(prediction, ended=each), "", packed=False).draft.notes
+        for each in ("eos", ended)
+    )
+    assert not any(note in line for line in as_ever)
+    assert [line for line in other if line not in as_ever] == [next(n for n in other if note in n)]
 
 
 def test_what_cannot_be_written_is_known_before_the_model_is_read(ct: Path, tmp_path: Path) -> None:

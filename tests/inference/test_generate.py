@@ -21,7 +21,8 @@ from uvlm.data.ct.io import write_volume
 from uvlm.errors import DataError, SetupError
 from uvlm.evaluation.predictions import read_predictions
 from uvlm.files import store_root
-from uvlm.inference import segment
+from uvlm.inference import report_writer, segment
+from uvlm.inference.decoding import Written
 from uvlm.inference.encode import encode_cases
 from uvlm.inference.generate import GeneratePaths, generate_reports
 from uvlm.inference.predictor import Predictor
@@ -404,3 +405,61 @@ def test_a_model_of_another_contract_is_refused(params: Params, paths: GenerateP
     with pytest.raises(DataError, match="window_hu"):
         generate_reports(params.model_copy(update={"preprocess": changed}), **paths)
     assert not paths["predictions"].exists()
+
+
+def test_impressions_are_held_to_findings_in_rows_that_name_more(
+    report_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The decoder is asked again about the image of that row alone."""
+    writer = ReportWriter.of(load_report_model(report_folder), holding)
+    text = {
+        "more": "Findings: No effusion. Impressions: Cardiomegaly.",
+        "fits": "Findings: The heart is large. Impressions: Cardiomegaly.",
+        "new": "Findings: No effusion. Impressions: No effusion.",
+    }
+    ids = {name: writer.tokenizer.encode(each) for name, each in text.items()}
+    asked: list[tuple[list[float], Any]] = []
+
+    def write(
+        model: Any, visual: Any, decoding: Any, randomness: Any, begun: Any = None
+    ) -> list[Written]:
+        asked.append((visual[0][:, 0, 0].tolist(), begun))
+        names = ["fits", "more", "fits"] if begun is None else ["new"]
+        return [Written(ids[name], "eos") for name in names]
+
+    monkeypatch.setattr(report_writer, "write_reports", write)
+    rows = writer.write([torch.arange(3.0)[:, None, None]])
+    assert [(row.text, row.ended) for row in rows] == [
+        (text["fits"], "eos"), (text["new"], "held"), (text["fits"], "eos")
+    ]  # fmt: skip
+    (everything, _), (again, (begun,)) = asked
+    assert (everything, again) == ([0.0, 1.0, 2.0], [1.0])
+    kept = len(begun.ids)
+    assert writer.tokenizer.decode(begun.ids) == "Findings: No effusion. Impressions:"
+    assert begun.ids == ids["more"][:kept]
+    assert begun.forbidden == {ids["more"][kept]}
+
+
+def holding(section: str, part: str) -> list[tuple[int, int, str, bool]]:
+    """Read a large heart only."""
+    words = {"findings": "heart is large", "impression": "Cardiomegaly"}[part]
+    start = section.find(words)
+    return [] if start < 0 else [(start, start + len(words), "Cardiomegaly", True)]
+
+
+def test_what_is_written_with_holding_is_not_kept_for_a_run_without(
+    params: Params, paths: GeneratePaths
+) -> None:
+    found = []
+    for hold in (False, True):
+        section = params.generate.model_copy(update={"hold_impressions": hold})
+        changed = params.model_copy(update={"generate": section})
+        spans = never_reached if hold else None
+        found.append(generate_reports(changed, code="code", spans=spans, **paths))
+    assert len(list((store_root() / "reports").rglob("*.jsonl"))) == 4  # two batches each
+    assert all(numbers["impressions_written_again"] == 0 for numbers in found)
+
+
+def never_reached(section: str, part: str) -> list[tuple[int, int, str, bool]]:
+    """No report of random weights has a heading of impressions."""
+    raise AssertionError(section)

@@ -169,7 +169,7 @@ def test_generate_and_predict_give_the_decoder_the_same_cues(
         report, probabilities, _ = predictor._describe(example.voxels(cued.params.preprocess))
         generated = written[example.case_id]
         assert probabilities == pytest.approx(generated.probabilities, abs=1e-3)
-        assert report == parse_report(generated.report)
+        assert parse_report(report.text) == parse_report(generated.report)
 
 
 class Numbers:

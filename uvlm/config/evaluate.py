@@ -26,6 +26,7 @@ class GenerateConfig(Section):
     `cue_guidance` is how far beyond cues reports go: see docs/training_options.md.
     `cue_shift` is added to the logit of every cue: above 0, reports claim more; below, less.
     `cue_shifts` are those of the precision-recall curve over the validation split.
+    `hold_impressions` writes again what an impression names and its findings do not.
     """
 
     batch_size: int = Field(ge=1)
@@ -41,6 +42,7 @@ class GenerateConfig(Section):
     cue_guidance: float = Field(ge=0, le=10, default=0.0)
     cue_shift: float = 0.0  # as an earlier release, which has no such key
     cue_shifts: tuple[float, ...] = ()
+    hold_impressions: bool = False
 
     @model_validator(mode="after")
     def _every_number_has_an_effect(self) -> Self:

@@ -32,6 +32,7 @@ from uvlm.drafts.folder import FILES, check_places, read_of, said_of, write_draf
 from uvlm.drafts.inputs import CtInput, inputs_of, opened, signature
 from uvlm.drafts.privacy import line_of, reason_of
 from uvlm.errors import DataError, SetupError, UvlmError, as_known
+from uvlm.evaluation.said import spans_of_model
 from uvlm.files import file_sha256, write_text_atomic
 from uvlm.inference.draft_folder import CLASS_NAMES, SEGMENTATION, written
 from uvlm.inference.predictor import Clock, Predictor, Tell
@@ -108,7 +109,8 @@ def predict(
         check_installed()
     inputs = inputs_of(cts, out, names=options.names, batch=options.batch)
     check_places(inputs)
-    maker = DraftMaker(Predictor.load(model_dir, options.claim_more), model_dir, options.names)
+    predictor = Predictor.load(model_dir, options.claim_more, spans_of_model(model_dir))
+    maker = DraftMaker(predictor, model_dir, options.names)
     for line in said_of(maker.predictor.not_trained):
         tell(line)
     in_folders = options.batch or len(inputs) > 1

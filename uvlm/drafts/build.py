@@ -8,7 +8,7 @@ import platform
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from uvlm.drafts.folder import disclaimer_of, said_of
 from uvlm.drafts.shown import Masks
 from uvlm.errors import DataError
 from uvlm.evaluation.said import SentenceReader
+from uvlm.inference.decoding import Ended
 from uvlm.inference.predictor import Clock, Prediction, Predictor
 from uvlm.text.draft import Draft, Provenance, Read
 
@@ -35,6 +36,11 @@ _SHIFTED = (
     "CLAIMS {} THAN BY ITSELF: the report was written as if the classifier believed in every "
     "abnormality by {:+g} in its logit (--claim-more); its probabilities are as they are."
 )
+_ENDED: Final[dict[Ended, str]] = {
+    "limit": "CUT SHORT: the report is as long as the model may write, and does not end by itself.",
+    "loop": "CUT SHORT: the report began to repeat the same words and was stopped there.",
+    "held": "The impression was written again: it named an abnormality that the findings do not.",
+}
 _UNCHECKED = (
     "This model does not say what the CTs of its training had in common, so nobody looked whether "
     "this one is like them."
@@ -122,6 +128,8 @@ class DraftMaker:
         unlike, notes = prediction.unlike, said_of(prediction.not_trained)
         if unlike.written_anyway:
             notes.insert(0, f"{_UNLIKE} {prediction.outside}.")
+        if prediction.ended in _ENDED:
+            notes.insert(0, _ENDED[prediction.ended])
         notes = notes if unlike.checked else [_UNCHECKED, *notes]
         if shift := self.predictor.claim_more:
             notes.insert(0, _SHIFTED.format("MORE" if shift > 0 else "LESS", shift))

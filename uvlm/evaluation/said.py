@@ -9,9 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from uvlm.evaluation.labeller import READS_FOR_NOTHING, get_attribute_reader, get_phrases
+from uvlm.model.folder import read_config
+from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.attributes import AttributeReader, Attributes
 from uvlm.text.draft import Part
 from uvlm.text.report import Report
@@ -88,6 +91,13 @@ class SentenceReader:
             if present or (name, True) not in named:
                 attributes = told.get(name, Attributes()) if present else Attributes()
                 yield Said(name, present, attributes)
+
+
+def spans_of_model(folder: Path) -> Callable[[str, Part], Spans]:
+    """Choose what reads the reports of a model, by the labeller that its config.json records."""
+    config = read_config(folder, ("report",))
+    assert isinstance(config, ReportModelConfig)
+    return SentenceReader.of(config.params, config.abnormalities).spans
 
 
 def split(section: str) -> list[tuple[int, int]]:

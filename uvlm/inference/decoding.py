@@ -5,7 +5,7 @@ B rows, V vocabulary, t tokens written so far.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Self
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from uvlm.config import GenerateConfig
 
-Ended = Literal["eos", "limit", "loop"]
+Ended = Literal["eos", "limit", "loop", "held"]
 _MOST_LIKELY = 1024  # these nearly always hold top_p, and sorting 150,000 logits is slow
 
 
@@ -51,15 +51,25 @@ class Decoding:
     @classmethod
     def of(cls, config: GenerateConfig, limit: int) -> Self:
         """Decode as the section `generate` says, at most as long as the training reports."""
-        values = config.model_dump(exclude={"batch_size", "cue_shift", "cue_shifts"})
+        values = config.model_dump(include=set(cls.__dataclass_fields__))
         return cls(**values | {"max_tokens": min(config.max_tokens or limit, limit)})
 
 
 class Written(NamedTuple):
-    """Token ids of a report, without <bos> and <eos>, and why it ended."""
+    """Token ids of a report, without <bos> and <eos>, and why it ended.
+
+    `held` is one whose impression was written again; see held.py.
+    """
 
     ids: list[int]
     ended: Ended
+
+
+class Begun(NamedTuple):
+    """The tokens that a report begins with, and those that must not follow them."""
+
+    ids: Sequence[int]
+    forbidden: Collection[int]
 
 
 def repeated_tail(ids: Sequence[int], times: int) -> int:

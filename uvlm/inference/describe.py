@@ -18,6 +18,7 @@ from uvlm.data.examples import Example
 from uvlm.device import set_threads
 from uvlm.inference.decoding import Decoding
 from uvlm.inference.encode import encode_volumes
+from uvlm.inference.held import Spans
 from uvlm.inference.report_writer import ReportWriter
 from uvlm.model.fast_norm import ready
 from uvlm.model.load import ReportModel
@@ -26,7 +27,7 @@ from uvlm.text.predictions import CasePrediction
 
 
 def describe(
-    model: ReportModel,
+    writer: ReportWriter,
     examples: Sequence[Example],
     preprocess: PreprocessConfig,
     config: GenerateConfig,
@@ -39,7 +40,7 @@ def describe(
     """Describe cases; parts of the model that never learned leave their place empty.
 
     Args:
-        model: from `load_report_model`.
+        writer: from `ready_writer`.
         examples: cases prepared as the model's contract says.
         preprocess: that contract.
         config: how to decode; never longer than the model's training reports.
@@ -48,7 +49,7 @@ def describe(
         mirrored: exchanges left and right of every CT.
         evidence: of all cases, in place of the classifier's, (N, A, 1 + V); see cue_controls.py.
     """
-    writer = _writer(model)
+    model = writer.model
     decoding = Decoding.of(config, model.config.decoder.max_report_tokens)
     found: list[CasePrediction] = []
     encoded = _encoded(writer, examples, preprocess, config.batch_size, mirrored=mirrored)
@@ -68,15 +69,15 @@ def read_evidence(
     model: ReportModel, examples: Sequence[Example], preprocess: PreprocessConfig, batch_size: int
 ) -> Tensor:
     """Ask the classifier about all cases: logits (N, A, 1 + V), for cue_controls.py."""
-    writer = _writer(model)
+    writer = ready_writer(model)
     encoded = _encoded(writer, examples, preprocess, batch_size)
     return torch.cat([writer.evidence(visual).cpu() for _, visual in encoded])
 
 
-def _writer(model: ReportModel) -> ReportWriter:
-    """Make a model ready to read CTs."""
+def ready_writer(model: ReportModel, spans: Spans | None = None) -> ReportWriter:
+    """Make a model ready to read CTs, and to hold impressions to findings if `spans` read both."""
     set_threads()
-    writer = ReportWriter.of(model)
+    writer = ReportWriter.of(model, spans)
     ready(model.encoder, writer.device)
     return writer
 

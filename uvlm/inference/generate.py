@@ -33,6 +33,7 @@ from uvlm.data.examples import Example, read_examples
 from uvlm.device import set_threads
 from uvlm.errors import DataError, SetupError
 from uvlm.inference.decoding import Decoding, Ended
+from uvlm.inference.held import Spans
 from uvlm.inference.kept_reports import KeptReports, Written
 from uvlm.inference.reading import Cached, Tokens, cached_tokens, read_batches, reading
 from uvlm.inference.report_writer import ReportWriter, nearest_cases
@@ -70,6 +71,7 @@ def generate_reports(
     progress: Progress | None = None,
     code: str = "",
     shard: Shard | None = None,
+    spans: Spans | None = None,
     **paths: Unpack[GeneratePaths],
 ) -> dict[str, float]:
     """Write predictions of the test split, and label maps of it and of validation.
@@ -80,6 +82,7 @@ def generate_reports(
         progress: shows how many cases were segmented, described and compared with.
         code: digest of the stage's code; see `every_case.run`.
         shard: store only this share of masks and reports, and write nothing else.
+        spans: hold impressions to their findings, as these read both.
         **paths: see GeneratePaths; `model` is data/models/report, `seg` is data/models/seg.
 
     Returns:
@@ -107,7 +110,7 @@ def generate_reports(
     sha256, shown = loaded.config.weights["unet"], partial(done, 0)
     # Masks come first: changed code is refused there before reports take hours.
     rows = segment_cases(segmenter, masked, params.preprocess, sha256, shown, code, shard)
-    writer = ReportWriter.of(load_report_model(paths["model"]))
+    writer = ReportWriter.of(load_report_model(paths["model"]), spans)
     cached = cached_tokens(params, writer, paths["encodings"])
     predictions: list[CasePrediction] = []
     ended: Counter[Ended] = Counter()
@@ -167,6 +170,7 @@ def _numbers(predictions: Sequence[CasePrediction], ended: Counter[Ended]) -> di
         "distinct_reports": float(len({prediction.report for prediction in predictions})),
         "reports_cut_at_max_tokens": float(ended["limit"]),
         "reports_stopped_in_a_loop": float(ended["loop"]),
+        "impressions_written_again": float(ended["held"]),
         "seconds_per_report": sum(p.seconds for p in predictions) / len(predictions),
     }
 

@@ -35,10 +35,12 @@ from uvlm.data.ct.origin import CtOrigin
 from uvlm.data.ct.volume import LabelMap, Volume
 from uvlm.device import set_threads
 from uvlm.errors import ConfigError, DataError
+from uvlm.inference.decoding import Ended
 from uvlm.inference.encode import encode_volumes
+from uvlm.inference.held import Spans
 from uvlm.inference.measures import measure
 from uvlm.inference.population import Population, read_population
-from uvlm.inference.report_writer import ReportWriter
+from uvlm.inference.report_writer import ReportWriter, WrittenReport
 from uvlm.inference.segment import Segmenter
 from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.fast_norm import ready
@@ -63,7 +65,8 @@ class Prediction:
     that is unlike the training's neither report nor probabilities. `origin` says which file or
     series was read, `grid_notes` what the network's grid left out or made up. `voxels` is what the
     networks saw, (D, H, W) of `geometry.grid`, `grid_labels` the class ids there. `deepest` is f_N
-    of the classifier's encoder as tokens (1, K, C); None where nothing was described.
+    of the classifier's encoder as tokens (1, K, C), `ended` why the report did; both are None where
+    nothing was described.
     """
 
     report: Report
@@ -79,6 +82,7 @@ class Prediction:
     grid_labels: Ids | None
     seconds: dict[str, float]
     deepest: Tensor | None = None
+    ended: Ended | None = None
 
     @property
     def withheld(self) -> str | None:
@@ -131,20 +135,23 @@ class Predictor:
     claim_more: float = 0.0
 
     @classmethod
-    def load(cls, directory: Path | str, claim_more: float = 0.0) -> Self:
+    def load(
+        cls, directory: Path | str, claim_more: float = 0.0, spans: Spans | None = None
+    ) -> Self:
         """Read a report folder; refuse another kind, damage or a contract that does not fit.
 
         Args:
             directory: the folder.
             claim_more: added to the logit of every cue of presence; reports claim more above 0,
                 less below. The probabilities stay as they are.
+            spans: reads both parts of a report, so that its impression is held to its findings.
         """
         directory = Path(directory)
         check_claim_more(directory, claim_more)
         model = load_report_model(directory)
         config = preprocess_config(directory, model.contract, model.config)
         set_threads()
-        writer = ReportWriter.of(model)
+        writer = ReportWriter.of(model, spans)
         for encoder in {model.encoder, model.classifier_encoder}:
             ready(encoder, writer.device)
         # A folder without a record of stage 1's patch gets its volumes read whole.
@@ -188,9 +195,11 @@ class Predictor:
         clock.lap("segment")
         unlike = self._compare(array, geometry, ids, volume.origin)
         clock.lap("compare")
-        report, probabilities, deepest = Report("", ""), dict[str, float](), None
+        report, ended = Report("", ""), None
+        probabilities, deepest = dict[str, float](), None
         if unlike_training or not unlike.found:
-            report, probabilities, deepest = self._describe(voxels)
+            written, probabilities, deepest = self._describe(voxels)
+            report, ended = parse_report(written.text), written.ended
             unlike = unlike.model_copy(update={"written_anyway": bool(unlike.found)})
         clock.lap("describe")
         return Prediction(
@@ -207,6 +216,7 @@ class Predictor:
             grid_labels=ids,
             seconds=clock.seconds,
             deepest=deepest,
+            ended=ended,
         )
 
     def _compare(
@@ -227,7 +237,7 @@ class Predictor:
             found += self.population.unlike(measures)
         return UnlikeTraining(checked=self.population is not None, found=tuple(found))
 
-    def _describe(self, voxels: Voxels) -> tuple[Report, dict[str, float], Tensor]:
+    def _describe(self, voxels: Voxels) -> tuple[WrittenReport, dict[str, float], Tensor]:
         """Write the report and the probabilities; return f_N of the classifier's encoder too."""
         x = torch.from_numpy(voxels)[None, None].to(self.writer.device)
         model, injection = self.model, self.model.config.injection
@@ -239,7 +249,7 @@ class Predictor:
         report = self.writer.write(self.writer.seen(visual, seen, self.claim_more))[0]
         grids = feature_grids(model.config.grid, model.config.encoder.strides)
         deepest = deepest_tokens(seen[-1], grids, injection.reference_stage, injection.deeper)
-        return parse_report(report.text), self.writer.probabilities(seen)[0], deepest
+        return report, self.writer.probabilities(seen)[0], deepest
 
 
 def check_claim_more(model: Path, claim_more: float) -> None:

@@ -16,8 +16,9 @@ from torch.nn.functional import normalize
 
 from uvlm.device import autocast, choose_device
 from uvlm.errors import DataError
-from uvlm.inference.decoding import Decoding, Ended
+from uvlm.inference.decoding import Begun, Decoding, Ended, Written
 from uvlm.inference.encode import split_stages
+from uvlm.inference.held import Spans, hold
 from uvlm.inference.writing import write_reports
 from uvlm.model.align import deepest_tokens, feature_grids
 from uvlm.model.cues import shifted
@@ -38,15 +39,19 @@ class WrittenReport(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ReportWriter:
-    """Classifier, language decoder and tokenizer of a report model, on one device."""
+    """Classifier, language decoder and tokenizer of a report model, on one device.
+
+    With `spans`, impressions are held to their findings as these read both; see held.py.
+    """
 
     model: ReportModel
     tokenizer: Tokenizer
     device: torch.device
     trained: Collection[Part]
+    spans: Spans | None = None
 
     @classmethod
-    def of(cls, model: ReportModel) -> Self:
+    def of(cls, model: ReportModel, spans: Spans | None = None) -> Self:
         """Move what writing needs to the device of UVLM_DEVICE."""
         tokenizer = Tokenizer.load(model.tokenizer.parent)
         found, expected = tokenizer.vocabulary_size, model.config.vocabulary_size
@@ -57,7 +62,7 @@ class ReportWriter:
         device = choose_device()
         model.classifier.to(device)
         model.uvlm.to(device)
-        return cls(model, tokenizer, device, model.trained)
+        return cls(model, tokenizer, device, model.trained, spans)
 
     def visual(self, tokens: Tensor) -> list[Tensor]:
         """Cut (B, K, sum C_i) as `encode` stores it into one (B, K, C_i) per stage."""
@@ -141,7 +146,28 @@ class ReportWriter:
             decoding = Decoding(limit, stop_after_repeats=STOP_AFTER_REPEATS)
         with autocast(self.device, config.width):
             rows = write_reports(self.model.uvlm, visual, decoding, randomness)
-        return [WrittenReport(printable(self.tokenizer.decode(row.ids)), row.ended) for row in rows]
+            if self.spans is not None:
+                rows = self._hold(rows, self.spans, visual, decoding, randomness)
+        return [WrittenReport(self._text(row.ids), row.ended) for row in rows]
+
+    def _hold(
+        self,
+        rows: list[Written],
+        spans: Spans,
+        visual: Sequence[Tensor],
+        decoding: Decoding,
+        randomness: torch.Generator | None,
+    ) -> list[Written]:
+        """Write impressions again that name more than their findings."""
+
+        def write_on(numbers: list[int], begun: list[Begun]) -> list[Written]:
+            some = [tokens[numbers] for tokens in visual]
+            return write_reports(self.model.uvlm, some, decoding, randomness, begun)
+
+        return hold(rows, spans, self._text, write_on)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        return printable(self.tokenizer.decode(ids))
 
 
 def printable(text: str) -> str:

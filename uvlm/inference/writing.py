@@ -16,9 +16,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from uvlm.inference.beam import beam_search
-from uvlm.inference.decoding import Decoding, Written, adjust, pick, repeated_tail
+from uvlm.inference.decoding import Begun, Decoding, Written, adjust, pick, repeated_tail
 from uvlm.model.uvlm import UVLM
 
 
@@ -28,6 +29,7 @@ def write_reports(
     visual: Sequence[Tensor],
     decoding: Decoding,
     generator: torch.Generator | None = None,
+    begun: Sequence[Begun] | None = None,
 ) -> list[Written]:
     """Write one report per row.
 
@@ -36,21 +38,27 @@ def write_reports(
         visual: aligned tokens of every stage, (B, K, C_i), shallow to deep.
         decoding: how tokens are chosen.
         generator: makes draws reproducible.
+        begun: how each report begins; it is written on token by token, without beams.
     """
     was_training = model.training
     model.eval()
     try:
-        if decoding.num_beams > 1:
+        if decoding.num_beams > 1 and begun is None:
             return beam_search(model, visual, decoding)
-        return _one_by_one(model, visual, decoding, generator)
+        return _one_by_one(model, visual, decoding, generator, begun)
     finally:
         model.train(was_training)
 
 
 def _one_by_one(
-    model: UVLM, visual: Sequence[Tensor], decoding: Decoding, generator: torch.Generator | None
+    model: UVLM,
+    visual: Sequence[Tensor],
+    decoding: Decoding,
+    generator: torch.Generator | None,
+    begun: Sequence[Begun] | None,
 ) -> list[Written]:
     """Take or draw one token per row and step."""
+    beginnings = None if begun is None else _Beginnings(begun, visual[0].device)
     bos, eos = model.specials.bos, model.specials.eos
     strength = decoding.cue_guidance if model.cues is not None else 0.0
     seen = with_and_without_cues(visual) if strength else visual
@@ -65,7 +73,11 @@ def _one_by_one(
         else:
             logits = model.next_logits(tokens, cache)
         logits = adjust(logits, written[:, :step], decoding, eos)
+        if beginnings:
+            logits = beginnings.forbid(logits, step)
         tokens = pick(logits, decoding.temperature, generator, decoding.top_p)
+        if beginnings:
+            tokens = beginnings.keep(tokens, step)
         written[:, step] = tokens
         for row, token in zip(rows, tokens.tolist(), strict=True):
             row.read(token)
@@ -85,6 +97,33 @@ def guided(logits: Tensor, strength: float) -> Tensor:
     """Go beyond the logits with cues (B, V), away from those without, given both, (2 B, V)."""
     cued, plain = logits.chunk(2)
     return cued + strength * (cued - plain)
+
+
+class _Beginnings:
+    """What B reports begin with, and what must not follow."""
+
+    def __init__(self, begun: Sequence[Begun], device: torch.device) -> None:
+        self._begun = begun
+        self._lengths = torch.tensor([len(each.ids) for each in begun], device=device)
+        rows = [torch.tensor(each.ids, dtype=torch.long) for each in begun]
+        self._ids = pad_sequence(rows, batch_first=True).to(device)  # (B, longest)
+
+    def forbid(self, logits: Tensor, step: int) -> Tensor:
+        """Forbid what must not follow in the rows whose beginning ends here, (B, V)."""
+        ending = [
+            (n, each.forbidden) for n, each in enumerate(self._begun) if len(each.ids) == step
+        ]
+        forbidden = [(row, token) for row, tokens in ending for token in tokens]
+        if not forbidden:
+            return logits
+        rows, tokens = torch.tensor(forbidden, device=logits.device).T
+        return logits.index_put((rows, tokens), logits.new_tensor(-torch.inf))
+
+    def keep(self, tokens: Tensor, step: int) -> Tensor:
+        """Put the tokens of the beginnings in place of those chosen (B,), where they go on."""
+        if step >= self._ids.shape[1]:
+            return tokens
+        return torch.where(step < self._lengths, self._ids[:, step], tokens)
 
 
 class _Row:

@@ -100,7 +100,7 @@ class CueTokens(nn.Module):
 
     def set_thresholds(self, thresholds: Tensor) -> None:
         """Take probabilities (A,) from which the classifier claims an abnormality."""
-        self.cuts.copy_(torch.logit(thresholds, eps=1e-4))
+        self.cuts.copy_(cuts_of(thresholds))
 
     def forward(self, evidence: Tensor) -> Tensor:
         """Embed what is known."""
@@ -137,6 +137,11 @@ class CueReadout(nn.Module):
         read = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(2)
         added: Tensor = self.out(read)
         return hidden + added
+
+
+def cuts_of(thresholds: Tensor) -> Tensor:
+    """Turn the probabilities from which something is claimed into logits, finite at 0 and 1 too."""
+    return torch.logit(thresholds, eps=1e-4)
 
 
 def likeliest(logits: Tensor, kinds: Sequence[int]) -> Tensor:

@@ -39,7 +39,7 @@ class Convolution(nn.Conv3d):
         return torch.get_autocast_dtype("cpu") if is_cast else self.weight.dtype
 
     def _is_small(self, x: Tensor) -> bool:
-        sides = zip(x.shape[2:], self.stride, strict=True)
+        sides = zip(x.shape[-3:], self.stride, strict=True)
         return min(-(-side // stride) for side, stride in sides) < _SMALLEST_SIDE
 
 

@@ -47,6 +47,12 @@ def normalise_section(section: str) -> str:
     return "" if section.rstrip(" .").lower() in _SAYS_NOTHING else section
 
 
+def impression_places(text: str) -> tuple[int, int] | None:
+    """Find where the heading of the impression begins, and where it ends; None without one."""
+    match = _IMPRESSION.search(text)
+    return match.span() if match else None
+
+
 def parse_report(text: str) -> Report:
     """Split a line at its headings; text without any heading is all findings.
 

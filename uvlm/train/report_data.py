@@ -25,6 +25,7 @@ from uvlm.inference.cue_controls import oracle
 from uvlm.inference.encode import read_encodings
 from uvlm.model.align import deepest_tokens, feature_grids, num_visual_tokens, token_counts
 from uvlm.model.classifier import Classifier
+from uvlm.model.cues import cuts_of
 from uvlm.model.effective_rank import effective_rank
 from uvlm.model.folder import read_config, read_weights
 from uvlm.model.model_config import EVIDENCE
@@ -34,7 +35,7 @@ from uvlm.text.abnormalities import abnormality_names
 from uvlm.text.attributes import AttributeReader
 from uvlm.text.tokenizer import Tokenizer
 from uvlm.train.batches import Arrays, CaseSampler, Inputs
-from uvlm.train.heads.attributes import told_evidence
+from uvlm.train.heads.attributes import told_evidence, told_presence
 from uvlm.train.report_batches import (
     CuedInputs,
     FindPlaces,
@@ -206,11 +207,14 @@ def _cued(
     """Put the evidence of training cases behind their tokens, some of it as reports say it."""
     config, told = params.train_report, None
     if config.cue_truth > 0:
-        if readers.attributes is None:
+        names, read = abnormality_names(params), readers.attributes
+        if evidence.shape[2] == 1:  # of presence alone
+            truth = told_presence(cases)
+        elif read is None:
             raise ConfigError("train_report.cue_truth", "nothing reads attributes out of reports")
-        truth = told_evidence(cases, abnormality_names(params), readers.attributes)
-        cuts = torch.logit(tuned.thresholds, eps=1e-4)
-        told = oracle(evidence, torch.from_numpy(truth).float()[..., : evidence.shape[2]], cuts)
+        else:
+            truth = told_evidence(cases, names, read)
+        told = oracle(evidence, torch.from_numpy(truth).float(), cuts_of(tuned.thresholds))
     return CuedInputs(
         inputs, evidence, config.cue_dropout, config.cue_case_dropout, told, config.cue_truth
     )

@@ -82,7 +82,7 @@ OTHER_DEFAULTS: dict[str, Any] = {
     "generate.repetition_penalty": 1.5, "generate.no_repeat_ngram": 4, "generate.num_beams": 3,
     "generate.length_penalty": 0.5, "generate.stop_after_repeats": 2, "generate.cue_shift": 0.0,
     "generate.cue_guidance": 0.0,
-    "generate.cue_shifts": [],
+    "generate.cue_shifts": [], "generate.hold_impressions": True,
 }  # fmt: skip
 
 Everything = dict[str, dict[str, ComposedArm | ImpossibleArm]]

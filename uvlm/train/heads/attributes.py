@@ -29,10 +29,14 @@ def attribute_table(cases: Sequence[Case], read: AttributeReader, names: Sequenc
     return table
 
 
+def told_presence(cases: Sequence[Case]) -> Floats:
+    """Read the labels of N cases as evidence of presence: (N, A, 1)."""
+    return np.array([case.abnormalities for case in cases], dtype=np.float64)[..., np.newaxis]
+
+
 def told_evidence(cases: Sequence[Case], names: Sequence[str], read: AttributeReader) -> Floats:
     """Read labels and reports of N cases as evidence, presence first: (N, A, 1 + V)."""
-    presence = np.array([case.abnormalities for case in cases], dtype=np.float64)[..., np.newaxis]
-    return np.concatenate([presence, attribute_table(cases, read, names)], axis=-1)
+    return np.concatenate([told_presence(cases), attribute_table(cases, read, names)], axis=-1)
 
 
 def attribute_shares(probabilities: Floats, truth: Floats) -> dict[str, float]:
