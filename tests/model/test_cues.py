@@ -282,36 +282,44 @@ def test_regions_are_averages_of_halves_by_a_naive_loop() -> None:
     grid = (4, 3, 6)
     tokens = torch.randn(2, 4 * 3 * 6, 5)
     head = AttributeHead(5, 3, 2, grid)
-    found = head.pooled(tokens).unflatten(1, (8, 5))
+    found = head.pooled(tokens).unflatten(1, (24, 5))
     volume = tokens.unflatten(1, grid)
     place = 0
-    for slices in (range(4), range(2), range(2, 4), range(1, 3)):
-        for columns in (range(3), range(3, 6)):
-            part = volume[:, list(slices)][:, :, :, list(columns)]
-            torch.testing.assert_close(found[:, place], part.mean(dim=(1, 2, 3)))
-            place += 1
+    for rows in (range(3), range(1), range(2, 3)):  # all, front, back
+        for slices in (range(4), range(2), range(2, 4), range(1, 3)):
+            for columns in (range(3), range(3, 6)):
+                part = volume[:, list(slices)][:, :, list(rows)][:, :, :, list(columns)]
+                torch.testing.assert_close(found[:, place], part.mean(dim=(1, 2, 3)))
+                place += 1
+    first = torch.einsum("rk,bkc->brc", region_averages(grid), tokens)
+    torch.testing.assert_close(found[:, :8], first)
 
 
 @pytest.mark.parametrize("grid", [(1, 1, 1), (1, 2, 2), (3, 5, 7)])
 def test_every_region_of_any_grid_has_voxels(grid: tuple[int, int, int]) -> None:
-    weights = region_averages(grid)
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(8))
+    for weights, count in (
+        (region_averages(grid), 8),
+        (region_averages(grid, front_and_back=True), 24),
+    ):
+        torch.testing.assert_close(weights.sum(dim=1), torch.ones(count))
 
 
 @pytest.mark.parametrize("count", [40, 400])
 def test_the_fit_is_the_ridge_of_scikit_learn(count: int) -> None:
-    """Once with fewer cases than features, once with more."""
+    """Once with fewer cases than features, once with more; two values are known together."""
     rng = np.random.default_rng(1)
-    head = AttributeHead(12, 2, 1, (2, 2, 2))
+    head = AttributeHead(4, 2, 3, (2, 2, 2))
     pooled = rng.normal(3, 2, (count, 96))
-    said = rng.integers(-1, 2, (count, 2, 1))
+    said = rng.integers(-1, 2, (count, 2, 3))
+    said[..., 2] = np.where(said[..., 0] < 0, -1, 1 - said[..., 0])
     head.fit(torch.from_numpy(pooled).float(), torch.from_numpy(said).float())
     x = (pooled - pooled.mean(axis=0)) / pooled.std(axis=0)
     for a in range(2):
-        known = said[:, a, 0] >= 0
-        model = Ridge(alpha=known.sum()).fit(x[known], 2 * said[known, a, 0] - 1)
-        np.testing.assert_allclose(head.weight[a, 0].numpy(), model.coef_, atol=1e-5)
-        np.testing.assert_allclose(float(head.bias[a, 0]), model.intercept_, atol=1e-5)
+        for v in range(3):
+            known = said[:, a, v] >= 0
+            model = Ridge(alpha=known.sum()).fit(x[known], 2 * said[known, a, v] - 1)
+            np.testing.assert_allclose(head.weight[a, v].numpy(), model.coef_, atol=1e-5)
+            np.testing.assert_allclose(float(head.bias[a, v]), model.intercept_, atol=1e-5)
 
 
 def test_a_value_of_too_few_cases_stays_unknown() -> None:
@@ -319,7 +327,7 @@ def test_a_value_of_too_few_cases_stays_unknown() -> None:
     said = torch.full((30, 1, 2), -1.0)
     said[:3, 0, 0] = 1
     said[:, 0, 1] = torch.arange(30) % 2
-    head.fit(torch.randn(30, 16), said)
+    head.fit(torch.randn(30, 48), said)
     logits = head(torch.randn(3, 8, 2))
     assert (logits[:, 0, 0] == 0).all()
     assert (logits[:, 0, 1] != 0).all()

@@ -54,19 +54,23 @@ def hold(
     Returns:
         One report per row; one that was changed has `ended` "held".
     """
-    rows = list(written)
+    rows, unread = list(written), list(range(len(written)))
     tried: _Tried = defaultdict(set)
     for _ in range(MOST_PASSES):
-        each = ((n, find_excess(row.ids, spans, decode)) for n, row in enumerate(rows))
+        each = ((n, find_excess(rows[n].ids, spans, decode)) for n in unread)
         found = {n: excess for n, excess in each if excess}
         if not found:
             return rows
+        unread = list(found)
         begun = [_begun(rows[n].ids, excess, n, tried) for n, excess in found.items()]
-        for (number, excess), new in zip(found.items(), write_on(list(found), begun), strict=True):
+        for (number, excess), new in zip(found.items(), write_on(unread, begun), strict=True):
             ids = rows[number].ids
             has_findings = impression_places(decode(new.ids)) == impression_places(decode(ids))
             rows[number] = Written(new.ids if has_findings else ids[: excess.cut], "held")
-    return [_without_excess(row, spans, decode) for row in rows]
+    for number in unread:
+        if left := find_excess(rows[number].ids, spans, decode):
+            rows[number] = Written(rows[number].ids[: left.cut], "held")
+    return rows
 
 
 def _begun(ids: list[int], excess: _Excess, number: int, tried: _Tried) -> Begun:
@@ -97,12 +101,6 @@ def find_excess(ids: Sequence[int], spans: Spans, decode: Decode) -> _Excess | N
     is_alone = all(not sentence <= start + begin < start + excess for begin, *_ in claims)
     back = first if is_alone else claim - 1
     return _Excess(claim, back, first if ends else _token_at(heading, ids, decode))
-
-
-def _without_excess(row: Written, spans: Spans, decode: Decode) -> Written:
-    """End an impression before the sentence of a claim that its findings lack."""
-    excess = find_excess(row.ids, spans, decode)
-    return row if excess is None else Written(row.ids[: excess.cut], "held")
 
 
 def _token_at(place: int, ids: Sequence[int], decode: Decode) -> int:

@@ -1,7 +1,8 @@
 """Side, lobe and size of abnormalities, read from averages of f_N over regions of the body.
 
-A region is a half of the volume from left to right, whole or its upper, lower or middle half. Of
-each region every channel's average is standardised over the training cases, and one linear layer
+A region is a half of the volume from left to right, whole or its upper, lower or middle half, and
+of each of these the whole, the front or the back: the middle lobe lies in front of the lower one.
+Of each region every channel's average is standardised over the training cases, and one linear layer
 per abnormality reads all of them. The layer is fitted in closed form (ridge regression), so that
 nothing that stage 2 trains by gradients depends on it:
 
@@ -19,25 +20,38 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-NUM_REGIONS: Final = 8
+NUM_REGIONS: Final = 8  # from top to bottom; with front and back, three times as many
 STRENGTH: Final = 1.0  # of the ridge, per case, of standardised features
 FEWEST: Final = 4  # cases from which a value is learned
 _SUREST: Final = 0.98
 
 
-def region_averages(grid: Sequence[int]) -> Tensor:
-    """Weights (R, K) that average tokens over each region; R is 2 sides times 4 heights."""
+def region_averages(grid: Sequence[int], *, front_and_back: bool = False) -> Tensor:
+    """Weights (R, K) that average tokens over each region.
+
+    R is 2 sides times 4 heights; with `front_and_back`, the front and the back of each come too.
+    """
     depth, height, width = grid
-    heights = [(0, depth), (0, depth // 2), (depth // 2, depth), (depth // 4, depth - depth // 4)]
-    middle = width // 2
+    (low, high), (front, back), (right, left) = (_halves(size) for size in grid)
+    middle = _span(depth // 4, depth - depth // 4)
     masks = []
-    for bottom, top in heights:
-        for start, end in ((0, middle), (min(width - middle, width - 1), width)):
-            mask = torch.zeros(depth, height, width)
-            # A grid of one slice or column has no halves: they are the whole.
-            mask[bottom : max(top, bottom + 1), :, start : max(end, start + 1)] = 1
-            masks.append(mask.flatten() / mask.sum())
+    for ys in (slice(height), front, back) if front_and_back else (slice(height),):
+        for zs in (slice(depth), low, high, middle):
+            for xs in (right, left):
+                mask = torch.zeros(depth, height, width)
+                mask[zs, ys, xs] = 1
+                masks.append(mask.flatten() / mask.sum())
     return torch.stack(masks)
+
+
+def _halves(size: int) -> tuple[slice, slice]:
+    """Cut an axis in two, without its middle column if it has one."""
+    return _span(0, size // 2), _span(min(size - size // 2, size - 1), size)
+
+
+def _span(start: int, end: int) -> slice:
+    """Take at least one: an axis of one has no halves, they are the whole."""
+    return slice(start, max(end, start + 1))
 
 
 class AttributeHead(nn.Module):
@@ -53,7 +67,8 @@ class AttributeHead(nn.Module):
         self, channels: int, num_classes: int, num_values: int, grid: Sequence[int]
     ) -> None:
         super().__init__()
-        self.register_buffer("regions", region_averages(grid), persistent=False)
+        regions = region_averages(grid, front_and_back=True)
+        self.register_buffer("regions", regions, persistent=False)
         num_features = len(self.regions) * channels
         self.register_buffer("mean", torch.zeros(num_features))
         self.register_buffer("std", torch.ones(num_features))
@@ -78,19 +93,20 @@ class AttributeHead(nn.Module):
         self.std.copy_(torch.where(spread > 1e-6, spread, torch.ones_like(spread)))
         x = ((pooled - self.mean) / self.std).double()
         for a in range(said.shape[1]):
-            known = said[:, a] >= 0  # (N, V); values of one kind are known together
-            for v in range(said.shape[2]):
-                rows = known[:, v]
+            # Values of one kind are known of the same cases, so one system is solved for them.
+            known, kind_of = torch.unique(said[:, a] >= 0, dim=1, return_inverse=True)
+            for kind, rows in enumerate(known.T):
                 if int(rows.sum()) >= FEWEST:
-                    weight, bias = _ridge(x[rows], 2 * said[rows, a, v].double() - 1)
-                    self.weight[a, v].copy_(weight)
-                    self.bias[a, v] = bias
+                    values = torch.nonzero(kind_of == kind).flatten()
+                    weight, bias = _ridge(x[rows], 2 * said[rows, a][:, values].double() - 1)
+                    self.weight[a, values] = weight.T.to(self.weight)
+                    self.bias[a, values] = bias.to(self.bias)
 
 
 def _ridge(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit y (n,) by x (n, F): weights (F,) and a constant, through the smaller of two systems."""
+    """Fit y (n, V) by x (n, F): weights (F, V), constants (V,); the smaller of two systems."""
     count, num_features = x.shape
-    middle, level = x.mean(dim=0), y.mean()
+    middle, level = x.mean(dim=0), y.mean(dim=0)
     x, y = x - middle, y - level
     size = min(count, num_features)
     ridge = STRENGTH * count * torch.eye(size, dtype=x.dtype, device=x.device)
