@@ -2,6 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from tests.conftest import composed
+from uvlm.config import parse_params
 from uvlm.pages import remarks
 from uvlm.text.claims import Phrases
 
@@ -45,3 +49,38 @@ def test_every_part_that_did_not_learn_is_named() -> None:
         "The segmentation decoder",
         "The language decoder",
     ]
+
+
+PLUS = (
+    "The method that wrote the reports has, beyond the paper's: cues of attributes from the "
+    "classifier, which in training say what the report says; a readout of the cues behind the last "
+    "layer; 3 times the weight on deciding words; impressions that are written again if they name "
+    "more than findings."
+)
+
+
+@pytest.mark.parametrize(
+    ("profile", "remark"),
+    [
+        ("chest", "The method that wrote the reports adds nothing to the paper's."),
+        ("phantom", PLUS),
+        ("chest_plus", PLUS),
+    ],
+)
+def test_the_method_of_a_profile_is_said(profile: str, remark: str) -> None:
+    assert remarks.method_remark(parse_params(composed(profile), profile)) == remark
+
+
+def test_every_addition_is_said() -> None:
+    params = parse_params(composed("phantom"), "phantom")
+    injection = params.injection.model_copy(update={"cues": "both", "pooled": "regions"})
+    generate = params.generate.model_copy(update={"cue_shift": -0.5, "cue_guidance": 2.0})
+    train = params.train_report.model_copy(update={"cue_truth": 0.25, "deciding_weight": 1.0})
+    changed = {"injection": injection, "generate": generate, "train_report": train}
+    remark = remarks.method_remark(params.model_copy(update=changed))
+    for words in (
+        "pooled tokens (regions)", "cues of presence and attributes", "some of which in training",
+        "guidance by the cues (2)", "cues shifted by -0.5",
+    ):  # fmt: skip
+        assert words in remark
+    assert "deciding" not in remark

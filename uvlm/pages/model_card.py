@@ -61,6 +61,7 @@ def _page(params: Params, inputs: SummaryInputs, licence: WeightsLicence) -> dic
         "size": remarks.size_of_test(metrics),
         "missing": remarks.missing_remark(metrics),
         "untrained": remarks.untrained_remarks(learned),
+        "method_remark": remarks.method_remark(params),
         "labels_remark": remarks.labels_remark(
             metrics["protocol"]["labeller"], labels_are_read=inputs.labels_are_read
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from uvlm.config import Params
 from uvlm.text.claims import Phrases
 
 _UNTRAINED: Final = {
@@ -69,6 +70,32 @@ def labels_remark(labeller: str, *, labels_are_read: bool) -> str:
         f"The labeller {labeller} reads the abnormalities of each report, which are compared with "
         "the table of labels."
     )
+
+
+def method_remark(params: Params) -> str:
+    """Say by which method reports were written, with what the paper does not have."""
+    injection, train, write = params.injection, params.train_report, params.generate
+    cues = {"both": "presence and attributes"}.get(injection.cues, injection.cues)
+    of_training = {0.0: "", 1.0: ", which in training say what the report says"}
+    told = of_training.get(train.cue_truth, ", some of which in training say what the report says")
+    added = [
+        (injection.pooled != "none", f"pooled tokens ({injection.pooled})"),
+        (injection.cues != "none", f"cues of {cues} from the classifier{told}"),
+        (injection.cue_readout, "a readout of the cues behind the last layer"),
+        (
+            train.deciding_weight > 1,
+            f"{train.deciding_weight:g} times the weight on deciding words",
+        ),
+        (write.cue_guidance > 0, f"guidance by the cues ({write.cue_guidance:g})"),
+        (write.cue_shift != 0, f"cues shifted by {write.cue_shift:+g}"),
+        (
+            write.hold_impressions,
+            "impressions that are written again if they name more than findings",
+        ),
+    ]
+    if not (names := [name for is_so, name in added if is_so]):
+        return "The method that wrote the reports adds nothing to the paper's."
+    return f"The method that wrote the reports has, beyond the paper's: {'; '.join(names)}."
 
 
 def learned_remark(classes: Mapping[str, Any]) -> str:

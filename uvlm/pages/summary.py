@@ -164,6 +164,7 @@ def _page(
         "calibration": scales.calibration_rows(metrics),
         "temperature": scales.temperature_of(metrics),
         "collapse": tables.collapse_rows(metrics["collapse"], can_swap=metrics["n_patients"] > 1),
+        "method_remark": remarks.method_remark(params),
         "class_columns": [label for _, label in tables.CLASS_COLUMNS],
         "abnormalities": sorted(rows, key=_by_f1),
         "plural": remarks.plural,
