@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -112,12 +112,8 @@ def generate_reports(
     rows = segment_cases(segmenter, masked, params.preprocess, sha256, shown, code, shard)
     writer = ReportWriter.of(load_report_model(paths["model"]), spans)
     cached = cached_tokens(params, writer, paths["encodings"])
-    predictions: list[CasePrediction] = []
-    ended: Counter[Ended] = Counter()
-    for written, ends in _described(params, writer, cached, batches, code):
-        predictions += written
-        ended.update(ends)
-        done(len(rows), len(predictions))
+    described = _described(params, writer, cached, batches, code)
+    predictions, ended = _collected(described, partial(done, len(rows)))
     if shard is not None:
         return {}
     shown = partial(done, len(masked) + len(test))
@@ -218,6 +214,19 @@ def _described(
             written = _predict(params, writer, *next(ahead))
             kept.keep(batch, written)
         yield written
+
+
+def _collected(
+    described: Iterable[Written], done: Callable[[int], None]
+) -> tuple[list[CasePrediction], Counter[Ended]]:
+    """Put batches together, and count why their reports ended."""
+    predictions: list[CasePrediction] = []
+    ended: Counter[Ended] = Counter()
+    for written, ends in described:
+        predictions += written
+        ended.update(ends)
+        done(len(predictions))
+    return predictions, ended
 
 
 def _predict(

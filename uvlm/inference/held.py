@@ -65,8 +65,8 @@ def hold(
         begun = [_begun(rows[n].ids, excess, n, tried) for n, excess in found.items()]
         for (number, excess), new in zip(found.items(), write_on(unread, begun), strict=True):
             ids = rows[number].ids
-            has_findings = impression_places(decode(new.ids)) == impression_places(decode(ids))
-            rows[number] = Written(new.ids if has_findings else ids[: excess.cut], "held")
+            is_whole = impression_places(decode(new.ids)) == impression_places(decode(ids))
+            rows[number] = Written(new.ids if is_whole else ids[: excess.cut], "held")
     for number in unread:
         if left := find_excess(rows[number].ids, spans, decode):
             rows[number] = Written(rows[number].ids[: left.cut], "held")
