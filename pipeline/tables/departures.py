@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pipeline.arms.read import arm_names, read_arm, read_method
 from pipeline.arms.resolve import ImpossibleArm, compose_on, idle_parameters
-from pipeline.profiles import compose, flatten
+from pipeline.profiles import compose, flatten, read_document
 from uvlm.arm_record import ArmRecord
 
 _OF_QWEN: Final = ("decoder.", "tokenizer.")  # follow the model that UVLM_QWEN3 names
@@ -74,11 +74,19 @@ def departures(root: Path, profile: str, records: Sequence[ArmRecord]) -> list[D
             except ImpossibleArm:
                 continue
             expected, idle = composed.document, tuple(idle_parameters(composed))
+        else:
+            idle = _varied(root / "conf" / "sweep" / f"{record.table}.yaml")
         for key, values in _compare(record, expected, idle).items():
             found.setdefault(key, {})[record.arm] = values
     return [
         one for key, by_arm in sorted(found.items()) if (one := _departure(key, by_arm)) is not None
     ]
+
+
+def _varied(path: Path) -> tuple[str, ...]:
+    """Find the keys that the arms of a reader's own list set: these it compares."""
+    listed = read_document(path) if path.is_file() else {}
+    return tuple(f"{key}." for arm in listed.get("arms", {}).values() for key in arm)
 
 
 def _compare(

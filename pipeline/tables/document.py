@@ -25,8 +25,8 @@ from pipeline.arms.read import Arm, arm_names, read_arm
 from pipeline.profiles import compose
 from pipeline.tables.ablations import ABLATIONS
 from pipeline.tables.departures import departures
-from pipeline.tables.effects import effect_of
-from pipeline.tables.groups import METRICS, group_effects, group_of
+from pipeline.tables.effects import METRICS, effect_of
+from pipeline.tables.groups import group_effects, group_of
 from pipeline.tables.ours import RECORDS, ours_of, read_results, run_of
 from pipeline.tables.published import (
     ABDOMEN,
@@ -77,7 +77,8 @@ COLUMNS: Final[Mapping[int, tuple[tuple[str, str], ...]]] = {
 }  # fmt: skip
 GROUP_COLUMNS: Final = (
     *_MACRO, *_AVERAGES, ("bleu_mean", "B-mean"), ("rouge_l", "ROUGE-L"),
-    ("above_trivial", "F1 above trivial"), ("macro_auroc", "AUROC"),
+    ("above_trivial", "F1 above trivial"), ("macro_auroc", "AUROC"), ("side_right", "Side"),
+    ("lobe_right", "Lobe"), ("size_right", "Size"), ("beyond_findings", "Beyond findings"),
 )  # fmt: skip
 
 

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from pipeline.tables.published import Published
 from pipeline.tables.results import Estimate, Result, difference
+
+METRICS: Final = {  # in which two arms are compared, and what they are called
+    "f1": "F1",
+    "bleu_mean": "BLEU-mean",
+    "side_right": "right sides",
+    "lobe_right": "right lobes",
+    "size_right": "right sizes",
+    "beyond_findings": "impressions beyond findings",
+}
 
 
 def effect_of(

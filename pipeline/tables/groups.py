@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.tables.effects import effect_of
+from pipeline.tables.effects import METRICS, effect_of
 from pipeline.tables.results import Result
 from uvlm.errors import ConfigError
 
@@ -23,12 +23,14 @@ class Group:
         about: what has to be known before its numbers are read.
         rows: what each arm is, in the order of the table.
         pairs: arms of which the second is taken from the first, with what that shows.
+        metrics: in which they are.
     """
 
     heading: str
     about: tuple[str, ...]
     rows: Mapping[str, str]
     pairs: Mapping[tuple[str, str], str]
+    metrics: tuple[str, ...] = ("f1", "bleu_mean")
 
 
 GROUPS: Final[Mapping[str, Group]] = {
@@ -70,7 +72,7 @@ GROUPS: Final[Mapping[str, Group]] = {
         },
     ),
 }  # fmt: skip
-METRICS: Final = ("f1", "bleu_mean")
+CONTROL: Final = "plain"  # an arm of a list that is called so is what the others are compared with
 
 
 def group_of(name: str, results: Mapping[str, Result]) -> Group:
@@ -87,7 +89,9 @@ def group_of(name: str, results: Mapping[str, Result]) -> Group:
         known = [*map(str, range(1, 6)), *GROUPS, "replication"]
         known += sorted(one for one in lists - GROUPS.keys() if not one.startswith("table"))
         raise ConfigError(f"table {name}", "no such table here", f"choose {', '.join(known)}")
-    return Group(f"Runs of `uvlm sweep {name}`", (), own, {})
+    compared = [arm for arm in own if arm != CONTROL] if CONTROL in own else []
+    pairs = {(arm, CONTROL): f"{arm} minus {CONTROL}" for arm in compared}
+    return Group(f"Runs of `uvlm sweep {name}`", (), own, pairs, tuple(METRICS))
 
 
 def group_effects(group: Group, results: Mapping[str, Result]) -> list[dict[str, Any]]:
@@ -96,7 +100,7 @@ def group_effects(group: Group, results: Mapping[str, Result]) -> list[dict[str,
         return []
     pairs = [
         {"rows": [first, second]}
-        | effect_of(shows, (results.get(first), results.get(second)), (None, None), METRICS)
+        | effect_of(shows, (results.get(first), results.get(second)), (None, None), group.metrics)
         for (first, second), shows in group.pairs.items()
     ]
     return [{"name": "differences", "claim": "Differences", "pairs": pairs}]

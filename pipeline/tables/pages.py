@@ -12,6 +12,7 @@ from html import escape
 from pathlib import Path
 from typing import Any, Final
 
+from pipeline.tables.effects import METRICS
 from pipeline.tables.plots import draw_effects
 from uvlm.files import write_bytes_atomic, write_text_atomic
 from uvlm.pages.html import png_url, render
@@ -205,8 +206,7 @@ def _effect(effect: Mapping[str, Any]) -> dict[str, Any]:
         }
         for pair in effect["pairs"]
     ]
-    titles = {"f1": "F1", "bleu_mean": "BLEU-mean"}
-    return {**effect, "metrics": [titles[m] for m in metrics], "rows": rows}
+    return {**effect, "metrics": [METRICS[m] for m in metrics], "rows": rows}
 
 
 def _paper_and_ours(effect: Mapping[str, Any]) -> tuple[str, tuple[str, str]]:

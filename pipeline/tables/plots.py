@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
+from pipeline.tables.effects import METRICS
 from uvlm.pages.figures import BLUE, GREY, INK, STYLE
 from uvlm.pages.html import new_figure, png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_TITLES: Final = {"f1": "F1", "bleu_mean": "BLEU-mean"}
 
 
 def draw_effects(document: Mapping[str, Any]) -> dict[str, bytes]:
@@ -31,7 +30,7 @@ def _draw(effect: Mapping[str, Any], document: Mapping[str, Any]) -> bytes:
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     for axes, metric in zip(panels, metrics, strict=True):
         _draw_metric(axes, [pair["metrics"][metric] for pair in pairs])
-        axes.set_xlabel(f"difference in {_TITLES[metric]}")
+        axes.set_xlabel(f"difference in {METRICS[metric]}")
     panels[0].set_yticks(range(len(pairs)), labels, color=INK)
     handles, texts = panels[0].get_legend_handles_labels()
     figure.legend(handles, texts, loc="outside lower left", ncols=2)

@@ -36,6 +36,13 @@ from uvlm.seeding import generator
 NUM_RESAMPLES: Final = 1000
 _Z: Final = 1.959964  # half a 95 % interval of a normal distribution, in standard deviations
 _TEXT_METRICS: Final = ("bleu_1", "bleu_2", "bleu_3", "bleu_4", "bleu_mean", "rouge_l")
+_BEYOND: Final = {  # what reports say beyond presence: where it is in the metrics, and its name
+    "side_right": ("side", "right"),
+    "lobe_right": ("lobe", "right"),
+    "size_right": ("size", "right"),
+    "beyond_findings": ("consistency", "absent_share"),
+}
+_READY: Final = (*_TEXT_METRICS, *_BEYOND)
 _TRIVIAL: Final = "above_trivial"
 _RANKING: Final = "macro_auroc"
 _DETECTION: Final = ("precision", "recall", "f1")
@@ -77,7 +84,7 @@ class Result:
         samples = [case_samples(record) for record in self.records]
         names = [name for name in samples[0] if all(name in one for one in samples)]
         found = {name: estimate([one[name] for one in samples]) for name in names}
-        ready = self._measured((*_TEXT_METRICS, _TRIVIAL), partial(_section, "report"))
+        ready = self._measured((*_READY, _TRIVIAL), _said)
         ready |= self._measured((_RANKING,), partial(_section, "cls"))
         return ready | found
 
@@ -109,8 +116,8 @@ def difference(first: Result, second: Result, name: str) -> Estimate | None:
         if (other := by_seed.get(one.seed)) and _test_key(one) == _test_key(other)
     ]
     samples = [tuple(map(case_samples, pair)) for pair in pairs]
-    if name in _TEXT_METRICS and not all(name in one for pair in samples for one in pair):
-        return _text_difference(pairs, name) if pairs else None
+    if name in _READY and not all(name in one for pair in samples for one in pair):
+        return _ready_difference(pairs, name) if pairs else None
     differences = [
         one[name] - other[name] for one, other in samples if name in one and name in other
     ]
@@ -184,6 +191,15 @@ def _section(name: str, record: ArmRecord) -> Mapping[str, Any]:
     return found
 
 
+def _said(record: ArmRecord) -> dict[str, Any]:
+    """Gather what the scores of reports hold ready, by the names of the tables."""
+    found = dict(_section("report", record))
+    for name, (kind, key) in _BEYOND.items():
+        scores = found.get(kind, {})
+        found |= {f"{name}{end}": scores.get(f"{key}{end}") for end in ("", "_ci")}
+    return found
+
+
 def _average(values: Sequence[float], intervals: _Intervals, shared: bool) -> Estimate:
     """Average S numbers; a single one keeps its own interval."""
     mean = float(np.mean(values))
@@ -218,11 +234,9 @@ def _same_patients(records: Sequence[ArmRecord]) -> bool:
     return len({_test_key(record) for record in records}) == 1
 
 
-def _text_difference(pairs: Sequence[tuple[ArmRecord, ArmRecord]], name: str) -> Estimate | None:
+def _ready_difference(pairs: Sequence[tuple[ArmRecord, ArmRecord]], name: str) -> Estimate | None:
     """Average the differences of two arms, whose errors are taken for independent."""
-    sides = [
-        [record.metrics.get("report", {}) for record in side] for side in zip(*pairs, strict=True)
-    ]
+    sides = [[_said(record) for record in side] for side in zip(*pairs, strict=True)]
     if any(score.get(name) is None for side in sides for score in side):
         return None
     values = [[float(score[name]) for score in side] for side in sides]

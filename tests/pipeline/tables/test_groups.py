@@ -84,6 +84,35 @@ def test_a_list_of_ones_own_is_a_table_once_it_has_records(
         group_document(project, "others", "phantom")
 
 
+def test_arms_of_a_list_are_compared_with_plain_also_in_what_is_beyond_presence(
+    project: Path, params: dict[str, Any]
+) -> None:
+    labels = flags(0)
+    listed = "base: {train_report.steps: 7}\narms: {plain: {}, told: {train_report.cue_truth: 0.5}}"
+    (project / "conf" / "sweep" / "mine.yaml").write_text(listed)
+    for seed, right in enumerate((0.8, 0.9)):
+        for arm, gain in (("plain", 0.0), ("told", 0.05)):
+            side = {"right": right + gain, "right_ci": [right + gain - 0.02, right + gain + 0.02]}
+            report = {"side": side, "lobe": {"n": 0}, "consistency": {"absent_share": 0.1 - gain}}
+            told = json.loads(json.dumps(params))
+            told["train_report"] |= {"steps": 7, "cue_truth": 0.5 if gain else 0.0}
+            told["seed"] = seed
+            change = {"table": "mine", "row": arm, "metrics": {"report": report}}
+            keep(project, record(told, arm, seed, labels, labels, **change))
+    document = group_document(project, "mine", "phantom")
+    rows = {row["row"]: row["ours"] for row in document["rows"]}
+    assert rows["plain"]["side_right"]["mean"] == pytest.approx(0.85)
+    assert "lobe_right" not in rows["plain"]
+    ((pair,),) = (effect["pairs"] for effect in document["effects"])
+    assert (pair["rows"], pair["seeds"]) == (["told", "plain"], [0, 1])
+    side, beyond = (pair["metrics"][key]["ours"] for key in ("side_right", "beyond_findings"))
+    assert (side["mean"], beyond["mean"]) == (pytest.approx(0.05), pytest.approx(-0.05))
+    assert side["interval"][0] < 0.05 < side["interval"][1]
+    assert pair["metrics"]["lobe_right"]["ours"] is None
+    # What the list varies is what its rows are about; what all arms have in common is not.
+    assert [one["key"] for one in document["departures"]] == ["train_report.steps"]
+
+
 @pytest.mark.slow
 def test_a_table_is_found_by_number_and_by_the_name_of_its_arms(project: Path) -> None:
     (first,) = make_table(project, "4", "phantom", [], as_json=True)
