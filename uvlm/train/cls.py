@@ -44,7 +44,7 @@ from uvlm.text.attributes import VALUE_NAMES, AttributeReader
 from uvlm.tracking import Training
 from uvlm.train.batches import Arrays
 from uvlm.train.heads.attributes import attribute_table
-from uvlm.train.heads.features import ClsValidation, FeatureInputs, Volumes
+from uvlm.train.heads.features import ClsValidation, FeatureInputs, Volumes, mirrored_averages
 from uvlm.train.heads.warm_up import HeadTraining, warm_up_config
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.launch import launch
@@ -205,7 +205,9 @@ def _fit(
     heads = _heads(config, net, volumes, joint, training)
     if params.classifier.attributes:
         said = [_attributes(params, examples, read) for examples in (train, val)]
-        heads = replace(heads, said=torch.from_numpy(said[0]))
+        assert net.classifier.attributes is not None
+        mirrored = mirrored_averages(net.encoder, volumes[0], net.classifier.attributes)
+        heads = replace(heads, said=torch.from_numpy(said[0]), mirrored=mirrored)
         heads.fit_attributes(net.classifier)
         metrics |= heads.attribute_shares(net.classifier, said[1])
     if not config.evidence_folds:

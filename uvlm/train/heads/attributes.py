@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
+from torch import Tensor
 
 from uvlm.arrays import Flags, Floats
 from uvlm.data.cases import Case
@@ -37,6 +38,12 @@ def told_presence(cases: Sequence[Case]) -> Floats:
 def told_evidence(cases: Sequence[Case], names: Sequence[str], read: AttributeReader) -> Floats:
     """Read labels and reports of N cases as evidence, presence first: (N, A, 1 + V)."""
     return np.concatenate([told_presence(cases), attribute_table(cases, read, names)], axis=-1)
+
+
+def of_mirrored(said: Tensor) -> Tensor:
+    """Exchange right and left in what reports say, (N, A, V): what is true of mirrored CTs."""
+    other = {"side right": "side left", "side left": "side right"}
+    return said[..., [VALUE_NAMES.index(other.get(name, name)) for name in VALUE_NAMES]]
 
 
 def attribute_shares(probabilities: Floats, truth: Floats) -> dict[str, float]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from uvlm.data.examples import Example
 from uvlm.inference.encode import BATCH_VOXELS
+from uvlm.model.attribute_head import AttributeHead
 from uvlm.read_ahead import read_ahead
 from uvlm.train.loop.fit import Scores
 from uvlm.train.scores import classifier_scores
@@ -62,6 +63,19 @@ class FeatureInputs:
     def finish(self, x: Tensor) -> Tensor:
         """Return the features as they are: nothing is left for the device."""
         return x
+
+
+@torch.no_grad()
+def mirrored_averages(encoder: nn.Module, volumes: Volumes, head: AttributeHead) -> Tensor:
+    """Encode every volume with right and left exchanged, and pool it as `head` does: (N, F)."""
+    encoder, parts = volumes.fabric.to_device(encoder).eval(), list[Tensor]()
+    for x in volumes:
+        with volumes.fabric.autocast():
+            deepest = encoder(x.flip(-1))[-1]
+        # In half precision, as features are cached.
+        tokens = deepest.to(torch.float16).float().flatten(2).transpose(1, 2)
+        parts.append(head.pooled(tokens))
+    return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from uvlm.model.classifier import Classifier
 from uvlm.seeding import generator
 from uvlm.tracking import Training
 from uvlm.train.batches import CaseSampler
-from uvlm.train.heads.attributes import attribute_shares
+from uvlm.train.heads.attributes import attribute_shares, of_mirrored
 from uvlm.train.heads.features import ClsValidation, FeatureInputs
 from uvlm.train.loop.fit import Task, Watch, fit
 from uvlm.train.loop.optim import build_optimizer
@@ -49,6 +49,7 @@ class HeadTraining:
         validate: likewise.
         training: fingerprint and observers.
         said: what reports say of the training cases, (N, A, V), for a second head.
+        mirrored: what that head pools of their mirrored CTs, (N, F).
     """
 
     fabric: Fabric
@@ -58,6 +59,7 @@ class HeadTraining:
     validate: ClsValidation
     training: Training
     said: Tensor | None = None
+    mirrored: Tensor | None = None
 
     def fit(self, head: Classifier, name: str, prefix: str, fingerprint: str) -> Best:
         """Train `head` and leave its best weights in it; `prefix` begins the names of numbers."""
@@ -72,12 +74,19 @@ class HeadTraining:
         return best
 
     def fit_attributes(self, head: Classifier, left_out: Sequence[bool] = ()) -> None:
-        """Fit the second head of `head` on the training cases, without those left out."""
+        """Fit the second head of `head` on the training cases, without those left out.
+
+        It learns from their CTs and from the mirrored ones, which have the other side: where the
+        heart lies, say, must not decide on which side a lesion is.
+        """
         assert head.attributes is not None
         assert self.said is not None
+        assert self.mirrored is not None
         kept = [n for n in range(len(self.said)) if not left_out or not left_out[n]]
-        pooled = self._pooled(head, self.features[kept])
-        head.attributes.fit(pooled, self.said[kept].to(pooled.device))
+        said = self.said[kept]
+        pooled = torch.cat([self._pooled(head, self.features[kept]), self.mirrored[kept]])
+        both = torch.cat([said, of_mirrored(said)])
+        head.attributes.fit(pooled, both.to(pooled.device))
 
     def attribute_shares(self, head: Classifier, said: Floats) -> dict[str, float]:
         """Say which share of the attributes of validation cases is right, (N, A, V) `said`."""
