@@ -140,7 +140,7 @@ def composed(profile: str) -> dict[Any, Any]:
 @pytest.fixture
 def tiny_document() -> dict[Any, Any]:
     """The parameters of the paper on phantoms, so small that every stage takes seconds."""
-    document = copy.deepcopy(composed("phantom_plain"))
+    document = copy.deepcopy(composed("phantom_plain")) | {"profile": "phantom"}
     for key, value in TINY.items():
         *parents, name = key.split(".")
         section = document
