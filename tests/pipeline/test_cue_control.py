@@ -19,7 +19,7 @@ from uvlm.config import parse_params
 from uvlm.data.examples import read_examples
 from uvlm.errors import ConfigError
 from uvlm.inference.cue_controls import Control
-from uvlm.inference.describe import describe, read_evidence
+from uvlm.inference.describe import describe, read_evidence, ready_writer
 from uvlm.model.load import load_report_model
 from uvlm.text.predictions import load_predictions
 
@@ -103,9 +103,10 @@ def test_evidence_of_each_control(project: Path, tmp_path: Path) -> None:
     for number, row in enumerate(shuffled):
         (other,) = [n for n, each in enumerate(own) if torch.equal(each, row)]
         assert patients[other] != patients[number]
+    writer = ready_writer(model)
     # Evidence of the classifier itself, given from outside, changes nothing.
-    plain = describe(model, examples, params.preprocess, params.generate, 0)
-    same = describe(model, examples, params.preprocess, params.generate, 0, evidence=own)
+    plain = describe(writer, examples, params.preprocess, params.generate, 0)
+    same = describe(writer, examples, params.preprocess, params.generate, 0, evidence=own)
     assert plain == same
 
 

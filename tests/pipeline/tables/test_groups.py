@@ -97,7 +97,7 @@ def test_arms_of_a_list_are_compared_with_plain_also_in_what_is_beyond_presence(
             told = json.loads(json.dumps(params))
             told["train_report"] |= {"steps": 7, "cue_truth": 0.5 if gain else 0.0}
             told["seed"] = seed
-            change = {"table": "mine", "row": arm, "metrics": {"report": report}}
+            change: dict[str, Any] = {"table": "mine", "row": arm, "metrics": {"report": report}}
             keep(project, record(told, arm, seed, labels, labels, **change))
     document = group_document(project, "mine", "phantom")
     rows = {row["row"]: row["ours"] for row in document["rows"]}
