@@ -86,27 +86,34 @@ def _data(params: Any) -> dict[str, Path]:
 
 def _trainings(params: Any, paths: dict[str, Path]) -> None:
     """Train the three stages one after the other."""
-    from uvlm.evaluation.labeller import get_labeller
+    from uvlm.evaluation.labeller import get_attribute_reader, get_labeller
     from uvlm.inference.encode import encode_cases
     from uvlm.text.abnormalities import abnormality_names
+    from uvlm.text.deciding import DecidingWords
     from uvlm.tracking import NullTracker, Training
     from uvlm.train.cls import train_cls
     from uvlm.train.report import train_report
-    from uvlm.train.report_data import ReportPaths
+    from uvlm.train.report_data import Readers, ReportPaths
     from uvlm.train.seg import train_seg
 
     data: dict[str, Any] = {name: paths[name] for name in ("index", "preprocess")}
     training = Training("alone", {}, NullTracker(), None)
     maps, encodings = paths["label_maps"], paths["encode"]
     train_seg(params, **data, label_maps=maps, out=paths["seg"], training=training)
-    train_cls(params, **data, init=paths["seg"], out=paths["cls"], training=training)
+    names, labeller = abnormality_names(params), params.evaluate.labeller
+    rules, read = (get_attribute_reader(kind, names)[1] for kind in ("rules", labeller))
+    cls = paths["cls"]
+    train_cls(params, **data, init=paths["seg"], out=cls, training=training, read=read)
     index, volumes = paths["index"], paths["preprocess"]
     encode_cases(params, index=index, preprocess=volumes, model=paths["cls"], out=encodings)
-    label = get_labeller(params.evaluate.labeller, abnormality_names(params)).label
+    label = get_labeller(labeller, names).label
     inputs = ReportPaths(
         paths["index"], encodings, paths["tokenizer"], paths["seg"], paths["cls"], None
     )
-    train_report(params, paths=inputs, out=paths["report"], label=label, training=training)
+    train_report(
+        params, paths=inputs, out=paths["report"], label=label, training=training,
+        readers=Readers(DecidingWords(rules, read), read),
+    )  # fmt: skip
 
 
 def _predict(paths: dict[str, Path]) -> None:

@@ -245,7 +245,7 @@ def test_a_known_mask_comes_back_exactly_in_all_48_orientations(
     hu = np.where(bone, 900, soft).astype(np.int16)
     finder = BoneFinder(predictor.segmenter.unet, GRID, predictor.segmenter.device)
     predictor = replace(predictor, segmenter=finder)
-    monkeypatch.setattr(Predictor, "load", lambda directory, claim_more: predictor)
+    monkeypatch.setattr(Predictor, "load", lambda directory, claim_more, spans: predictor)
     codes = set()
     for number, order in enumerate(ORDERS):
         affine = order.stored_affine(lps(hu).affine, hu.shape)

@@ -20,7 +20,7 @@ TRAININGS = {"train_seg", "train_cls", "train_report"}
 READING_CTS = {"preprocess", "pseudo_label"}
 # Where the table has no labels, where sides and lobes are read from training reports, where written
 # reports are judged, where they are scored.
-LABELLING = {"download", "train_cls", "train_report", "evaluate", "summarize"}
+LABELLING = {"download", "train_cls", "train_report", "generate", "evaluate", "summarize"}
 PAGES = {"audit", "summarize"}
 
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from uvlm.evaluation.labeller import READS_FOR_NOTHING, get_attribute_reader, get_phrases
-from uvlm.model.folder import read_config
-from uvlm.model.model_config import ReportModelConfig
 from uvlm.text.attributes import AttributeReader, Attributes
 from uvlm.text.draft import Part
 from uvlm.text.report import Report
@@ -95,6 +93,9 @@ class SentenceReader:
 
 def spans_of_model(folder: Path) -> Callable[[str, Part], Spans]:
     """Choose what reads the reports of a model, by the labeller that its config.json records."""
+    from uvlm.model.folder import read_config  # torch, which few readers of sentences need
+    from uvlm.model.model_config import ReportModelConfig
+
     config = read_config(folder, ("report",))
     assert isinstance(config, ReportModelConfig)
     return SentenceReader.of(config.params, config.abnormalities).spans

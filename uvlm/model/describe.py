@@ -28,7 +28,7 @@ class _WithoutCompiler(TorchFunctionMode):
     """Keeps from the meta device what torch does in Python there: it would import its compiler.
 
     That takes more than a second. Random numbers have no place in a tensor without memory anyway,
-    and the few positions of `arange` may be real.
+    and the few positions of `arange` and masks of regions, made by `zeros`, may be real.
     """
 
     def __torch_function__(
@@ -38,7 +38,8 @@ class _WithoutCompiler(TorchFunctionMode):
         kwargs = kwargs or {}
         if func.__name__ == "normal_":  # of torch.nn.init, or of the tensor
             return args[0] if args else kwargs["tensor"]
-        return func(*args, **(kwargs | {"device": "cpu"} if func is torch.arange else kwargs))
+        is_real = func in (torch.arange, torch.zeros)
+        return func(*args, **(kwargs | {"device": "cpu"} if is_real else kwargs))
 
 
 def count_parameters(module: nn.Module) -> int:
